@@ -1,0 +1,459 @@
+//! One configuration for every host. Field names and value forms are EMQX's where EMQX has the
+//! field (`gateway.lwm2m`); the rest follows the same style.
+//!
+//! This file is the schema and its defaults; [`read`] turns TOML, JSON and dotted settings into
+//! it, with every mistake named by its key path.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::lwm2m::Path;
+
+pub mod read;
+
+/// The whole configuration of a gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Start of every topic of a device; placeholders `${endpoint_name}`, `${clientid}`,
+    /// `${username}`, `${peerhost}`, `${zone}`. Default `lwm2m/${endpoint_name}/`.
+    pub mountpoint: String,
+    /// Directory of further object definitions (`*.xml`), beside the built-in objects 0 to 7.
+    pub xml_dir: Option<PathBuf>,
+    /// Shortest lifetime a registration is given. Default 15 s.
+    pub lifetime_min: Duration,
+    /// Longest lifetime a registration is given; also used for `lt=0`. Default 86,400 s.
+    pub lifetime_max: Duration,
+    /// What happens to a lifetime outside of these bounds. Default `clamp`.
+    pub lifetime_policy: LifetimePolicy,
+    /// How long after its last message a queue-mode device is taken to be awake. Default 22 s.
+    pub qmode_time_window: Duration,
+    /// Objects observed as soon as a device registers. Default off.
+    pub auto_observe: AutoObserve,
+    /// Which Updates are published. Default [`UpdateCondition::ObjectListChanged`].
+    pub update_msg_publish_condition: UpdateCondition,
+    /// Topics and QoS by kind of message.
+    pub translators: Translators,
+    /// What happens to an endpoint name that holds `/`, `+` or `#`. Default `refuse`.
+    pub hostile_endpoint: HostileEndpoint,
+    /// Whether an Update from a new address moves the registration there. Default `accept`.
+    pub address_change: AddressChange,
+    /// UDP and, later, DTLS sockets by name.
+    pub listeners: Listeners,
+    /// CoAP transmission parameters (RFC 7252 §4.8).
+    pub coap: Coap,
+    /// Block-wise transfer (RFC 7959).
+    pub blockwise: Blockwise,
+    /// Commands waiting for a device.
+    pub queue: Queue,
+    /// Bounds of what a gateway holds.
+    pub limits: Limits,
+    /// Publish `deregister` and `expired` messages on the register topic. Default off.
+    pub publish_deregister: bool,
+    /// Behaviour of EMQX's built-in gateway where ours is better by default.
+    pub compat: Compat,
+    /// Number of shards (threads with a socket and an engine each); 0 = number of cores.
+    pub shards: usize,
+    /// Stand-alone host: the embedded broker or the broker to connect to.
+    pub mqtt: Mqtt,
+    /// Logging of the stand-alone host.
+    pub log: Log,
+}
+
+/// See [`Config::lifetime_policy`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LifetimePolicy {
+    /// `clamp`: use the nearest allowed lifetime.
+    Clamp,
+    /// `reject`: answer 4.00.
+    Reject,
+}
+
+/// See [`Config::auto_observe`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AutoObserve {
+    /// `false` or `"off"`.
+    Off,
+    /// `true` or `"on"`: every entry of the object list, except objects 0, 1, 2, 4, 5, 6, 7, 9
+    /// and 15 and objects without a definition.
+    All,
+    /// A list or comma-separated string: those of these paths that the object list holds.
+    Paths(Vec<Path>),
+}
+
+/// See [`Config::update_msg_publish_condition`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateCondition {
+    /// `always`
+    Always,
+    /// `contains_object_list`: the Update carries an object list, changed or not.
+    ContainsObjectList,
+    /// `object_list_changed`: the object list is another than before.
+    ObjectListChanged,
+}
+
+/// See [`Config::hostile_endpoint`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HostileEndpoint {
+    /// `refuse`: such a Register is answered 4.00.
+    Refuse,
+    /// `escape`: `/`, `+`, `#`, `%` and control characters become `%XX` in topics.
+    Escape,
+}
+
+/// See [`Config::address_change`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AddressChange {
+    /// `accept`: whoever knows the unguessable location may move the registration.
+    Accept,
+    /// `reject`: answered 4.04, the device has to register again.
+    Reject,
+}
+
+/// Topic and QoS of one kind of message; the topic is appended to the mountpoint as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translator {
+    /// Topic below the mountpoint.
+    pub topic: String,
+    /// MQTT QoS 0, 1 or 2.
+    pub qos: u8,
+}
+
+impl Translator {
+    /// A translator with QoS 0.
+    pub fn new(topic: &str) -> Self {
+        Self {
+            topic: topic.to_owned(),
+            qos: 0,
+        }
+    }
+}
+
+/// `translators.*`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translators {
+    /// Where commands come from. Default `dn/#`.
+    pub command: Translator,
+    /// Answers to commands. Default `up/resp`.
+    pub response: Translator,
+    /// Notifications. Default `up/notify`.
+    pub notify: Translator,
+    /// Registration reports. Default `up/resp`.
+    pub register: Translator,
+    /// Update reports. Default `up/resp`.
+    pub update: Translator,
+    /// The older topic pair, `command` and `response` below the mountpoint.
+    pub legacy: Legacy,
+}
+
+/// `translators.legacy`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Legacy {
+    /// Default off.
+    pub enable: bool,
+    /// Default `command`.
+    pub command: Translator,
+    /// Default `response`.
+    pub response: Translator,
+}
+
+/// `listeners.*`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listeners {
+    /// `listeners.udp.NAME`; one named `default` on port 5683 when none is configured.
+    pub udp: BTreeMap<String, UdpListener>,
+}
+
+/// `listeners.udp.NAME`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpListener {
+    /// Default true.
+    pub enable: bool,
+    /// `"ip:port"`, `":port"`, `"port"` or a number. Default `0.0.0.0:5683`.
+    pub bind: SocketAddr,
+    /// Most registrations by this listener; `"infinity"` = none. Default 1,000,000.
+    pub max_connections: usize,
+    /// Instead of the gateway's mountpoint.
+    pub mountpoint: Option<String>,
+    /// Kernel receive buffer in bytes. Default 4 MiB.
+    pub recbuf: usize,
+    /// Kernel send buffer in bytes. Default 1 MiB.
+    pub sndbuf: usize,
+}
+
+/// `coap.*`: transmission parameters of RFC 7252 §4.8.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Coap {
+    /// ACK_TIMEOUT. Default 2 s.
+    pub ack_timeout: Duration,
+    /// ACK_RANDOM_FACTOR, 1.0 to 10.0. Default 1.5.
+    pub ack_random_factor: f64,
+    /// MAX_RETRANSMIT. Default 4.
+    pub max_retransmit: u8,
+    /// NSTART: outstanding exchanges per device. Default 1.
+    pub nstart: usize,
+    /// Time after an empty ACK within which the separate response must come. Default 60 s.
+    pub response_timeout: Duration,
+    /// How long message ids are remembered. Default EXCHANGE_LIFETIME, 247 s.
+    pub exchange_lifetime: Duration,
+}
+
+/// `blockwise.*`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blockwise {
+    /// Default true; when false a request with a Block option is answered 4.02.
+    pub enable: bool,
+    /// 16, 32, … 1024 bytes. Default 1024.
+    pub max_block_size: usize,
+    /// Largest assembled body, both ways. Default 4 MiB.
+    pub max_body_size: usize,
+    /// How long an unfinished transfer is kept. Default 247 s.
+    pub exchange_lifetime: Duration,
+}
+
+/// `queue.*`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Queue {
+    /// Commands waiting for one device. Default 100.
+    pub max_commands: usize,
+    /// Bytes of commands waiting for one device. Default 1 MiB.
+    pub max_bytes: usize,
+    /// Longest wait of a command; a shorter Message-Expiry-Interval wins. Default 7,200 s.
+    pub max_age: Duration,
+}
+
+/// `limits.*`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Registrations in the whole gateway. Default 1,000,000.
+    pub max_registrations: usize,
+    /// Observations of one device. Default 256.
+    pub max_observations: usize,
+    /// Bytes of a command's JSON. Default 1 MiB.
+    pub max_command_size: usize,
+    /// Bytes of remembered replies for deduplication, per shard. Default 32 MiB.
+    pub dedup_bytes: usize,
+    /// Bytes of unfinished block-wise transfers, per shard. Default 64 MiB.
+    pub blockwise_bytes: usize,
+    /// Bytes of one object definition file. Default 4 MiB.
+    pub max_model_file: usize,
+}
+
+/// `compat.*`: each default is ours, the other value is what EMQX's own gateway does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Compat {
+    /// `location`: `random` (`/rd/<random>`) or `endpoint` (`/rd/<ep>`).
+    pub endpoint_location: bool,
+    /// `bad_version`: `4.12` or `4.00` for an unknown `lwm2m=`.
+    pub bad_version_400: bool,
+    /// `reregister`: `2.01` with a new location, or `2.04` from the same peer.
+    pub reregister_204: bool,
+    /// `strict_register`: a Register without `lt` or `lwm2m` is answered 4.00.
+    pub strict_register: bool,
+    /// `unknown_object`: `deliver` what has no definition, or `error` (4.00).
+    pub unknown_object_error: bool,
+    /// `multi_instance_path`: with a leading `slash`, or `bare` (`6/0/0`).
+    pub bare_multi_instance_path: bool,
+    /// `text_opaque`: text/plain opaque is base64 already (`decode`), or is encoded once more
+    /// (`encode`).
+    pub encode_text_opaque: bool,
+    /// `firmware_topic`: notifications of object 5 go to `<mountpoint>/v1/up/dm`.
+    pub firmware_topic: bool,
+    /// `malformed_command`: `reply` 4.00 with a reason, or `drop` silently.
+    pub drop_malformed: bool,
+    /// `write_content`: take a write answered 2.05 for 2.04 / 4.05 as EMQX does.
+    pub write_content_mapping: bool,
+}
+
+/// `mqtt.*`, stand-alone host only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mqtt {
+    /// `mqtt.bind`: where the embedded broker listens. Default `127.0.0.1:1883`.
+    pub bind: SocketAddr,
+    /// `mqtt.broker`: `mqtt://host:1883` or `mqtts://host:8883`; connect there instead of
+    /// running the embedded broker.
+    pub broker: Option<String>,
+    /// `mqtt.username`
+    pub username: Option<String>,
+    /// `mqtt.password`
+    pub password: Option<String>,
+    /// `mqtt.client_id`. Default `lwm2m-gateway`.
+    pub client_id: String,
+    /// `mqtt.keepalive`. Default 30 s.
+    pub keepalive: Duration,
+    /// `mqtt.max_queued`: messages kept while the broker is away. Default 100,000.
+    pub max_queued: usize,
+    /// `mqtt.cacertfile`: PEM file of the authorities to trust instead of the system's.
+    pub cacertfile: Option<PathBuf>,
+    /// `mqtt.certfile`: PEM file of the client's certificate chain.
+    pub certfile: Option<PathBuf>,
+    /// `mqtt.keyfile`: PEM file of the client's private key.
+    pub keyfile: Option<PathBuf>,
+}
+
+/// `log.*`, stand-alone host only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// `log.level`: a level or a `tracing` filter. Default `info`.
+    pub level: String,
+    /// `log.format`: `text` or `json`.
+    pub json: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mountpoint: "lwm2m/${endpoint_name}/".to_owned(),
+            xml_dir: None,
+            lifetime_min: Duration::from_secs(15),
+            lifetime_max: Duration::from_secs(86_400),
+            lifetime_policy: LifetimePolicy::Clamp,
+            qmode_time_window: Duration::from_secs(22),
+            auto_observe: AutoObserve::Off,
+            update_msg_publish_condition: UpdateCondition::ObjectListChanged,
+            translators: Translators::default(),
+            hostile_endpoint: HostileEndpoint::Refuse,
+            address_change: AddressChange::Accept,
+            listeners: Listeners::default(),
+            coap: Coap::default(),
+            blockwise: Blockwise::default(),
+            queue: Queue::default(),
+            limits: Limits::default(),
+            publish_deregister: false,
+            compat: Compat::default(),
+            shards: 0,
+            mqtt: Mqtt::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Translators {
+    fn default() -> Self {
+        Self {
+            command: Translator::new("dn/#"),
+            response: Translator::new("up/resp"),
+            notify: Translator::new("up/notify"),
+            register: Translator::new("up/resp"),
+            update: Translator::new("up/resp"),
+            legacy: Legacy {
+                enable: false,
+                command: Translator::new("command"),
+                response: Translator::new("response"),
+            },
+        }
+    }
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self {
+            udp: BTreeMap::from([("default".to_owned(), UdpListener::default())]),
+        }
+    }
+}
+
+impl Default for UdpListener {
+    fn default() -> Self {
+        Self {
+            enable: true,
+            bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5683),
+            max_connections: 1_000_000,
+            mountpoint: None,
+            recbuf: 4 << 20,
+            sndbuf: 1 << 20,
+        }
+    }
+}
+
+impl Default for Coap {
+    fn default() -> Self {
+        Self {
+            ack_timeout: Duration::from_secs(2),
+            ack_random_factor: 1.5,
+            max_retransmit: 4,
+            nstart: 1,
+            response_timeout: Duration::from_secs(60),
+            exchange_lifetime: Duration::from_secs(247),
+        }
+    }
+}
+
+impl Default for Blockwise {
+    fn default() -> Self {
+        Self {
+            enable: true,
+            max_block_size: 1024,
+            max_body_size: 4 << 20,
+            exchange_lifetime: Duration::from_secs(247),
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            max_commands: 100,
+            max_bytes: 1 << 20,
+            max_age: Duration::from_secs(7200),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_registrations: 1_000_000,
+            max_observations: 256,
+            max_command_size: 1 << 20,
+            dedup_bytes: 32 << 20,
+            blockwise_bytes: 64 << 20,
+            max_model_file: 4 << 20,
+        }
+    }
+}
+
+#[allow(clippy::derivable_impls)] // spelled out: each line is a decision
+impl Default for Compat {
+    fn default() -> Self {
+        Self {
+            endpoint_location: false,
+            bad_version_400: false,
+            reregister_204: false,
+            strict_register: false,
+            unknown_object_error: false,
+            bare_multi_instance_path: false,
+            encode_text_opaque: false,
+            firmware_topic: false,
+            drop_malformed: false,
+            write_content_mapping: false,
+        }
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883),
+            broker: None,
+            username: None,
+            password: None,
+            client_id: "lwm2m-gateway".to_owned(),
+            keepalive: Duration::from_secs(30),
+            max_queued: 100_000,
+            cacertfile: None,
+            certfile: None,
+            keyfile: None,
+        }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+            json: false,
+        }
+    }
+}

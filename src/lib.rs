@@ -1,0 +1,20 @@
+//! An LwM2M gateway that lives inside an MQTT broker.
+//!
+//! Devices speak LwM2M (CoAP over UDP) to it, applications speak MQTT JSON. The protocol core
+//! does no I/O: it has no sockets, clocks, threads or randomness of its own. The shells around it
+//! (`transport`, `runtime`, `host`) own those.
+
+#![deny(unsafe_code)]
+
+pub mod bridge;
+pub mod coap;
+pub mod config;
+pub mod engine;
+pub mod host;
+pub mod lwm2m;
+pub mod runtime;
+pub mod telemetry;
+pub mod time;
+pub mod transport;
+
+pub use config::Config;

@@ -1,0 +1,59 @@
+//! The operations an application can ask of a device (LwM2M Core 1.2 §6.3 and §6.4), free of both
+//! CoAP and MQTT.
+
+use super::{Path, Value};
+
+/// One value to be written, at its full path.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriteItem {
+    /// Full path of the resource or resource instance.
+    pub path: Path,
+    /// The value with its type.
+    pub value: Value<'static>,
+}
+
+/// How a Write treats what it does not name (LwM2M Core 1.2 §6.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteMode {
+    /// CoAP PUT: the target is replaced.
+    Replace,
+    /// CoAP POST: what is not named stays.
+    Update,
+}
+
+/// What to do at the device.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Operation {
+    /// Read.
+    Read,
+    /// Discover.
+    Discover,
+    /// Observe.
+    Observe,
+    /// Cancel an observation.
+    CancelObserve,
+    /// Write a resource, or resources of an instance.
+    Write {
+        /// Replace or partial update.
+        mode: WriteMode,
+        /// What to write, in the order of the command.
+        items: Vec<WriteItem>,
+    },
+    /// Write-Attributes: `name=value` pairs in wire order.
+    WriteAttributes {
+        /// Attribute name and value.
+        attributes: Vec<(String, String)>,
+    },
+    /// Execute.
+    Execute {
+        /// Arguments as text (LwM2M Core 1.2 §6.3.5), may be empty.
+        arguments: String,
+    },
+    /// Create an object instance.
+    Create {
+        /// Values of the new instances; empty lets the device choose everything.
+        items: Vec<WriteItem>,
+    },
+    /// Delete an object instance.
+    Delete,
+}

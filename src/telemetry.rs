@@ -1,0 +1,129 @@
+//! Counters of the gateway. Every datagram and message that is dropped is counted here.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A counter with one writer, the thread of its shard, and any number of readers.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning shard may call this: a plain load and store is cheaper than a
+    /// locked instruction and exact with one writer.
+    pub fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Adds one; see [`Counter::add`].
+    pub fn inc(&self) {
+        self.add(1);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Adds `n` from any thread.
+    pub fn add_shared(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// The counters of one shard, or of a host.
+        #[derive(Debug, Default)]
+        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+
+        impl Counters {
+            /// Name and value of each counter, in order of declaration.
+            pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), self.$name.get()),)*]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Datagrams from devices.
+    datagrams_received,
+    /// Datagrams to devices.
+    datagrams_sent,
+    /// Datagrams the kernel did not take.
+    datagrams_send_failed,
+    /// Bytes from devices.
+    bytes_received,
+    /// Bytes to devices.
+    bytes_sent,
+    /// Datagrams that are no CoAP message (RFC 7252 §3).
+    datagrams_malformed,
+    /// Well-formed messages nobody waits for: late ACKs, strange tokens, unknown peers.
+    datagrams_unexpected,
+    /// Confirmable or non-confirmable messages seen before and answered from the cache or ignored.
+    datagrams_duplicate,
+    /// Datagrams or commands dropped because a mailbox was full.
+    mailbox_overflow,
+    /// Registrations accepted.
+    registered,
+    /// Registrations refused.
+    register_refused,
+    /// Updates accepted.
+    updated,
+    /// Devices that said goodbye.
+    deregistered,
+    /// Registrations whose lifetime ran out.
+    expired,
+    /// Registrations that moved to another address.
+    address_changed,
+    /// Registrations now (a gauge).
+    registrations,
+    /// Observations now (a gauge).
+    observations,
+    /// Commands from MQTT.
+    commands,
+    /// Commands answered with an error of our own: malformed, not registered, overflow, expired.
+    commands_refused,
+    /// Commands that waited for a sleeping device.
+    commands_queued,
+    /// Requests sent to devices.
+    requests,
+    /// Responses from devices.
+    responses,
+    /// Messages sent again because no acknowledgement came.
+    retransmissions,
+    /// Exchanges that ended without an answer.
+    timeouts,
+    /// Requests answered by Reset.
+    resets,
+    /// Notifications from devices.
+    notifications,
+    /// Notifications older than one already seen (RFC 7641 §3.4).
+    notifications_stale,
+    /// Payloads that could not be decoded.
+    decode_errors,
+    /// MQTT messages handed to the host.
+    published,
+    /// MQTT messages the host could not take.
+    publish_dropped,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshot_names_every_counter() {
+        let counters = Counters::default();
+        counters.registered.inc();
+        counters.registered.add(2);
+        assert!(counters.snapshot().contains(&("registered", 3)));
+    }
+}
