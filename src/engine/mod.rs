@@ -1,1 +1,3 @@
-//! engine
+//! The LwM2M server.
+
+pub mod request;
