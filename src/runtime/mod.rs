@@ -1,1 +1,1 @@
-//! runtime
+//! Runtime
