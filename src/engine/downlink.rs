@@ -564,7 +564,7 @@ impl Engine {
         let Some(device) = self.device(key) else { return };
         if device.expires_at() <= now.mono {
             self.counters.expired.inc();
-            return self.remove(now, key, Event::Expired);
+            return self.remove(key, Event::Expired);
         }
         self.pump(now, key);
     }

@@ -164,7 +164,7 @@ fn parse_version(text: &str) -> Option<Version> {
     let major = number(parts.next(), 0)?;
     let minor = number(parts.next(), 0)?;
     number(parts.next(), 0)?;
-    (parts.next().is_none() && major == 1 && minor <= 2).then(|| Version::new(major, minor))
+    (parts.next().is_none() && major == 1 && minor <= 2).then(|| Version { major, minor })
 }
 
 fn lifetime(query: &Query, config: &Config) -> Result<Option<Duration>, RegisterError> {

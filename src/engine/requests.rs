@@ -93,7 +93,7 @@ impl Engine {
             (Code::POST, Resource::Registration(at)) => {
                 self.update(now, from, message, datagram, returned, at, &body);
             }
-            (Code::DELETE, Resource::Registration(at)) => self.deregister(now, from, message, at),
+            (Code::DELETE, Resource::Registration(at)) => self.deregister(from, message, at),
             (Code::GET, Resource::WellKnown) => self.respond_sliced(from, message, WELL_KNOWN),
             (_, Resource::Unknown) => self.respond(from, message, Response::new(Code::NOT_FOUND)),
             _ => self.respond(from, message, Response::new(Code::METHOD_NOT_ALLOWED)),
@@ -365,7 +365,7 @@ impl Engine {
         self.pump(now, key);
     }
 
-    fn deregister(&mut self, now: Now, from: Peer, message: &Message, at: &str) {
+    fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
         let found = self.find_location(at).filter(|(_, key)| {
             self.device(*key).is_some_and(|device| device.peer == from)
         });
@@ -547,7 +547,7 @@ impl Engine {
         let Some(device) = self.device(key) else { return };
         let Some(links) = &device.registration.links else { return };
         let listed = |path: &Path| links.objects.contains(&path.to_string());
-        let defined = |object: u16| self.models.object(object, None).is_some();
+        let defined = |object: u16| self.models.lookup(object, None).is_some();
         let paths: Vec<Path> = match &self.settings.config.auto_observe {
             AutoObserve::Off => return,
             AutoObserve::Paths(paths) => paths.iter().filter(|path| listed(path)).cloned().collect(),
