@@ -63,7 +63,9 @@ impl Code {
     pub const PRECONDITION_FAILED: Self = Self::new(4, 12);
     pub const REQUEST_ENTITY_TOO_LARGE: Self = Self::new(4, 13);
     pub const INTERNAL_SERVER_ERROR: Self = Self::new(5, 0);
+    pub const BAD_GATEWAY: Self = Self::new(5, 2);
     pub const SERVICE_UNAVAILABLE: Self = Self::new(5, 3);
+    pub const GATEWAY_TIMEOUT: Self = Self::new(5, 4);
     pub const PROXYING_NOT_SUPPORTED: Self = Self::new(5, 5);
 
     /// `class.detail`

@@ -45,7 +45,12 @@ pub(super) enum Progress {
 
 impl Assemblies {
     pub(super) fn new(limit: usize) -> Self {
-        Self { transfers: HashMap::new(), order: VecDeque::new(), bytes: 0, limit }
+        Self {
+            transfers: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            limit,
+        }
     }
 
     /// Takes a block of `message`.
@@ -65,7 +70,13 @@ impl Assemblies {
             if !block.more {
                 return Progress::Complete(message.payload().to_vec());
             }
-            self.transfers.insert(key, Assembly { receiver: Receiver::default(), deadline: now });
+            self.transfers.insert(
+                key,
+                Assembly {
+                    receiver: Receiver::default(),
+                    deadline: now,
+                },
+            );
             self.bytes += OVERHEAD;
         }
         let Some(assembly) = self.transfers.get_mut(&key) else {
@@ -121,7 +132,10 @@ impl Assemblies {
 
     fn pop_oldest(&mut self) {
         if let Some((at, key)) = self.order.pop_front()
-            && self.transfers.get(&key).is_some_and(|assembly| assembly.deadline == at)
+            && self
+                .transfers
+                .get(&key)
+                .is_some_and(|assembly| assembly.deadline == at)
         {
             self.remove(&key);
         }
@@ -137,7 +151,9 @@ impl Assemblies {
 fn request_key(message: &Message) -> u64 {
     let mut hasher = DefaultHasher::new();
     message.code().0.hash(&mut hasher);
-    message.cache_key_options().for_each(|option| option.hash(&mut hasher));
+    message
+        .cache_key_options()
+        .for_each(|option| option.hash(&mut hasher));
     hasher.finish()
 }
 
@@ -150,7 +166,11 @@ mod tests {
     const LIFETIME: Duration = Duration::from_secs(247);
 
     fn block(number: u32, more: bool, query: &str) -> (Message, BlockOption) {
-        let block = BlockOption { number, more, szx: 0 };
+        let block = BlockOption {
+            number,
+            more,
+            szx: 0,
+        };
         let datagram = Builder::new(MessageType::Confirmable, Code::POST, 1, &[])
             .option(option::URI_PATH, *b"rd")
             .option(option::URI_QUERY, query)
@@ -160,18 +180,43 @@ mod tests {
         (Message::parse(&datagram).unwrap(), block)
     }
 
-    fn push(assemblies: &mut Assemblies, at: u64, number: u32, more: bool, query: &str) -> Progress {
+    fn push(
+        assemblies: &mut Assemblies,
+        at: u64,
+        number: u32,
+        more: bool,
+        query: &str,
+    ) -> Progress {
         let (message, block) = block(number, more, query);
-        let peer = Peer { listener: 0, address: "127.0.0.1:1".parse().unwrap() };
-        assemblies.push(Instant::from_micros(at), peer, &message, block, 100, LIFETIME)
+        let peer = Peer {
+            listener: 0,
+            address: "127.0.0.1:1".parse().unwrap(),
+        };
+        assemblies.push(
+            Instant::from_micros(at),
+            peer,
+            &message,
+            block,
+            100,
+            LIFETIME,
+        )
     }
 
     #[test]
     fn assembles_requests_apart() {
         let mut assemblies = Assemblies::new(1 << 20);
-        assert_eq!(push(&mut assemblies, 0, 0, true, "ep=a"), Progress::Continue);
-        assert_eq!(push(&mut assemblies, 0, 0, true, "ep=b"), Progress::Continue);
-        assert_eq!(push(&mut assemblies, 0, 1, false, "ep=a"), Progress::Complete(vec![7; 32]));
+        assert_eq!(
+            push(&mut assemblies, 0, 0, true, "ep=a"),
+            Progress::Continue
+        );
+        assert_eq!(
+            push(&mut assemblies, 0, 0, true, "ep=b"),
+            Progress::Continue
+        );
+        assert_eq!(
+            push(&mut assemblies, 0, 1, false, "ep=a"),
+            Progress::Complete(vec![7; 32])
+        );
         assert_eq!(
             push(&mut assemblies, 0, 2, false, "ep=b"),
             Progress::Refused(Code::REQUEST_ENTITY_INCOMPLETE)
@@ -183,7 +228,10 @@ mod tests {
     fn bounded_in_size_time_and_number() {
         let mut assemblies = Assemblies::new(10 * (OVERHEAD + 16));
         for number in 0..6 {
-            assert_eq!(push(&mut assemblies, 0, number, true, "ep=a"), Progress::Continue);
+            assert_eq!(
+                push(&mut assemblies, 0, number, true, "ep=a"),
+                Progress::Continue
+            );
         }
         assert_eq!(
             push(&mut assemblies, 0, 6, true, "ep=a"),

@@ -106,12 +106,18 @@ impl Device {
     /// What stands in every answer (`imei`, `imsi`).
     pub(super) fn ids(&self) -> Ids<'_> {
         let query = &self.registration.query;
-        Ids { imei: query.get("imei"), imsi: query.get("imsi") }
+        Ids {
+            imei: query.get("imei"),
+            imsi: query.get("imsi"),
+        }
     }
 
     /// Requests that count against NSTART.
     pub(super) fn outstanding(&self) -> usize {
-        self.exchanges.iter().filter(|exchange| exchange.transmission.is_outstanding()).count()
+        self.exchanges
+            .iter()
+            .filter(|exchange| exchange.transmission.is_outstanding())
+            .count()
     }
 
     /// When the lifetime ends. Any message of the device counts as a sign of life, as in EMQX;
@@ -138,20 +144,30 @@ impl Device {
     }
 
     pub(super) fn observation(&self, token: Token) -> Option<usize> {
-        self.observations.iter().position(|observation| observation.token == token)
+        self.observations
+            .iter()
+            .position(|observation| observation.token == token)
     }
 
     pub(super) fn exchange_by_token(&self, token: Token) -> Option<usize> {
-        self.exchanges.iter().position(|exchange| exchange.token == token)
+        self.exchanges
+            .iter()
+            .position(|exchange| exchange.token == token)
     }
 
     pub(super) fn exchange_by_mid(&self, mid: u16) -> Option<usize> {
-        self.exchanges.iter().position(|exchange| exchange.mid == mid)
+        self.exchanges
+            .iter()
+            .position(|exchange| exchange.mid == mid)
     }
 
     /// All tokens a message of this device may carry.
     pub(super) fn tokens(&self) -> impl Iterator<Item = Token> {
         let exchanges = self.exchanges.iter().map(|exchange| exchange.token);
-        exchanges.chain(self.observations.iter().map(|observation| observation.token))
+        exchanges.chain(
+            self.observations
+                .iter()
+                .map(|observation| observation.token),
+        )
     }
 }

@@ -50,7 +50,12 @@ impl Directory {
 
     /// Endpoints whose rendered mountpoint is `mount`.
     pub fn endpoints_at(&self, mount: &str) -> Vec<Arc<str>> {
-        self.inner.read().mounts.get(mount).cloned().unwrap_or_default()
+        self.inner
+            .read()
+            .mounts
+            .get(mount)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Registrations in all shards.

@@ -47,10 +47,19 @@ impl Engine {
             Err(error) => return self.refuse_malformed(&input, &error),
         };
         // A mountpoint of several placeholders may name the endpoint and still be another one's.
-        let key = here.filter(|key| self.device(*key).is_some_and(|it| *it.mount == *input.mount));
+        let key = here.filter(|key| {
+            self.device(*key)
+                .is_some_and(|it| *it.mount == *input.mount)
+        });
         match key {
             Some(key) => {
-                self.enqueue(now, key, Box::new(command), input.payload.len(), input.expiry);
+                self.enqueue(
+                    now,
+                    key,
+                    Box::new(command),
+                    input.payload.len(),
+                    input.expiry,
+                );
             }
             None => self.refuse_input(&input, &command.echo, unregistered_payload(&command)),
         }
@@ -62,7 +71,9 @@ impl Engine {
             Some(shard) if shard != self.shard => Some(shard),
             _ => {
                 let mut departed = self.departed.iter().rev();
-                departed.find(|(endpoint, ..)| *endpoint == input.endpoint).map(|(_, shard, _)| *shard)
+                departed
+                    .find(|(endpoint, ..)| *endpoint == input.endpoint)
+                    .map(|(_, shard, _)| *shard)
             }
         }
     }
@@ -80,14 +91,27 @@ impl Engine {
         let immediate = command.ttl == Some(Duration::ZERO);
         let message_expiry = expiry.map(|seconds| Duration::from_secs(u64::from(seconds)));
         let ttl = command.ttl.filter(|ttl| !ttl.is_zero());
-        let wait = [Some(bounds.max_age), message_expiry, ttl].into_iter().flatten().min();
+        let wait = [Some(bounds.max_age), message_expiry, ttl]
+            .into_iter()
+            .flatten()
+            .min();
         let expires = now.mono + wait.unwrap_or(bounds.max_age);
-        let Some(device) = self.device_mut(key) else { return };
-        let queued = Queued { command, expires, size, immediate };
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let queued = Queued {
+            command,
+            expires,
+            size,
+            immediate,
+        };
         match device.queue.push(queued, &bounds) {
             Ok(()) => {
                 self.pump(now, key);
-                if self.device(key).is_some_and(|device| device.queue.front().is_some()) {
+                if self
+                    .device(key)
+                    .is_some_and(|device| device.queue.front().is_some())
+                {
                     self.counters.commands_queued.inc();
                 }
             }
@@ -99,11 +123,15 @@ impl Engine {
     pub(super) fn pump(&mut self, now: Now, key: DeviceKey) {
         let nstart = self.settings.config.coap.nstart.max(1);
         loop {
-            let Some(device) = self.device_mut(key) else { return };
+            let Some(device) = self.device_mut(key) else {
+                return;
+            };
             for expired in device.queue.take_expired(now.mono) {
                 self.refuse(key, &expired.command, &Refusal::EXPIRED);
             }
-            let Some(device) = self.device_mut(key) else { return };
+            let Some(device) = self.device_mut(key) else {
+                return;
+            };
             if device.outstanding() >= nstart {
                 break;
             }
@@ -112,11 +140,15 @@ impl Engine {
                 self.refresh(now, key, token);
                 continue;
             }
-            let Some(front) = device.queue.front() else { break };
+            let Some(front) = device.queue.front() else {
+                break;
+            };
             if !awake && !front.immediate {
                 break;
             }
-            let Some(queued) = device.queue.pop() else { break };
+            let Some(queued) = device.queue.pop() else {
+                break;
+            };
             self.send_command(now, key, queued.command);
         }
         self.schedule(key);
@@ -124,7 +156,9 @@ impl Engine {
 
     fn send_command(&mut self, now: Now, key: DeviceKey, command: Box<Command>) {
         let models = self.models.clone();
-        let Some(device) = self.device(key) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
         let schema = device.registration.schema(&models);
         let built = request::build(&command, device.registration.alternate_path(), &schema);
         let mut request = match built {
@@ -135,7 +169,12 @@ impl Engine {
             }
         };
         let cancelled = (request.observe == Some(OBSERVE_CANCEL))
-            .then(|| device.observations.iter().find(|known| known.target.text == command.target.text))
+            .then(|| {
+                device
+                    .observations
+                    .iter()
+                    .find(|known| known.target.text == command.target.text)
+            })
             .flatten()
             .map(|observation| observation.token);
         let observe = request.observe == Some(OBSERVE_REGISTER);
@@ -156,16 +195,36 @@ impl Engine {
             false => (None, body),
         };
         request.payload = body;
-        let purpose = Purpose::Command { command, observation, ack_reported: false };
-        self.start(now, key, token, Box::new(Job { purpose, request, sender, body: None }));
+        let purpose = Purpose::Command {
+            command,
+            observation,
+            ack_reported: false,
+        };
+        self.start(
+            now,
+            key,
+            token,
+            Box::new(Job {
+                purpose,
+                request,
+                sender,
+                body: None,
+            }),
+        );
     }
 
     /// Asks again for what was observed before the device registered anew.
     fn refresh(&mut self, now: Now, key: DeviceKey, token: Token) {
         let models = self.models.clone();
-        let Some(device) = self.device(key) else { return };
-        let Some(index) = device.observation(token) else { return };
-        let Some(observation) = device.observations.get(index) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(index) = device.observation(token) else {
+            return;
+        };
+        let Some(observation) = device.observations.get(index) else {
+            return;
+        };
         let command = Command {
             kind: Kind::Observe,
             target: observation.target.clone(),
@@ -178,12 +237,24 @@ impl Engine {
         let built = request::build(&command, device.registration.alternate_path(), &schema);
         let Ok(request) = built else { return };
         let purpose = Purpose::Refresh { observation: token };
-        self.start(now, key, token, Box::new(Job { purpose, request, sender: None, body: None }));
+        self.start(
+            now,
+            key,
+            token,
+            Box::new(Job {
+                purpose,
+                request,
+                sender: None,
+                body: None,
+            }),
+        );
     }
 
     /// Sends the next request of a job.
     fn start(&mut self, now: Now, key: DeviceKey, token: Token, job: Box<Job>) {
-        let Some(peer) = self.device(key).map(|device| device.peer) else { return };
+        let Some(peer) = self.device(key).map(|device| device.peer) else {
+            return;
+        };
         let mid = self.next_mid(peer);
         let block_size = self.settings.config.blockwise.max_block_size;
         let datagram = request_datagram(&job, mid, token, block_size);
@@ -195,7 +266,13 @@ impl Engine {
         self.in_flight.insert((peer, mid), key);
         if let Some(device) = self.device_mut(key) {
             let datagram = datagram.clone().into();
-            device.exchanges.push(Exchange { token, mid, datagram, transmission, job });
+            device.exchanges.push(Exchange {
+                token,
+                mid,
+                datagram,
+                transmission,
+                job,
+            });
         }
         self.transmit(peer, datagram);
         self.schedule(key);
@@ -213,10 +290,18 @@ impl Engine {
         };
         self.touch(now, key);
         let settings = self.settings.clone();
-        let Some(device) = self.device_mut(key) else { return };
-        let Some(index) = device.exchange_by_mid(mid) else { return };
-        let Some(exchange) = device.exchanges.get_mut(index) else { return };
-        exchange.transmission.acknowledged(now.mono, &settings.config.coap);
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let Some(index) = device.exchange_by_mid(mid) else {
+            return;
+        };
+        let Some(exchange) = device.exchanges.get_mut(index) else {
+            return;
+        };
+        exchange
+            .transmission
+            .acknowledged(now.mono, &settings.config.coap);
         let report = match &mut exchange.job.purpose {
             Purpose::Command { ack_reported, .. } => !std::mem::replace(ack_reported, true),
             Purpose::Refresh { .. } | Purpose::Notification { .. } => false,
@@ -234,7 +319,9 @@ impl Engine {
         };
         self.touch(now, key);
         self.counters.resets.inc();
-        let index = self.device(key).and_then(|device| device.exchange_by_mid(mid));
+        let index = self
+            .device(key)
+            .and_then(|device| device.exchange_by_mid(mid));
         if let Some(index) = index {
             self.answer_status(key, index, Status::Reset);
             self.finish_failed(key, index);
@@ -246,9 +333,9 @@ impl Engine {
     pub(super) fn handle_response(&mut self, now: Now, from: Peer, message: &Message) {
         let token = Token::from_slice(message.token());
         let key = token.and_then(|token| self.tokens.get(&token).copied());
-        let found = token.zip(key).filter(|(_, key)| {
-            self.device(*key).is_some_and(|device| device.peer == from)
-        });
+        let found = token
+            .zip(key)
+            .filter(|(_, key)| self.device(*key).is_some_and(|device| device.peer == from));
         let Some((token, key)) = found else {
             return self.reject_response(now, from, message);
         };
@@ -262,15 +349,22 @@ impl Engine {
             return;
         }
         if message.kind() == MessageType::Confirmable {
-            self.transmit(from, message::empty(MessageType::Acknowledgement, message.mid()));
+            self.transmit(
+                from,
+                message::empty(MessageType::Acknowledgement, message.mid()),
+            );
         }
-        let Some(device) = self.device(key) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
         let exchange = device.exchange_by_token(token).filter(|index| {
             // With the token of an observation that is being cancelled or asked for again, a
             // message with an Observe option that is not the piggybacked response may still be
             // one of its notifications.
             let known = device.observation(token).is_some();
-            !(known && message.kind() != MessageType::Acknowledgement && message.observe().is_some())
+            !(known
+                && message.kind() != MessageType::Acknowledgement
+                && message.observe().is_some())
                 || device.exchanges.get(*index).is_none()
         });
         match exchange {
@@ -296,12 +390,18 @@ impl Engine {
     /// A response that nobody waits for.
     fn reject_response(&mut self, now: Now, from: Peer, message: &Message) {
         self.counters.datagrams_unexpected.inc();
-        let known = self.peers.get(&from).and_then(|state| self.device(state.device));
+        let known = self
+            .peers
+            .get(&from)
+            .and_then(|state| self.device(state.device));
         let repeated = known.is_some_and(|device| device.last_separate == Some(message.mid()));
         match message.kind() {
             MessageType::Confirmable if repeated => {
                 // Our acknowledgement of a separate response was lost.
-                self.transmit(from, message::empty(MessageType::Acknowledgement, message.mid()));
+                self.transmit(
+                    from,
+                    message::empty(MessageType::Acknowledgement, message.mid()),
+                );
             }
             // RFC 7641 §3.5: a notification that is not recognised is reset, confirmable or not.
             MessageType::Confirmable | MessageType::NonConfirmable => {
@@ -314,8 +414,12 @@ impl Engine {
 
     /// A response to an exchange: the next block, or the end.
     fn progress(&mut self, now: Now, key: DeviceKey, index: usize, message: &Message) {
-        let Some(mut exchange) = self.take_exchange(key, index) else { return };
-        let block1 = message.uint_option(option::BLOCK1, 3).and_then(BlockOption::from_uint);
+        let Some(mut exchange) = self.take_exchange(key, index) else {
+            return;
+        };
+        let block1 = message
+            .uint_option(option::BLOCK1, 3)
+            .and_then(BlockOption::from_uint);
         if let Some(sender) = &mut exchange.job.sender {
             let go_on = match message.code() {
                 Code::CONTINUE => sender.advance(block1),
@@ -359,7 +463,9 @@ impl Engine {
     /// Adds a block of a response (Block2, RFC 7959 §2.4).
     pub(super) fn collect(&self, slot: &mut Option<Body>, message: &Message) -> Collected {
         let bounds = self.settings.config.blockwise;
-        let block = message.uint_option(option::BLOCK2, 3).and_then(BlockOption::from_uint);
+        let block = message
+            .uint_option(option::BLOCK2, 3)
+            .and_then(BlockOption::from_uint);
         let Some(block) = block.filter(|_| bounds.enable && message.code().is_success()) else {
             return Collected::Whole;
         };
@@ -373,7 +479,11 @@ impl Engine {
             content_format: message.content_format(),
             observe: message.observe(),
             etag: etag.clone(),
-            next: BlockOption { number: 0, more: false, szx: block.szx },
+            next: BlockOption {
+                number: 0,
+                more: false,
+                szx: block.szx,
+            },
             restarts,
         };
         let body = slot.get_or_insert_with(|| fresh(0));
@@ -383,19 +493,27 @@ impl Engine {
                 return Collected::Failed("representation_changes");
             }
             let observe = body.observe;
-            *body = Body { observe, ..fresh(body.restarts + 1) };
+            *body = Body {
+                observe,
+                ..fresh(body.restarts + 1)
+            };
             if block.number != 0 {
                 return Collected::More;
             }
         }
-        match body.receiver.push(block, message.payload(), bounds.max_body_size) {
-            Ok(true) => {
-                Collected::Last(std::mem::take(&mut body.receiver).into_body())
-            }
+        match body
+            .receiver
+            .push(block, message.payload(), bounds.max_body_size)
+        {
+            Ok(true) => Collected::Last(std::mem::take(&mut body.receiver).into_body()),
             Ok(false) => {
                 let szx = block.szx.min(szx_of(bounds.max_block_size));
                 let number = u32::try_from(body.receiver.len() >> (szx + 4)).unwrap_or(u32::MAX);
-                body.next = BlockOption { number, more: false, szx };
+                body.next = BlockOption {
+                    number,
+                    more: false,
+                    szx,
+                };
                 Collected::More
             }
             Err(BlockError::TooLarge) => Collected::Failed("body_too_large"),
@@ -407,8 +525,13 @@ impl Engine {
     /// its own and without Observe).
     pub(super) fn fetch_rest(&mut self, now: Now, key: DeviceKey, observation: Token, body: Body) {
         let models = self.models.clone();
-        let Some(device) = self.device(key) else { return };
-        let Some(known) = device.observation(observation).and_then(|at| device.observations.get(at)) else {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(known) = device
+            .observation(observation)
+            .and_then(|at| device.observations.get(at))
+        else {
             return;
         };
         let command = Command {
@@ -431,21 +554,42 @@ impl Engine {
         }
         let purpose = Purpose::Notification { observation };
         let token = self.new_token(key);
-        let job = Job { purpose, request, sender: None, body: Some(body) };
+        let job = Job {
+            purpose,
+            request,
+            sender: None,
+            body: Some(body),
+        };
         self.start(now, key, token, Box::new(job));
     }
 
     /// The final response of a job.
-    fn finish(&mut self, now: Now, key: DeviceKey, exchange: Exchange, message: &Message, payload: &[u8]) {
+    fn finish(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        exchange: Exchange,
+        message: &Message,
+        payload: &[u8],
+    ) {
         let Exchange { token, job, .. } = exchange;
         // Code, format and Observe of a body in blocks are those of its first block.
         let (code, content_format, observe) = match &job.body {
             Some(body) => (body.code, body.content_format, body.observe),
             None => (message.code(), message.content_format(), message.observe()),
         };
-        let answer = Answer { code: code.0, observe, content_format, payload };
+        let answer = Answer {
+            code: code.0,
+            observe,
+            content_format,
+            payload,
+        };
         match job.purpose {
-            Purpose::Command { command, observation, .. } => {
+            Purpose::Command {
+                command,
+                observation,
+                ..
+            } => {
                 if job.request.observe.is_some() {
                     let observation = observation.unwrap_or(token);
                     self.settle_observation(now, key, observation, &command, &answer);
@@ -476,14 +620,21 @@ impl Engine {
         }
         // One observation a path: the newest (RFC 7641 §4.1).
         let same = |known: &Observation| known.target.text == command.target.text;
-        let older = self.device(key).and_then(|device| device.observations.iter().find(|known| same(known)));
+        let older = self
+            .device(key)
+            .and_then(|device| device.observations.iter().find(|known| same(known)));
         if let Some(token) = older.map(|known| known.token) {
             self.end_observation(key, token);
         }
         let freshness = Freshness::new(answer.observe.unwrap_or(0), now.mono);
         let (target, echo) = (command.target.clone(), command.echo.clone());
         if let Some(device) = self.device_mut(key) {
-            device.observations.push(Observation { token, target, echo, freshness });
+            device.observations.push(Observation {
+                token,
+                target,
+                echo,
+                freshness,
+            });
             self.counters.observations.add(1);
             self.tokens.insert(token, key);
         }
@@ -491,8 +642,12 @@ impl Engine {
 
     /// Forgets an observation, if there is one with this token.
     pub(super) fn end_observation(&mut self, key: DeviceKey, token: Token) {
-        let Some(device) = self.device_mut(key) else { return };
-        let Some(index) = device.observation(token) else { return };
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let Some(index) = device.observation(token) else {
+            return;
+        };
         device.observations.swap_remove(index);
         let still_used = device.exchange_by_token(token).is_some();
         let observations = &self.counters.observations;
@@ -520,7 +675,9 @@ impl Engine {
 
     /// An exchange ended without a response; its command has been answered already.
     fn finish_failed(&mut self, key: DeviceKey, index: usize) {
-        let Some(exchange) = self.take_exchange(key, index) else { return };
+        let Some(exchange) = self.take_exchange(key, index) else {
+            return;
+        };
         let observation = match exchange.job.purpose {
             // What the device rejected or did not answer is not observed (any more).
             Purpose::Command { observation, .. } => observation,
@@ -538,9 +695,13 @@ impl Engine {
         let parameters = &settings.config.coap;
         let mut index = 0;
         loop {
-            let Some(device) = self.device_mut(key) else { return };
+            let Some(device) = self.device_mut(key) else {
+                return;
+            };
             let peer = device.peer;
-            let Some(exchange) = device.exchanges.get_mut(index) else { break };
+            let Some(exchange) = device.exchanges.get_mut(index) else {
+                break;
+            };
             match exchange.transmission.poll(now.mono, parameters) {
                 Due::Wait => index += 1,
                 Due::Retransmit => {
@@ -561,7 +722,9 @@ impl Engine {
                 }
             }
         }
-        let Some(device) = self.device(key) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
         if device.expires_at() <= now.mono {
             self.counters.expired.inc();
             return self.remove(key, Event::Expired);
@@ -570,15 +733,17 @@ impl Engine {
     }
 
     /// Answers all commands of a device that is gone.
-    pub(super) fn answer_orphans(&mut self, device: &mut Device) {
+    pub(super) fn refuse_waiting(&mut self, device: &mut Device, refusal: &Refusal) {
         let exchanges = std::mem::take(&mut device.exchanges);
-        let in_flight = exchanges.into_iter().filter_map(|exchange| match exchange.job.purpose {
-            Purpose::Command { command, .. } => Some(command),
-            Purpose::Refresh { .. } | Purpose::Notification { .. } => None,
-        });
+        let in_flight = exchanges
+            .into_iter()
+            .filter_map(|exchange| match exchange.job.purpose {
+                Purpose::Command { command, .. } => Some(command),
+                Purpose::Refresh { .. } | Purpose::Notification { .. } => None,
+            });
         let waiting: Vec<_> = device.queue.drain().map(|queued| queued.command).collect();
         for command in in_flight.chain(waiting).collect::<Vec<_>>() {
-            self.refuse_for(device, &command, &Refusal::NOT_REGISTERED);
+            self.refuse_for(device, &command, refusal);
         }
     }
 }
@@ -597,9 +762,21 @@ pub(super) enum Collected {
 
 /// The datagram of a job's next request.
 fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec<u8> {
-    let RequestParts { method, path, queries, accept, content_format, observe, payload } = &job.request;
-    let mut builder =
-        Builder::new(MessageType::Confirmable, Code(method.code()), mid, &token.0.to_be_bytes());
+    let RequestParts {
+        method,
+        path,
+        queries,
+        accept,
+        content_format,
+        observe,
+        payload,
+    } = &job.request;
+    let mut builder = Builder::new(
+        MessageType::Confirmable,
+        Code(method.code()),
+        mid,
+        &token.0.to_be_bytes(),
+    );
     for segment in path {
         builder = builder.option(option::URI_PATH, segment.as_bytes());
     }
@@ -617,7 +794,11 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
         builder = builder.uint(option::BLOCK2, body.next.to_uint());
     } else if block_size < 1024 && *method == Method::Get {
         // Early negotiation of a smaller block size (RFC 7959 §2.4).
-        let wish = BlockOption { number: 0, more: false, szx: szx_of(block_size) };
+        let wish = BlockOption {
+            number: 0,
+            more: false,
+            szx: szx_of(block_size),
+        };
         builder = builder.uint(option::BLOCK2, wish.to_uint());
     }
     if continues {
@@ -633,9 +814,11 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
                 let size = u32::try_from(sender.len()).unwrap_or(u32::MAX);
                 builder = builder.uint(option::SIZE1, size);
             }
-            builder.uint(option::BLOCK1, block.to_uint()).payload(payload).build()
+            builder
+                .uint(option::BLOCK1, block.to_uint())
+                .payload(payload)
+                .build()
         }
         None => builder.payload(payload.clone()).build(),
     }
 }
-

@@ -46,6 +46,9 @@ pub use timer::Reason;
 use blocks::Assemblies;
 use device::DeviceKey;
 use timer::Timers;
+use uplink::Refusal;
+
+pub use uplink::overflow_answer;
 
 /// Devices looked at in one call of [`Engine::handle_timeout`]; the rest is due at once again.
 const TIMEOUTS_PER_CALL: usize = 1024;
@@ -257,7 +260,9 @@ impl Engine {
                 self.transmit(from, message::empty(MessageType::Reset, message.mid()));
                 self.touch_peer(now, from);
             }
-            (MessageType::Acknowledgement, Code::EMPTY) => self.handle_empty_ack(now, from, message.mid()),
+            (MessageType::Acknowledgement, Code::EMPTY) => {
+                self.handle_empty_ack(now, from, message.mid())
+            }
             (MessageType::Reset, Code::EMPTY) => self.handle_reset(now, from, message.mid()),
             (MessageType::Confirmable | MessageType::NonConfirmable, code) if code.is_request() => {
                 self.deduplicate(now, from, &message, datagram);
@@ -277,16 +282,34 @@ impl Engine {
     /// Takes what another shard says.
     pub fn handle_handoff(&mut self, now: Now, handoff: Handoff) {
         match handoff {
-            Handoff::Take { from, wanted, peer, datagram } => {
+            Handoff::Take {
+                from,
+                wanted,
+                peer,
+                datagram,
+            } => {
                 let device = self.release(now, &wanted, from);
-                let handoff = Handoff::Give { device, peer, datagram };
-                self.outputs.push_back(Output::Handoff { shard: from, handoff });
+                let handoff = Handoff::Give {
+                    device,
+                    peer,
+                    datagram,
+                };
+                self.outputs.push_back(Output::Handoff {
+                    shard: from,
+                    handoff,
+                });
             }
-            Handoff::Give { device, peer, datagram } => {
+            Handoff::Give {
+                device,
+                peer,
+                datagram,
+            } => {
                 if let Some(device) = device {
                     self.adopt(device);
                 }
-                let Ok(message) = Message::parse(&datagram) else { return };
+                let Ok(message) = Message::parse(&datagram) else {
+                    return;
+                };
                 self.handle_request(now, peer, &message, &datagram, true);
             }
             Handoff::Command(input) => self.take_command(now, input),
@@ -297,13 +320,23 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Now) {
         self.dedup.expire(now.mono);
         self.assemblies.expire(now.mono);
-        while self.departed.front().is_some_and(|(.., until)| *until <= now.mono) {
+        while self
+            .departed
+            .front()
+            .is_some_and(|(.., until)| *until <= now.mono)
+        {
             self.departed.pop_front();
         }
-        self.pending.retain(|_, pending| pending.deadline > now.mono);
+        self.pending
+            .retain(|_, pending| pending.deadline > now.mono);
         for _ in 0..TIMEOUTS_PER_CALL {
-            let Some((at, key)) = self.timers.pop_due(now.mono) else { return };
-            if self.device(key).is_some_and(|device| device.timer_at == Some(at)) {
+            let Some((at, key)) = self.timers.pop_due(now.mono) else {
+                return;
+            };
+            if self
+                .device(key)
+                .is_some_and(|device| device.timer_at == Some(at))
+            {
                 if let Some(device) = self.device_mut(key) {
                     device.timer_at = None;
                 }
@@ -329,6 +362,20 @@ impl Engine {
         self.models = models;
     }
 
+    /// Whether no request waits for its answer.
+    pub fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// The gateway stops: every command that still waits is answered. Devices are not told; they
+    /// find the gateway again, or register anew.
+    pub fn shut_down(&mut self) {
+        let devices = std::mem::take(&mut self.devices);
+        for mut device in devices.into_iter().flatten() {
+            self.refuse_waiting(&mut device, &Refusal::STOPPING);
+        }
+    }
+
     /// Registered devices.
     pub fn len(&self) -> usize {
         self.endpoints.len()
@@ -340,17 +387,32 @@ impl Engine {
     }
 
     fn next_deadline(&self) -> Option<(Instant, Reason)> {
-        let blocks = self.assemblies.deadline().map(|at| (at, Reason::BlockTransfer));
+        let blocks = self
+            .assemblies
+            .deadline()
+            .map(|at| (at, Reason::BlockTransfer));
         let handoff = self.pending.values().map(|pending| pending.deadline).min();
         let departed = self.departed.front().map(|(.., until)| *until);
-        let handoff = handoff.into_iter().chain(departed).min().map(|at| (at, Reason::Handoff));
-        [self.timers.peek(), blocks, handoff].into_iter().flatten().min()
+        let handoff = handoff
+            .into_iter()
+            .chain(departed)
+            .min()
+            .map(|at| (at, Reason::Handoff));
+        [self.timers.peek(), blocks, handoff]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn reject_malformed(&mut self, from: Peer, error: MessageError) {
         self.counters.datagrams_malformed.inc();
         debug!(peer = %from.address, %error, "malformed datagram");
-        if let MessageError::Format { kind: MessageType::Confirmable, mid, .. } = error {
+        if let MessageError::Format {
+            kind: MessageType::Confirmable,
+            mid,
+            ..
+        } = error
+        {
             self.transmit(from, message::empty(MessageType::Reset, mid));
         }
     }
@@ -360,7 +422,10 @@ impl Engine {
         let mut hasher = DefaultHasher::new();
         datagram.hash(&mut hasher);
         let lifetime = self.settings.config.coap.exchange_lifetime;
-        match self.dedup.check(now.mono, lifetime, from, message.mid(), hasher.finish()) {
+        match self
+            .dedup
+            .check(now.mono, lifetime, from, message.mid(), hasher.finish())
+        {
             Seen::New => {
                 self.touch_peer(now, from);
                 self.handle_request(now, from, message, datagram, false);
@@ -384,7 +449,10 @@ impl Engine {
             && let Some(pending) = self.pending.get_mut(&(from, message.mid()))
         {
             pending.acknowledged = true;
-            self.transmit(from, message::empty(MessageType::Acknowledgement, message.mid()));
+            self.transmit(
+                from,
+                message::empty(MessageType::Acknowledgement, message.mid()),
+            );
         }
     }
 
@@ -470,7 +538,9 @@ impl Engine {
 
     /// Plans the next look at a device, if it is earlier than the one already planned.
     fn schedule(&mut self, key: DeviceKey) {
-        let Some(device) = self.device(key) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
         let (at, reason) = device.next_deadline();
         if device.timer_at.is_some_and(|planned| planned <= at) {
             return;
@@ -492,12 +562,19 @@ struct Response {
 
 impl Response {
     fn new(code: Code) -> Self {
-        Self { code, options: Vec::new(), payload: Vec::new() }
+        Self {
+            code,
+            options: Vec::new(),
+            payload: Vec::new(),
+        }
     }
 
     /// An error with a diagnostic payload (RFC 7252 §5.5.2).
     fn error(code: Code, diagnostic: &str) -> Self {
-        Self { payload: diagnostic.as_bytes().to_vec(), ..Self::new(code) }
+        Self {
+            payload: diagnostic.as_bytes().to_vec(),
+            ..Self::new(code)
+        }
     }
 
     fn option(mut self, number: u16, value: impl Into<Vec<u8>>) -> Self {
@@ -514,12 +591,17 @@ impl Response {
     fn into_builder(self, kind: MessageType, mid: u16, request: &Message) -> Builder {
         let builder = Builder::new(kind, self.code, mid, request.token());
         // A Block1 option of the request is answered by one (RFC 7959 §2.3), unless set already.
-        let has_block1 = self.options.iter().any(|(number, _)| *number == option::BLOCK1);
+        let has_block1 = self
+            .options
+            .iter()
+            .any(|(number, _)| *number == option::BLOCK1);
         let block1 = request.first_option(option::BLOCK1).filter(|_| !has_block1);
         let builder = self
             .options
             .into_iter()
-            .fold(builder, |builder, (number, value)| builder.option(number, value));
+            .fold(builder, |builder, (number, value)| {
+                builder.option(number, value)
+            });
         let builder = match block1 {
             Some(value) => builder.option(option::BLOCK1, value),
             None => builder,

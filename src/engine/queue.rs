@@ -35,7 +35,11 @@ pub(super) struct CommandQueue {
 
 impl CommandQueue {
     /// Appends; an immediate command goes first.
-    pub(super) fn push(&mut self, queued: Queued, bounds: &config::Queue) -> Result<(), (Queued, QueueFull)> {
+    pub(super) fn push(
+        &mut self,
+        queued: Queued,
+        bounds: &config::Queue,
+    ) -> Result<(), (Queued, QueueFull)> {
         if self.waiting.len() >= bounds.max_commands
             || self.bytes.saturating_add(queued.size) > bounds.max_bytes
         {
@@ -43,7 +47,11 @@ impl CommandQueue {
         }
         self.bytes += queued.size;
         if queued.immediate {
-            let behind = self.waiting.iter().take_while(|other| other.immediate).count();
+            let behind = self
+                .waiting
+                .iter()
+                .take_while(|other| other.immediate)
+                .count();
             self.waiting.insert(behind, queued);
         } else {
             self.waiting.push_back(queued);
@@ -71,8 +79,10 @@ impl CommandQueue {
         if self.next_expiry().is_none_or(|at| at > now) {
             return Vec::new();
         }
-        let (expired, waiting) =
-            self.waiting.drain(..).partition::<Vec<_>, _>(|queued| queued.expires <= now);
+        let (expired, waiting) = self
+            .waiting
+            .drain(..)
+            .partition::<Vec<_>, _>(|queued| queued.expires <= now);
         self.waiting = waiting.into();
         self.bytes -= expired.iter().map(|queued| queued.size).sum::<usize>();
         expired

@@ -19,8 +19,12 @@ use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 const DEFAULT_LIFETIME: u64 = 86_400;
 
 /// `apn` values of devices in power saving mode that EMQX takes for queue mode.
-const QUEUE_MODE_APNS: [&str; 4] =
-    ["Ctnb", "psmA.eDRX0.ctnb", "psmC.eDRX0.ctnb", "psmF.eDRXC.ctnb"];
+const QUEUE_MODE_APNS: [&str; 4] = [
+    "Ctnb",
+    "psmA.eDRX0.ctnb",
+    "psmC.eDRX0.ctnb",
+    "psmF.eDRXC.ctnb",
+];
 
 /// Where a registration lives: `/rd/<location>`.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -59,7 +63,7 @@ impl fmt::Debug for Location {
 
 /// Why a Register or Update is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum RegisterError {
+pub(super) enum RegisterError {
     /// A query that is not UTF-8.
     #[error("query is not UTF-8")]
     NotUtf8,
@@ -91,7 +95,7 @@ pub enum RegisterError {
 
 impl RegisterError {
     /// The response code.
-    pub const fn code(&self, compat: &Compat) -> Code {
+    pub(super) const fn code(&self, compat: &Compat) -> Code {
         match self {
             Self::BadVersion(_) if !compat.bad_version_400 => Code::PRECONDITION_FAILED,
             Self::Full => Code::SERVICE_UNAVAILABLE,
@@ -105,7 +109,9 @@ impl RegisterError {
 pub(super) struct Query(Vec<(Box<str>, Option<Box<str>>)>);
 
 impl Query {
-    pub(super) fn parse<'a>(options: impl Iterator<Item = &'a [u8]>) -> Result<Self, RegisterError> {
+    pub(super) fn parse<'a>(
+        options: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self, RegisterError> {
         let items = options.map(|bytes| {
             let text = str::from_utf8(bytes).map_err(|_| RegisterError::NotUtf8)?;
             Ok(match text.split_once('=') {
@@ -117,11 +123,16 @@ impl Query {
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| &**known == key).and_then(|(_, value)| value.as_deref())
+        self.0
+            .iter()
+            .find(|(known, _)| &**known == key)
+            .and_then(|(_, value)| value.as_deref())
     }
 
     fn has_flag(&self, key: &str) -> bool {
-        self.0.iter().any(|(known, value)| &**known == key && value.is_none())
+        self.0
+            .iter()
+            .any(|(known, value)| &**known == key && value.is_none())
     }
 
     /// Keys and values for the report.
@@ -159,18 +170,18 @@ pub(super) struct Registration {
 /// Versions a server has to take (LwM2M Core 1.2 §6.2.1): 1.0, 1.1 and 1.2, also as `1` and with
 /// a patch level (`1.0.0`).
 fn parse_version(text: &str) -> Option<Version> {
-    let mut parts = text.split('.');
-    let number = |part: Option<&str>, default| part.map_or(Some(default), |text| text.parse::<u16>().ok());
-    let major = number(parts.next(), 0)?;
-    let minor = number(parts.next(), 0)?;
-    number(parts.next(), 0)?;
-    (parts.next().is_none() && major == 1 && minor <= 2).then(|| Version { major, minor })
+    text.parse()
+        .ok()
+        .filter(|version: &Version| version.major == 1 && version.minor <= 2)
 }
 
 fn lifetime(query: &Query, config: &Config) -> Result<Option<Duration>, RegisterError> {
-    let Some(text) = query.get("lt") else { return Ok(None) };
-    let seconds: u64 =
-        text.parse().map_err(|_| RegisterError::BadLifetime(text.chars().take(40).collect()))?;
+    let Some(text) = query.get("lt") else {
+        return Ok(None);
+    };
+    let seconds: u64 = text
+        .parse()
+        .map_err(|_| RegisterError::BadLifetime(text.chars().take(40).collect()))?;
     bounded_lifetime(seconds, config).map(Some)
 }
 
@@ -180,23 +191,34 @@ fn bounded_lifetime(seconds: u64, config: &Config) -> Result<Duration, RegisterE
         return Ok(config.lifetime_max);
     }
     let asked = Duration::from_secs(seconds);
-    let allowed = asked.clamp(config.lifetime_min, config.lifetime_max.max(config.lifetime_min));
+    let allowed = asked.clamp(
+        config.lifetime_min,
+        config.lifetime_max.max(config.lifetime_min),
+    );
     match config.lifetime_policy {
-        LifetimePolicy::Reject if allowed != asked => Err(RegisterError::LifetimeOutOfRange(seconds)),
+        LifetimePolicy::Reject if allowed != asked => {
+            Err(RegisterError::LifetimeOutOfRange(seconds))
+        }
         LifetimePolicy::Reject | LifetimePolicy::Clamp => Ok(allowed),
     }
 }
 
 fn object_list(payload: &[u8]) -> Result<Option<RegistrationLinks>, LinkError> {
-    (!payload.is_empty()).then(|| RegistrationLinks::parse(payload)).transpose()
+    (!payload.is_empty())
+        .then(|| RegistrationLinks::parse(payload))
+        .transpose()
 }
 
 /// Queue mode is `Q` in the binding of 1.0, a query of its own since 1.1.
 fn queue_mode(query: &Query) -> bool {
     query.has_flag("Q")
-        || query.get("Q").is_some_and(|value| value.is_empty() || value == "true" || value == "1")
+        || query
+            .get("Q")
+            .is_some_and(|value| value.is_empty() || value == "true" || value == "1")
         || query.get("b").is_some_and(|binding| binding.contains('Q'))
-        || query.get("apn").is_some_and(|apn| QUEUE_MODE_APNS.contains(&apn))
+        || query
+            .get("apn")
+            .is_some_and(|apn| QUEUE_MODE_APNS.contains(&apn))
 }
 
 impl Registration {
@@ -218,11 +240,17 @@ impl Registration {
             .ok_or_else(|| RegisterError::BadVersion(text.chars().take(40).collect()))?;
         let lifetime = match lifetime(&query, config)? {
             Some(lifetime) => lifetime,
-            None => bounded_lifetime(DEFAULT_LIFETIME, config)
-                .unwrap_or(config.lifetime_max),
+            None => bounded_lifetime(DEFAULT_LIFETIME, config).unwrap_or(config.lifetime_max),
         };
         let links = object_list(payload)?;
-        Ok(Self { location, lifetime, version, queue_mode: queue_mode(&query), query, links })
+        Ok(Self {
+            location,
+            lifetime,
+            version,
+            queue_mode: queue_mode(&query),
+            query,
+            links,
+        })
     }
 
     /// Applies an Update; true when it is to be published under `condition`.
@@ -242,7 +270,10 @@ impl Registration {
         let carried = links.is_some();
         let mut changed = false;
         if let Some(links) = links {
-            changed = self.links.as_ref().is_none_or(|old| old.objects != links.objects);
+            changed = self
+                .links
+                .as_ref()
+                .is_none_or(|old| old.objects != links.objects);
             self.links = Some(links);
         }
         Ok(match config.update_msg_publish_condition {
@@ -254,13 +285,19 @@ impl Registration {
 
     /// Object definitions in the versions that the device announced.
     pub(super) fn schema<'a>(&'a self, models: &'a ObjectModels) -> DeviceSchema<'a> {
-        let versions = self.links.as_ref().map(|links| links.versions.as_slice()).unwrap_or_default();
+        let versions = self
+            .links
+            .as_ref()
+            .map(|links| links.versions.as_slice())
+            .unwrap_or_default();
         DeviceSchema::new(models, versions, self.version)
     }
 
     /// Where the device keeps its objects, `/` unless it said otherwise.
     pub(super) fn alternate_path(&self) -> &str {
-        self.links.as_ref().map_or("/", |links| links.alternate_path.as_str())
+        self.links
+            .as_ref()
+            .map_or("/", |links| links.alternate_path.as_str())
     }
 }
 
@@ -305,10 +342,19 @@ mod tests {
         assert_eq!(lifetime("lt=1", &config), Ok(15));
         assert_eq!(lifetime("lt=0", &config), Ok(86_400));
         assert_eq!(lifetime("lt=18446744073709551615", &config), Ok(86_400));
-        assert_eq!(lifetime("lt=abc", &config), Err(RegisterError::BadLifetime("abc".into())));
-        assert_eq!(lifetime("lt=-5", &config), Err(RegisterError::BadLifetime("-5".into())));
+        assert_eq!(
+            lifetime("lt=abc", &config),
+            Err(RegisterError::BadLifetime("abc".into()))
+        );
+        assert_eq!(
+            lifetime("lt=-5", &config),
+            Err(RegisterError::BadLifetime("-5".into()))
+        );
         config.lifetime_policy = LifetimePolicy::Reject;
-        assert_eq!(lifetime("lt=1", &config), Err(RegisterError::LifetimeOutOfRange(1)));
+        assert_eq!(
+            lifetime("lt=1", &config),
+            Err(RegisterError::LifetimeOutOfRange(1))
+        );
     }
 
     #[test]
@@ -323,7 +369,11 @@ mod tests {
             (&["ep=a", "b=U"], false),
             (&["ep=a"], false),
         ] {
-            assert_eq!(register(items, &config).unwrap().queue_mode, expected, "{items:?}");
+            assert_eq!(
+                register(items, &config).unwrap().queue_mode,
+                expected,
+                "{items:?}"
+            );
         }
     }
 
@@ -331,28 +381,58 @@ mod tests {
     fn an_update_merges_and_keeps_the_endpoint() {
         let config = Config::default();
         let mut registration = register(&["ep=a", "lt=300", "x=1"], &config).unwrap();
-        let publish = registration.update(query(&["ep=b", "lt=60", "y=2"]), b"", &config).unwrap();
+        let publish = registration
+            .update(query(&["ep=b", "lt=60", "y=2"]), b"", &config)
+            .unwrap();
         assert!(!publish);
         let pairs: Vec<_> = registration.query.pairs().collect();
-        assert_eq!(pairs, [("ep", Some("a")), ("lt", Some("60")), ("x", Some("1")), ("y", Some("2"))]);
-        assert!(!registration.update(query(&[]), b"</1/0>,</3/0>", &config).unwrap());
-        assert!(registration.update(query(&[]), b"</1/0>,</5/0>", &config).unwrap());
+        assert_eq!(
+            pairs,
+            [
+                ("ep", Some("a")),
+                ("lt", Some("60")),
+                ("x", Some("1")),
+                ("y", Some("2"))
+            ]
+        );
+        assert!(
+            !registration
+                .update(query(&[]), b"</1/0>,</3/0>", &config)
+                .unwrap()
+        );
+        assert!(
+            registration
+                .update(query(&[]), b"</1/0>,</5/0>", &config)
+                .unwrap()
+        );
     }
 
     #[test]
     fn strictness_is_a_switch() {
         let mut config = Config::default();
-        assert_eq!(register(&["ep=a"], &config).unwrap().lifetime.as_secs(), 86_400);
+        assert_eq!(
+            register(&["ep=a"], &config).unwrap().lifetime.as_secs(),
+            86_400
+        );
         config.compat.strict_register = true;
-        assert_eq!(register(&["ep=a"], &config), Err(RegisterError::Missing("lt")));
-        assert_eq!(register(&["ep=a", "lt=60"], &config), Err(RegisterError::Missing("lwm2m")));
+        assert_eq!(
+            register(&["ep=a"], &config),
+            Err(RegisterError::Missing("lt"))
+        );
+        assert_eq!(
+            register(&["ep=a", "lt=60"], &config),
+            Err(RegisterError::Missing("lwm2m"))
+        );
     }
 
     #[test]
     fn locations_round_trip() {
         let location = Location::Random(0x0123_4567_89ab_cdef);
         assert_eq!(location.segment().len(), 11);
-        assert_eq!(Location::from_random_segment(&location.segment()), Some(location.clone()));
+        assert_eq!(
+            Location::from_random_segment(&location.segment()),
+            Some(location.clone())
+        );
         assert_eq!(Location::from_random_segment("ep1"), None);
         assert!(!format!("{location:?}").contains("81985529216486895"));
     }

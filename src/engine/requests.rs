@@ -9,8 +9,9 @@ use super::blocks::Progress;
 use super::device::{Device, DeviceKey};
 use super::directory::ClaimError;
 use super::queue::CommandQueue;
-use super::request::Method;
 use super::registration::{Location, Query, RegisterError, Registration};
+use super::request::Method;
+use super::uplink::Refusal;
 use super::{
     Engine, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer, PeerState,
     PendingRequest, Response, Wanted,
@@ -70,12 +71,20 @@ impl Engine {
                 _ => self.counters.datagrams_unexpected.inc(),
             };
         }
-        if message.first_option(option::PROXY_URI).or(message.first_option(option::PROXY_SCHEME)).is_some() {
+        if message
+            .first_option(option::PROXY_URI)
+            .or(message.first_option(option::PROXY_SCHEME))
+            .is_some()
+        {
             return self.respond(from, message, Response::new(Code::PROXYING_NOT_SUPPORTED));
         }
-        let Some(body) = self.request_body(now, from, message) else { return };
-        let path: Option<Vec<&str>> =
-            message.option_values(option::URI_PATH).map(|part| str::from_utf8(part).ok()).collect();
+        let Some(body) = self.request_body(now, from, message) else {
+            return;
+        };
+        let path: Option<Vec<&str>> = message
+            .option_values(option::URI_PATH)
+            .map(|part| str::from_utf8(part).ok())
+            .collect();
         let joined;
         let resource = match path.as_deref() {
             Some(["rd"]) => Resource::Register,
@@ -112,9 +121,19 @@ impl Engine {
         };
         // A smaller block size than the device chose is announced with the first answer
         // (RFC 7959 §2.3); numbers of later blocks count in that size.
-        let answer = BlockOption { szx: block.szx.min(szx_of(bounds.max_block_size)), ..block };
+        let answer = BlockOption {
+            szx: block.szx.min(szx_of(bounds.max_block_size)),
+            ..block
+        };
         let lifetime = bounds.exchange_lifetime;
-        match self.assemblies.push(now.mono, from, message, block, bounds.max_body_size, lifetime) {
+        match self.assemblies.push(
+            now.mono,
+            from,
+            message,
+            block,
+            bounds.max_body_size,
+            lifetime,
+        ) {
             Progress::Complete(body) => Some(body),
             Progress::Continue => {
                 let response = Response::new(Code::CONTINUE).uint(option::BLOCK1, answer.to_uint());
@@ -139,17 +158,37 @@ impl Engine {
     /// A link-format document of ours, cut to the block that is asked for (RFC 7959 §2.4).
     fn respond_sliced(&mut self, to: Peer, request: &Message, body: &[u8]) {
         let response = Response::new(Code::CONTENT).uint(option::CONTENT_FORMAT, 40);
-        let asked = request.uint_option(option::BLOCK2, 3).and_then(BlockOption::from_uint);
+        let asked = request
+            .uint_option(option::BLOCK2, 3)
+            .and_then(BlockOption::from_uint);
         let Some(block) = asked else {
-            return self.respond(to, request, Response { payload: body.to_vec(), ..response });
+            return self.respond(
+                to,
+                request,
+                Response {
+                    payload: body.to_vec(),
+                    ..response
+                },
+            );
         };
         let Some(rest) = body.get(block.offset()..).filter(|rest| !rest.is_empty()) else {
             return self.respond(to, request, Response::new(Code::BAD_REQUEST));
         };
         let payload = rest.get(..block.size()).unwrap_or(rest);
-        let option_value = BlockOption { more: payload.len() < rest.len(), ..block }.to_uint();
+        let option_value = BlockOption {
+            more: payload.len() < rest.len(),
+            ..block
+        }
+        .to_uint();
         let response = response.uint(option::BLOCK2, option_value);
-        self.respond(to, request, Response { payload: payload.to_vec(), ..response });
+        self.respond(
+            to,
+            request,
+            Response {
+                payload: payload.to_vec(),
+                ..response
+            },
+        );
     }
 
     fn refuse_register(&mut self, from: Peer, message: &Message, error: &RegisterError) {
@@ -194,8 +233,9 @@ impl Engine {
         let names_endpoint = listener.mountpoint.has_endpoint_name();
 
         let known = self.endpoints.get(&endpoint).copied();
-        let same_peer =
-            known.and_then(|key| self.device(key)).is_some_and(|device| device.peer == from);
+        let same_peer = known
+            .and_then(|key| self.device(key))
+            .is_some_and(|device| device.peer == from);
         let location = match known.and_then(|key| self.device(key)) {
             Some(device) if same_peer && config.compat.reregister_204 => {
                 device.registration.location.clone()
@@ -206,11 +246,21 @@ impl Engine {
         let registration = Registration::new(query, body, location.clone(), config)?;
 
         let limits = (config.limits.max_registrations, listener.max_connections);
-        match self.directory.claim(&endpoint, self.shard, from.listener, limits) {
+        match self
+            .directory
+            .claim(&endpoint, self.shard, from.listener, limits)
+        {
             Ok(()) => {}
             Err(ClaimError::Full) => return Err(RegisterError::Full),
             Err(ClaimError::Elsewhere(shard)) => {
-                self.ask_shard(now, shard, Wanted::Endpoint(endpoint), from, message, datagram);
+                self.ask_shard(
+                    now,
+                    shard,
+                    Wanted::Endpoint(endpoint),
+                    from,
+                    message,
+                    datagram,
+                );
                 return Ok(());
             }
         }
@@ -282,7 +332,9 @@ impl Engine {
     ) {
         let settings = self.settings.clone();
         self.unsubscribe(key);
-        let Some(device) = self.device(key) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
         let (old_location, old_peer) = (device.registration.location.clone(), device.peer);
         let old_mount = (*device.mount != *mount).then(|| device.mount.clone());
         let endpoint = device.endpoint.clone();
@@ -299,15 +351,23 @@ impl Engine {
         } else {
             self.bind_peer(key, from);
         }
-        let Some(device) = self.device_mut(key) else { return };
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
         device.registration = registration;
         device.mount = mount.into();
-        device.refresh = device.observations.iter().map(|observation| observation.token).collect();
+        device.refresh = device
+            .observations
+            .iter()
+            .map(|observation| observation.token)
+            .collect();
         // A command that is not idempotent may be why the device restarted (a reboot, say): it is
         // not sent again, only waited for.
         for exchange in &mut device.exchanges {
             if matches!(exchange.job.request.method, Method::Post | Method::Delete) {
-                exchange.transmission.acknowledged(now.mono, &settings.config.coap);
+                exchange
+                    .transmission
+                    .acknowledged(now.mono, &settings.config.coap);
             }
         }
     }
@@ -330,11 +390,20 @@ impl Engine {
                 && let Some(shard) = self.directory.shard_of_location(&location)
                 && shard != self.shard
             {
-                return self.ask_shard(now, shard, Wanted::Location(location), from, message, datagram);
+                return self.ask_shard(
+                    now,
+                    shard,
+                    Wanted::Location(location),
+                    from,
+                    message,
+                    datagram,
+                );
             }
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
-        let Some(device) = self.device(key) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
         let (moved, endpoint) = (device.peer != from, device.endpoint.clone());
         if moved && !self.may_move(&location) {
             debug!(endpoint = %endpoint, peer = %from.address, "update from a strange address");
@@ -366,9 +435,9 @@ impl Engine {
     }
 
     fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
-        let found = self.find_location(at).filter(|(_, key)| {
-            self.device(*key).is_some_and(|device| device.peer == from)
-        });
+        let found = self
+            .find_location(at)
+            .filter(|(_, key)| self.device(*key).is_some_and(|device| device.peer == from));
         let Some((_, key)) = found else {
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
@@ -388,7 +457,11 @@ impl Engine {
         [random, Some(Location::Endpoint(segment.into()))]
             .into_iter()
             .flatten()
-            .find_map(|location| self.locations.get(&location).map(|key| (location.clone(), *key)))
+            .find_map(|location| {
+                self.locations
+                    .get(&location)
+                    .map(|key| (location.clone(), *key))
+            })
     }
 
     fn ask_shard(
@@ -403,11 +476,18 @@ impl Engine {
         if self.pending.len() >= MAX_PENDING_HANDOFFS {
             return self.respond(from, message, Response::new(Code::SERVICE_UNAVAILABLE));
         }
-        let waiting =
-            PendingRequest { acknowledged: false, deadline: now.mono + HANDOFF_TIMEOUT };
+        let waiting = PendingRequest {
+            acknowledged: false,
+            deadline: now.mono + HANDOFF_TIMEOUT,
+        };
         self.pending.entry((from, message.mid())).or_insert(waiting);
         let datagram = datagram.to_vec();
-        let handoff = Handoff::Take { from: self.shard, wanted, peer: from, datagram };
+        let handoff = Handoff::Take {
+            from: self.shard,
+            wanted,
+            peer: from,
+            datagram,
+        };
         self.outputs.push_back(Output::Handoff { shard, handoff });
     }
 
@@ -423,13 +503,17 @@ impl Engine {
             }
         };
         let device = self.detach(key)?;
-        self.departed.push_back((device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT));
+        self.departed
+            .push_back((device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT));
         Some(device)
     }
 
     /// Takes a device in from another shard.
     pub(super) fn adopt(&mut self, device: Box<Device>) {
-        let (endpoint, location) = (device.endpoint.clone(), device.registration.location.clone());
+        let (endpoint, location) = (
+            device.endpoint.clone(),
+            device.registration.location.clone(),
+        );
         if self.endpoints.contains_key(&endpoint) {
             return;
         }
@@ -447,9 +531,17 @@ impl Engine {
             self.devices.push(None);
             DeviceKey::try_from(self.devices.len() - 1).unwrap_or(DeviceKey::MAX)
         });
-        self.tokens.extend(device.tokens().map(|token| (token, key)));
-        self.in_flight.extend(device.exchanges.iter().map(|exchange| ((peer, exchange.mid), key)));
-        self.counters.observations.add(device.observations.len() as u64);
+        self.tokens
+            .extend(device.tokens().map(|token| (token, key)));
+        self.in_flight.extend(
+            device
+                .exchanges
+                .iter()
+                .map(|exchange| ((peer, exchange.mid), key)),
+        );
+        self.counters
+            .observations
+            .add(device.observations.len() as u64);
         if let Some(slot) = self.devices.get_mut(key as usize) {
             *slot = Some(device);
         }
@@ -473,7 +565,9 @@ impl Engine {
         }
         self.unbind_peer(key, device.peer);
         let observations = self.counters.observations.get();
-        self.counters.observations.set(observations - device.observations.len() as u64);
+        self.counters
+            .observations
+            .set(observations - device.observations.len() as u64);
         self.counters.registrations.set(self.endpoints.len() as u64);
         Some(device)
     }
@@ -484,29 +578,49 @@ impl Engine {
             self.report(key, event);
         }
         self.unsubscribe(key);
-        let Some(mut device) = self.detach(key) else { return };
-        self.directory.remove(&device.endpoint, device.peer.listener);
-        self.directory.remove_location(&device.registration.location);
+        let Some(mut device) = self.detach(key) else {
+            return;
+        };
+        self.directory
+            .remove(&device.endpoint, device.peer.listener);
+        self.directory
+            .remove_location(&device.registration.location);
         self.directory.remove_mount(&device.mount, &device.endpoint);
         info!(endpoint = %device.endpoint, ?event, "gone");
-        self.answer_orphans(&mut device);
+        self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
     }
 
     fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {
         let next_mid = self.random_u16();
-        self.peers.entry(peer).or_insert(PeerState { next_mid, device: key }).device = key;
+        self.peers
+            .entry(peer)
+            .or_insert(PeerState {
+                next_mid,
+                device: key,
+            })
+            .device = key;
     }
 
     fn unbind_peer(&mut self, key: DeviceKey, peer: Peer) {
-        if self.peers.get(&peer).is_some_and(|state| state.device == key) {
+        if self
+            .peers
+            .get(&peer)
+            .is_some_and(|state| state.device == key)
+        {
             self.peers.remove(&peer);
         }
     }
 
     fn move_peer(&mut self, key: DeviceKey, to: Peer) {
-        let Some(device) = self.device_mut(key) else { return };
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
         let from = std::mem::replace(&mut device.peer, to);
-        let mids: Vec<u16> = device.exchanges.iter().map(|exchange| exchange.mid).collect();
+        let mids: Vec<u16> = device
+            .exchanges
+            .iter()
+            .map(|exchange| exchange.mid)
+            .collect();
         for mid in mids {
             self.in_flight.remove(&(from, mid));
             self.in_flight.insert((to, mid), key);
@@ -523,9 +637,16 @@ impl Engine {
             return Vec::new();
         };
         let translators = &self.settings.config.translators;
-        let legacy = translators.legacy.enable.then_some(&translators.legacy.command);
-        let filter = |translator: &Translator| (topic::topic(&device.mount, translator), translator.qos);
-        std::iter::once(&translators.command).chain(legacy).map(filter).collect()
+        let legacy = translators
+            .legacy
+            .enable
+            .then_some(&translators.legacy.command);
+        let filter =
+            |translator: &Translator| (topic::topic(&device.mount, translator), translator.qos);
+        std::iter::once(&translators.command)
+            .chain(legacy)
+            .map(filter)
+            .collect()
     }
 
     fn subscribe(&mut self, key: DeviceKey) {
@@ -544,19 +665,26 @@ impl Engine {
     fn auto_observe(&mut self, now: Now, key: DeviceKey) {
         /// Objects that hold no measurements, as in EMQX.
         const IGNORED: [u16; 9] = [0, 1, 2, 4, 5, 6, 7, 9, 15];
-        let Some(device) = self.device(key) else { return };
-        let Some(links) = &device.registration.links else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(links) = &device.registration.links else {
+            return;
+        };
         let listed = |path: &Path| links.objects.contains(&path.to_string());
         let defined = |object: u16| self.models.lookup(object, None).is_some();
         let paths: Vec<Path> = match &self.settings.config.auto_observe {
             AutoObserve::Off => return,
-            AutoObserve::Paths(paths) => paths.iter().filter(|path| listed(path)).cloned().collect(),
+            AutoObserve::Paths(paths) => {
+                paths.iter().filter(|path| listed(path)).cloned().collect()
+            }
             AutoObserve::All => links
                 .objects
                 .iter()
                 .filter_map(|text| text.parse().ok())
                 .filter(|path: &Path| {
-                    path.object().is_some_and(|object| !IGNORED.contains(&object) && defined(object))
+                    path.object()
+                        .is_some_and(|object| !IGNORED.contains(&object) && defined(object))
                 })
                 .collect(),
         };
@@ -566,7 +694,11 @@ impl Engine {
                 .observations
                 .iter()
                 .filter(|observation| {
-                    observation.target.path.as_ref().is_some_and(|path| paths.contains(path))
+                    observation
+                        .target
+                        .path
+                        .as_ref()
+                        .is_some_and(|path| paths.contains(path))
                 })
                 .map(|observation| observation.token)
                 .collect();

@@ -52,7 +52,9 @@ impl Timers {
 
     /// The earliest entry, which may be stale.
     pub(super) fn peek(&self) -> Option<(Instant, Reason)> {
-        self.heap.peek().map(|Reverse((at, reason, _))| (*at, *reason))
+        self.heap
+            .peek()
+            .map(|Reverse((at, reason, _))| (*at, *reason))
     }
 
     /// Takes an entry due at `now`.

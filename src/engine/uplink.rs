@@ -4,13 +4,13 @@ use tracing::debug;
 
 use super::device::{Device, DeviceKey, Purpose};
 use super::downlink::Collected;
-use super::{CommandInput, Engine, device};
+use super::{CommandInput, Engine, Settings, device};
 use crate::bridge::content::Context;
 use crate::bridge::report::{Event, RegistrationReport, report};
 use crate::bridge::uplink::{self, Answer};
-use crate::bridge::{Command, CommandError, Dialect, Echo, Target, code, topic};
-use crate::coap::message::option;
+use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, topic};
 use crate::coap::block::BlockOption;
+use crate::coap::message::option;
 use crate::coap::{Code, Message, Token};
 use crate::config::Translator;
 use crate::host::Publish;
@@ -30,36 +30,74 @@ pub(super) enum Status {
 /// An answer of the gateway itself: code, stable reason and a text for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
-    code: u8,
+    code: Code,
     reason: &'static str,
     detail: Option<String>,
 }
 
 impl Refusal {
-    pub(super) const NOT_REGISTERED: Self =
-        Self { code: code::NOT_FOUND, reason: "not_registered", detail: None };
-    pub(super) const QUEUE_FULL: Self =
-        Self { code: code::SERVICE_UNAVAILABLE, reason: "queue_full", detail: None };
-    pub(super) const EXPIRED: Self =
-        Self { code: code::GATEWAY_TIMEOUT, reason: "expired", detail: None };
-    pub(super) const TOO_MANY_OBSERVATIONS: Self =
-        Self { code: code::SERVICE_UNAVAILABLE, reason: "too_many_observations", detail: None };
+    pub(super) const NOT_REGISTERED: Self = Self {
+        code: Code::NOT_FOUND,
+        reason: "not_registered",
+        detail: None,
+    };
+    pub(super) const QUEUE_FULL: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "queue_full",
+        detail: None,
+    };
+    pub(super) const EXPIRED: Self = Self {
+        code: Code::GATEWAY_TIMEOUT,
+        reason: "expired",
+        detail: None,
+    };
+    pub(super) const STOPPING: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "gateway_stopping",
+        detail: None,
+    };
+    const OVERLOADED: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "overloaded",
+        detail: None,
+    };
+    pub(super) const TOO_MANY_OBSERVATIONS: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "too_many_observations",
+        detail: None,
+    };
 
     /// The command cannot be put into a request.
     pub(super) fn unsuitable(reason: &'static str, detail: String) -> Self {
-        Self { code: code::BAD_REQUEST, reason, detail: Some(detail) }
+        Self {
+            code: Code::BAD_REQUEST,
+            reason,
+            detail: Some(detail),
+        }
     }
 
     /// The device's answer cannot be put together.
     pub(super) fn bad_gateway(reason: &'static str) -> Self {
-        Self { code: code::BAD_GATEWAY, reason, detail: None }
+        Self {
+            code: Code::BAD_GATEWAY,
+            reason,
+            detail: None,
+        }
     }
 }
 
 impl Engine {
     /// The final answer to a command.
-    pub(super) fn answer(&mut self, now: Now, key: DeviceKey, command: &Command, answer: &Answer<'_>) {
-        let Some(device) = self.device(key) else { return };
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        command: &Command,
+        answer: &Answer<'_>,
+    ) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
         let schema = device.registration.schema(&self.models);
         let context = Context {
             path: command.target.path.as_ref(),
@@ -67,15 +105,24 @@ impl Engine {
             compat: &self.settings.config.compat,
             now: Some(seconds(now)),
         };
-        let payload =
-            uplink::response(&command.echo, &device.ids(), Some(&command.target.text), answer, &context);
+        let payload = uplink::response(
+            &command.echo,
+            &device.ids(),
+            Some(&command.target.text),
+            answer,
+            &context,
+        );
         self.publish_answer(key, &command.echo, payload);
     }
 
     /// `ack`, `coap_reset` or `coap_timeout` for an exchange of a command or an observation.
     pub(super) fn answer_status(&mut self, key: DeviceKey, index: usize, status: Status) {
-        let Some(device) = self.device(key) else { return };
-        let Some(exchange) = device.exchanges.get(index) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(exchange) = device.exchanges.get(index) else {
+            return;
+        };
         let echo = match &exchange.job.purpose {
             Purpose::Command { command, .. } => &command.echo,
             Purpose::Refresh { observation } | Purpose::Notification { observation } => {
@@ -100,7 +147,9 @@ impl Engine {
 
     /// A command is refused by the gateway.
     pub(super) fn refuse(&mut self, key: DeviceKey, command: &Command, refusal: &Refusal) {
-        let Some(device) = self.device(key) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
         self.counters.commands_refused.inc();
         let payload = refusal_payload(device, command, refusal);
         self.publish_answer(key, &command.echo, payload);
@@ -110,7 +159,7 @@ impl Engine {
     pub(super) fn refuse_for(&mut self, device: &Device, command: &Command, refusal: &Refusal) {
         self.counters.commands_refused.inc();
         let payload = refusal_payload(device, command, refusal);
-        let translator = self.response_translator(&command.echo).clone();
+        let translator = response_translator(&self.settings, &command.echo).clone();
         self.publish(Publish {
             endpoint: device.endpoint.clone(),
             topic: topic::topic(&device.mount, &translator),
@@ -122,7 +171,7 @@ impl Engine {
     /// A command for nobody, or one that cannot be read.
     pub(super) fn refuse_input(&mut self, input: &CommandInput, echo: &Echo, payload: Vec<u8>) {
         self.counters.commands_refused.inc();
-        let translator = self.response_translator(echo).clone();
+        let translator = response_translator(&self.settings, echo).clone();
         self.publish(Publish {
             endpoint: input.endpoint.clone(),
             topic: topic::topic(&input.mount, &translator),
@@ -137,23 +186,20 @@ impl Engine {
         if self.settings.config.compat.drop_malformed {
             return self.counters.commands_refused.inc();
         }
-        let device = self.endpoints.get(&input.endpoint).and_then(|key| self.device(*key));
+        let device = self
+            .endpoints
+            .get(&input.endpoint)
+            .and_then(|key| self.device(*key));
         let ids = device.map(Device::ids).unwrap_or_default();
         let payload = uplink::refused(error, &ids);
         self.refuse_input(input, &error.echo, payload);
     }
 
-    fn response_translator(&self, echo: &Echo) -> &Translator {
-        let translators = &self.settings.config.translators;
-        match echo.dialect() {
-            Dialect::Current => &translators.response,
-            Dialect::Legacy => &translators.legacy.response,
-        }
-    }
-
     fn publish_answer(&mut self, key: DeviceKey, echo: &Echo, payload: Vec<u8>) {
-        let Some(device) = self.device(key) else { return };
-        let translator = self.response_translator(echo);
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let translator = response_translator(&self.settings, echo);
         let publish = Publish {
             endpoint: device.endpoint.clone(),
             topic: topic::topic(&device.mount, translator),
@@ -164,22 +210,30 @@ impl Engine {
     }
 
     /// A message with the token of an observation (RFC 7641 §3.2).
-    pub(super) fn notification(&mut self, now: Now, key: DeviceKey, token: Token, message: &Message) {
+    pub(super) fn notification(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        token: Token,
+        message: &Message,
+    ) {
         self.counters.notifications.inc();
-        let Some(device) = self.device_mut(key) else { return };
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
         let Some(index) = device.observation(token) else {
             return self.counters.datagrams_unexpected.inc();
         };
         let fresh = match (message.observe(), device.observations.get_mut(index)) {
-            (Some(sequence), Some(observation)) => {
-                observation.freshness.accept(sequence, now.mono)
-            }
+            (Some(sequence), Some(observation)) => observation.freshness.accept(sequence, now.mono),
             _ => true,
         };
         if !fresh {
             return self.counters.notifications_stale.inc();
         }
-        let block = message.uint_option(option::BLOCK2, 3).and_then(BlockOption::from_uint);
+        let block = message
+            .uint_option(option::BLOCK2, 3)
+            .and_then(BlockOption::from_uint);
         if block.is_some_and(|block| block.more) {
             match self.first_block(message) {
                 Some(body) => return self.fetch_rest(now, key, token, body),
@@ -214,8 +268,12 @@ impl Engine {
     ) {
         let settings = self.settings.clone();
         let translators = &settings.config.translators;
-        let Some(device) = self.device(key) else { return };
-        let Some(observation) = device.observation(token).and_then(|at| device.observations.get(at))
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(observation) = device
+            .observation(token)
+            .and_then(|at| device.observations.get(at))
         else {
             return;
         };
@@ -228,8 +286,14 @@ impl Engine {
             now: Some(seconds(now)),
         };
         let ids = device.ids();
-        let payload =
-            uplink::notify(echo, &ids, Some(&target.text), answer.observe, answer, &context);
+        let payload = uplink::notify(
+            echo,
+            &ids,
+            Some(&target.text),
+            answer.observe,
+            answer,
+            &context,
+        );
         let (topic, qos) = match echo.dialect() {
             Dialect::Legacy => {
                 let translator = &translators.legacy.response;
@@ -238,11 +302,17 @@ impl Engine {
             Dialect::Current if settings.config.compat.firmware_topic && is_firmware(target) => {
                 (topic::firmware_topic(&device.mount), 0)
             }
-            Dialect::Current => {
-                (topic::topic(&device.mount, &translators.notify), translators.notify.qos)
-            }
+            Dialect::Current => (
+                topic::topic(&device.mount, &translators.notify),
+                translators.notify.qos,
+            ),
         };
-        let publish = Publish { endpoint: device.endpoint.clone(), topic, payload, qos };
+        let publish = Publish {
+            endpoint: device.endpoint.clone(),
+            topic,
+            payload,
+            qos,
+        };
         self.publish(publish);
         if !Code(answer.code).is_success() || answer.observe.is_none() {
             self.end_observation(key, token);
@@ -251,7 +321,9 @@ impl Engine {
 
     /// Publishes a report about a registration.
     pub(super) fn report(&mut self, key: DeviceKey, event: Event) {
-        let Some(device) = self.device(key) else { return };
+        let Some(device) = self.device(key) else {
+            return;
+        };
         let translators = &self.settings.config.translators;
         let translator = match event {
             Event::Update => &translators.update,
@@ -268,7 +340,10 @@ impl Engine {
             event,
             &RegistrationReport {
                 queries: &queries,
-                lifetime: registration.query.get("lt").and_then(|text| text.parse().ok()),
+                lifetime: registration
+                    .query
+                    .get("lt")
+                    .and_then(|text| text.parse().ok()),
                 alternate_path: links.map(|links| links.alternate_path.as_str()),
                 object_list: links.map(|links| links.objects.as_slice()),
             },
@@ -283,9 +358,43 @@ impl Engine {
     }
 }
 
+fn response_translator<'a>(settings: &'a Settings, echo: &Echo) -> &'a Translator {
+    let translators = &settings.config.translators;
+    match echo.dialect() {
+        Dialect::Current => &translators.response,
+        Dialect::Legacy => &translators.legacy.response,
+    }
+}
+
+/// The answer to a command that no shard can take at the moment.
+pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
+    let max_size = settings.config.limits.max_command_size;
+    let ids = uplink::Ids::default();
+    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, max_size) {
+        Ok(command) => {
+            let payload = local_error(&command, &ids, &Refusal::OVERLOADED);
+            (command.echo, payload)
+        }
+        Err(error) => {
+            let payload = uplink::refused(&error, &ids);
+            (*error.echo, payload)
+        }
+    };
+    let translator = response_translator(settings, &echo);
+    Publish {
+        endpoint: input.endpoint.clone(),
+        topic: topic::topic(&input.mount, translator),
+        payload,
+        qos: translator.qos,
+    }
+}
+
 /// EMQX looks at the first segment of the request path.
 fn is_firmware(target: &Target) -> bool {
-    target.segments.first().is_some_and(|segment| segment == "5")
+    target
+        .segments
+        .first()
+        .is_some_and(|segment| segment == "5")
 }
 
 fn seconds(now: Now) -> f64 {
@@ -293,24 +402,16 @@ fn seconds(now: Now) -> f64 {
 }
 
 fn refusal_payload(device: &Device, command: &Command, refusal: &Refusal) -> Vec<u8> {
-    uplink::local_error(
-        &command.echo,
-        &device.ids(),
-        Some(&command.target.text),
-        refusal.code,
-        refusal.reason,
-        refusal.detail.as_deref(),
-    )
+    local_error(command, &device.ids(), refusal)
+}
+
+fn local_error(command: &Command, ids: &uplink::Ids<'_>, refusal: &Refusal) -> Vec<u8> {
+    let (code, detail) = (refusal.code.0, refusal.detail.as_deref());
+    let path = Some(command.target.text.as_str());
+    uplink::local_error(&command.echo, ids, path, code, refusal.reason, detail)
 }
 
 /// The answer to a command for an endpoint that is not registered.
 pub(super) fn unregistered_payload(command: &Command) -> Vec<u8> {
-    uplink::local_error(
-        &command.echo,
-        &uplink::Ids::default(),
-        Some(&command.target.text),
-        Refusal::NOT_REGISTERED.code,
-        Refusal::NOT_REGISTERED.reason,
-        None,
-    )
+    local_error(command, &uplink::Ids::default(), &Refusal::NOT_REGISTERED)
 }

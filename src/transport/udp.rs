@@ -28,8 +28,17 @@ impl UdpSocket {
     ///
     /// # Errors
     /// Whatever `socket(2)` or `bind(2)` say, as in "address in use".
-    pub fn bind(address: SocketAddr, share: bool, recbuf: usize, sndbuf: usize) -> io::Result<Self> {
-        let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    pub fn bind(
+        address: SocketAddr,
+        share: bool,
+        recbuf: usize,
+        sndbuf: usize,
+    ) -> io::Result<Self> {
+        let family = if address.is_ipv4() {
+            libc::AF_INET
+        } else {
+            libc::AF_INET6
+        };
         let kind = libc::SOCK_DGRAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         // SAFETY: plain call without pointers.
         let raw = check(unsafe { libc::socket(family, kind, 0) })?;
@@ -64,7 +73,11 @@ impl UdpSocket {
         let mut length = size_of_u32::<libc::sockaddr_storage>();
         // SAFETY: both pointers are to live locals, `length` says how much room there is.
         check(unsafe {
-            libc::getsockname(self.fd.as_raw_fd(), ptr::from_mut(&mut storage).cast(), &raw mut length)
+            libc::getsockname(
+                self.fd.as_raw_fd(),
+                ptr::from_mut(&mut storage).cast(),
+                &raw mut length,
+            )
         })?;
         from_sockaddr(&storage).ok_or_else(|| io::Error::from(io::ErrorKind::Unsupported))
     }
@@ -77,12 +90,17 @@ impl UdpSocket {
     /// here; they say nothing about the socket.
     pub fn receive(&self, buffers: &mut ReceiveBuffers) -> io::Result<usize> {
         buffers.received = 0;
-        let mut iovecs: [libc::iovec; BATCH] =
-            std::array::from_fn(|_| libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 });
+        let mut iovecs: [libc::iovec; BATCH] = std::array::from_fn(|_| libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: 0,
+        });
         // SAFETY: all-zero is a valid mmsghdr.
         let mut headers: [libc::mmsghdr; BATCH] = unsafe { mem::zeroed() };
         let slots = iovecs.iter_mut().zip(&mut headers);
-        let rooms = buffers.data.chunks_exact_mut(DATAGRAM_SIZE).zip(&mut buffers.addresses);
+        let rooms = buffers
+            .data
+            .chunks_exact_mut(DATAGRAM_SIZE)
+            .zip(&mut buffers.addresses);
         for ((iovec, header), (room, address)) in slots.zip(rooms) {
             iovec.iov_base = room.as_mut_ptr().cast();
             iovec.iov_len = room.len();
@@ -109,7 +127,11 @@ impl UdpSocket {
         };
         for (length, header) in buffers.lengths.iter_mut().zip(headers.iter().take(count)) {
             let truncated = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-            *length = if truncated { 0 } else { header.msg_len as usize };
+            *length = if truncated {
+                0
+            } else {
+                header.msg_len as usize
+            };
         }
         buffers.received = count;
         Ok(count)
@@ -117,7 +139,10 @@ impl UdpSocket {
 
     /// Sends all of `batch` in order. Returns how many the kernel did not take.
     pub fn send(&self, batch: &[(SocketAddr, Vec<u8>)]) -> usize {
-        batch.chunks(BATCH).map(|chunk| self.send_chunk(chunk)).sum()
+        batch
+            .chunks(BATCH)
+            .map(|chunk| self.send_chunk(chunk))
+            .sum()
     }
 
     fn send_chunk(&self, chunk: &[(SocketAddr, Vec<u8>)]) -> usize {
@@ -126,8 +151,10 @@ impl UdpSocket {
             [libc::sockaddr_storage; BATCH],
             [libc::mmsghdr; BATCH],
         ) = unsafe { (mem::zeroed(), mem::zeroed()) };
-        let mut iovecs: [libc::iovec; BATCH] =
-            std::array::from_fn(|_| libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 });
+        let mut iovecs: [libc::iovec; BATCH] = std::array::from_fn(|_| libc::iovec {
+            iov_base: ptr::null_mut(),
+            iov_len: 0,
+        });
         let slots = addresses.iter_mut().zip(&mut iovecs).zip(&mut headers);
         for (((address, iovec), header), (to, datagram)) in slots.zip(chunk) {
             let (storage, length) = to_sockaddr(*to);
@@ -147,7 +174,12 @@ impl UdpSocket {
             // SAFETY: `rest` are headers filled in above, pointing to live addresses, iovecs and
             // datagrams; the kernel only reads the datagrams.
             let result = unsafe {
-                libc::sendmmsg(self.fd.as_raw_fd(), rest.as_mut_ptr(), length, libc::MSG_NOSIGNAL)
+                libc::sendmmsg(
+                    self.fd.as_raw_fd(),
+                    rest.as_mut_ptr(),
+                    length,
+                    libc::MSG_NOSIGNAL,
+                )
             };
             match check(result) {
                 Ok(count) => sent += usize::try_from(count).unwrap_or(0).max(1),
@@ -195,17 +227,29 @@ impl ReceiveBuffers {
     /// What the last [`UdpSocket::receive`] brought; a truncated datagram is empty.
     pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
         let rooms = self.data.chunks_exact(DATAGRAM_SIZE).zip(&self.lengths);
-        rooms.zip(&self.addresses).take(self.received).filter_map(|((room, length), address)| {
-            Some((from_sockaddr(address)?, room.get(..*length)?))
-        })
+        rooms
+            .zip(&self.addresses)
+            .take(self.received)
+            .filter_map(|((room, length), address)| {
+                Some((from_sockaddr(address)?, room.get(..*length)?))
+            })
     }
 }
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(result)
+    }
 }
 
-fn set_option(fd: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+fn set_option(
+    fd: &OwnedFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     // SAFETY: `value` lives for the call and its size is given.
     check(unsafe {
         libc::setsockopt(
@@ -232,11 +276,17 @@ fn to_sockaddr(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t)
             let raw = libc::sockaddr_in {
                 sin_family: libc::AF_INET as libc::sa_family_t,
                 sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(v4.ip().octets()) },
+                sin_addr: libc::in_addr {
+                    s_addr: u32::from_ne_bytes(v4.ip().octets()),
+                },
                 sin_zero: [0; 8],
             };
             // SAFETY: sockaddr_storage is larger than and aligned for every address type.
-            unsafe { ptr::from_mut(&mut storage).cast::<libc::sockaddr_in>().write(raw) };
+            unsafe {
+                ptr::from_mut(&mut storage)
+                    .cast::<libc::sockaddr_in>()
+                    .write(raw)
+            };
             size_of_u32::<libc::sockaddr_in>()
         }
         SocketAddr::V6(v6) => {
@@ -244,11 +294,17 @@ fn to_sockaddr(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t)
                 sin6_family: libc::AF_INET6 as libc::sa_family_t,
                 sin6_port: v6.port().to_be(),
                 sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr { s6_addr: v6.ip().octets() },
+                sin6_addr: libc::in6_addr {
+                    s6_addr: v6.ip().octets(),
+                },
                 sin6_scope_id: v6.scope_id(),
             };
             // SAFETY: as above.
-            unsafe { ptr::from_mut(&mut storage).cast::<libc::sockaddr_in6>().write(raw) };
+            unsafe {
+                ptr::from_mut(&mut storage)
+                    .cast::<libc::sockaddr_in6>()
+                    .write(raw)
+            };
             size_of_u32::<libc::sockaddr_in6>()
         }
     };
@@ -287,7 +343,9 @@ mod tests {
                 continue;
             };
             let to = b.local_addr().unwrap();
-            let batch: Vec<_> = (0..100u8).map(|n| (to, vec![n; usize::from(n) + 1])).collect();
+            let batch: Vec<_> = (0..100u8)
+                .map(|n| (to, vec![n; usize::from(n) + 1]))
+                .collect();
             assert_eq!(a.send(&batch), 0);
             let mut buffers = ReceiveBuffers::default();
             let mut got = Vec::new();
@@ -297,7 +355,13 @@ mod tests {
                     got.push(datagram.to_vec());
                 }
             }
-            assert_eq!(got, batch.into_iter().map(|(_, datagram)| datagram).collect::<Vec<_>>());
+            assert_eq!(
+                got,
+                batch
+                    .into_iter()
+                    .map(|(_, datagram)| datagram)
+                    .collect::<Vec<_>>()
+            );
         }
     }
 
