@@ -43,7 +43,7 @@ pub(super) fn load(dir: Option<&Path>, max_file: usize) -> io::Result<ObjectMode
             }
         }
     });
-    let (models, errors) = ObjectModels::load(builtin, files, max_file);
+    let (models, errors) = builtin.load(files, max_file);
     for error in &errors {
         error!(%error, "object definition not loaded");
     }
