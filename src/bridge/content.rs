@@ -90,8 +90,9 @@ pub(super) fn put_content(
 
 /// Appends `,"code":"4.04","codeMsg":"not_found"`.
 pub(super) fn put_code(out: &mut Vec<u8>, code: u8) {
+    let (class, detail) = (code >> 5, code & 0x1f);
     put(out, r#","code":""#);
-    put(out, &code::text(code));
+    out.extend([b'0' + class, b'.', b'0' + detail / 10, b'0' + detail % 10]);
     put(out, r#"","codeMsg":""#);
     put(out, code::name(code));
     out.push(b'"');

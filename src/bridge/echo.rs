@@ -1,7 +1,7 @@
 //! What an answer repeats of its command.
 
 use super::Dialect;
-use super::downlink::Kind;
+use super::command::Kind;
 use super::json::{Members, put, put_string, string};
 use crate::lwm2m::Path;
 

@@ -3,8 +3,9 @@
 use serde_json::value::RawValue;
 
 use super::code;
+use super::command::{Command, CommandError, Fault, Kind, Reason, Target};
 use super::content::{self, Context};
-use super::downlink::{Command, CommandError, Fault, Items, Kind, Reason, Target, attribute, join};
+use super::downlink::{Items, attribute, join};
 use super::echo::Echo;
 use super::json::{Elements, Members, is_number, put, put_string, string};
 use super::typed::Scalar;
@@ -213,7 +214,7 @@ pub(super) fn answer(
             content::put_lwm2m_json(&mut out, req_path.unwrap_or("/"), answer, context)
         }
         _ => {
-            put_string(&mut out, &title(&code::name(answer.code)));
+            put_string(&mut out, &title(code::name(answer.code)));
             true
         }
     };
@@ -254,7 +255,7 @@ fn error(mut out: Vec<u8>, text: &str) -> Vec<u8> {
 }
 
 fn error_text(code: u8) -> String {
-    title(&code::name(code))
+    title(code::name(code))
 }
 
 /// `not_found` as `Not Found`.
@@ -269,4 +270,203 @@ fn title(name: &str) -> String {
         title.push_str(rest);
     }
     title
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Dialect, downlink, uplink};
+    use super::*;
+    use crate::config::Compat;
+    use crate::engine::request::{self, Method};
+    use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
+    use serde_json::{Value as Json, json};
+
+    const IDS: Ids<'static> = Ids {
+        imei: None,
+        imsi: None,
+    };
+
+    fn parse(command: &Json) -> Result<Command, CommandError> {
+        downlink::parse(command.to_string().as_bytes(), Dialect::Legacy, 4096)
+    }
+
+    fn build(command: &Json) -> (Method, String, Vec<u8>) {
+        let models = ObjectModels::builtin();
+        let schema = DeviceSchema::new(&models, &[], Version::V1_0);
+        let request = request::build(&parse(command).unwrap(), "/", &schema).unwrap();
+        let queries = request.queries.join("&");
+        (
+            request.method,
+            format!("{}?{queries}", request.path.join("/")),
+            request.payload,
+        )
+    }
+
+    fn answered(command: &Json, code: u8, format: u16, payload: &[u8]) -> Json {
+        let command = parse(command).unwrap();
+        let models = ObjectModels::builtin();
+        let schema = DeviceSchema::new(&models, &[], Version::V1_0);
+        let context = Context {
+            path: command.target.path.as_ref(),
+            schema: &schema,
+            compat: &Compat::default(),
+            now: None,
+        };
+        let answer = Answer {
+            code,
+            observe: None,
+            content_format: Some(format),
+            payload,
+        };
+        let text = Some(command.target.text.as_str());
+        let json = uplink::response(&command.echo, &IDS, text, &answer, &context);
+        serde_json::from_slice(&json).unwrap()
+    }
+
+    #[test]
+    fn commands() {
+        let command =
+            |name: &str, base: &str| json!({"CmdID": 1, "Command": name, "BaseName": base});
+        let with = |mut command: Json, key: &str, value: Json| {
+            command[key] = value;
+            command
+        };
+        let read = command("Read", "/3/0");
+        assert_eq!(build(&read), (Method::Get, "3/0?".to_owned(), vec![]));
+        let execute = with(command("Execute", "/3/0/4"), "Arguments", json!("2,7"));
+        assert_eq!(
+            build(&execute),
+            (Method::Post, "3/0/4?".to_owned(), b"2,7".to_vec())
+        );
+        let attributes = with(
+            command("Write-Attributes", "/3/0/9"),
+            "Value",
+            json!("pmin=1&pmax=5&gt=3"),
+        );
+        assert_eq!(
+            build(&attributes),
+            (Method::Put, "3/0/9?gt=3&pmax=5&pmin=1".to_owned(), vec![])
+        );
+        for (base, value, method, payload) in [
+            (
+                "/3/0",
+                json!({"e": [{"n": "13", "v": 5}, {"n": "/14", "sv": "+1"}]}),
+                Method::Post,
+                &b"\xc1\x0d\x05\xc2\x0e+1"[..],
+            ),
+            (
+                "/3/0/14",
+                json!({"bn": "/3/0/14", "e": [{"sv": "5"}]}),
+                Method::Put,
+                b"\xc1\x0e5",
+            ),
+            (
+                "/1/0/6",
+                json!([{"bv": true}]),
+                Method::Put,
+                b"\xc1\x06\x01",
+            ),
+            ("/3/0/14", json!("x"), Method::Put, b"\xc1\x0ex"),
+            (
+                "/5/0/0",
+                json!({"e": [{"sv": "AQI="}]}),
+                Method::Put,
+                b"\xc2\x00\x01\x02",
+            ),
+        ] {
+            let write = with(command("Write", base), "Value", value);
+            let expected = (method, format!("{}?", &base[1..]), payload.to_vec());
+            assert_eq!(build(&write), expected, "{write}");
+        }
+    }
+
+    #[test]
+    fn answers() {
+        let command =
+            |name: &str, base: &str| json!({"CmdID": 1, "Command": name, "BaseName": base});
+        let read = command("Read", "/3/0");
+        assert_eq!(
+            answered(
+                &read,
+                0x45,
+                11542,
+                b"\xc3\x00EMQ\xc1\x09\x5f\x86\x0b\x41\x00\x05\x41\x01\x06"
+            ),
+            json!({"CmdID": 1, "Command": "Read", "Result": {"bn": "/3/0", "e": [
+                {"n": "/0", "sv": "EMQ"}, {"n": "/9", "v": 95},
+                {"n": "/11/0", "v": 5}, {"n": "/11/1", "v": 6},
+            ]}})
+        );
+        assert_eq!(
+            answered(&command("Observe", "/3/0/9"), 0x45, 0, b"95"),
+            json!({"CmdID": 1, "Command": "Observe",
+                "Result": {"bn": "/3/0/9", "e": [{"v": 95}]}})
+        );
+        assert_eq!(
+            answered(&command("Execute", "/3/0/4"), 0x44, 0, b""),
+            json!({"CmdID": 1, "Command": "Execute", "Result": "Changed"})
+        );
+        assert_eq!(
+            answered(
+                &command("Discover", "/3/0"),
+                0x45,
+                40,
+                b"</3/0>;dim=8,</3/0/1>"
+            ),
+            json!({"CmdID": 1, "Command": "Discover", "Result": ["</3/0>;dim=8", "</3/0/1>"]})
+        );
+        assert_eq!(
+            answered(&read, 0x85, 0, b""),
+            json!({"CmdID": 1, "Command": "Read", "Error": "Method Not Allowed"})
+        );
+        assert_eq!(
+            answered(&read, 0x45, 11542, b"\xc8"),
+            json!({"CmdID": 1, "Command": "Read", "Error": "Bad Request"})
+        );
+    }
+
+    #[test]
+    fn refusals() {
+        for (command, reason) in [
+            (json!({"CmdID": 1}), Reason::UnknownMsgType),
+            (
+                json!({"CmdID": 1, "Command": "Fly", "BaseName": "/3"}),
+                Reason::UnknownMsgType,
+            ),
+            (json!({"CmdID": 1, "Command": "Read"}), Reason::MissingPath),
+            (
+                json!({"CmdID": 1, "Command": "Write", "BaseName": "/3/0"}),
+                Reason::MissingValue,
+            ),
+            (
+                json!({"CmdID": 1, "Command": "Write", "BaseName": "/3/0", "Value": {"e": [{}]}}),
+                Reason::MissingValue,
+            ),
+            (
+                json!({"CmdID": 1, "Command": "Write", "BaseName": "/3/0", "Value": "x"}),
+                Reason::BadValue,
+            ),
+        ] {
+            let error = parse(&command).unwrap_err();
+            assert_eq!(error.reason, reason, "{command}");
+            let answer: Json = serde_json::from_slice(&uplink::refused(&error, &IDS)).unwrap();
+            assert_eq!(answer["Error"], "Bad Request");
+            assert_eq!(answer["Reason"], reason.as_str());
+            assert_eq!(answer["CmdID"], 1);
+        }
+    }
+
+    #[test]
+    fn both_dialects_on_one_topic() {
+        let today = json!({"msgType": "read", "CmdID": 5, "data": {"path": "/3"}});
+        assert_eq!(parse(&today).unwrap().echo.dialect(), Dialect::Current);
+        let old = json!({"CmdID": 5, "Command": "read", "BaseName": "/3"});
+        let echo = parse(&old).unwrap().echo;
+        assert_eq!(uplink::ack(&echo, &IDS), None);
+        let timeout = uplink::coap_timeout(&echo, &IDS);
+        assert_eq!(
+            String::from_utf8(timeout).unwrap(),
+            r#"{"CmdID":5,"Command":"read","Error":"Timeout"}"#
+        );
+    }
 }

@@ -19,6 +19,7 @@
 //! - **`seqNum`** belongs to the gateway: a command's own member of that name is not echoed.
 
 pub mod code;
+pub mod command;
 pub mod content;
 pub mod downlink;
 pub mod echo;
@@ -30,7 +31,7 @@ pub mod topic;
 pub mod typed;
 pub mod uplink;
 
-pub use downlink::{Command, CommandError, Kind, Reason, Target};
+pub use command::{Command, CommandError, Kind, Reason, Target};
 pub use echo::Echo;
 pub use router::{CommandRouter, Route, RouteKey};
 pub use topic::TopicTemplate;

@@ -2,8 +2,8 @@
 //! ready text; no JSON tree is built.
 
 use super::code;
+use super::command::{CommandError, Kind};
 use super::content::{self, Context};
-use super::downlink::{CommandError, Kind};
 use super::echo::Echo;
 use super::json::{put, put_plain, put_string};
 use super::{Dialect, legacy};
@@ -194,4 +194,223 @@ fn repeat(echo: &Echo, ids: &Ids<'_>, name: &str) -> Vec<u8> {
     put(&mut out, echo.data().unwrap_or("null"));
     out.push(b'}');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::downlink;
+    use super::*;
+    use crate::config::Compat;
+    use crate::lwm2m::Path;
+    use crate::lwm2m::codec::NoSchema;
+    use serde_json::{Value as Json, json};
+
+    const NO_IDS: Ids<'static> = Ids {
+        imei: None,
+        imsi: None,
+    };
+
+    fn echo(command: &str) -> Echo {
+        downlink::parse(command.as_bytes(), Dialect::Current, 4096)
+            .unwrap()
+            .echo
+    }
+
+    fn answer(code: u8, format: u16, payload: &[u8]) -> Answer<'_> {
+        Answer {
+            code,
+            observe: None,
+            content_format: Some(format),
+            payload,
+        }
+    }
+
+    fn respond(echo: &Echo, path: &str, answer: &Answer<'_>, compat: Compat) -> Json {
+        let numeric: Option<Path> = path.parse().ok();
+        let context = Context {
+            path: numeric.as_ref(),
+            schema: &NoSchema,
+            compat: &compat,
+            now: None,
+        };
+        let json = response(echo, &NO_IDS, Some(path), answer, &context);
+        serde_json::from_slice(&json).unwrap()
+    }
+
+    const READ: &str = r#"{"msgType":"read","data":{"path":"/3/0/9"}}"#;
+
+    #[test]
+    fn members_come_back_exactly() {
+        let echo = echo(
+            r#"{"reqID":123456789012345678901234567890,"a":{"b": [1.50, null]},
+               "seqNum":9,"msgType":"read","msgType":"observe","data":{"path": "/3/0/9"}}"#,
+        );
+        assert_eq!(
+            String::from_utf8(ack(&echo, &NO_IDS).unwrap()).unwrap(),
+            concat!(
+                r#"{"reqID":123456789012345678901234567890,"a":{"b": [1.50, null]},"#,
+                r#""msgType":"ack","data":{"path": "/3/0/9"}}"#
+            )
+        );
+        for (payload, name) in [
+            (coap_reset(&echo, &NO_IDS), "coap_reset"),
+            (coap_timeout(&echo, &NO_IDS), "coap_timeout"),
+        ] {
+            let value: Json = serde_json::from_slice(&payload).unwrap();
+            assert_eq!(value["msgType"], name);
+            assert_eq!(value["data"], json!({"path": "/3/0/9"}));
+        }
+    }
+
+    #[test]
+    fn identities_of_the_registration_stand_in_where_the_command_has_none() {
+        let ids = Ids {
+            imei: Some("86"),
+            imsi: Some("26"),
+        };
+        let echo = echo(r#"{"imsi":"own","msgType":"read","data":{"path":"/3"}}"#);
+        let value: Json = serde_json::from_slice(&coap_timeout(&echo, &ids)).unwrap();
+        assert_eq!(
+            (&value["imei"], &value["imsi"]),
+            (&json!("86"), &json!("own"))
+        );
+    }
+
+    #[test]
+    fn notifications() {
+        let echo = echo(r#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#);
+        let path: Path = "/3/0/9".parse().unwrap();
+        let compat = Compat::default();
+        let context = Context {
+            path: Some(&path),
+            schema: &NoSchema,
+            compat: &compat,
+            now: None,
+        };
+        let text = |sequence, answer: &Answer<'_>| {
+            let payload = notify(&echo, &NO_IDS, Some("/3/0/9"), sequence, answer, &context);
+            String::from_utf8(payload).unwrap()
+        };
+        assert_eq!(
+            text(Some(3), &answer(0x45, 42, b"\x01\x02\x03")),
+            concat!(
+                r#"{"reqID":1,"msgType":"notify","seqNum":3,"data":{"reqPath":"/3/0/9","#,
+                r#""code":"2.05","codeMsg":"content","content":[{"path":"/3/0/9","value":"AQID"}]}}"#
+            )
+        );
+        assert_eq!(
+            text(None, &answer(0x84, 0, b"gone")),
+            concat!(
+                r#"{"reqID":1,"msgType":"notify","data":{"reqPath":"/3/0/9","#,
+                r#""code":"4.04","codeMsg":"not_found"}}"#
+            )
+        );
+        let first = |observe| {
+            let answer = Answer {
+                observe,
+                ..answer(0x45, 42, b"")
+            };
+            respond(&echo, "/3/0/9", &answer, compat)["seqNum"].clone()
+        };
+        assert_eq!(first(Some(7)), 7);
+        assert_eq!(first(Some(0)), Json::Null);
+        assert_eq!(first(None), Json::Null);
+    }
+
+    #[test]
+    fn auto_observe() {
+        let command = super::super::Command::auto_observe(&"/3/0".parse().unwrap());
+        let value: Json = serde_json::from_slice(&coap_reset(&command.echo, &NO_IDS)).unwrap();
+        assert_eq!(
+            value,
+            json!({"is_auto_observe": true, "msgType": "coap_reset", "data": {"path": "/3/0"}})
+        );
+        assert_eq!(command.target.segments, ["3", "0"]);
+    }
+
+    #[test]
+    fn nothing_of_a_payload_is_lost() {
+        let echo = echo(READ);
+        let data = |path: &str, answer: &Answer<'_>| {
+            respond(&echo, path, answer, Compat::default())["data"].take()
+        };
+        assert_eq!(
+            data("/3/0/9", &answer(0x45, 65000, b"\xff"))["content"],
+            json!([{"path": "/3/0/9", "value": "/w==", "contentFormat": 65000}])
+        );
+        let broken = data("/3/0/9", &answer(0x45, 11542, b"\xc8\xff"));
+        assert_eq!(broken["code"], "4.00");
+        assert_eq!(broken["reason"], "undecodable");
+        assert_eq!(broken["raw"], "yP8=");
+        assert_eq!(broken["contentFormat"], 11542);
+        assert_eq!(
+            data("/.well-known/core", &answer(0x45, 40, b"</3>"))["content"],
+            json!([{"path": "/.well-known/core", "value": "</3>"}])
+        );
+        assert_eq!(
+            data("/x", &answer(0x45, 60, b"\x01"))["content"],
+            json!([{"path": "/x", "value": "AQ==", "contentFormat": 60}])
+        );
+    }
+
+    #[test]
+    fn times_of_the_device() {
+        let echo = echo(READ);
+        let json = br#"{"bn":"/9000/0/","e":[{"n":"1","v":1e3,"t":1500000000},{"n":"2","v":2.5,"t":1500000000.5}]}"#;
+        let content = respond(
+            &echo,
+            "/9000/0",
+            &answer(0x45, 11543, json),
+            Compat::default(),
+        );
+        let content = &content["data"]["content"];
+        assert_eq!(content[0]["time"], json!(1_500_000_000));
+        assert_eq!(content[1]["time"], json!(1_500_000_000.5));
+        assert_eq!(content[1]["inferred"], true);
+    }
+
+    #[test]
+    fn paths_of_single_values() {
+        let echo = echo(READ);
+        for (path, shown) in [
+            ("3/0/9", "3/0/9"),
+            ("/3/0/9", "/3/0/9"),
+            ("3/0/9/", "/3/0/9"),
+        ] {
+            let value = respond(&echo, path, &answer(0x45, 0, b"5"), Compat::default());
+            assert_eq!(value["data"]["reqPath"], path);
+            assert_eq!(value["data"]["content"][0]["path"], shown);
+        }
+    }
+
+    #[test]
+    fn write_answered_with_content() {
+        let echo = echo(r#"{"msgType":"write","data":{"path":"/3/0/14","value":"x"}}"#);
+        let mapping = Compat {
+            write_content_mapping: true,
+            ..Compat::default()
+        };
+        for (compat, payload, code) in [
+            (Compat::default(), &b""[..], "2.05"),
+            (mapping, b"", "4.05"),
+            (mapping, b"OK", "2.04"),
+        ] {
+            let value = respond(&echo, "/3/0/14", &answer(0x45, 0, payload), compat);
+            assert_eq!(value["data"]["code"], code);
+            assert_eq!(value["data"].get("content"), None);
+        }
+    }
+
+    #[test]
+    fn errors_of_the_gateway() {
+        let echo = echo(READ);
+        let payload = local_error(&echo, &NO_IDS, Some("/3/0/9"), 0xa3, "queue_full", None);
+        assert_eq!(
+            String::from_utf8(payload).unwrap(),
+            concat!(
+                r#"{"msgType":"read","data":{"reqPath":"/3/0/9","code":"5.03","#,
+                r#""codeMsg":"service_unavailable","reason":"queue_full"}}"#
+            )
+        );
+    }
 }

@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use crate::bridge::downlink::{Command, Reason};
+use crate::bridge::command::{Command, Reason};
 use crate::bridge::typed::coerce;
 use crate::lwm2m::Operation;
 use crate::lwm2m::Path;
