@@ -1,5 +1,8 @@
 //! Who loads the gateway: each host adapts [`Host`], nothing more.
 
+#[cfg(feature = "standalone")]
+pub mod standalone;
+
 use std::sync::Arc;
 
 /// A message for the broker.
