@@ -1,5 +1,46 @@
 //! MQTT on one side, operations and events on the other.
+//!
+//! The JSON and the topics are those of EMQX's own LwM2M gateway (versions 5 and 6), so that
+//! applications written for it work unchanged; `tests/emqx_codec.rs` holds the vectors and names
+//! every deviation with its reason. Choices of our own that an application can see:
+//!
+//! - **Every command is answered.** A malformed one gets `4.00 bad_request` with a `reason`
+//!   ([`Reason`]) and a `detail` for people. Where no `msgType` could be read, the answer's is
+//!   `error`; broken JSON has nothing to echo, so that answer holds only `msgType` and `data`.
+//! - **Paths in `content`** start with a slash. A value in `text/plain` or of an opaque format
+//!   stands under the request path as the application wrote it, unless that ends in a slash.
+//! - **Unknown resources** are delivered by best guess with `"inferred":true`; a timestamp of the
+//!   device as `"time"`, in seconds since 1970.
+//! - **Unknown content formats** are delivered as base64 with `"contentFormat":N`.
+//! - **Undecodable payloads** are `4.00 bad_request` with `reason` `undecodable`, and `raw`
+//!   (base64) and `contentFormat` beside it.
+//! - **Floats that JSON cannot carry** are `"value":null` with `"nonFinite"` `"NaN"`,
+//!   `"Infinity"` or `"-Infinity"`, so that the type of `value` never changes.
+//! - **`seqNum`** belongs to the gateway: a command's own member of that name is not echoed.
 
+pub mod code;
+pub mod command;
+pub mod content;
 pub mod downlink;
+pub mod echo;
+mod json;
+pub mod legacy;
+pub mod report;
+pub mod router;
 pub mod topic;
+pub mod typed;
 pub mod uplink;
+
+pub use command::{Command, CommandError, Kind, Reason, Target};
+pub use echo::Echo;
+pub use router::{CommandRouter, Route, RouteKey};
+pub use topic::TopicTemplate;
+
+/// How a command is written, and therefore its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    /// `msgType` and `data`, as EMQX 3 and later.
+    Current,
+    /// `CmdID`, `Command` and `BaseName`, as EMQ 2.
+    Legacy,
+}

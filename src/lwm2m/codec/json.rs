@@ -1,1 +1,528 @@
-//! codec/json
+//! `application/vnd.oma.lwm2m+json` of LwM2M 1.0 (Core 1.0.2 §6.4.4).
+
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+use base64::Engine as _;
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Number;
+
+use super::{
+    DecodeError, DecodeOptions, EncodeError, MAX_RECORDS, Path, Record, ResourceType, Schema,
+    Value, WriteItem, effective_items, parse_base64, parse_object_link, text,
+};
+
+const FORMAT: &str = "json";
+
+/// Times below 2^28 seconds are relative to now (RFC 8428 §4.5.3).
+const FIRST_ABSOLUTE_TIME: f64 = 268_435_456.0;
+
+#[derive(Deserialize)]
+struct Pack<'a> {
+    #[serde(borrow)]
+    bn: Option<Text<'a>>,
+    bt: Option<f64>,
+    #[serde(borrow)]
+    e: Elements<'a>,
+}
+
+/// A string that borrows when it holds no escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+#[derive(Deserialize)]
+struct Element<'a> {
+    #[serde(borrow)]
+    n: Option<Text<'a>>,
+    t: Option<f64>,
+    v: Option<Number>,
+    bv: Option<bool>,
+    #[serde(borrow)]
+    ov: Option<Text<'a>>,
+    #[serde(borrow)]
+    sv: Option<Text<'a>>,
+}
+
+/// An array of elements that stops reading at [`MAX_RECORDS`], so that a small payload cannot
+/// take much memory.
+struct Elements<'a> {
+    read: Vec<Element<'a>>,
+    complete: bool,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Elements<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an array of elements")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut read = Vec::new();
+                while read.len() < MAX_RECORDS {
+                    match seq.next_element()? {
+                        Some(element) => read.push(element),
+                        None => {
+                            return Ok(Elements {
+                                read,
+                                complete: true,
+                            });
+                        }
+                    }
+                }
+                while seq.next_element::<serde::de::IgnoredAny>()?.is_some() {}
+                Ok(Elements {
+                    read,
+                    complete: false,
+                })
+            }
+        }
+        deserializer.deserialize_seq(Reader)
+    }
+}
+
+/// Appends the records of the payload.
+///
+/// A path is the base name and the name put together, with one slash between them; without a base
+/// name it is the name, below the request unless it starts with a slash. The element's time `t`
+/// counts from the base time `bt`. A number keeps the form the device gave it, as in
+/// [`text::decode`]. A value that does not fit its definition is kept as it is written.
+///
+/// # Errors
+///
+/// [`DecodeError::Malformed`] for anything but such a JSON object, an element without a value and
+/// a name that is no path; [`DecodeError::PathMismatch`] for a value of anything but a resource;
+/// [`DecodeError::Limit`].
+pub fn decode<'a>(
+    request: &Path,
+    payload: &'a [u8],
+    schema: &dyn Schema,
+    options: &DecodeOptions,
+    out: &mut Vec<Record<'a>>,
+) -> Result<(), DecodeError> {
+    let pack: Pack<'a> =
+        serde_json::from_slice(payload).map_err(|error| malformed(error.to_string()))?;
+    if !pack.e.complete || pack.e.read.len() > options.max_records {
+        return Err(DecodeError::Limit("records"));
+    }
+    out.reserve(pack.e.read.len());
+    let base = pack.bn.as_ref().map(|bn| &*bn.0);
+    let mut full_name = String::new();
+    for element in pack.e.read {
+        let name = element.n.as_ref().map_or("", |n| &*n.0);
+        let path = path_of(request, base, name, &mut full_name)?;
+        let (Some(object), Some(resource)) = (path.object(), path.resource()) else {
+            return Err(DecodeError::PathMismatch {
+                format: FORMAT,
+                path,
+            });
+        };
+        let time = element
+            .t
+            .or(pack.bt)
+            .and_then(|_| time_of(pack.bt, element.t, options.now));
+        let kind = schema.resource(object, resource).and_then(|s| s.kind);
+        let (value, inferred) =
+            value_of(kind, element).ok_or_else(|| malformed(format!("no value at {path}")))?;
+        out.push(Record {
+            path,
+            value,
+            time,
+            inferred,
+        });
+    }
+    Ok(())
+}
+
+fn malformed(reason: String) -> DecodeError {
+    DecodeError::Malformed {
+        format: FORMAT,
+        reason,
+    }
+}
+
+fn path_of(
+    request: &Path,
+    base: Option<&str>,
+    name: &str,
+    full_name: &mut String,
+) -> Result<Path, DecodeError> {
+    full_name.clear();
+    match base {
+        Some(base) => full_name.push_str(base.strip_suffix('/').unwrap_or(base)),
+        None if name.starts_with('/') => {}
+        None => {
+            let _ = write!(full_name, "{request}");
+            if full_name == "/" {
+                full_name.clear();
+            }
+        }
+    }
+    if !name.is_empty() {
+        full_name.push('/');
+        full_name.push_str(name.strip_prefix('/').unwrap_or(name));
+    }
+    full_name
+        .parse()
+        .map_err(|error| malformed(format!("{error}")))
+}
+
+fn time_of(base: Option<f64>, offset: Option<f64>, now: Option<f64>) -> Option<f64> {
+    let time = base.unwrap_or(0.0) + offset.unwrap_or(0.0);
+    if time >= FIRST_ABSOLUTE_TIME {
+        Some(time)
+    } else {
+        now.map(|now| now + time)
+    }
+}
+
+/// The value with its defined type if it fits it, else as it is written and `true`. `None` when
+/// the element has no value.
+fn value_of(kind: Option<ResourceType>, element: Element<'_>) -> Option<(Value<'_>, bool)> {
+    if let Some(number) = element.v {
+        let typed = kind.and_then(|kind| typed_number(kind, &number));
+        let plain = || {
+            number
+                .as_i64()
+                .map(Value::Integer)
+                .or_else(|| number.as_u64().map(Value::Unsigned))
+                .or_else(|| number.as_f64().map(Value::Float))
+        };
+        return match typed {
+            Some(value) => Some((value, false)),
+            None => plain().map(|value| (value, true)),
+        };
+    }
+    if let Some(value) = element.bv {
+        return Some((Value::Boolean(value), kind != Some(ResourceType::Boolean)));
+    }
+    if let Some(link) = element.ov {
+        return Some(match parse_object_link(&link.0) {
+            Some(value) => (value, kind != Some(ResourceType::ObjectLink)),
+            None => (Value::String(link.0), true),
+        });
+    }
+    let text = element.sv?.0;
+    Some(match kind {
+        Some(ResourceType::String) => (Value::String(text), false),
+        Some(ResourceType::CoreLink) => (Value::CoreLink(text), false),
+        Some(ResourceType::Opaque) => match parse_base64(text.as_bytes()) {
+            Some(bytes) => (Value::Opaque(Cow::Owned(bytes)), false),
+            None => (Value::String(text), true),
+        },
+        Some(kind) => match text::parse_as(kind, &text).map(Value::into_owned) {
+            Some(value) => (value, false),
+            None => (Value::String(text), true),
+        },
+        None => (Value::String(text), true),
+    })
+}
+
+fn typed_number(kind: ResourceType, number: &Number) -> Option<Value<'static>> {
+    match kind {
+        ResourceType::Integer | ResourceType::Float => number
+            .as_i64()
+            .map(Value::Integer)
+            .or_else(|| number.as_f64().map(Value::Float)),
+        ResourceType::UnsignedInteger => number.as_u64().map(Value::Unsigned),
+        ResourceType::Time => number.as_i64().map(Value::Time),
+        ResourceType::Boolean => match number.as_u64()? {
+            0 => Some(Value::Boolean(false)),
+            1 => Some(Value::Boolean(true)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[derive(Serialize)]
+struct OutPack<'a> {
+    bn: String,
+    e: Vec<OutElement<'a>>,
+}
+
+#[derive(Serialize, Default)]
+struct OutElement<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    v: Option<Number>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bv: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ov: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sv: Option<Cow<'a, str>>,
+}
+
+/// Writes the items below the base name `base`.
+///
+/// # Errors
+///
+/// [`EncodeError`] for items outside of `base` and for numbers JSON does not have (infinities).
+pub fn encode(base: &Path, items: &[WriteItem]) -> Result<Vec<u8>, EncodeError> {
+    let items = effective_items(FORMAT, base, items)?;
+    let mut bn = base.to_string();
+    let at_base = items.iter().all(|item| item.path == *base);
+    if !at_base && !bn.ends_with('/') {
+        bn.push('/');
+    }
+    let e = items
+        .iter()
+        .map(|item| {
+            let below = item.path.ids().get(base.depth()..).unwrap_or_default();
+            let names: Vec<String> = below.iter().map(u16::to_string).collect();
+            let mut element = element_of(&item.value)?;
+            element.n = (!names.is_empty()).then(|| names.join("/"));
+            Ok(element)
+        })
+        .collect::<Result<_, EncodeError>>()?;
+    serde_json::to_vec(&OutPack { bn, e }).map_err(|_| EncodeError::Unsuitable {
+        format: FORMAT,
+        reason: "a value has no JSON form",
+    })
+}
+
+fn element_of<'v>(value: &'v Value<'static>) -> Result<OutElement<'v>, EncodeError> {
+    let mut element = OutElement::default();
+    match value {
+        Value::String(text) | Value::CoreLink(text) => element.sv = Some(Cow::Borrowed(text)),
+        Value::Integer(number) | Value::Time(number) => element.v = Some((*number).into()),
+        Value::Unsigned(number) => element.v = Some((*number).into()),
+        Value::Float(number) => {
+            let number = Number::from_f64(*number).ok_or(EncodeError::Unsuitable {
+                format: FORMAT,
+                reason: "JSON has no infinite numbers",
+            })?;
+            element.v = Some(number);
+        }
+        Value::Boolean(value) => element.bv = Some(*value),
+        Value::Opaque(bytes) => {
+            let text = base64::engine::general_purpose::STANDARD.encode(bytes);
+            element.sv = Some(Cow::Owned(text));
+        }
+        Value::ObjectLink { object, instance } => element.ov = Some(format!("{object}:{instance}")),
+    }
+    Ok(element)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{NoSchema, ResourceSchema};
+    use super::*;
+
+    /// The resource id chooses the type.
+    struct Typed;
+
+    impl Schema for Typed {
+        fn resource(&self, _object: u16, resource: u16) -> Option<ResourceSchema> {
+            let kind = match resource {
+                0 => ResourceType::String,
+                1 => ResourceType::Integer,
+                2 => ResourceType::Float,
+                3 => ResourceType::Boolean,
+                4 => ResourceType::Opaque,
+                5 => ResourceType::Time,
+                6 => ResourceType::ObjectLink,
+                7 => ResourceType::UnsignedInteger,
+                _ => return None,
+            };
+            Some(ResourceSchema {
+                kind: Some(kind),
+                multiple: false,
+            })
+        }
+    }
+
+    fn read<'a>(request: &str, payload: &'a str) -> Result<Vec<Record<'a>>, DecodeError> {
+        let options = DecodeOptions {
+            now: Some(1_000_000_000.0),
+            ..DecodeOptions::default()
+        };
+        let mut out = Vec::new();
+        let request = request.parse().unwrap();
+        decode(&request, payload.as_bytes(), &Typed, &options, &mut out)?;
+        Ok(out)
+    }
+
+    #[test]
+    fn names() {
+        for (request, payload, expected) in [
+            ("/3/0", r#"{"bn":"/3/0/","e":[{"n":"0","v":1}]}"#, "/3/0/0"),
+            ("/3/0", r#"{"bn":"/3/0","e":[{"n":"/0","v":1}]}"#, "/3/0/0"),
+            (
+                "/3/0",
+                r#"{"bn":"/3/0","e":[{"n":"0/1","v":1}]}"#,
+                "/3/0/0/1",
+            ),
+            ("/3/0/0", r#"{"bn":"/3/0/0","e":[{"v":1}]}"#, "/3/0/0"),
+            (
+                "/3/0/0",
+                r#"{"bn":"/3/0/0/","e":[{"n":"","v":1}]}"#,
+                "/3/0/0",
+            ),
+            ("/3/0", r#"{"bn":"","e":[{"n":"3/0/0","v":1}]}"#, "/3/0/0"),
+            ("/3/0", r#"{"e":[{"n":"0","v":1}]}"#, "/3/0/0"),
+            ("/3/0/0", r#"{"e":[{"v":1}]}"#, "/3/0/0"),
+            ("/3/0", r#"{"e":[{"n":"/4/1/2","v":1}]}"#, "/4/1/2"),
+            (
+                "/d/3/0",
+                r#"{"bn":"/d/3/0/","e":[{"n":"0","v":1}]}"#,
+                "/d/3/0/0",
+            ),
+        ] {
+            let records = read(request, payload).unwrap();
+            assert_eq!(records[0].path.to_string(), expected, "{payload}");
+        }
+    }
+
+    #[test]
+    fn values_and_guesses() {
+        let payload = r#"{"bn":"/9/0/","e":[{"n":"0","sv":"a\u00e9"},{"n":"1","v":5},
+            {"n":"1/1","v":5.5},{"n":"2","v":2},{"n":"3","bv":true},{"n":"3/1","v":0},
+            {"n":"4","sv":"AP8="},{"n":"4/1","sv":"!"},{"n":"5","v":7},{"n":"6","ov":"3:0"},
+            {"n":"7","v":18446744073709551615},{"n":"9","v":1},{"n":"0/1","v":1}]}"#;
+        let records = read("/9/0", payload).unwrap();
+        let seen: Vec<_> = records.into_iter().map(|r| (r.value, r.inferred)).collect();
+        assert_eq!(
+            seen,
+            [
+                (Value::String("a\u{e9}".into()), false),
+                (Value::Integer(5), false),
+                (Value::Float(5.5), false),
+                (Value::Integer(2), false),
+                (Value::Boolean(true), false),
+                (Value::Boolean(false), false),
+                (Value::Opaque(Cow::Borrowed(b"\x00\xff")), false),
+                (Value::String("!".into()), true),
+                (Value::Time(7), false),
+                (
+                    Value::ObjectLink {
+                        object: 3,
+                        instance: 0
+                    },
+                    false
+                ),
+                (Value::Unsigned(u64::MAX), false),
+                (Value::Integer(1), true),
+                (Value::Integer(1), true),
+            ]
+        );
+    }
+
+    #[test]
+    fn times_are_times() {
+        let payload = r#"{"bn":"/9/0/1","bt":1500000000,"e":[{"v":1},{"t":-5,"v":2}]}"#;
+        let records = read("/9/0/1", payload).unwrap();
+        assert_eq!(records[0].time, Some(1_500_000_000.0));
+        assert_eq!(records[1].time, Some(1_499_999_995.0));
+        assert_eq!(records[1].value, Value::Integer(2));
+        let relative = read("/9/0/1", r#"{"bn":"/9/0/1","e":[{"t":-5,"v":2},{"v":3}]}"#).unwrap();
+        assert_eq!(relative[0].time, Some(999_999_995.0));
+        assert_eq!(relative[1].time, None);
+    }
+
+    #[test]
+    fn refuses_what_is_no_pack() {
+        for payload in [
+            "",
+            "[]",
+            "{}",
+            r#"{"bn":"/2/0/","e":[{"n":"0"}]}"#,
+            r#"{"bn":"/2/0/","e":[{"n":"0","t":5}]}"#,
+            r#"{"bn":"/2/0/","e":[{"n":"x","v":1}]}"#,
+            r#"{"bn":"/2/0","e":[{"v":1}]}"#,
+            r#"{"bn":"/2/0/1/1/1","e":[{"v":1}]}"#,
+        ] {
+            assert!(read("/2/0", payload).is_err(), "{payload}");
+        }
+    }
+
+    #[test]
+    fn elements_are_limited() {
+        let mut payload = String::from(r#"{"bn":"/9/0/1","e":["#);
+        for _ in 0..=MAX_RECORDS {
+            payload.push_str(r#"{"v":1},"#);
+        }
+        payload.push_str(r#"{"v":1}]}"#);
+        assert_eq!(read("/9/0/1", &payload), Err(DecodeError::Limit("records")));
+    }
+
+    #[test]
+    fn writes_names_below_the_base() {
+        let item = |path: &str, value| WriteItem {
+            path: path.parse().unwrap(),
+            value,
+        };
+        let items = [
+            item("/3/0/1", Value::String("a\"b".into())),
+            item("/3/0/6/0", Value::Integer(-1)),
+        ];
+        let text = encode(&"/3/0".parse().unwrap(), &items).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            r#"{"bn":"/3/0/","e":[{"n":"1","sv":"a\"b"},{"n":"6/0","v":-1}]}"#
+        );
+        let text = encode(&"/3/0/1".parse().unwrap(), &items[..1]).unwrap();
+        assert_eq!(
+            String::from_utf8(text).unwrap(),
+            r#"{"bn":"/3/0/1","e":[{"sv":"a\"b"}]}"#
+        );
+        let nan = [item("/3/0/1", Value::Float(f64::NAN))];
+        assert!(encode(&"/3/0/1".parse().unwrap(), &nan).is_err());
+    }
+
+    fn any_value() -> impl Strategy<Value = (u16, Value<'static>)> {
+        prop_oneof![
+            ".*".prop_map(|text| (0, Value::String(text.into()))),
+            any::<i64>().prop_map(|number| (1, Value::Integer(number))),
+            (-1e9..1e9).prop_map(|number| (2, Value::Float(number))),
+            any::<bool>().prop_map(|value| (3, Value::Boolean(value))),
+            any::<Vec<u8>>().prop_map(|bytes| (4, Value::Opaque(bytes.into()))),
+            any::<i64>().prop_map(|seconds| (5, Value::Time(seconds))),
+            any::<(u16, u16)>()
+                .prop_map(|(object, instance)| (6, Value::ObjectLink { object, instance })),
+            any::<u64>().prop_map(|number| (7, Value::Unsigned(number))),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            depth in 0..=4_usize,
+            values in prop::collection::vec((any::<u16>(), any_value()), 1..8),
+        ) {
+            let mut items: Vec<WriteItem> = Vec::new();
+            for (resource_instance, (resource, value)) in values {
+                let path = Path::new(&[9, 0, resource, resource_instance]).unwrap();
+                if !items.iter().any(|item| item.path == path) {
+                    items.push(WriteItem { path, value });
+                }
+            }
+            let base = items[0].path.truncated(depth);
+            items.retain(|item| base.contains(&item.path));
+            let bytes = encode(&base, &items).unwrap();
+            let mut records = Vec::new();
+            decode(&base, &bytes, &Typed, &DecodeOptions::default(), &mut records).unwrap();
+            let read: Vec<_> = records.into_iter().map(|r| (r.path, r.value)).collect();
+            let written: Vec<_> = items.into_iter().map(|i| (i.path, i.value)).collect();
+            prop_assert_eq!(read, written);
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(bytes: Vec<u8>, name in ".{0,8}", text in ".{0,16}") {
+            let options = DecodeOptions::default();
+            let root = Path::ROOT;
+            let _ = decode(&root, &bytes, &NoSchema, &options, &mut Vec::new());
+            let pack = serde_json::json!({"bn": name, "e": [{"n": text, "sv": text, "t": 1e308}]});
+            let pack = pack.to_string();
+            let _ = decode(&root, pack.as_bytes(), &Typed, &options, &mut Vec::new());
+        }
+    }
+}

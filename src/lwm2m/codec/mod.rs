@@ -1,7 +1,10 @@
 //! Content formats (LwM2M Core 1.2 §7.4): bytes to and from [`Record`]s, one format a file.
 
+use std::borrow::Cow;
+
 use thiserror::Error;
 
+use super::operation::WriteItem;
 use super::{Path, ResourceType, Value};
 
 pub mod json;
@@ -127,4 +130,189 @@ pub enum EncodeError {
     /// No codec for this number.
     #[error("unsupported content format {0}")]
     Unsupported(u16),
+}
+
+/// Limits and switches of [`decode`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DecodeOptions {
+    /// In text/plain the bytes of an Opaque resource are its value, as EMQX has it, instead of
+    /// its base64 (LwM2M Core 1.2 Appendix C).
+    pub text_opaque_raw: bool,
+    /// How many records one payload may hold.
+    pub max_records: usize,
+    /// Seconds since the Unix epoch, what relative times are counted from (RFC 8428 §4.5.3).
+    /// `None` drops relative times.
+    pub now: Option<f64>,
+}
+
+/// [`DecodeOptions::max_records`] by default.
+pub const MAX_RECORDS: usize = 16_384;
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self {
+            text_opaque_raw: false,
+            max_records: MAX_RECORDS,
+            now: None,
+        }
+    }
+}
+
+/// Reads the payload of an answer to, or a notification of, `request` and appends its records to
+/// `out`. No `format` means text/plain. After an error `out` is as it was before.
+///
+/// A resource without a definition, or a value that does not fit its definition beside others
+/// that do, gets the type its form suggests and is marked [`Record::inferred`].
+///
+/// # Errors
+///
+/// [`DecodeError::Unsupported`] for a format without a codec; the other variants for a payload
+/// that breaks its format, exceeds the limits or, being a single value, does not fit its type.
+pub fn decode<'a>(
+    format: Option<ContentFormat>,
+    request: &Path,
+    payload: &'a [u8],
+    schema: &dyn Schema,
+    options: &DecodeOptions,
+    out: &mut Vec<Record<'a>>,
+) -> Result<(), DecodeError> {
+    let before = out.len();
+    let result = match format.unwrap_or(ContentFormat::TEXT) {
+        ContentFormat::TEXT | ContentFormat::OLD_TEXT => {
+            text::decode(request, payload, schema, options, out)
+        }
+        ContentFormat::OPAQUE => {
+            opaque::decode(request, payload, schema, out);
+            Ok(())
+        }
+        ContentFormat::TLV | ContentFormat::OLD_TLV => {
+            tlv::decode(request, payload, schema, options, out)
+        }
+        ContentFormat::JSON | ContentFormat::OLD_JSON => {
+            json::decode(request, payload, schema, options, out)
+        }
+        ContentFormat(number) => Err(DecodeError::Unsupported(number)),
+    };
+    if result.is_err() {
+        out.truncate(before);
+    }
+    result
+}
+
+/// Writes `items` as the payload of a Write or Create to `base`. Of several items with the same
+/// path the last one counts, at its own place.
+///
+/// # Errors
+///
+/// [`EncodeError::OutsideBase`] for an item that is not at or below `base`,
+/// [`EncodeError::Unsuitable`] for what the format cannot carry and
+/// [`EncodeError::Unsupported`] for a format without a codec.
+pub fn encode(
+    format: ContentFormat,
+    base: &Path,
+    items: &[WriteItem],
+) -> Result<Vec<u8>, EncodeError> {
+    match format {
+        ContentFormat::TEXT | ContentFormat::OLD_TEXT => text::encode(base, items),
+        ContentFormat::OPAQUE => opaque::encode(base, items),
+        ContentFormat::TLV | ContentFormat::OLD_TLV => tlv::encode(base, items),
+        ContentFormat::JSON | ContentFormat::OLD_JSON => json::encode(base, items),
+        ContentFormat(number) => Err(EncodeError::Unsupported(number)),
+    }
+}
+
+/// The items that count: of several with the same path the last one, at its own place. Each is
+/// checked to be a resource or resource instance at or below `base`.
+fn effective_items<'i>(
+    format: &'static str,
+    base: &Path,
+    items: &'i [WriteItem],
+) -> Result<Vec<&'i WriteItem>, EncodeError> {
+    for item in items {
+        if !base.contains(&item.path) {
+            return Err(EncodeError::OutsideBase {
+                path: item.path.clone(),
+                base: base.clone(),
+            });
+        }
+        if item.path.depth() < 3 {
+            return Err(EncodeError::Unsuitable {
+                format,
+                reason: "a value needs the path of a resource",
+            });
+        }
+    }
+    let mut seen = std::collections::HashSet::with_capacity(items.len());
+    let mut kept: Vec<&WriteItem> = items
+        .iter()
+        .rev()
+        .filter(|item| seen.insert(&item.path))
+        .collect();
+    kept.reverse();
+    Ok(kept)
+}
+
+/// The one value of a format that carries no paths.
+fn single_value<'i>(
+    format: &'static str,
+    base: &Path,
+    items: &'i [WriteItem],
+) -> Result<&'i Value<'static>, EncodeError> {
+    match effective_items(format, base, items)?.as_slice() {
+        [item] if item.path == *base => Ok(&item.value),
+        _ => Err(EncodeError::Unsuitable {
+            format,
+            reason: "it holds exactly one value, that of the path written to",
+        }),
+    }
+}
+
+/// The best guess at bytes without a definition: text when they are printable UTF-8, a signed
+/// integer when they are as long as one, else Opaque.
+fn infer_bytes(bytes: &[u8]) -> Value<'_> {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && !text.is_empty()
+        && !text
+            .chars()
+            .any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
+    {
+        return Value::String(Cow::Borrowed(text));
+    }
+    signed(bytes).map_or(Value::Opaque(Cow::Borrowed(bytes)), Value::Integer)
+}
+
+/// A big-endian signed integer of 1, 2, 4 or 8 bytes.
+fn signed(bytes: &[u8]) -> Option<i64> {
+    Some(match *bytes {
+        [a] => i64::from(i8::from_be_bytes([a])),
+        [a, b] => i64::from(i16::from_be_bytes([a, b])),
+        [a, b, c, d] => i64::from(i32::from_be_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        _ => return None,
+    })
+}
+
+/// `object:instance`, as text formats write an object link.
+fn parse_object_link(text: &str) -> Option<Value<'static>> {
+    let (object, instance) = text.split_once(':')?;
+    Some(Value::ObjectLink {
+        object: object.parse().ok()?,
+        instance: instance.parse().ok()?,
+    })
+}
+
+/// Base64 in the standard or the URL alphabet, padded or not.
+fn parse_base64(text: &[u8]) -> Option<Vec<u8>> {
+    use base64::Engine as _;
+    use base64::alphabet;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+
+    const CONFIG: GeneralPurposeConfig =
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, CONFIG);
+    const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, CONFIG);
+    STANDARD
+        .decode(text)
+        .or_else(|_| URL_SAFE.decode(text))
+        .ok()
 }

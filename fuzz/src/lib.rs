@@ -1,0 +1,137 @@
+//! What the fuzz targets do with an input, one function a target. `tests/fuzz_replay.rs` of the
+//! main package includes this file and runs the committed corpora through the same functions.
+//!
+//! Inputs are what comes from the network or from configuration. A target must not panic, and
+//! must keep what it asserts.
+
+use lwm2m_gateway::lwm2m::Path;
+use lwm2m_gateway::lwm2m::codec::{self, ContentFormat, DecodeOptions, Record};
+use lwm2m_gateway::lwm2m::link::{self, RegistrationLinks};
+use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
+use lwm2m_gateway::lwm2m::operation::WriteItem;
+
+/// One fuzz target.
+pub type Target = fn(&[u8]);
+
+/// All targets by the name of their corpus.
+pub const TARGETS: [(&str, Target); 5] = [
+    ("tlv", tlv),
+    ("text", text),
+    ("json", json),
+    ("link", link),
+    ("model", model),
+];
+
+const REQUESTS: [&[u16]; 6] = [&[], &[3], &[3, 0], &[3, 0, 9], &[3, 0, 11, 0], &[5, 0, 0]];
+
+/// Decodes TLV for requests of every depth and writes what was read again.
+pub fn tlv(data: &[u8]) {
+    for_each_request(ContentFormat::TLV, data, |request, records| {
+        write_again(ContentFormat::TLV, request, records);
+    });
+}
+
+/// Decodes text for requests of every depth.
+pub fn text(data: &[u8]) {
+    for_each_request(ContentFormat::TEXT, data, |_, records| {
+        assert_eq!(records.len(), 1);
+    });
+}
+
+/// Decodes OMA JSON for requests of every depth.
+pub fn json(data: &[u8]) {
+    for_each_request(ContentFormat::JSON, data, |_, _| {});
+}
+
+/// Reads links, and what a registration says with them.
+pub fn link(data: &[u8]) {
+    let _ = link::parse(data);
+    if let Ok(links) = RegistrationLinks::parse(data) {
+        assert!(links.versions.is_sorted_by(|a, b| a.0 < b.0));
+    }
+    if let Ok(text) = std::str::from_utf8(data) {
+        let entries: Vec<_> = link::entries(data).collect();
+        assert_eq!(entries.join(","), text);
+    }
+}
+
+/// Reads an object definition file.
+pub fn model(data: &[u8]) {
+    let file = ("fuzz.xml".to_owned(), data.to_vec());
+    let (models, errors) = ObjectModels::default().load([file], 1 << 20);
+    assert!(models.objects().is_empty() || errors.is_empty());
+    for object in models.objects() {
+        assert_eq!(models.lookup(object.id, Some(object.version)), Some(object));
+        for resource in object.resources() {
+            assert_eq!(object.resource(resource.id), Some(resource));
+        }
+    }
+}
+
+thread_local! {
+    static MODELS: ObjectModels = ObjectModels::builtin();
+}
+
+fn for_each_request(format: ContentFormat, data: &[u8], check: impl Fn(&Path, &[Record<'_>])) {
+    MODELS.with(|models| {
+        let schema = DeviceSchema::new(models, &[], Version::V1_1);
+        let options = DecodeOptions {
+            max_records: 1000,
+            ..DecodeOptions::default()
+        };
+        for ids in REQUESTS {
+            let Some(request) = Path::new(ids) else {
+                continue;
+            };
+            let mut records = Vec::new();
+            match codec::decode(
+                Some(format),
+                &request,
+                data,
+                &schema,
+                &options,
+                &mut records,
+            ) {
+                Ok(()) => {
+                    assert!(records.len() <= options.max_records);
+                    check(&request, &records);
+                }
+                Err(_) => assert!(records.is_empty()),
+            }
+        }
+    });
+}
+
+/// What has its defined type must come back as it is. Values are compared as text, because NaN is
+/// not equal to itself.
+fn write_again(format: ContentFormat, request: &Path, records: &[Record<'_>]) {
+    let items: Vec<WriteItem> = records
+        .iter()
+        .filter(|record| !record.inferred)
+        .map(|record| WriteItem {
+            path: record.path.clone(),
+            value: record.value.clone().into_owned(),
+        })
+        .collect();
+    let Ok(bytes) = codec::encode(format, request, &items) else {
+        return;
+    };
+    MODELS.with(|models| {
+        let schema = DeviceSchema::new(models, &[], Version::V1_1);
+        let mut read = Vec::new();
+        let options = DecodeOptions::default();
+        codec::decode(Some(format), request, &bytes, &schema, &options, &mut read)
+            .unwrap_or_else(|error| panic!("own bytes {bytes:02x?}: {error}"));
+        let mut read: Vec<String> = read
+            .iter()
+            .map(|r| format!("{} {:?}", r.path, r.value))
+            .collect();
+        let mut written: Vec<String> = items
+            .iter()
+            .map(|i| format!("{} {:?}", i.path, i.value))
+            .collect();
+        read.sort_unstable();
+        written.sort_unstable();
+        assert_eq!(read, written);
+    });
+}

@@ -1,0 +1,135 @@
+//! What an answer repeats of its command.
+
+use super::Dialect;
+use super::command::Kind;
+use super::json::{Members, put, put_string, string};
+use crate::lwm2m::Path;
+
+/// `msgType` of the answer to a command that has none.
+const NO_MSG_TYPE: &str = r#""error""#;
+
+/// The members of a command that come back with each of its answers, as ready JSON text: every
+/// top-level member but `data`, values exactly as they were written. One is kept for each
+/// command under way and each observation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Echo {
+    /// `"name":value` pairs with commas between them, without braces; often empty.
+    members: Box<str>,
+    /// JSON text of `msgType`, or of `Command` in the legacy dialect.
+    name: Box<str>,
+    /// JSON text of `data`, for the answers that repeat it.
+    data: Option<Box<str>>,
+    kind: Option<Kind>,
+    dialect: Dialect,
+    imei: bool,
+    imsi: bool,
+}
+
+impl Echo {
+    /// The echo of a command that could not be read at all: nothing.
+    pub(super) fn nothing() -> Self {
+        Self::new(&Members::default(), "msgType", &["data"], Dialect::Current)
+    }
+
+    /// The echo of a command in today's dialect.
+    pub(super) fn current(command: &Members<'_>) -> Self {
+        let mut echo = Self::new(command, "msgType", &["data"], Dialect::Current);
+        echo.data = command.get("data").map(|raw| raw.get().into());
+        echo
+    }
+
+    /// The echo of a command in the legacy dialect.
+    pub(super) fn legacy(command: &Members<'_>) -> Self {
+        let replaced = ["BaseName", "Value", "Arguments", "Result", "Error"];
+        Self::new(command, "Command", &replaced, Dialect::Legacy)
+    }
+
+    /// The echo of an observation the gateway asks for by itself. Its answers carry
+    /// `"is_auto_observe":true` and no request id.
+    pub(super) fn auto_observe(path: &Path) -> Self {
+        let mut data = br#"{"path":"#.to_vec();
+        put_string(&mut data, &path.to_string());
+        data.push(b'}');
+        Self {
+            members: r#""is_auto_observe":true"#.into(),
+            name: r#""observe""#.into(),
+            data: String::from_utf8(data).ok().map(Into::into),
+            kind: Some(Kind::Observe),
+            dialect: Dialect::Current,
+            imei: false,
+            imsi: false,
+        }
+    }
+
+    fn new(command: &Members<'_>, name: &str, replaced: &[&str], dialect: Dialect) -> Self {
+        let mut members = Vec::new();
+        let (mut imei, mut imsi) = (false, false);
+        for (key, value) in command.iter() {
+            if key == name || key == "seqNum" || replaced.contains(&key) {
+                continue;
+            }
+            imei |= key == "imei";
+            imsi |= key == "imsi";
+            if !members.is_empty() {
+                members.push(b',');
+            }
+            put_string(&mut members, key);
+            members.push(b':');
+            put(&mut members, value.get());
+        }
+        let raw_name = command.get(name);
+        let name = raw_name.filter(|raw| string(raw).is_some());
+        Self {
+            members: String::from_utf8(members).unwrap_or_default().into(),
+            name: name.map_or(NO_MSG_TYPE, |raw| raw.get()).into(),
+            data: None,
+            kind: None,
+            dialect,
+            imei,
+            imsi,
+        }
+    }
+
+    pub(super) fn with_kind(mut self, kind: Kind) -> Self {
+        self.kind = Some(kind);
+        self
+    }
+
+    /// The operation, when the command named a known one.
+    pub fn kind(&self) -> Option<Kind> {
+        self.kind
+    }
+
+    /// How the command was written, which also decides the topic of its answers.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// JSON text of `data` as it was sent.
+    pub(super) fn data(&self) -> Option<&str> {
+        self.data.as_deref()
+    }
+
+    /// JSON text of `msgType` or `Command`, quotes included.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Appends the members, each followed by a comma, and the identities of the device where
+    /// the command did not carry them itself.
+    pub(super) fn put_members(&self, out: &mut Vec<u8>, ids: &super::uplink::Ids<'_>) {
+        if !self.members.is_empty() {
+            put(out, &self.members);
+            out.push(b',');
+        }
+        let own = [("imei", ids.imei, self.imei), ("imsi", ids.imsi, self.imsi)];
+        for (name, value, echoed) in own {
+            if let (Some(value), false) = (value, echoed) {
+                put_string(out, name);
+                out.push(b':');
+                put_string(out, value);
+                out.push(b',');
+            }
+        }
+    }
+}

@@ -1,0 +1,471 @@
+//! From the topic of a command to the device it is for.
+
+use std::borrow::Cow;
+
+use super::Dialect;
+use super::topic::{Part, Placeholder, TopicError, TopicTemplate, unescape_endpoint};
+use crate::config::{Config, HostileEndpoint, Translator};
+
+/// What a command's topic says of its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RouteKey<'t> {
+    /// The endpoint name.
+    Endpoint(Cow<'t, str>),
+    /// The mountpoint does not name the endpoint: the device is to be looked up by its rendered
+    /// mountpoint. Several devices may share one.
+    Mountpoint(&'t str),
+}
+
+/// Where a command goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route<'t> {
+    /// The device or devices.
+    pub key: RouteKey<'t>,
+    /// The rendered mountpoint, which also starts the topic of the answer. A mountpoint of
+    /// several placeholders may name the endpoint and still be another device's: compare it with
+    /// the device's own.
+    pub mount: &'t str,
+    /// Which topic pair the command came by.
+    pub dialect: Dialect,
+}
+
+/// Matches command topics of all mountpoints of a configuration.
+#[derive(Debug, Clone)]
+pub struct CommandRouter {
+    patterns: Vec<Pattern>,
+    policy: HostileEndpoint,
+}
+
+impl CommandRouter {
+    /// Prepares the mountpoints of the gateway and of its listeners, the gateway's first.
+    ///
+    /// # Errors
+    ///
+    /// When a mountpoint and a command topic make no topic filter.
+    pub fn new(config: &Config) -> Result<Self, TopicError> {
+        let listeners = config.listeners.udp.values();
+        let mounts = std::iter::once(&config.mountpoint)
+            .chain(listeners.filter_map(|listener| listener.mountpoint.as_ref()));
+        let mut patterns: Vec<Pattern> = Vec::new();
+        for mount in mounts {
+            let template = TopicTemplate::parse(mount);
+            let translators = &config.translators;
+            let legacy = &translators.legacy;
+            let mut add = |translator, dialect| {
+                let pattern = Pattern::new(&template, translator, dialect)?;
+                if !patterns.contains(&pattern) {
+                    patterns.push(pattern);
+                }
+                Ok(())
+            };
+            add(&translators.command, Dialect::Current)?;
+            if legacy.enable {
+                add(&legacy.command, Dialect::Legacy)?;
+            }
+        }
+        Ok(Self {
+            patterns,
+            policy: config.hostile_endpoint,
+        })
+    }
+
+    /// Filters and QoS of the subscriptions that together bring every command of every device.
+    pub fn filters(&self) -> Vec<(String, u8)> {
+        let mut filters: Vec<(String, u8)> = Vec::new();
+        for pattern in &self.patterns {
+            let filter = pattern.filter();
+            match filters.iter_mut().find(|(known, _)| *known == filter) {
+                Some((_, qos)) => *qos = pattern.qos.max(*qos),
+                None => filters.push((filter, pattern.qos)),
+            }
+        }
+        filters
+    }
+
+    /// The first mountpoint that `topic` fits.
+    pub fn route<'t>(&self, topic: &'t str) -> Option<Route<'t>> {
+        self.routes(topic).next()
+    }
+
+    /// All mountpoints that `topic` fits, for configurations whose mountpoints overlap.
+    pub fn routes<'t>(&self, topic: &'t str) -> impl Iterator<Item = Route<'t>> {
+        self.patterns
+            .iter()
+            .filter_map(move |pattern| pattern.route(topic, self.policy))
+    }
+}
+
+/// A topic filter that remembers where the endpoint name stands and where the mountpoint ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pattern {
+    levels: Vec<Level>,
+    /// The level in which the mountpoint ends.
+    mount_level: usize,
+    /// How many bytes of that level, counted from its end, are not the mountpoint's; `None`
+    /// when that level is a wildcard of the command topic and the mountpoint ends before it.
+    mount_tail: Option<usize>,
+    dialect: Dialect,
+    qos: u8,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Level {
+    Literal(String),
+    /// A level with one or more placeholders between `prefix` and `suffix`.
+    Variable {
+        prefix: String,
+        suffix: String,
+        endpoint: bool,
+    },
+    /// `+`
+    Any,
+    /// `#`
+    Rest,
+}
+
+impl Pattern {
+    fn new(
+        template: &TopicTemplate,
+        translator: &Translator,
+        dialect: Dialect,
+    ) -> Result<Self, TopicError> {
+        let mut levels = vec![Vec::new()];
+        for part in &template.parts {
+            push_part(&mut levels, part);
+        }
+        let mount_level = levels.len() - 1;
+        let mount_open = levels.last().is_some_and(|level| !level.is_empty());
+        push_part(&mut levels, &Part::Literal(translator.topic.clone()));
+
+        let bad = || {
+            let shown: Vec<String> = levels.iter().map(|level| show_level(level)).collect();
+            TopicError::BadFilter(shown.join("/"))
+        };
+        let first = translator.topic.split('/').next().unwrap_or_default();
+        let mount_tail = match first {
+            "+" | "#" if mount_open => return Err(bad()),
+            "+" | "#" => None,
+            _ => Some(first.len()),
+        };
+        let compiled = levels
+            .iter()
+            .enumerate()
+            .map(|(index, parts)| {
+                // Wildcards are the command topic's to use, not the mountpoint's.
+                let own = index > mount_level || (index == mount_level && mount_tail.is_none());
+                compile_level(parts, own)
+            })
+            .collect::<Option<Vec<_>>>()
+            .ok_or_else(bad)?;
+        let last = compiled.len().saturating_sub(1);
+        if compiled
+            .iter()
+            .take(last)
+            .any(|level| *level == Level::Rest)
+        {
+            return Err(bad());
+        }
+        Ok(Self {
+            levels: compiled,
+            mount_level,
+            mount_tail,
+            dialect,
+            qos: translator.qos,
+        })
+    }
+
+    fn filter(&self) -> String {
+        let levels: Vec<&str> = self
+            .levels
+            .iter()
+            .map(|level| match level {
+                Level::Literal(text) => text.as_str(),
+                Level::Variable { .. } | Level::Any => "+",
+                Level::Rest => "#",
+            })
+            .collect();
+        levels.join("/")
+    }
+
+    fn route<'t>(&self, topic: &'t str, policy: HostileEndpoint) -> Option<Route<'t>> {
+        let mut names = topic.split('/');
+        let mut endpoint = None;
+        let mut mount_end = None;
+        let mut start = 0;
+        for (index, level) in self.levels.iter().enumerate() {
+            // `a/#` matches `a` too (MQTT 5.0 §4.7.1.2).
+            if *level == Level::Rest && start > topic.len() {
+                break;
+            }
+            let name = names.next()?;
+            match level {
+                Level::Literal(text) if name != text => return None,
+                Level::Literal(_) | Level::Any | Level::Rest => {}
+                Level::Variable {
+                    prefix,
+                    suffix,
+                    endpoint: names_endpoint,
+                } => {
+                    let value = name.strip_prefix(prefix.as_str())?;
+                    let value = value.strip_suffix(suffix.as_str())?;
+                    if value.is_empty() {
+                        return None;
+                    }
+                    if *names_endpoint && endpoint.is_none() {
+                        endpoint = Some(value);
+                    }
+                }
+            }
+            let end = start + name.len();
+            if index == self.mount_level {
+                mount_end = match self.mount_tail {
+                    Some(tail) => end.checked_sub(tail),
+                    None => Some(start),
+                };
+            }
+            start = end + 1;
+        }
+        if self.levels.last() != Some(&Level::Rest) && names.next().is_some() {
+            return None;
+        }
+        let mount = topic.get(..mount_end?)?;
+        Some(Route {
+            key: match endpoint {
+                Some(name) => RouteKey::Endpoint(unescape_endpoint(name, policy)),
+                None => RouteKey::Mountpoint(mount),
+            },
+            mount,
+            dialect: self.dialect,
+        })
+    }
+}
+
+/// Appends a part, starting a new level at each slash.
+fn push_part(levels: &mut Vec<Vec<Part>>, part: &Part) {
+    let Part::Literal(text) = part else {
+        if let Some(level) = levels.last_mut() {
+            level.push(part.clone());
+        }
+        return;
+    };
+    for (index, piece) in text.split('/').enumerate() {
+        if index > 0 {
+            levels.push(Vec::new());
+        }
+        if let (Some(level), false) = (levels.last_mut(), piece.is_empty()) {
+            level.push(Part::Literal(piece.to_owned()));
+        }
+    }
+}
+
+/// `None` when wildcards stand where they may not.
+fn compile_level(parts: &[Part], wildcards: bool) -> Option<Level> {
+    let mut prefix = String::new();
+    let mut suffix = String::new();
+    let mut placeholders = 0;
+    let mut endpoint = false;
+    for part in parts {
+        match part {
+            Part::Literal(text) if placeholders == 0 => prefix.push_str(text),
+            Part::Literal(text) => suffix.push_str(text),
+            Part::Placeholder(placeholder) => {
+                placeholders += 1;
+                endpoint = *placeholder == Placeholder::EndpointName;
+                // Only what follows the last placeholder is sure to end the level.
+                suffix.clear();
+            }
+        }
+    }
+    match prefix.as_str() {
+        "+" if wildcards && placeholders == 0 => return Some(Level::Any),
+        "#" if wildcards && placeholders == 0 => return Some(Level::Rest),
+        _ => {}
+    }
+    if prefix.contains(['+', '#']) || suffix.contains(['+', '#']) {
+        return None;
+    }
+    Some(if placeholders == 0 {
+        Level::Literal(prefix)
+    } else {
+        Level::Variable {
+            prefix,
+            suffix,
+            endpoint: endpoint && placeholders == 1,
+        }
+    })
+}
+
+fn show_level(parts: &[Part]) -> String {
+    let show = |part: &Part| match part {
+        Part::Literal(text) => text.clone(),
+        Part::Placeholder(placeholder) => format!("${{{placeholder:?}}}"),
+    };
+    parts.iter().map(show).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::topic::{Vars, topic};
+    use super::*;
+    use crate::config::UdpListener;
+    use proptest::prelude::*;
+
+    fn config(mountpoint: &str) -> Config {
+        let mut config = Config {
+            mountpoint: mountpoint.to_owned(),
+            ..Config::default()
+        };
+        config.translators.legacy.enable = true;
+        config
+    }
+
+    fn endpoint<'t>(router: &CommandRouter, topic: &'t str) -> Option<(Cow<'t, str>, Dialect)> {
+        match router.route(topic)? {
+            Route {
+                key: RouteKey::Endpoint(name),
+                dialect,
+                ..
+            } => Some((name, dialect)),
+            route => panic!("{route:?}"),
+        }
+    }
+
+    #[test]
+    fn default_topics() {
+        let router = CommandRouter::new(&config("lwm2m/${endpoint_name}/")).unwrap();
+        assert_eq!(
+            router.filters(),
+            [
+                ("lwm2m/+/dn/#".to_owned(), 0),
+                ("lwm2m/+/command".to_owned(), 0)
+            ]
+        );
+        for (topic, expected) in [
+            ("lwm2m/ep1/dn", Some(("ep1", Dialect::Current))),
+            ("lwm2m/ep1/dn/dm", Some(("ep1", Dialect::Current))),
+            ("lwm2m/ep1/dn/a/b/c", Some(("ep1", Dialect::Current))),
+            ("lwm2m/ep1/command", Some(("ep1", Dialect::Legacy))),
+            ("lwm2m/a%2Fb/dn", Some(("a%2Fb", Dialect::Current))),
+            ("lwm2m/ep1/command/x", None),
+            ("lwm2m/ep1/up/resp", None),
+            ("lwm2m//dn", None),
+            ("lwm2m/ep1", None),
+            ("lwm2m", None),
+            ("", None),
+            ("x/lwm2m/ep1/dn", None),
+        ] {
+            let found = endpoint(&router, topic);
+            let found = found
+                .as_ref()
+                .map(|(name, dialect)| (name.as_ref(), *dialect));
+            assert_eq!(found, expected, "{topic}");
+        }
+        assert_eq!(router.route("lwm2m/ep1/dn/dm").unwrap().mount, "lwm2m/ep1/");
+    }
+
+    #[test]
+    fn placeholder_inside_a_level() {
+        let router = CommandRouter::new(&config("x-${endpoint_name}-y/")).unwrap();
+        assert_eq!(router.filters()[0].0, "+/dn/#");
+        assert_eq!(endpoint(&router, "x-ep-1-y/dn").unwrap().0, "ep-1");
+        assert_eq!(router.route("x--y/dn"), None);
+        assert_eq!(router.route("x-y/dn"), None);
+        assert_eq!(router.route("x-ep/dn"), None);
+    }
+
+    #[test]
+    fn mountpoints_without_the_endpoint_name() {
+        for (mountpoint, command, filter, topic, mount) in [
+            ("lwm2m/", "dn/#", "lwm2m/dn/#", "lwm2m/dn/x", "lwm2m/"),
+            (
+                "lwm2m/${username}",
+                "/dn/#",
+                "lwm2m/+/dn/#",
+                "lwm2m/86/dn/dm",
+                "lwm2m/86",
+            ),
+            (
+                "lwm2m/${username}",
+                "dn/#",
+                "lwm2m/+/#",
+                "lwm2m/86dn/dm",
+                "lwm2m/86",
+            ),
+            ("", "dn/#", "dn/#", "dn", ""),
+            ("a/${clientid}/", "#", "a/+/#", "a/1/x/y", "a/1/"),
+            (
+                "a/${peerhost}.${clientid}/",
+                "dn",
+                "a/+/dn",
+                "a/::1.c/dn",
+                "a/::1.c/",
+            ),
+        ] {
+            let mut config = config(mountpoint);
+            config.translators.command = Translator::new(command);
+            let router = CommandRouter::new(&config).unwrap();
+            assert_eq!(router.filters()[0].0, filter);
+            let route = router.route(topic).unwrap();
+            assert_eq!(route.mount, mount);
+            assert_eq!(route.key, RouteKey::Mountpoint(mount));
+        }
+    }
+
+    #[test]
+    fn listeners_have_mountpoints_of_their_own() {
+        let mut config = config("lwm2m/${endpoint_name}/");
+        config.translators.command.qos = 1;
+        let second = UdpListener {
+            mountpoint: Some("site2/${endpoint_name}/".to_owned()),
+            ..UdpListener::default()
+        };
+        config.listeners.udp.insert("second".to_owned(), second);
+        let router = CommandRouter::new(&config).unwrap();
+        assert_eq!(router.filters().len(), 4);
+        assert_eq!(router.filters()[2], ("site2/+/dn/#".to_owned(), 1));
+        assert_eq!(endpoint(&router, "site2/ep/dn").unwrap().0, "ep");
+    }
+
+    #[test]
+    fn bad_filters_are_named() {
+        for (mountpoint, command) in [
+            ("lwm2m/#/", "dn"),
+            ("lwm2m/+/", "dn"),
+            ("lwm2m/x", "#"),
+            ("lwm2m/${endpoint_name}", "+/dn"),
+            ("lwm2m/", "dn/#/x"),
+            ("lwm2m/", "d+n"),
+        ] {
+            let mut config = config(mountpoint);
+            config.translators.command = Translator::new(command);
+            assert!(
+                matches!(CommandRouter::new(&config), Err(TopicError::BadFilter(_))),
+                "{mountpoint} {command}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_device_is_found_by_its_own_topics(name in "\\PC{1,12}", below in "[a-z/]{0,6}") {
+            let mut config = config("a/${zone}-${endpoint_name}/b/${endpoint_name}/");
+            config.hostile_endpoint = HostileEndpoint::Escape;
+            let vars = Vars {
+                endpoint_name: &name, clientid: "c", username: "u", peerhost: "p", zone: "z",
+            };
+            let mount = TopicTemplate::parse(&config.mountpoint)
+                .render(&vars, config.hostile_endpoint).unwrap();
+            let router = CommandRouter::new(&config).unwrap();
+            let topic = topic(&mount, &Translator::new(&format!("dn/{below}")));
+            let route = router.route(&topic).unwrap();
+            prop_assert_eq!(route.key, RouteKey::Endpoint(Cow::Borrowed(name.as_str())));
+            prop_assert_eq!(route.mount, mount.as_str());
+        }
+
+        #[test]
+        fn any_topic_routes_without_panic(topic in "[a-z/+#$%é]{0,30}") {
+            let router = CommandRouter::new(&config("lwm2m/${endpoint_name}/")).unwrap();
+            router.route(&topic);
+        }
+    }
+}
