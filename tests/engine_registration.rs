@@ -515,6 +515,9 @@ fn limits_on_registrations() {
     world.datagram(third.peer, &request);
     assert_eq!(world.next_for(third.peer).code(), Code::SERVICE_UNAVAILABLE);
     // One that is registered may register again.
-    let mut known = Device { mid: 500, ..Device::new("ep1", 5002) };
+    let mut known = Device {
+        mid: 500,
+        ..Device::new("ep1", 5002)
+    };
     known.register(&mut world, &[], "</3/0>");
 }
