@@ -11,7 +11,10 @@ use std::time::Duration;
 
 use crate::lwm2m::Path;
 
+mod check;
+pub mod keys;
 pub mod read;
+pub mod value;
 
 /// The whole configuration of a gateway.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,1 +1,413 @@
-//! Reading a configuration.
+//! Reading a configuration: TOML, JSON and dotted settings become one tree, the tree becomes a
+//! [`Config`]. Every mistake is found in one go and named by its key path. No file is read here.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::config::keys::{IGNORED, KEYS, Key, LISTENER_IGNORED, LISTENER_KEYS, RENAMED};
+use crate::config::{Config, Listeners, UdpListener, check};
+
+/// A mistake in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigError {
+    /// Dotted key path, such as `listeners.udp.default.bind`; empty when the text as a whole
+    /// cannot be read.
+    pub key: String,
+    /// What is wrong, in one line.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.key.is_empty() {
+            f.write_str(&self.message)
+        } else {
+            write!(f, "{}: {}", self.key, self.message)
+        }
+    }
+}
+
+/// Something that is accepted but probably not meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigWarning {
+    /// Dotted key path.
+    pub key: String,
+    /// Why it is worth a look, in one line.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigWarning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.key, self.message)
+    }
+}
+
+/// A configuration before its values are looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    root: Map<String, Value>,
+    errors: Vec<ConfigError>,
+}
+
+/// Deepest nesting of tables that is looked at; the schema needs five.
+const MAX_DEPTH: usize = 16;
+
+/// What EMQX puts before the keys of its gateway.
+const EMQX_PREFIX: &str = "gateway.lwm2m.";
+
+impl Source {
+    /// From TOML text.
+    pub fn from_toml(text: &str) -> Self {
+        match text.parse::<toml::Table>() {
+            Ok(table) => {
+                let mut errors = Vec::new();
+                let root = table
+                    .into_iter()
+                    .map(|(name, value)| {
+                        let value = json_of(value, &name, 1, &mut errors);
+                        (name, value)
+                    })
+                    .collect();
+                Self::from_tree(root, errors)
+            }
+            Err(error) => {
+                let place = error.span().map(|span| place_of(text, span.start));
+                let message = error.message().lines().collect::<Vec<_>>().join(", ");
+                Self::unreadable(match place {
+                    Some((line, column)) => format!("line {line}, column {column}: {message}"),
+                    None => message,
+                })
+            }
+        }
+    }
+
+    /// From JSON text.
+    pub fn from_json(text: &str) -> Self {
+        match serde_json::from_str(text) {
+            Ok(Value::Object(root)) => Self::from_tree(root, Vec::new()),
+            Ok(_) => Self::unreadable("not a JSON object".to_owned()),
+            Err(error) => Self::unreadable(error.to_string()),
+        }
+    }
+
+    fn unreadable(message: String) -> Self {
+        Self {
+            root: Map::new(),
+            errors: vec![ConfigError {
+                key: String::new(),
+                message,
+            }],
+        }
+    }
+
+    /// Lifts what stands under `gateway.lwm2m` to the top.
+    fn from_tree(mut root: Map<String, Value>, mut errors: Vec<ConfigError>) -> Self {
+        if let Some(Value::Object(mut gateways)) = root.remove("gateway") {
+            match gateways.remove("lwm2m") {
+                Some(Value::Object(section)) => {
+                    for (name, value) in section {
+                        if root.contains_key(&name) {
+                            errors.push(ConfigError {
+                                key: format!("{EMQX_PREFIX}{name}"),
+                                message: format!("is also given as {name}"),
+                            });
+                        } else {
+                            root.insert(name, value);
+                        }
+                    }
+                }
+                Some(_) => errors.push(ConfigError {
+                    key: "gateway.lwm2m".to_owned(),
+                    message: "expected a table".to_owned(),
+                }),
+                None => {}
+            }
+            for name in gateways.keys() {
+                errors.push(ConfigError {
+                    key: format!("gateway.{name}"),
+                    message: "unknown gateway, only gateway.lwm2m is read".to_owned(),
+                });
+            }
+        }
+        Self { root, errors }
+    }
+
+    /// Sets one key, in place of what the file says. The text is taken as a TOML value, or as it
+    /// stands when it is none or the key holds text.
+    pub fn set(&mut self, key: &str, text: &str) {
+        let key = key.strip_prefix(EMQX_PREFIX).unwrap_or(key);
+        let quoted = text.starts_with(['"', '\'']);
+        let value = if holds_text(key) && !quoted {
+            Value::String(text.to_owned())
+        } else {
+            format!("x = {text}")
+                .parse::<toml::Table>()
+                .ok()
+                .filter(|table| table.len() == 1)
+                .and_then(|mut table| table.remove("x"))
+                .map_or_else(
+                    || Value::String(text.to_owned()),
+                    |value| json_of(value, key, 1, &mut self.errors),
+                )
+        };
+        let names: Vec<&str> = key.split('.').collect();
+        if names.iter().any(|name| name.is_empty()) || names.len() > MAX_DEPTH {
+            self.errors.push(ConfigError {
+                key: key.to_owned(),
+                message: "is not a key path such as coap.nstart".to_owned(),
+            });
+            return;
+        }
+        let mut table = &mut self.root;
+        let Some((last, parents)) = names.split_last() else {
+            return;
+        };
+        for name in parents {
+            let entry = table
+                .entry((*name).to_owned())
+                .or_insert_with(|| Value::Object(Map::new()));
+            // A value where a table belongs is replaced: the command line wins over the file.
+            if !entry.is_object() {
+                *entry = Value::Object(Map::new());
+            }
+            let Value::Object(next) = entry else { return };
+            table = next;
+        }
+        table.insert((*last).to_owned(), value);
+    }
+
+    /// The configuration, with what is accepted but worth a warning.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake, in order of key path.
+    pub fn read(self) -> Result<(Config, Vec<ConfigWarning>), Vec<ConfigError>> {
+        let mut reader = Reader {
+            errors: self.errors,
+            warnings: Vec::new(),
+        };
+        let mut config = Config::default();
+        let mut root = self.root;
+        let listeners = root.remove("listeners");
+        for (old, new) in RENAMED {
+            if let Some(value) = root.remove(*old) {
+                reader.warn(old, &format!("is now {new}"));
+                reader.leaf(KEYS, &mut config, new, old, &value);
+            }
+        }
+        reader.table(KEYS, IGNORED, &mut config, &root, "", "");
+        if let Some(listeners) = listeners {
+            reader.listeners(&mut config.listeners, &listeners);
+        }
+        check::check(&config, &mut reader.errors, &mut reader.warnings);
+        if reader.errors.is_empty() {
+            return Ok((config, reader.warnings));
+        }
+        reader.errors.sort_by(|a, b| a.key.cmp(&b.key));
+        reader.errors.dedup();
+        Err(reader.errors)
+    }
+}
+
+/// A configuration from TOML text alone.
+///
+/// # Errors
+///
+/// Every mistake in it.
+pub fn from_toml(text: &str) -> Result<(Config, Vec<ConfigWarning>), Vec<ConfigError>> {
+    Source::from_toml(text).read()
+}
+
+struct Reader {
+    errors: Vec<ConfigError>,
+    warnings: Vec<ConfigWarning>,
+}
+
+impl Reader {
+    fn error(&mut self, key: &str, message: impl Into<String>) {
+        self.errors.push(ConfigError {
+            key: key.to_owned(),
+            message: message.into(),
+        });
+    }
+
+    fn warn(&mut self, key: &str, message: &str) {
+        self.warnings.push(ConfigWarning {
+            key: key.to_owned(),
+            message: message.to_owned(),
+        });
+    }
+
+    /// Reads `value` as the key `name`; `shown` is what the user called it.
+    fn leaf<T>(
+        &mut self,
+        keys: &[Key<T>],
+        into: &mut T,
+        name: &str,
+        shown: &str,
+        value: &Value,
+    ) -> bool {
+        let Some(key) = keys.iter().find(|key| key.name == name) else {
+            return false;
+        };
+        if let Err(message) = (key.read)(into, value) {
+            self.error(shown, message);
+        }
+        true
+    }
+
+    /// Reads a table: `prefix` leads from the keys of `T` to it, `above` from the top to `T`.
+    fn table<T>(
+        &mut self,
+        keys: &[Key<T>],
+        ignored: &[(&str, &str)],
+        into: &mut T,
+        table: &Map<String, Value>,
+        prefix: &str,
+        above: &str,
+    ) {
+        for (name, value) in table {
+            let name = format!("{prefix}{name}");
+            let shown = format!("{above}{name}");
+            if self.leaf(keys, into, &name, &shown, value) {
+                continue;
+            }
+            if let Some((_, why)) = ignored.iter().find(|(ignored, _)| *ignored == name) {
+                self.warn(&shown, why);
+                continue;
+            }
+            let inner = format!("{name}.");
+            let is_table = keys.iter().map(|key| key.name);
+            let is_table = is_table
+                .chain(ignored.iter().map(|(ignored, _)| *ignored))
+                .any(|key| key.starts_with(&inner));
+            match value {
+                // The table of keys is finite, so the depth is bounded by it.
+                Value::Object(table) if is_table => {
+                    self.table(keys, ignored, into, table, &inner, above);
+                }
+                _ if is_table => self.error(&shown, "expected a table"),
+                _ => {
+                    let known = keys.iter().map(|key| format!("{above}{}", key.name));
+                    let message = unknown(&shown, known);
+                    self.error(&shown, message);
+                }
+            }
+        }
+    }
+
+    fn listeners(&mut self, into: &mut Listeners, value: &Value) {
+        let Value::Object(kinds) = value else {
+            return self.error("listeners", "expected a table");
+        };
+        for (kind, value) in kinds {
+            let shown = format!("listeners.{kind}");
+            match (kind.as_str(), value) {
+                ("udp", Value::Object(named)) => {
+                    if !named.is_empty() {
+                        into.udp = BTreeMap::new();
+                    }
+                    for (name, value) in named {
+                        let shown = format!("{shown}.{name}");
+                        let mut listener = UdpListener::default();
+                        if let Value::Object(table) = value {
+                            let (keys, ignored) = (LISTENER_KEYS, LISTENER_IGNORED);
+                            let above = format!("{shown}.");
+                            self.table(keys, ignored, &mut listener, table, "", &above);
+                        } else {
+                            self.error(&shown, "expected a table with bind = \"ip:port\"");
+                        }
+                        into.udp.insert(name.clone(), listener);
+                    }
+                }
+                ("udp", _) => self.error(&shown, "expected a table of named listeners"),
+                ("dtls", Value::Object(named)) if named.is_empty() => {}
+                ("dtls", _) => self.error(&shown, "DTLS listeners are not supported"),
+                _ => {
+                    let message = unknown(&shown, ["listeners.udp".to_owned()].into_iter());
+                    self.error(&shown, message);
+                }
+            }
+        }
+    }
+}
+
+/// Whether the value of `key` is text, so that `--set` does not read it as TOML.
+fn holds_text(key: &str) -> bool {
+    let listener = key
+        .strip_prefix("listeners.udp.")
+        .and_then(|rest| rest.split_once('.'));
+    match listener {
+        Some((_, key)) => LISTENER_KEYS
+            .iter()
+            .any(|known| known.is_text && known.name == key),
+        None => KEYS.iter().any(|known| known.is_text && known.name == key),
+    }
+}
+
+/// The message for an unknown key, with the nearest known one.
+fn unknown(key: &str, known: impl Iterator<Item = String>) -> String {
+    let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    let nearest = known
+        .map(|known| {
+            let likeness = if last(&known) == last(key) {
+                // The right name in the wrong table.
+                0.99
+            } else {
+                strsim::jaro_winkler(&known, key)
+            };
+            (likeness, known)
+        })
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((likeness, known)) if likeness > 0.85 => {
+            format!("unknown key, did you mean {known}?")
+        }
+        _ => "unknown key".to_owned(),
+    }
+}
+
+/// Line and column, from 1, of a byte offset.
+fn place_of(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or(text);
+    let line = before.matches('\n').count().saturating_add(1);
+    let start = before.rfind('\n').map_or(0, |at| at.saturating_add(1));
+    let column = before.get(start..).map_or(0, |rest| rest.chars().count());
+    (line, column.saturating_add(1))
+}
+
+/// A TOML value as JSON, which has no dates and no infinities.
+fn json_of(value: toml::Value, key: &str, depth: usize, errors: &mut Vec<ConfigError>) -> Value {
+    let mut wrong = |message: &str| {
+        errors.push(ConfigError {
+            key: key.to_owned(),
+            message: message.to_owned(),
+        });
+        Value::Null
+    };
+    match value {
+        toml::Value::String(text) => Value::String(text),
+        toml::Value::Integer(number) => Value::from(number),
+        toml::Value::Float(number) => match serde_json::Number::from_f64(number) {
+            Some(number) => Value::Number(number),
+            None => Value::String(number.to_string()),
+        },
+        toml::Value::Boolean(on) => Value::Bool(on),
+        toml::Value::Datetime(date) => Value::String(date.to_string()),
+        _ if depth >= MAX_DEPTH => wrong("is nested too deeply"),
+        toml::Value::Array(list) => list
+            .into_iter()
+            .map(|entry| json_of(entry, key, depth.saturating_add(1), errors))
+            .collect(),
+        toml::Value::Table(table) => table
+            .into_iter()
+            .map(|(name, entry)| {
+                let inner = format!("{key}.{name}");
+                let value = json_of(entry, &inner, depth.saturating_add(1), errors);
+                (name, value)
+            })
+            .collect(),
+    }
+}

@@ -1,3 +1,611 @@
-//! The LwM2M server.
+//! The LwM2M server as a state machine.
+//!
+//! [`Engine`] holds the registered devices of one shard. Datagrams, commands and time go in,
+//! datagrams, messages for the broker and the next deadline come out. It has no socket, clock,
+//! thread or randomness of its own.
+//!
+//! > **The rule of the run loop:** every call that takes `now` is followed by draining
+//! > [`Engine::poll_output`] until it returns [`Output::Idle`].
 
+use std::collections::{HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use tracing::debug;
+
+use crate::bridge::Dialect;
+use crate::coap::dedup::{Dedup, Seen};
+use crate::coap::message::{self, Builder, MessageError, option};
+use crate::coap::{Code, Message, MessageType, Token};
+use crate::host::Publish;
+use crate::lwm2m::model::ObjectModels;
+use crate::telemetry::Counters;
+use crate::time::{Instant, Now};
+
+mod blocks;
+mod device;
+mod directory;
+mod downlink;
+mod queue;
+mod registration;
 pub mod request;
+mod requests;
+mod settings;
+mod timer;
+mod uplink;
+
+pub use device::Device;
+pub use directory::{Directory, ShardId};
+pub use registration::Location;
+pub use settings::{ListenerSettings, Settings};
+pub use timer::Reason;
+
+use blocks::Assemblies;
+use device::DeviceKey;
+use timer::Timers;
+use uplink::Refusal;
+
+pub use uplink::overflow_answer;
+
+/// Devices looked at in one call of [`Engine::handle_timeout`]; the rest is due at once again.
+const TIMEOUTS_PER_CALL: usize = 1024;
+
+/// How long a device that was asked of another shard is waited for.
+const HANDOFF_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// Requests waiting for a device that comes from another shard.
+const MAX_PENDING_HANDOFFS: usize = 65_536;
+
+/// The other end of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peer {
+    /// Index of the listener in [`Settings::listeners`].
+    pub listener: u16,
+    /// Address and port of the device.
+    pub address: SocketAddr,
+}
+
+/// A command of an application for one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandInput {
+    /// Endpoint name.
+    pub endpoint: Arc<str>,
+    /// Rendered mountpoint of the topic it came by, which also starts the topic of its answers.
+    pub mount: Box<str>,
+    /// By which topic pair it came.
+    pub dialect: Dialect,
+    /// JSON.
+    pub payload: Vec<u8>,
+    /// What is left of the message's expiry interval, in seconds (MQTT 5 §3.3.2.3.3).
+    pub expiry: Option<u32>,
+}
+
+/// What shards say to each other.
+#[derive(Debug)]
+pub enum Handoff {
+    /// `from` wants a device, because `datagram` of `peer` arrived there.
+    Take {
+        /// Who asks.
+        from: ShardId,
+        /// Which device.
+        wanted: Wanted,
+        /// Where the datagram came from.
+        peer: Peer,
+        /// The request to be processed once the device is there.
+        datagram: Vec<u8>,
+    },
+    /// The answer: the device, or `None` when it is not there or must not move.
+    Give {
+        /// The device with all its state.
+        device: Option<Box<Device>>,
+        /// As in the question.
+        peer: Peer,
+        /// As in the question.
+        datagram: Vec<u8>,
+    },
+    /// A command for a device that has moved.
+    Command(CommandInput),
+}
+
+/// How a device is named between shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// It registers here.
+    Endpoint(Arc<str>),
+    /// It updates here (an address change).
+    Location(Location),
+}
+
+/// An effect, or the time to sleep.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a datagram.
+    Transmit {
+        /// To whom.
+        to: Peer,
+        /// The bytes.
+        datagram: Vec<u8>,
+    },
+    /// Publish a message.
+    Publish(Publish),
+    /// A device registered: for hosts that subscribe per device.
+    Subscribe {
+        /// Topic filter of its commands.
+        filter: String,
+        /// QoS of the command translator.
+        qos: u8,
+    },
+    /// The device is gone.
+    Unsubscribe {
+        /// As subscribed.
+        filter: String,
+    },
+    /// For another shard.
+    Handoff {
+        /// Which.
+        shard: ShardId,
+        /// What.
+        handoff: Handoff,
+    },
+    /// Nothing more to do until the deadline, if there is one.
+    Idle(Option<(Instant, Reason)>),
+}
+
+/// What remains of a peer between messages.
+#[derive(Debug, Clone, Copy)]
+struct PeerState {
+    /// Message id of the next message to it.
+    next_mid: u16,
+    /// The device that registered last from there.
+    device: DeviceKey,
+}
+
+/// A request that waits for its device to come from another shard.
+#[derive(Debug)]
+struct PendingRequest {
+    /// Its peer was told by an Empty ACK that the response comes separately.
+    acknowledged: bool,
+    deadline: Instant,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Arc<Settings>,
+    models: Arc<ObjectModels>,
+    counters: Arc<Counters>,
+    directory: Arc<Directory>,
+    shard: ShardId,
+    rng: ChaCha8Rng,
+    devices: Vec<Option<Box<Device>>>,
+    free: Vec<DeviceKey>,
+    endpoints: HashMap<Arc<str>, DeviceKey>,
+    locations: HashMap<Location, DeviceKey>,
+    peers: HashMap<Peer, PeerState>,
+    tokens: HashMap<Token, DeviceKey>,
+    /// Message ids in flight, for ACK and RST without a token.
+    in_flight: HashMap<(Peer, u16), DeviceKey>,
+    dedup: Dedup<Peer>,
+    assemblies: Assemblies,
+    pending: HashMap<(Peer, u16), PendingRequest>,
+    /// Devices given to other shards a moment ago: endpoint, shard, and until when to remember.
+    departed: VecDeque<(Arc<str>, ShardId, Instant)>,
+    timers: Timers,
+    outputs: VecDeque<Output>,
+    per_device_subscriptions: bool,
+}
+
+/// What an [`Engine`] is made of.
+#[derive(Debug)]
+pub struct EngineOptions {
+    /// Configuration.
+    pub settings: Arc<Settings>,
+    /// Object definitions.
+    pub models: Arc<ObjectModels>,
+    /// Where to count.
+    pub counters: Arc<Counters>,
+    /// Shared by all shards of a gateway.
+    pub directory: Arc<Directory>,
+    /// Index of this shard.
+    pub shard: ShardId,
+    /// Source of all randomness; must be unguessable outside of tests, since registration
+    /// locations and tokens come from it.
+    pub seed: [u8; 32],
+    /// Whether to emit [`Output::Subscribe`] for each device.
+    pub per_device_subscriptions: bool,
+}
+
+impl Engine {
+    /// An engine without devices.
+    pub fn new(options: EngineOptions) -> Self {
+        let limits = &options.settings.config.limits;
+        Self {
+            dedup: Dedup::new(limits.dedup_bytes),
+            assemblies: Assemblies::new(limits.blockwise_bytes),
+            settings: options.settings,
+            models: options.models,
+            counters: options.counters,
+            directory: options.directory,
+            shard: options.shard,
+            rng: ChaCha8Rng::from_seed(options.seed),
+            devices: Vec::new(),
+            free: Vec::new(),
+            endpoints: HashMap::new(),
+            locations: HashMap::new(),
+            peers: HashMap::new(),
+            tokens: HashMap::new(),
+            in_flight: HashMap::new(),
+            pending: HashMap::new(),
+            departed: VecDeque::new(),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            per_device_subscriptions: options.per_device_subscriptions,
+        }
+    }
+
+    /// Takes a datagram. Network input is never an error: it is answered or counted.
+    pub fn handle_datagram(&mut self, now: Now, from: Peer, datagram: &[u8]) {
+        self.counters.datagrams_received.inc();
+        self.counters.bytes_received.add(datagram.len() as u64);
+        let message = match Message::parse(datagram) {
+            Ok(message) => message,
+            Err(error) => return self.reject_malformed(from, error),
+        };
+        match (message.kind(), message.code()) {
+            (MessageType::Confirmable, Code::EMPTY) => {
+                // A ping (RFC 7252 §4.3); it also shows that the device is there.
+                self.transmit(from, message::empty(MessageType::Reset, message.mid()));
+                self.touch_peer(now, from);
+            }
+            (MessageType::Acknowledgement, Code::EMPTY) => {
+                self.handle_empty_ack(now, from, message.mid())
+            }
+            (MessageType::Reset, Code::EMPTY) => self.handle_reset(now, from, message.mid()),
+            (MessageType::Confirmable | MessageType::NonConfirmable, code) if code.is_request() => {
+                self.deduplicate(now, from, &message, datagram);
+            }
+            (MessageType::Reset, _) | (_, Code::EMPTY) => self.counters.datagrams_unexpected.inc(),
+            (_, code) if code.is_request() => self.counters.datagrams_unexpected.inc(),
+            _ => self.handle_response(now, from, &message),
+        }
+    }
+
+    /// Takes a command.
+    pub fn handle_command(&mut self, now: Now, input: CommandInput) {
+        self.counters.commands.inc();
+        self.take_command(now, input);
+    }
+
+    /// Takes what another shard says.
+    pub fn handle_handoff(&mut self, now: Now, handoff: Handoff) {
+        match handoff {
+            Handoff::Take {
+                from,
+                wanted,
+                peer,
+                datagram,
+            } => {
+                let device = self.release(now, &wanted, from);
+                let handoff = Handoff::Give {
+                    device,
+                    peer,
+                    datagram,
+                };
+                self.outputs.push_back(Output::Handoff {
+                    shard: from,
+                    handoff,
+                });
+            }
+            Handoff::Give {
+                device,
+                peer,
+                datagram,
+            } => {
+                if let Some(device) = device {
+                    self.adopt(device);
+                }
+                let Ok(message) = Message::parse(&datagram) else {
+                    return;
+                };
+                self.handle_request(now, peer, &message, &datagram, true);
+            }
+            Handoff::Command(input) => self.take_command(now, input),
+        }
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.dedup.expire(now.mono);
+        self.assemblies.expire(now.mono);
+        while self
+            .departed
+            .front()
+            .is_some_and(|(.., until)| *until <= now.mono)
+        {
+            self.departed.pop_front();
+        }
+        self.pending
+            .retain(|_, pending| pending.deadline > now.mono);
+        for _ in 0..TIMEOUTS_PER_CALL {
+            let Some((at, key)) = self.timers.pop_due(now.mono) else {
+                return;
+            };
+            if self
+                .device(key)
+                .is_some_and(|device| device.timer_at == Some(at))
+            {
+                if let Some(device) = self.device_mut(key) {
+                    device.timer_at = None;
+                }
+                self.handle_device_timeout(now, key);
+            }
+        }
+    }
+
+    /// The next effect, or [`Output::Idle`] with the next deadline. Its answer changes with every
+    /// `handle_*` call; extra calls are harmless.
+    #[must_use]
+    pub fn poll_output(&mut self) -> Output {
+        match self.outputs.pop_front() {
+            Some(output) => output,
+            None => Output::Idle(self.next_deadline()),
+        }
+    }
+
+    /// Replaces the configuration. Registered devices keep their mountpoint until they register
+    /// again.
+    pub fn reconfigure(&mut self, settings: Arc<Settings>, models: Arc<ObjectModels>) {
+        self.settings = settings;
+        self.models = models;
+    }
+
+    /// Whether no request waits for its answer.
+    pub fn is_quiet(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// The gateway stops: every command that still waits is answered. Devices are not told; they
+    /// find the gateway again, or register anew.
+    pub fn shut_down(&mut self) {
+        let devices = std::mem::take(&mut self.devices);
+        for mut device in devices.into_iter().flatten() {
+            self.refuse_waiting(&mut device, &Refusal::STOPPING);
+        }
+    }
+
+    /// Registered devices.
+    pub fn len(&self) -> usize {
+        self.endpoints.len()
+    }
+
+    /// Whether no device is registered.
+    pub fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
+    }
+
+    fn next_deadline(&self) -> Option<(Instant, Reason)> {
+        let blocks = self
+            .assemblies
+            .deadline()
+            .map(|at| (at, Reason::BlockTransfer));
+        let handoff = self.pending.values().map(|pending| pending.deadline).min();
+        let departed = self.departed.front().map(|(.., until)| *until);
+        let handoff = handoff
+            .into_iter()
+            .chain(departed)
+            .min()
+            .map(|at| (at, Reason::Handoff));
+        [self.timers.peek(), blocks, handoff]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn reject_malformed(&mut self, from: Peer, error: MessageError) {
+        self.counters.datagrams_malformed.inc();
+        debug!(peer = %from.address, %error, "malformed datagram");
+        if let MessageError::Format {
+            kind: MessageType::Confirmable,
+            mid,
+            ..
+        } = error
+        {
+            self.transmit(from, message::empty(MessageType::Reset, mid));
+        }
+    }
+
+    /// Answers a repeated request from memory (RFC 7252 §4.5) and lets a new one through.
+    fn deduplicate(&mut self, now: Now, from: Peer, message: &Message, datagram: &[u8]) {
+        let mut hasher = DefaultHasher::new();
+        datagram.hash(&mut hasher);
+        let lifetime = self.settings.config.coap.exchange_lifetime;
+        match self
+            .dedup
+            .check(now.mono, lifetime, from, message.mid(), hasher.finish())
+        {
+            Seen::New => {
+                self.touch_peer(now, from);
+                self.handle_request(now, from, message, datagram, false);
+            }
+            Seen::Answered(reply) => {
+                self.counters.datagrams_duplicate.inc();
+                let datagram = reply.to_vec();
+                self.transmit(from, datagram);
+            }
+            Seen::Pending => {
+                self.counters.datagrams_duplicate.inc();
+                self.acknowledge_pending(from, message);
+            }
+        }
+    }
+
+    /// A request that waits for another shard is repeated: an Empty ACK stops the repetition, the
+    /// response will be separate (RFC 7252 §5.2.2).
+    fn acknowledge_pending(&mut self, from: Peer, message: &Message) {
+        if message.kind() == MessageType::Confirmable
+            && let Some(pending) = self.pending.get_mut(&(from, message.mid()))
+        {
+            pending.acknowledged = true;
+            self.transmit(
+                from,
+                message::empty(MessageType::Acknowledgement, message.mid()),
+            );
+        }
+    }
+
+    /// Sends the response to a request: piggybacked, NON for NON, or separate if an Empty ACK
+    /// went before.
+    fn respond(&mut self, to: Peer, request: &Message, response: Response) {
+        let separate = self
+            .pending
+            .remove(&(to, request.mid()))
+            .is_some_and(|pending| pending.acknowledged);
+        let (kind, mid) = match request.kind() {
+            MessageType::Confirmable if !separate => (MessageType::Acknowledgement, request.mid()),
+            // A separate response goes without retransmission of its own: a device that misses
+            // it repeats its request, which is answered from memory.
+            _ => (MessageType::NonConfirmable, self.next_mid(to)),
+        };
+        let datagram = response.into_builder(kind, mid, request).build();
+        self.dedup.answered(to, request.mid(), &datagram);
+        self.transmit(to, datagram);
+    }
+
+    fn transmit(&mut self, to: Peer, datagram: Vec<u8>) {
+        self.counters.datagrams_sent.inc();
+        self.counters.bytes_sent.add(datagram.len() as u64);
+        self.outputs.push_back(Output::Transmit { to, datagram });
+    }
+
+    fn publish(&mut self, publish: Publish) {
+        self.counters.published.inc();
+        self.outputs.push_back(Output::Publish(publish));
+    }
+
+    /// The next message id for a peer: random start, then counting, so that none repeats within
+    /// EXCHANGE_LIFETIME (RFC 7252 §4.4).
+    fn next_mid(&mut self, peer: Peer) -> u16 {
+        match self.peers.get_mut(&peer) {
+            Some(state) => {
+                let mid = state.next_mid;
+                state.next_mid = mid.wrapping_add(1);
+                mid
+            }
+            None => self.random_u16(),
+        }
+    }
+
+    fn random_u16(&mut self) -> u16 {
+        (self.rng.next_u32() >> 16) as u16
+    }
+
+    fn new_token(&mut self, key: DeviceKey) -> Token {
+        loop {
+            let token = Token(self.rng.next_u64());
+            if let std::collections::hash_map::Entry::Vacant(entry) = self.tokens.entry(token) {
+                entry.insert(key);
+                return token;
+            }
+        }
+    }
+
+    fn device(&self, key: DeviceKey) -> Option<&Device> {
+        self.devices.get(key as usize)?.as_deref()
+    }
+
+    fn device_mut(&mut self, key: DeviceKey) -> Option<&mut Device> {
+        self.devices.get_mut(key as usize)?.as_deref_mut()
+    }
+
+    /// The device at an address has been heard of: it is awake, and its lifetime starts anew.
+    fn touch_peer(&mut self, now: Now, from: Peer) {
+        if let Some(state) = self.peers.get(&from) {
+            let key = state.device;
+            self.touch(now, key);
+        }
+    }
+
+    fn touch(&mut self, now: Now, key: DeviceKey) {
+        let window = self.settings.config.qmode_time_window;
+        if let Some(device) = self.device_mut(key) {
+            device.last_seen = now.mono;
+            device.awake_until = now.mono + window;
+        }
+    }
+
+    /// Plans the next look at a device, if it is earlier than the one already planned.
+    fn schedule(&mut self, key: DeviceKey) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let (at, reason) = device.next_deadline();
+        if device.timer_at.is_some_and(|planned| planned <= at) {
+            return;
+        }
+        if let Some(device) = self.device_mut(key) {
+            device.timer_at = Some(at);
+        }
+        self.timers.push(at, reason, key);
+    }
+}
+
+/// A response of ours before it has a message type and id.
+#[derive(Debug)]
+struct Response {
+    code: Code,
+    options: Vec<(u16, Vec<u8>)>,
+    payload: Vec<u8>,
+}
+
+impl Response {
+    fn new(code: Code) -> Self {
+        Self {
+            code,
+            options: Vec::new(),
+            payload: Vec::new(),
+        }
+    }
+
+    /// An error with a diagnostic payload (RFC 7252 §5.5.2).
+    fn error(code: Code, diagnostic: &str) -> Self {
+        Self {
+            payload: diagnostic.as_bytes().to_vec(),
+            ..Self::new(code)
+        }
+    }
+
+    fn option(mut self, number: u16, value: impl Into<Vec<u8>>) -> Self {
+        self.options.push((number, value.into()));
+        self
+    }
+
+    fn uint(self, number: u16, value: u32) -> Self {
+        let bytes = value.to_be_bytes();
+        let skip = value.leading_zeros() as usize / 8;
+        self.option(number, bytes.get(skip..).unwrap_or_default())
+    }
+
+    fn into_builder(self, kind: MessageType, mid: u16, request: &Message) -> Builder {
+        let builder = Builder::new(kind, self.code, mid, request.token());
+        // A Block1 option of the request is answered by one (RFC 7959 §2.3), unless set already.
+        let has_block1 = self
+            .options
+            .iter()
+            .any(|(number, _)| *number == option::BLOCK1);
+        let block1 = request.first_option(option::BLOCK1).filter(|_| !has_block1);
+        let builder = self
+            .options
+            .into_iter()
+            .fold(builder, |builder, (number, value)| {
+                builder.option(number, value)
+            });
+        let builder = match block1 {
+            Some(value) => builder.option(option::BLOCK1, value),
+            None => builder,
+        };
+        builder.payload(self.payload)
+    }
+}

@@ -1,5 +1,8 @@
 //! Who loads the gateway: each host adapts [`Host`], nothing more.
 
+#[cfg(feature = "standalone")]
+pub mod standalone;
+
 use std::sync::Arc;
 
 /// A message for the broker.
@@ -40,4 +43,19 @@ pub trait Host: Send + Sync + 'static {
 
     /// Takes a subscription back.
     fn unsubscribe(&self, filter: &str);
+
+    /// How this host wants to get the commands.
+    fn subscriptions(&self) -> Subscriptions {
+        Subscriptions::Shared
+    }
+}
+
+/// See [`Host::subscriptions`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subscriptions {
+    /// One filter with wildcards for all devices, from start to stop. Commands for devices that
+    /// are not registered are answered 4.04.
+    Shared,
+    /// A filter for each device, from Register to the end of the registration.
+    PerDevice,
 }

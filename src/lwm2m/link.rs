@@ -100,17 +100,19 @@ pub fn entries(payload: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
 /// The payload cut at each comma that is neither in a target nor in a quoted value.
 fn split(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(payload);
+    let mut quotes = true;
     std::iter::from_fn(move || {
         let bytes = rest?;
-        let end = entry_length(bytes);
+        let end = entry_length(bytes, &mut quotes);
         let (entry, tail) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
         rest = tail.split_first().map(|(_comma, tail)| tail);
         Some(entry)
     })
 }
 
-fn entry_length(bytes: &[u8]) -> usize {
-    let mut quotes = true;
+/// The length of the first entry of `bytes`. `quotes` becomes false for good where a quote has no
+/// partner up to the end, so that each byte is looked at a bounded number of times.
+fn entry_length(bytes: &[u8], quotes: &mut bool) -> usize {
     let mut index = 0;
     let mut in_target = false;
     while let Some(byte) = bytes.get(index) {
@@ -119,10 +121,9 @@ fn entry_length(bytes: &[u8]) -> usize {
             b'>' => in_target = false,
             // A target without its `>` ends where the next one begins.
             b',' if !in_target || bytes.get(index + 1) == Some(&b'<') => return index,
-            b'"' if quotes && !in_target => match quoted_length(bytes.get(index + 1..)) {
+            b'"' if *quotes && !in_target => match quoted_length(bytes.get(index + 1..)) {
                 Some(length) => index += length,
-                // The closing quote is missing: this and all others here are plain characters.
-                None => quotes = false,
+                None => *quotes = false,
             },
             _ => {}
         }

@@ -1,1 +1,40 @@
-//! runtime
+//! The threads around the engine: each shard owns a socket for every listener, an engine and a
+//! mailbox, and shares nothing with the others but the directory.
+
+#![allow(clippy::disallowed_methods)] // a shell: clocks, threads and files live here
+
+mod gateway;
+mod mailbox;
+mod models;
+mod shard;
+
+pub use gateway::{Gateway, ReloadError, StartError, Statistics};
+
+use std::time::{Instant as SystemInstant, SystemTime, UNIX_EPOCH};
+
+use crate::time::{Instant, Now};
+
+/// The operating system's clocks, as the core wants them.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    origin: SystemInstant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Self {
+            origin: SystemInstant::now(),
+        }
+    }
+
+    fn now(&self) -> Now {
+        let mono = Instant::ZERO + self.origin.elapsed();
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        Now {
+            mono,
+            unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}

@@ -1,1 +1,3 @@
-//! transport
+//! Datagrams in and out of the kernel.
+
+pub mod udp;

@@ -1,0 +1,464 @@
+//! CoAP messages (RFC 7252 §3): the strict checks that `coap-lite` leaves out, and a view of its
+//! packets by number instead of by name, so that codes and options it does not know survive.
+
+use coap_lite::{MessageClass, MessageType as LiteType, Packet};
+use thiserror::Error;
+
+/// Option numbers (RFC 7252 §12.2, RFC 7641, RFC 7959).
+pub mod option {
+    /// Uri-Host
+    pub const URI_HOST: u16 = 3;
+    /// ETag
+    pub const ETAG: u16 = 4;
+    /// Observe
+    pub const OBSERVE: u16 = 6;
+    /// Uri-Port
+    pub const URI_PORT: u16 = 7;
+    /// Location-Path
+    pub const LOCATION_PATH: u16 = 8;
+    /// Uri-Path
+    pub const URI_PATH: u16 = 11;
+    /// Content-Format
+    pub const CONTENT_FORMAT: u16 = 12;
+    /// Uri-Query
+    pub const URI_QUERY: u16 = 15;
+    /// Accept
+    pub const ACCEPT: u16 = 17;
+    /// Block2
+    pub const BLOCK2: u16 = 23;
+    /// Block1
+    pub const BLOCK1: u16 = 27;
+    /// Size2
+    pub const SIZE2: u16 = 28;
+    /// Proxy-Uri
+    pub const PROXY_URI: u16 = 35;
+    /// Proxy-Scheme
+    pub const PROXY_SCHEME: u16 = 39;
+    /// Size1
+    pub const SIZE1: u16 = 60;
+}
+
+/// A CoAP code, class and detail in one byte (RFC 7252 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Code(pub u8);
+
+#[allow(missing_docs)] // the names are the registry's (RFC 7252 §12.1)
+impl Code {
+    pub const EMPTY: Self = Self(0);
+    pub const GET: Self = Self(1);
+    pub const POST: Self = Self(2);
+    pub const PUT: Self = Self(3);
+    pub const DELETE: Self = Self(4);
+    pub const CREATED: Self = Self::new(2, 1);
+    pub const DELETED: Self = Self::new(2, 2);
+    pub const CHANGED: Self = Self::new(2, 4);
+    pub const CONTENT: Self = Self::new(2, 5);
+    pub const CONTINUE: Self = Self::new(2, 31);
+    pub const BAD_REQUEST: Self = Self::new(4, 0);
+    pub const BAD_OPTION: Self = Self::new(4, 2);
+    pub const FORBIDDEN: Self = Self::new(4, 3);
+    pub const NOT_FOUND: Self = Self::new(4, 4);
+    pub const METHOD_NOT_ALLOWED: Self = Self::new(4, 5);
+    pub const REQUEST_ENTITY_INCOMPLETE: Self = Self::new(4, 8);
+    pub const PRECONDITION_FAILED: Self = Self::new(4, 12);
+    pub const REQUEST_ENTITY_TOO_LARGE: Self = Self::new(4, 13);
+    pub const INTERNAL_SERVER_ERROR: Self = Self::new(5, 0);
+    pub const BAD_GATEWAY: Self = Self::new(5, 2);
+    pub const SERVICE_UNAVAILABLE: Self = Self::new(5, 3);
+    pub const GATEWAY_TIMEOUT: Self = Self::new(5, 4);
+    pub const PROXYING_NOT_SUPPORTED: Self = Self::new(5, 5);
+
+    /// `class.detail`
+    pub const fn new(class: u8, detail: u8) -> Self {
+        Self(class << 5 | detail)
+    }
+
+    /// 0 request, 2 success, 4 client error, 5 server error.
+    pub const fn class(self) -> u8 {
+        self.0 >> 5
+    }
+
+    /// A method, `0.01` to `0.31`.
+    pub const fn is_request(self) -> bool {
+        self.class() == 0 && self.0 != 0
+    }
+
+    /// `2.xx`
+    pub const fn is_success(self) -> bool {
+        self.class() == 2
+    }
+}
+
+/// Message types (RFC 7252 §4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageType {
+    /// CON
+    Confirmable,
+    /// NON
+    NonConfirmable,
+    /// ACK
+    Acknowledgement,
+    /// RST
+    Reset,
+}
+
+/// A token of ours: always eight random bytes, never empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+impl Token {
+    /// The token in a message, if it has the length of ours.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        Some(Self(u64::from_be_bytes(bytes.try_into().ok()?)))
+    }
+}
+
+/// Why a datagram is no CoAP message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum MessageError {
+    /// Fewer than four bytes, or another version than 1: to be ignored (RFC 7252 §3).
+    #[error("not a CoAP 1 header")]
+    Header,
+    /// Anything else; a Confirmable one is to be reset (RFC 7252 §4.2).
+    #[error("malformed message: {reason}")]
+    Format {
+        /// What is wrong.
+        reason: &'static str,
+        /// Message type, for the rejection.
+        kind: MessageType,
+        /// Message id, for the rejection.
+        mid: u16,
+    },
+}
+
+/// A received message that has passed all checks of RFC 7252 §3.
+#[derive(Debug, Clone)]
+pub struct Message {
+    packet: Packet,
+    kind: MessageType,
+    code: Code,
+}
+
+/// Walks header, token, options and payload marker (RFC 7252 §3 and §3.1) before `coap-lite`
+/// sees the bytes: it takes other versions, reserved classes, a marker without payload and
+/// Empty messages with content.
+fn check(datagram: &[u8]) -> Result<(MessageType, Code), MessageError> {
+    let [first, code, mid_high, mid_low, rest @ ..] = datagram else {
+        return Err(MessageError::Header);
+    };
+    if first >> 6 != 1 {
+        return Err(MessageError::Header);
+    }
+    let kind = match first >> 4 & 3 {
+        0 => MessageType::Confirmable,
+        1 => MessageType::NonConfirmable,
+        2 => MessageType::Acknowledgement,
+        _ => MessageType::Reset,
+    };
+    let mid = u16::from_be_bytes([*mid_high, *mid_low]);
+    let malformed = |reason| MessageError::Format { reason, kind, mid };
+    let token_length = usize::from(first & 15);
+    if token_length > 8 {
+        return Err(malformed("token longer than 8 bytes"));
+    }
+    let code = Code(*code);
+    if code == Code::EMPTY {
+        if token_length != 0 || !rest.is_empty() {
+            return Err(malformed("Empty message with content"));
+        }
+        return Ok((kind, code));
+    }
+    if matches!(code.class(), 1 | 6 | 7) {
+        return Err(malformed("reserved code class"));
+    }
+    let mut rest = rest
+        .get(token_length..)
+        .ok_or(malformed("truncated token"))?;
+    while let [head, tail @ ..] = rest {
+        if *head == 0xff {
+            if tail.is_empty() {
+                return Err(malformed("payload marker without payload"));
+            }
+            break;
+        }
+        let (_, tail) = extended(head >> 4, tail).ok_or(malformed("bad option delta"))?;
+        let (length, tail) = extended(head & 15, tail).ok_or(malformed("bad option length"))?;
+        rest = tail.get(length..).ok_or(malformed("truncated option"))?;
+    }
+    Ok((kind, code))
+}
+
+/// An option delta or length with its extension bytes (RFC 7252 §3.1).
+fn extended(nibble: u8, rest: &[u8]) -> Option<(usize, &[u8])> {
+    match (nibble, rest) {
+        (0..=12, _) => Some((usize::from(nibble), rest)),
+        (13, [byte, rest @ ..]) => Some((usize::from(*byte) + 13, rest)),
+        (14, [high, low, rest @ ..]) => {
+            Some((usize::from(u16::from_be_bytes([*high, *low])) + 269, rest))
+        }
+        _ => None,
+    }
+}
+
+impl Message {
+    /// Parses a datagram. Never panics.
+    ///
+    /// # Errors
+    /// [`MessageError`] says whether to ignore or to reset it.
+    pub fn parse(datagram: &[u8]) -> Result<Self, MessageError> {
+        let (kind, code) = check(datagram)?;
+        let packet = Packet::from_bytes(datagram).map_err(|_| MessageError::Format {
+            reason: "option number beyond 65535",
+            kind,
+            mid: u16::from_be_bytes([
+                datagram.get(2).copied().unwrap_or_default(),
+                datagram.get(3).copied().unwrap_or_default(),
+            ]),
+        })?;
+        Ok(Self { packet, kind, code })
+    }
+
+    /// Message type.
+    pub const fn kind(&self) -> MessageType {
+        self.kind
+    }
+
+    /// Code.
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// Message id.
+    pub const fn mid(&self) -> u16 {
+        self.packet.header.message_id
+    }
+
+    /// Token, 0 to 8 bytes.
+    pub fn token(&self) -> &[u8] {
+        self.packet.get_token()
+    }
+
+    /// Payload, may be empty.
+    pub fn payload(&self) -> &[u8] {
+        &self.packet.payload
+    }
+
+    /// Values of a repeatable option, in order.
+    pub fn option_values(&self, number: u16) -> impl Iterator<Item = &[u8]> {
+        self.packet
+            .get_option(number.into())
+            .into_iter()
+            .flatten()
+            .map(Vec::as_slice)
+    }
+
+    /// The first value of an option.
+    pub fn first_option(&self, number: u16) -> Option<&[u8]> {
+        self.packet
+            .get_first_option(number.into())
+            .map(Vec::as_slice)
+    }
+
+    /// An option of format uint (RFC 7252 §3.2); a value longer than `max_len` bytes is treated
+    /// as an unrecognised option (§5.4.3), here: absent.
+    pub fn uint_option(&self, number: u16, max_len: usize) -> Option<u32> {
+        let bytes = self.first_option(number)?;
+        if bytes.len() > max_len.min(4) {
+            return None;
+        }
+        Some(
+            bytes
+                .iter()
+                .fold(0, |value, byte| value << 8 | u32::from(*byte)),
+        )
+    }
+
+    /// Content-Format number.
+    pub fn content_format(&self) -> Option<u16> {
+        self.uint_option(option::CONTENT_FORMAT, 2)
+            .and_then(|number| u16::try_from(number).ok())
+    }
+
+    /// Observe value, 24 bits.
+    pub fn observe(&self) -> Option<u32> {
+        self.uint_option(option::OBSERVE, 3)
+    }
+
+    /// The first critical option (odd number, RFC 7252 §5.4.1) not in `known`.
+    pub fn unknown_critical(&self, known: &[u16]) -> Option<u16> {
+        self.packet
+            .options()
+            .map(|(number, _)| *number)
+            .find(|number| number & 1 == 1 && !known.contains(number))
+    }
+
+    /// Option numbers and values that identify a request for block-wise transfer: everything but
+    /// the Block and Size options (RFC 7959 §2.2, RFC 7252 §5.4.2).
+    pub fn cache_key_options(&self) -> impl Iterator<Item = (u16, &[u8])> {
+        self.packet
+            .options()
+            .filter(|(number, _)| {
+                !matches!(
+                    **number,
+                    option::BLOCK1 | option::BLOCK2 | option::SIZE1 | option::SIZE2
+                )
+            })
+            .flat_map(|(number, values)| values.iter().map(|value| (*number, value.as_slice())))
+    }
+}
+
+/// Builds a message to send.
+#[derive(Debug, Clone)]
+pub struct Builder(Packet);
+
+impl Builder {
+    /// A message of `kind` and `code` with `mid` and `token` (at most 8 bytes).
+    pub fn new(kind: MessageType, code: Code, mid: u16, token: &[u8]) -> Self {
+        let mut packet = Packet::new();
+        packet.header.set_type(match kind {
+            MessageType::Confirmable => LiteType::Confirmable,
+            MessageType::NonConfirmable => LiteType::NonConfirmable,
+            MessageType::Acknowledgement => LiteType::Acknowledgement,
+            MessageType::Reset => LiteType::Reset,
+        });
+        packet.header.code = MessageClass::from(code.0);
+        packet.header.message_id = mid;
+        packet.set_token(token.get(..token.len().min(8)).unwrap_or_default().to_vec());
+        Self(packet)
+    }
+
+    /// Adds one value of an option.
+    #[must_use]
+    pub fn option(mut self, number: u16, value: impl Into<Vec<u8>>) -> Self {
+        self.0.add_option(number.into(), value.into());
+        self
+    }
+
+    /// Adds a uint option in its shortest form, zero as no bytes (RFC 7252 §3.2).
+    #[must_use]
+    pub fn uint(self, number: u16, value: u32) -> Self {
+        let bytes = value.to_be_bytes();
+        let skip = usize::try_from(value.leading_zeros() / 8).unwrap_or(4);
+        self.option(number, bytes.get(skip..).unwrap_or_default())
+    }
+
+    /// Sets the payload.
+    #[must_use]
+    pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
+        self.0.payload = payload.into();
+        self
+    }
+
+    /// The datagram. Sizes are the caller's business: block-wise transfer keeps them small.
+    pub fn build(self) -> Vec<u8> {
+        // Fails only for a token longer than 15 bytes, which `new` cannot produce.
+        self.0.to_bytes_unlimited().unwrap_or_default()
+    }
+}
+
+/// An Empty message: ACK or RST of `mid` (RFC 7252 §4.2).
+pub fn empty(kind: MessageType, mid: u16) -> Vec<u8> {
+    Builder::new(kind, Code::EMPTY, mid, &[]).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn reason(datagram: &[u8]) -> &'static str {
+        match Message::parse(datagram) {
+            Err(MessageError::Format { reason, .. }) => reason,
+            other => panic!("expected a format error, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn refuses_what_coap_lite_takes() {
+        assert_eq!(
+            Message::parse(&[0x40, 1, 0]).unwrap_err(),
+            MessageError::Header
+        );
+        assert_eq!(
+            Message::parse(&[0x00, 1, 0, 1]).unwrap_err(),
+            MessageError::Header
+        );
+        assert_eq!(
+            Message::parse(&[0xc0, 1, 0, 1]).unwrap_err(),
+            MessageError::Header
+        );
+        assert_eq!(
+            reason(&[0x40, 1, 0, 1, 0xff]),
+            "payload marker without payload"
+        );
+        assert_eq!(reason(&[0x41, 0, 0, 1, 7]), "Empty message with content");
+        assert_eq!(
+            reason(&[0x40, 0, 0, 1, 0xff, 1]),
+            "Empty message with content"
+        );
+        assert_eq!(reason(&[0x40, 0x21, 0, 1]), "reserved code class");
+        assert_eq!(
+            reason(&[0x49, 1, 0, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+            "token longer than 8 bytes"
+        );
+        assert_eq!(reason(&[0x40, 1, 0, 1, 0xb5, b'r']), "truncated option");
+        assert_eq!(reason(&[0x40, 1, 0, 1, 0xf1, 0]), "bad option delta");
+    }
+
+    #[test]
+    fn keeps_codes_it_has_no_name_for() {
+        let message = Message::parse(&[0x60, 0x95, 0x12, 0x34]).unwrap();
+        assert_eq!((message.code(), message.mid()), (Code::new(4, 21), 0x1234));
+    }
+
+    #[test]
+    fn builds_shortest_uints() {
+        let bytes = Builder::new(MessageType::Confirmable, Code::GET, 0x1234, &[])
+            .uint(option::OBSERVE, 0)
+            .option(option::URI_PATH, *b"3")
+            .uint(option::ACCEPT, 11542)
+            .build();
+        assert_eq!(
+            bytes,
+            [0x40, 1, 0x12, 0x34, 0x60, 0x51, b'3', 0x62, 0x2d, 0x16]
+        );
+    }
+
+    #[test]
+    fn long_uints_are_unrecognised() {
+        let bytes = Builder::new(MessageType::Confirmable, Code::CONTENT, 1, &[])
+            .option(option::CONTENT_FORMAT, [0, 0, 42])
+            .build();
+        assert_eq!(Message::parse(&bytes).unwrap().content_format(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_datagrams_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = Message::parse(&bytes);
+        }
+
+        #[test]
+        fn built_messages_parse(
+            code in (0u8..8, 0u8..32).prop_filter("a class in use", |(c, d)| !matches!(c, 1 | 6 | 7) && (*c, *d) != (0, 0)),
+            mid: u16,
+            token in proptest::collection::vec(any::<u8>(), 0..=8),
+            options in proptest::collection::vec((0u16..5000, proptest::collection::vec(any::<u8>(), 0..300)), 0..6),
+            payload in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let mut builder = Builder::new(MessageType::NonConfirmable, Code::new(code.0, code.1), mid, &token);
+            for (number, value) in &options {
+                builder = builder.option(*number, value.clone());
+            }
+            let message = Message::parse(&builder.payload(payload.clone()).build()).unwrap();
+            prop_assert_eq!(message.code(), Code::new(code.0, code.1));
+            prop_assert_eq!(message.mid(), mid);
+            prop_assert_eq!(message.token(), &token[..]);
+            prop_assert_eq!(message.payload(), &payload[..]);
+            for (number, _) in &options {
+                let expected: Vec<&[u8]> = options.iter().filter(|(n, _)| n == number).map(|(_, v)| v.as_slice()).collect();
+                prop_assert_eq!(message.option_values(*number).collect::<Vec<_>>(), expected);
+            }
+        }
+    }
+}

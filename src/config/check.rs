@@ -1,0 +1,247 @@
+//! What no key can be judged by alone: bounds against each other, topics, addresses.
+
+use std::collections::BTreeMap;
+
+use crate::config::Config;
+use crate::config::read::{ConfigError, ConfigWarning};
+use crate::config::value::BrokerUrl;
+
+/// Placeholders a mountpoint may hold.
+const PLACEHOLDERS: [&str; 5] = [
+    "${endpoint_name}",
+    "${clientid}",
+    "${username}",
+    "${peerhost}",
+    "${zone}",
+];
+
+/// Those that differ from device to device.
+const OF_A_DEVICE: [&str; 3] = ["${endpoint_name}", "${clientid}", "${username}"];
+
+pub(crate) fn check(
+    config: &Config,
+    errors: &mut Vec<ConfigError>,
+    warnings: &mut Vec<ConfigWarning>,
+) {
+    let mut error = |key: String, message: String| errors.push(ConfigError { key, message });
+
+    if config.lifetime_min > config.lifetime_max {
+        error(
+            "lifetime_min".to_owned(),
+            "is longer than lifetime_max".to_owned(),
+        );
+    }
+    if !config.blockwise.max_block_size.is_power_of_two() {
+        error(
+            "blockwise.max_block_size".to_owned(),
+            format!(
+                "{} is none of 16, 32, 64, 128, 256, 512, 1024",
+                config.blockwise.max_block_size
+            ),
+        );
+    }
+
+    check_topics(config, &mut error, warnings);
+    check_listeners(config, &mut error);
+    check_mqtt(config, &mut error);
+
+    let level = config.log.level.as_str();
+    let plain = level.chars().all(|c| c.is_ascii_alphanumeric());
+    if plain && !["error", "warn", "info", "debug", "trace", "off"].contains(&level) {
+        error(
+            "log.level".to_owned(),
+            format!("{level:?} is none of error, warn, info, debug, trace, off"),
+        );
+    }
+}
+
+fn check_topics(
+    config: &Config,
+    error: &mut impl FnMut(String, String),
+    warnings: &mut Vec<ConfigWarning>,
+) {
+    let mut mountpoints = vec![("mountpoint".to_owned(), config.mountpoint.as_str())];
+    for (name, listener) in &config.listeners.udp {
+        if let Some(mountpoint) = &listener.mountpoint {
+            mountpoints.push((format!("listeners.udp.{name}.mountpoint"), mountpoint));
+        }
+    }
+    for (key, mountpoint) in &mountpoints {
+        if mountpoint.contains(['+', '#']) {
+            error(key.clone(), "must not hold + or #".to_owned());
+        }
+        if !OF_A_DEVICE.iter().any(|name| mountpoint.contains(name)) {
+            warnings.push(ConfigWarning {
+                key: key.clone(),
+                message: "has no ${endpoint_name}: all devices share their topics".to_owned(),
+            });
+        }
+        for rest in mountpoint.split("${").skip(1) {
+            let name = rest.split('}').next().unwrap_or_default();
+            let placeholder = format!("${{{name}}}");
+            if !PLACEHOLDERS.contains(&placeholder.as_str()) {
+                warnings.push(ConfigWarning {
+                    key: key.clone(),
+                    message: format!("{placeholder} is no placeholder and stays as it is"),
+                });
+            }
+        }
+    }
+
+    let translators = &config.translators;
+    for (name, translator) in [
+        ("response", &translators.response),
+        ("notify", &translators.notify),
+        ("register", &translators.register),
+        ("update", &translators.update),
+        ("legacy.response", &translators.legacy.response),
+    ] {
+        if translator.topic.contains(['+', '#']) {
+            error(
+                format!("translators.{name}.topic"),
+                "is published to and must not hold + or #".to_owned(),
+            );
+        }
+    }
+    for (name, translator) in [
+        ("command", &translators.command),
+        ("legacy.command", &translators.legacy.command),
+    ] {
+        // The filter is made by joining both parts, so that is what has to be valid.
+        let mut joined = mountpoints
+            .iter()
+            .filter(|(_, mountpoint)| !mountpoint.contains(['+', '#']))
+            .map(|(_, mountpoint)| format!("{mountpoint}{}", translator.topic));
+        if joined.any(|filter| !is_filter(&filter)) {
+            error(
+                format!("translators.{name}.topic"),
+                "makes no MQTT topic filter: # must be the last level, + a level of its own"
+                    .to_owned(),
+            );
+        }
+    }
+    let uplinks = [
+        &translators.response,
+        &translators.notify,
+        &translators.register,
+        &translators.update,
+    ];
+    let legacy = &translators.legacy;
+    for (name, command, served) in [
+        ("command", &translators.command, true),
+        ("legacy.command", &legacy.command, legacy.enable),
+    ] {
+        let own = uplinks
+            .into_iter()
+            .chain(legacy.enable.then_some(&legacy.response));
+        if served
+            && own
+                .into_iter()
+                .any(|up| matches_filter(&command.topic, &up.topic))
+        {
+            error(
+                format!("translators.{name}.topic"),
+                "matches a topic that is published to: the gateway would take its own messages \
+                 for commands"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+/// MQTT 5 section 4.7.1.
+fn is_filter(filter: &str) -> bool {
+    let mut levels = filter.split('/').peekable();
+    while let Some(level) = levels.next() {
+        let fine = match level {
+            "#" => levels.peek().is_none(),
+            "+" => true,
+            _ => !level.contains(['+', '#']),
+        };
+        if !fine {
+            return false;
+        }
+    }
+    true
+}
+
+/// Whether a topic below the mountpoint matches a filter below the mountpoint.
+fn matches_filter(filter: &str, topic: &str) -> bool {
+    let mut topic = topic.split('/');
+    for level in filter.split('/') {
+        if level == "#" {
+            return true;
+        }
+        match topic.next() {
+            Some(name) if level == "+" || level == name => {}
+            _ => return false,
+        }
+    }
+    topic.next().is_none()
+}
+
+fn check_listeners(config: &Config, error: &mut impl FnMut(String, String)) {
+    let mut bound = BTreeMap::new();
+    for (name, listener) in &config.listeners.udp {
+        let key = format!("listeners.udp.{name}");
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if name.is_empty() || name.len() > 64 || !name.chars().all(fine) {
+            error(
+                key.clone(),
+                "a listener's name holds 1 to 64 letters, digits, _ or -".to_owned(),
+            );
+        }
+        if !listener.enable || listener.bind.port() == 0 {
+            continue;
+        }
+        if let Some(other) = bound.insert(listener.bind, name.clone()) {
+            error(
+                format!("{key}.bind"),
+                format!(
+                    "{} is also the address of listeners.udp.{other}",
+                    listener.bind
+                ),
+            );
+        }
+    }
+    if !config
+        .listeners
+        .udp
+        .values()
+        .any(|listener| listener.enable)
+    {
+        error(
+            "listeners.udp".to_owned(),
+            "no listener is enabled".to_owned(),
+        );
+    }
+}
+
+fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
+    let mqtt = &config.mqtt;
+    let url = mqtt
+        .broker
+        .as_deref()
+        .and_then(|url| url.parse::<BrokerUrl>().ok());
+    if mqtt.password.is_some() && mqtt.username.is_none() {
+        error("mqtt.password".to_owned(), "needs mqtt.username".to_owned());
+    }
+    if mqtt.certfile.is_some() != mqtt.keyfile.is_some() {
+        let (given, missing) = match mqtt.certfile {
+            Some(_) => ("mqtt.certfile", "mqtt.keyfile"),
+            None => ("mqtt.keyfile", "mqtt.certfile"),
+        };
+        error(given.to_owned(), format!("needs {missing}"));
+    }
+    for (key, file) in [
+        ("mqtt.cacertfile", &mqtt.cacertfile),
+        ("mqtt.certfile", &mqtt.certfile),
+    ] {
+        if file.is_some() && !url.as_ref().is_some_and(|url| url.tls) {
+            error(
+                key.to_owned(),
+                "is for mqtt.broker = \"mqtts://…\" only".to_owned(),
+            );
+        }
+    }
+}

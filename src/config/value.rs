@@ -1,0 +1,625 @@
+//! The value forms of a configuration: durations, byte sizes, addresses and the like.
+
+use std::fmt::Display;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::config::AutoObserve;
+use crate::lwm2m::Path;
+
+/// Why a value is refused, in words that follow the name of its key.
+pub(crate) type Parsed<T> = Result<T, String>;
+
+/// A value as it is named in a message, short enough for one line.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(_) => "a table".to_owned(),
+        Value::Array(_) => "a list".to_owned(),
+        Value::Null => "nothing".to_owned(),
+        other => {
+            let text = other.to_string();
+            match text.char_indices().nth(60) {
+                Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+                None => text,
+            }
+        }
+    }
+}
+
+pub(crate) fn text(value: &Value) -> Parsed<String> {
+    match value {
+        Value::String(text) if text.contains('\0') => {
+            Err("must not hold a NUL character".to_owned())
+        }
+        Value::String(text) => Ok(text.clone()),
+        other => Err(format!("expected a string, found {}", shown(other))),
+    }
+}
+
+pub(crate) fn filled_text(value: &Value) -> Parsed<String> {
+    let text = text(value)?;
+    if text.is_empty() {
+        return Err("must not be empty".to_owned());
+    }
+    Ok(text)
+}
+
+/// `true`, `false`, and `"on"`, `"off"` as EMQX writes them.
+pub(crate) fn boolean(value: &Value) -> Parsed<bool> {
+    match value {
+        Value::Bool(on) => Ok(*on),
+        Value::String(text) if matches!(text.as_str(), "true" | "on") => Ok(true),
+        Value::String(text) if matches!(text.as_str(), "false" | "off") => Ok(false),
+        other => Err(format!("expected true or false, found {}", shown(other))),
+    }
+}
+
+fn in_range<T: PartialOrd + Display + Copy>(n: T, lowest: T, highest: T) -> Parsed<T> {
+    if n < lowest || n > highest {
+        return Err(format!("{n} is out of range {lowest} to {highest}"));
+    }
+    Ok(n)
+}
+
+/// A whole number, also written as a string.
+pub(crate) fn integer<T>(value: &Value, lowest: u64, highest: u64) -> Parsed<T>
+where
+    T: TryFrom<u64>,
+{
+    let number = match value {
+        Value::Number(number) => number.as_i128().or_else(|| {
+            number
+                .as_f64()
+                .filter(|n| n.fract() == 0.0 && n.abs() < 1e15)
+                .map(|n| n as i128)
+        }),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let Some(number) = number else {
+        return Err(format!("expected a whole number, found {}", shown(value)));
+    };
+    let number = in_range(number, i128::from(lowest), i128::from(highest))?;
+    u64::try_from(number)
+        .ok()
+        .and_then(|n| T::try_from(n).ok())
+        .ok_or_else(|| format!("{number} is too large"))
+}
+
+/// A number with or without a fraction.
+pub(crate) fn number(value: &Value, lowest: f64, highest: f64) -> Parsed<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    let number = number
+        .filter(|n| n.is_finite())
+        .ok_or_else(|| format!("expected a number, found {}", shown(value)))?;
+    in_range(number, lowest, highest)
+}
+
+/// `max_connections`: a whole number, or `"infinity"` for no limit.
+pub(crate) fn count_or_infinity(value: &Value) -> Parsed<usize> {
+    match value {
+        Value::String(text) if text == "infinity" => Ok(usize::MAX),
+        other => integer(other, 1, u64::from(u32::MAX))
+            .map_err(|reason| format!("{reason} (or \"infinity\")")),
+    }
+}
+
+const DURATION_FORMS: &str =
+    "expected a duration such as \"22s\", \"5m\", \"1h30m\", \"500ms\" or a number of seconds";
+
+/// `"22s"`, `"5m"`, `"1h30m"`, `"500ms"`, or a number of seconds.
+pub(crate) fn duration(value: &Value, lowest: Duration, highest: Duration) -> Parsed<Duration> {
+    let wrong = || format!("{DURATION_FORMS}, found {}", shown(value));
+    let duration = match value {
+        Value::Number(number) => seconds(number.as_f64().ok_or_else(wrong)?).ok_or_else(wrong)?,
+        Value::String(text) => {
+            let text = text.trim();
+            match text.parse::<f64>() {
+                Ok(number) => seconds(number).ok_or_else(wrong)?,
+                Err(_) => parse_duration(text).ok_or_else(wrong)?,
+            }
+        }
+        _ => return Err(wrong()),
+    };
+    if duration < lowest || duration > highest {
+        return Err(format!(
+            "{} is out of range {} to {}",
+            show_duration(duration),
+            show_duration(lowest),
+            show_duration(highest)
+        ));
+    }
+    Ok(duration)
+}
+
+fn seconds(number: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(number).ok()
+}
+
+fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, after) = rest.split_at_checked(digits)?;
+        let number: u64 = number.parse().ok()?;
+        let letters = after.len()
+            - after
+                .trim_start_matches(|c: char| c.is_ascii_alphabetic())
+                .len();
+        let (unit, after) = after.split_at_checked(letters)?;
+        let millis: u64 = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => 86_400_000,
+            "w" => 604_800_000,
+            _ => return None,
+        };
+        total = total.checked_add(Duration::from_millis(number.checked_mul(millis)?))?;
+        rest = after.trim_start();
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+/// The shortest exact form that [`duration`] reads back.
+pub(crate) fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    for (unit, size) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
+        if millis >= size && millis.is_multiple_of(size) {
+            return format!("{}{unit}", millis / size);
+        }
+    }
+    if millis == 0 {
+        "0s".to_owned()
+    } else {
+        format!("{millis}ms")
+    }
+}
+
+/// `"4MB"`, `"64KB"`, or a number of bytes; as in EMQX, 1KB is 1,024 bytes.
+pub(crate) fn bytes(value: &Value, lowest: usize, highest: usize) -> Parsed<usize> {
+    let wrong = || {
+        format!(
+            "expected a size such as \"64KB\", \"4MB\" or a number of bytes, found {}",
+            shown(value)
+        )
+    };
+    let size = match value {
+        Value::Number(number) => number.as_u64().ok_or_else(wrong)?,
+        Value::String(text) => parse_bytes(text.trim()).ok_or_else(wrong)?,
+        _ => return Err(wrong()),
+    };
+    let size = usize::try_from(size).map_err(|_| format!("{size} is too large"))?;
+    if size < lowest || size > highest {
+        return Err(format!(
+            "{} is out of range {} to {}",
+            show_bytes(size),
+            show_bytes(lowest),
+            show_bytes(highest)
+        ));
+    }
+    Ok(size)
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic() || c == ' ');
+    let unit = text.get(digits.len()..)?.trim().to_ascii_lowercase();
+    let factor: u64 = match unit.as_str() {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// The shortest exact form that [`bytes`] reads back.
+pub(crate) fn show_bytes(size: usize) -> String {
+    for (unit, shift) in [("GB", 30), ("MB", 20), ("KB", 10)] {
+        if size != 0 && size.is_multiple_of(1 << shift) {
+            return format!("{}{unit}", size >> shift);
+        }
+    }
+    size.to_string()
+}
+
+/// `"ip:port"`, `"[ip6]:port"`, `":port"` (every address), `"port"` or a number (the address of
+/// `default`).
+pub(crate) fn address(value: &Value, default: IpAddr) -> Parsed<SocketAddr> {
+    let wrong = || {
+        format!(
+            "expected \"ip:port\", \":port\" or a port, found {}",
+            shown(value)
+        )
+    };
+    match value {
+        Value::Number(number) => {
+            let port = number.as_u64().and_then(|port| u16::try_from(port).ok());
+            Ok(SocketAddr::new(default, port.ok_or_else(wrong)?))
+        }
+        Value::String(text) => {
+            let text = text.trim();
+            if let Ok(port) = text.parse::<u16>() {
+                return Ok(SocketAddr::new(default, port));
+            }
+            if let Some(port) = text.strip_prefix(':')
+                && let Ok(port) = port.parse::<u16>()
+            {
+                return Ok(SocketAddr::from(([0, 0, 0, 0], port)));
+            }
+            match SocketAddr::from_str(text) {
+                Ok(address) => Ok(address),
+                Err(_)
+                    if text.rsplit_once(':').is_some_and(|(host, _)| {
+                        host.starts_with(|c: char| c.is_ascii_alphabetic()) && !host.contains(':')
+                    }) =>
+                {
+                    Err(format!(
+                        "needs an IP address, not the host name in {text:?}"
+                    ))
+                }
+                Err(_) => Err(wrong()),
+            }
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// One of a few words. A number is compared as it is written with two decimals, so that
+/// `bad_version = 4.00` works without quotes.
+pub(crate) fn choice<T: Copy>(value: &Value, words: &[(&'static str, T)]) -> Parsed<T> {
+    let word = match value {
+        Value::String(word) => word.clone(),
+        Value::Number(number) => number
+            .as_f64()
+            .map(|n| format!("{n:.2}"))
+            .unwrap_or_default(),
+        _ => String::new(),
+    };
+    words
+        .iter()
+        .find(|(known, _)| *known == word)
+        .map(|(_, chosen)| *chosen)
+        .ok_or_else(|| {
+            let known: Vec<_> = words
+                .iter()
+                .map(|(known, _)| format!("{known:?}"))
+                .collect();
+            format!("expected {}, found {}", known.join(" or "), shown(value))
+        })
+}
+
+/// `false`, `true`, `"off"`, `"on"`, a list of paths, or one string with commas.
+pub(crate) fn auto_observe(value: &Value) -> Parsed<AutoObserve> {
+    fn path(text: &str) -> Parsed<Path> {
+        let path = Path::from_str(text.trim())
+            .map_err(|reason| format!("{:?} is not a path: {reason}", text.trim()))?;
+        if path.depth() == 0 {
+            return Err("the root path cannot be observed".to_owned());
+        }
+        Ok(path)
+    }
+    let paths: Vec<Path> = match value {
+        Value::Array(list) => list
+            .iter()
+            .map(|entry| text(entry).and_then(|text| path(&text)))
+            .collect::<Parsed<_>>()?,
+        Value::String(text) if text.contains('/') => {
+            text.split(',').map(path).collect::<Parsed<_>>()?
+        }
+        other => {
+            return match boolean(other) {
+                Ok(true) => Ok(AutoObserve::All),
+                Ok(false) => Ok(AutoObserve::Off),
+                Err(_) => Err(format!(
+                    "expected true, false or paths such as [\"/3/0/9\", \"/3303\"], found {}",
+                    shown(other)
+                )),
+            };
+        }
+    };
+    if paths.is_empty() {
+        return Ok(AutoObserve::Off);
+    }
+    if paths.len() > 256 {
+        return Err("holds more than 256 paths".to_owned());
+    }
+    Ok(AutoObserve::Paths(paths))
+}
+
+/// A broker to connect to: `mqtt://[user[:password]@]host[:port]`, or `mqtts://` for TLS.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrokerUrl {
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// Host name or IP address, without brackets.
+    pub host: String,
+    /// Default 1883, with TLS 8883.
+    pub port: u16,
+    /// From the URL, percent-decoded.
+    pub username: Option<String>,
+    /// From the URL, percent-decoded.
+    pub password: Option<String>,
+}
+
+/// What may be logged: never the password.
+impl Display for BrokerUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls { "mqtts" } else { "mqtt" };
+        if self.host.contains(':') {
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl std::fmt::Debug for BrokerUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Display::fmt(self, f)
+    }
+}
+
+impl FromStr for BrokerUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Parsed<Self> {
+        const FORM: &str = "expected mqtt://host:port or mqtts://host:port";
+        let (tls, rest) = match text.split_once("://") {
+            Some(("mqtt" | "tcp", rest)) => (false, rest),
+            Some(("mqtts" | "ssl" | "tls", rest)) => (true, rest),
+            _ => return Err(FORM.to_owned()),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (user, place) = match rest.rsplit_once('@') {
+            Some((user, place)) => (Some(user), place),
+            None => (None, rest),
+        };
+        let default_port = if tls { 8883 } else { 1883 };
+        let (host, port) = if let Some(bracketed) = place.strip_prefix('[') {
+            let (host, after) = bracketed.split_once(']').ok_or(FORM)?;
+            (host, after.strip_prefix(':'))
+        } else {
+            match place.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (place, None),
+            }
+        };
+        let port = match port {
+            Some(port) => port
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
+                .ok_or_else(|| format!("{port:?} is not a port"))?,
+            None => default_port,
+        };
+        if host.is_empty() || host.contains(['/', '?', '#', ' ', '\0']) {
+            return Err(FORM.to_owned());
+        }
+        let (username, password) = match user {
+            Some(user) => match user.split_once(':') {
+                Some((name, password)) => (Some(name), Some(password)),
+                None => (Some(user), None),
+            },
+            None => (None, None),
+        };
+        let decode = |part: Option<&str>| part.map(percent_decode).transpose();
+        Ok(Self {
+            tls,
+            host: host.to_owned(),
+            port,
+            username: decode(username)?,
+            password: decode(password)?,
+        })
+    }
+}
+
+fn percent_decode(text: &str) -> Parsed<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16));
+        let (Some(high), Some(low)) = (digit(rest.next()), digit(rest.next())) else {
+            return Err("a % in the user or password must be written as %25".to_owned());
+        };
+        bytes.push(u8::try_from(high * 16 + low).unwrap_or_default());
+    }
+    String::from_utf8(bytes).map_err(|_| "user or password is not UTF-8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    const YEAR: Duration = Duration::from_secs(366 * 86_400);
+
+    fn read_duration(value: Value) -> Parsed<Duration> {
+        duration(&value, Duration::ZERO, YEAR)
+    }
+
+    #[test]
+    fn durations() {
+        for (form, millis) in [
+            (json!("22s"), 22_000),
+            (json!("5m"), 300_000),
+            (json!("1h30m"), 5_400_000),
+            (json!("1h 30m"), 5_400_000),
+            (json!("500ms"), 500),
+            (json!("2d"), 172_800_000),
+            (json!(22), 22_000),
+            (json!(0.25), 250),
+            (json!("90"), 90_000),
+            (json!("0s"), 0),
+        ] {
+            assert_eq!(
+                read_duration(form.clone()),
+                Ok(Duration::from_millis(millis)),
+                "{form}"
+            );
+        }
+        for form in [
+            json!(""),
+            json!("s"),
+            json!("5 minutes"),
+            json!("-5s"),
+            json!(-5),
+            json!("5x"),
+            json!("5s5"),
+            json!(true),
+            json!(["5s"]),
+            json!("99999999999999999999s"),
+            json!("18446744073709551615w"),
+            json!("NaN"),
+            json!("5µs"),
+        ] {
+            assert!(read_duration(form.clone()).is_err(), "{form}");
+        }
+        assert_eq!(
+            read_duration(json!("10000d")).unwrap_err(),
+            "240000h is out of range 0s to 8784h"
+        );
+    }
+
+    #[test]
+    fn sizes() {
+        let read = |value: Value| bytes(&value, 1, 1 << 31);
+        for (form, size) in [
+            (json!("4MB"), 4 << 20),
+            (json!("64KB"), 64 << 10),
+            (json!("1 GB"), 1 << 30),
+            (json!("512"), 512),
+            (json!("512b"), 512),
+            (json!(77), 77),
+        ] {
+            assert_eq!(read(form.clone()), Ok(size), "{form}");
+        }
+        for form in [
+            json!("4XB"),
+            json!("MB"),
+            json!("-1"),
+            json!(-1),
+            json!(1.5),
+            json!(""),
+            json!("99999999999999GB"),
+            json!(0),
+        ] {
+            assert!(read(form.clone()).is_err(), "{form}");
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        let any = IpAddr::from([0, 0, 0, 0]);
+        let local = IpAddr::from([127, 0, 0, 1]);
+        let read = |value: Value, default| address(&value, default).map(|a| a.to_string());
+        assert_eq!(read(json!(5683), any).unwrap(), "0.0.0.0:5683");
+        assert_eq!(read(json!("5683"), any).unwrap(), "0.0.0.0:5683");
+        assert_eq!(read(json!(1883), local).unwrap(), "127.0.0.1:1883");
+        assert_eq!(read(json!(":1883"), local).unwrap(), "0.0.0.0:1883");
+        assert_eq!(read(json!("10.0.0.1:1"), any).unwrap(), "10.0.0.1:1");
+        assert_eq!(read(json!("[::]:5683"), any).unwrap(), "[::]:5683");
+        for form in [
+            json!(70_000),
+            json!(-1),
+            json!("1.2.3:5"),
+            json!("127.0.0.1"),
+            json!(":"),
+            json!(true),
+        ] {
+            assert!(address(&form, any).is_err(), "{form}");
+        }
+        assert!(
+            address(&json!("localhost:5683"), any)
+                .unwrap_err()
+                .contains("host name")
+        );
+    }
+
+    #[test]
+    fn broker_urls() {
+        let url: BrokerUrl = "mqtt://a%40b:p%3Aw@broker.example:1884/".parse().unwrap();
+        assert_eq!(
+            (url.host.as_str(), url.port, url.tls),
+            ("broker.example", 1884, false)
+        );
+        assert_eq!(url.username.as_deref(), Some("a@b"));
+        assert_eq!(url.password.as_deref(), Some("p:w"));
+        assert_eq!(
+            format!("{url} {url:?}"),
+            "mqtt://broker.example:1884 mqtt://broker.example:1884"
+        );
+        assert_eq!("mqtts://h".parse::<BrokerUrl>().unwrap().port, 8883);
+        let url: BrokerUrl = "mqtt://[::1]:1885".parse().unwrap();
+        assert_eq!((url.host.as_str(), url.port), ("::1", 1885));
+        for wrong in [
+            "",
+            "host",
+            "http://host",
+            "mqtt://",
+            "mqtt://:1883",
+            "mqtt://h:x",
+            "mqtt://h:0",
+            "mqtt://h:70000",
+            "mqtt://u%4@h",
+            "mqtt://u%ff@h",
+            "mqtt://h/path",
+            "mqtt://[::1",
+        ] {
+            assert!(wrong.parse::<BrokerUrl>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn auto_observe_forms() {
+        assert_eq!(auto_observe(&json!(true)), Ok(AutoObserve::All));
+        assert_eq!(auto_observe(&json!("off")), Ok(AutoObserve::Off));
+        let paths = AutoObserve::Paths(vec!["/3/0/9".parse().unwrap(), "/3303".parse().unwrap()]);
+        assert_eq!(auto_observe(&json!("/3/0/9, /3303")), Ok(paths.clone()));
+        assert_eq!(auto_observe(&json!(["/3/0/9", "/3303"])), Ok(paths));
+        for wrong in [
+            json!(["/x"]),
+            json!("/3,"),
+            json!(5),
+            json!(["/"]),
+            json!([3]),
+        ] {
+            assert!(auto_observe(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn shown_durations_and_sizes_read_back(millis in 0u64..1 << 34, size in 1usize..1 << 40) {
+            let duration = Duration::from_millis(millis);
+            prop_assert_eq!(read_duration(json!(show_duration(duration))), Ok(duration));
+            prop_assert_eq!(bytes(&json!(show_bytes(size)), 0, usize::MAX), Ok(size));
+        }
+
+        #[test]
+        fn no_text_makes_a_parser_panic(text in "\\PC{0,24}") {
+            let value = json!(text);
+            let _ = read_duration(value.clone());
+            let _ = bytes(&value, 0, usize::MAX);
+            let _ = address(&value, IpAddr::from([0, 0, 0, 0]));
+            let _ = auto_observe(&value);
+            let _ = text.parse::<BrokerUrl>();
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Everything the engine knows of one registered device. A device moves between shards as a whole.
+
+use std::sync::Arc;
+
+use super::Peer;
+use super::queue::CommandQueue;
+use super::registration::Registration;
+use super::request::RequestParts;
+use super::timer::Reason;
+use crate::bridge::uplink::Ids;
+use crate::bridge::{Command, Echo, Target};
+use crate::coap::block::{BlockOption, Receiver, Sender};
+use crate::coap::exchange::Transmission;
+use crate::coap::observe::Freshness;
+use crate::coap::{Code, Token};
+use crate::time::Instant;
+
+/// Index of a device in its shard.
+pub(super) type DeviceKey = u32;
+
+/// A registered device.
+#[derive(Debug)]
+pub struct Device {
+    pub(super) endpoint: Arc<str>,
+    pub(super) peer: Peer,
+    /// Rendered mountpoint.
+    pub(super) mount: Box<str>,
+    pub(super) registration: Registration,
+    pub(super) last_seen: Instant,
+    /// Until when a queue-mode device is taken to be awake.
+    pub(super) awake_until: Instant,
+    /// The timer entry that counts; later ones are stale.
+    pub(super) timer_at: Option<Instant>,
+    pub(super) exchanges: Vec<Exchange>,
+    pub(super) queue: CommandQueue,
+    pub(super) observations: Vec<Observation>,
+    /// Observations to be asked for again after a new registration.
+    pub(super) refresh: Vec<Token>,
+    /// Message id of the last separate response, whose repetition is acknowledged again.
+    pub(super) last_separate: Option<u16>,
+}
+
+/// A request on its way to the device.
+#[derive(Debug)]
+pub(super) struct Exchange {
+    pub(super) token: Token,
+    pub(super) mid: u16,
+    /// For retransmission.
+    pub(super) datagram: Box<[u8]>,
+    pub(super) transmission: Transmission,
+    pub(super) job: Box<Job>,
+}
+
+/// What one or more exchanges work on: several when blocks are needed.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) purpose: Purpose,
+    pub(super) request: RequestParts,
+    /// The request's body, block by block (Block1).
+    pub(super) sender: Option<Sender>,
+    /// The response's body so far (Block2).
+    pub(super) body: Option<Body>,
+}
+
+/// Why a request is sent.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// A command of an application.
+    Command {
+        command: Box<Command>,
+        /// The token that notifications will carry, if this is an Observe.
+        observation: Option<Token>,
+        /// The application knows that the response comes separately.
+        ack_reported: bool,
+    },
+    /// An observation is asked for again after the device registered anew.
+    Refresh { observation: Token },
+    /// The rest of a notification that came in blocks.
+    Notification { observation: Token },
+}
+
+/// A response in blocks.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub(super) receiver: Receiver,
+    pub(super) code: Code,
+    pub(super) content_format: Option<u16>,
+    pub(super) observe: Option<u32>,
+    pub(super) etag: Option<Box<[u8]>>,
+    /// The block to ask for.
+    pub(super) next: BlockOption,
+    /// How often the transfer began anew because the representation changed.
+    pub(super) restarts: u8,
+}
+
+/// An observation that the device confirmed (RFC 7641).
+#[derive(Debug)]
+pub(super) struct Observation {
+    pub(super) token: Token,
+    pub(super) target: Target,
+    pub(super) echo: Echo,
+    pub(super) freshness: Freshness,
+}
+
+impl Device {
+    /// What stands in every answer (`imei`, `imsi`).
+    pub(super) fn ids(&self) -> Ids<'_> {
+        let query = &self.registration.query;
+        Ids {
+            imei: query.get("imei"),
+            imsi: query.get("imsi"),
+        }
+    }
+
+    /// Requests that count against NSTART.
+    pub(super) fn outstanding(&self) -> usize {
+        self.exchanges
+            .iter()
+            .filter(|exchange| exchange.transmission.is_outstanding())
+            .count()
+    }
+
+    /// When the lifetime ends. Any message of the device counts as a sign of life, as in EMQX;
+    /// LwM2M asks for an Update only.
+    pub(super) fn expires_at(&self) -> Instant {
+        self.last_seen + self.registration.lifetime
+    }
+
+    /// The earliest deadline and its reason.
+    pub(super) fn next_deadline(&self) -> (Instant, Reason) {
+        let mut next = (self.expires_at(), Reason::Lifetime);
+        for exchange in &self.exchanges {
+            let reason = if exchange.transmission.is_outstanding() {
+                Reason::Retransmission
+            } else {
+                Reason::SeparateResponse
+            };
+            next = next.min((exchange.transmission.deadline(), reason));
+        }
+        if let Some(at) = self.queue.next_expiry() {
+            next = next.min((at, Reason::QueuedCommand));
+        }
+        next
+    }
+
+    pub(super) fn observation(&self, token: Token) -> Option<usize> {
+        self.observations
+            .iter()
+            .position(|observation| observation.token == token)
+    }
+
+    pub(super) fn exchange_by_token(&self, token: Token) -> Option<usize> {
+        self.exchanges
+            .iter()
+            .position(|exchange| exchange.token == token)
+    }
+
+    pub(super) fn exchange_by_mid(&self, mid: u16) -> Option<usize> {
+        self.exchanges
+            .iter()
+            .position(|exchange| exchange.mid == mid)
+    }
+
+    /// All tokens a message of this device may carry.
+    pub(super) fn tokens(&self) -> impl Iterator<Item = Token> {
+        let exchanges = self.exchanges.iter().map(|exchange| exchange.token);
+        exchanges.chain(
+            self.observations
+                .iter()
+                .map(|observation| observation.token),
+        )
+    }
+}

@@ -1,0 +1,143 @@
+//! Who is where: the one structure that the shards share. It is asked when a device registers,
+//! when a location is not known here and when a command is routed, never on the way of a
+//! notification.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::registration::Location;
+
+/// Index of a shard.
+pub type ShardId = u16;
+
+/// Endpoints, locations and mountpoints of all shards.
+#[derive(Debug, Default)]
+pub struct Directory {
+    inner: RwLock<Inner>,
+}
+
+/// Why an endpoint cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ClaimError {
+    /// Another shard has it.
+    Elsewhere(ShardId),
+    /// A limit is reached.
+    Full,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    endpoints: HashMap<Arc<str>, ShardId>,
+    locations: HashMap<Location, ShardId>,
+    /// Registrations by listener.
+    listeners: HashMap<u16, usize>,
+    /// Rendered mountpoints, only where the template does not name the endpoint.
+    mounts: HashMap<Box<str>, Vec<Arc<str>>>,
+}
+
+impl Directory {
+    /// The shard of an endpoint.
+    pub fn shard_of(&self, endpoint: &str) -> Option<ShardId> {
+        self.inner.read().endpoints.get(endpoint).copied()
+    }
+
+    /// The shard of a registration location.
+    pub fn shard_of_location(&self, location: &Location) -> Option<ShardId> {
+        self.inner.read().locations.get(location).copied()
+    }
+
+    /// Endpoints whose rendered mountpoint is `mount`.
+    pub fn endpoints_at(&self, mount: &str) -> Vec<Arc<str>> {
+        self.inner
+            .read()
+            .mounts
+            .get(mount)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Registrations in all shards.
+    pub fn len(&self) -> usize {
+        self.inner.read().endpoints.len()
+    }
+
+    /// Whether nothing is registered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes an endpoint for `shard`. `limits` are the most registrations of the gateway and of
+    /// the listener.
+    pub(super) fn claim(
+        &self,
+        endpoint: &Arc<str>,
+        shard: ShardId,
+        listener: u16,
+        limits: (usize, usize),
+    ) -> Result<(), ClaimError> {
+        let mut inner = self.inner.write();
+        match inner.endpoints.get(endpoint) {
+            Some(owner) if *owner != shard => return Err(ClaimError::Elsewhere(*owner)),
+            Some(_) => return Ok(()),
+            None => {}
+        }
+        let total = inner.endpoints.len();
+        let of_listener = inner.listeners.entry(listener).or_default();
+        if total >= limits.0 || *of_listener >= limits.1 {
+            return Err(ClaimError::Full);
+        }
+        *of_listener += 1;
+        inner.endpoints.insert(endpoint.clone(), shard);
+        Ok(())
+    }
+
+    pub(super) fn change_listener(&self, from: u16, to: u16) {
+        let mut inner = self.inner.write();
+        let old = inner.listeners.entry(from).or_default();
+        *old = old.saturating_sub(1);
+        *inner.listeners.entry(to).or_default() += 1;
+    }
+
+    /// Hands an endpoint and its location over to `shard`.
+    pub(super) fn assign(&self, endpoint: &Arc<str>, location: &Location, shard: ShardId) {
+        let mut inner = self.inner.write();
+        inner.endpoints.insert(endpoint.clone(), shard);
+        inner.locations.insert(location.clone(), shard);
+    }
+
+    pub(super) fn insert_location(&self, location: &Location, shard: ShardId) {
+        self.inner.write().locations.insert(location.clone(), shard);
+    }
+
+    pub(super) fn remove_location(&self, location: &Location) {
+        self.inner.write().locations.remove(location);
+    }
+
+    pub(super) fn insert_mount(&self, mount: &str, endpoint: &Arc<str>) {
+        let mut inner = self.inner.write();
+        let endpoints = inner.mounts.entry(mount.into()).or_default();
+        if !endpoints.contains(endpoint) {
+            endpoints.push(endpoint.clone());
+        }
+    }
+
+    pub(super) fn remove_mount(&self, mount: &str, endpoint: &str) {
+        let mut inner = self.inner.write();
+        if let Some(endpoints) = inner.mounts.get_mut(mount) {
+            endpoints.retain(|known| &**known != endpoint);
+            if endpoints.is_empty() {
+                inner.mounts.remove(mount);
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, endpoint: &str, listener: u16) {
+        let mut inner = self.inner.write();
+        if inner.endpoints.remove(endpoint).is_some() {
+            let of_listener = inner.listeners.entry(listener).or_default();
+            *of_listener = of_listener.saturating_sub(1);
+        }
+    }
+}

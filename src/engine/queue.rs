@@ -1,0 +1,96 @@
+//! Commands waiting for a device, in order of receipt (LwM2M Core 1.2 §6.5 queue mode, and
+//! NSTART for all).
+
+use std::collections::VecDeque;
+
+use thiserror::Error;
+
+use crate::bridge::downlink::Command;
+use crate::config;
+use crate::time::Instant;
+
+/// A command that waits.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) command: Box<Command>,
+    /// When it is too late.
+    pub(super) expires: Instant,
+    /// Size of the command's JSON, in bytes.
+    pub(super) size: usize,
+    /// To be sent whether the device is taken to be awake or not (`mheaders.ttl` = 0).
+    pub(super) immediate: bool,
+}
+
+/// The bound was reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the device's queue is full")]
+pub(super) struct QueueFull;
+
+/// First in, first out, within the bounds of `queue.max_commands` and `queue.max_bytes`.
+#[derive(Debug, Default)]
+pub(super) struct CommandQueue {
+    waiting: VecDeque<Queued>,
+    bytes: usize,
+}
+
+impl CommandQueue {
+    /// Appends; an immediate command goes first.
+    pub(super) fn push(
+        &mut self,
+        queued: Queued,
+        bounds: &config::Queue,
+    ) -> Result<(), (Queued, QueueFull)> {
+        if self.waiting.len() >= bounds.max_commands
+            || self.bytes.saturating_add(queued.size) > bounds.max_bytes
+        {
+            return Err((queued, QueueFull));
+        }
+        self.bytes += queued.size;
+        if queued.immediate {
+            let behind = self
+                .waiting
+                .iter()
+                .take_while(|other| other.immediate)
+                .count();
+            self.waiting.insert(behind, queued);
+        } else {
+            self.waiting.push_back(queued);
+        }
+        Ok(())
+    }
+
+    pub(super) fn front(&self) -> Option<&Queued> {
+        self.waiting.front()
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Queued> {
+        let queued = self.waiting.pop_front()?;
+        self.bytes -= queued.size;
+        Some(queued)
+    }
+
+    /// The earliest expiry.
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
+        self.waiting.iter().map(|queued| queued.expires).min()
+    }
+
+    /// Takes out what is too late at `now`, in order.
+    pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Queued> {
+        if self.next_expiry().is_none_or(|at| at > now) {
+            return Vec::new();
+        }
+        let (expired, waiting) = self
+            .waiting
+            .drain(..)
+            .partition::<Vec<_>, _>(|queued| queued.expires <= now);
+        self.waiting = waiting.into();
+        self.bytes -= expired.iter().map(|queued| queued.size).sum::<usize>();
+        expired
+    }
+
+    /// Takes everything out.
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = Queued> {
+        self.bytes = 0;
+        self.waiting.drain(..)
+    }
+}

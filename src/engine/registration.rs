@@ -1,0 +1,439 @@
+//! The registration interface (LwM2M Core 1.2 §6.2): Register, Update, De-register, lifetimes and
+//! the binding of an endpoint to an address.
+
+use std::fmt;
+use std::str;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use thiserror::Error;
+
+use crate::coap::Code;
+use crate::config::{Compat, Config, LifetimePolicy, UpdateCondition};
+use crate::lwm2m::link::{LinkError, RegistrationLinks};
+use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
+
+/// Default of `lt` (LwM2M Core 1.2 §6.2.1), seconds.
+const DEFAULT_LIFETIME: u64 = 86_400;
+
+/// `apn` values of devices in power saving mode that EMQX takes for queue mode.
+const QUEUE_MODE_APNS: [&str; 4] = [
+    "Ctnb",
+    "psmA.eDRX0.ctnb",
+    "psmC.eDRX0.ctnb",
+    "psmF.eDRXC.ctnb",
+];
+
+/// Where a registration lives: `/rd/<location>`.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Location {
+    /// Eight random bytes, which nobody can guess.
+    Random(u64),
+    /// The endpoint name (`compat.location = "endpoint"`).
+    Endpoint(Arc<str>),
+}
+
+impl Location {
+    /// From the path segment that the device sent.
+    pub fn from_random_segment(segment: &str) -> Option<Self> {
+        let bytes = URL_SAFE_NO_PAD.decode(segment).ok()?;
+        Some(Self::Random(u64::from_be_bytes(bytes.try_into().ok()?)))
+    }
+
+    /// The path segment.
+    pub fn segment(&self) -> String {
+        match self {
+            Self::Random(number) => URL_SAFE_NO_PAD.encode(number.to_be_bytes()),
+            Self::Endpoint(name) => name.to_string(),
+        }
+    }
+}
+
+impl fmt::Debug for Location {
+    /// A random location is a secret of its device.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Random(_) => f.write_str("Random(..)"),
+            Self::Endpoint(name) => f.debug_tuple("Endpoint").field(name).finish(),
+        }
+    }
+}
+
+/// Why a Register or Update is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub(super) enum RegisterError {
+    /// A query that is not UTF-8.
+    #[error("query is not UTF-8")]
+    NotUtf8,
+    /// No `ep`.
+    #[error("missing endpoint name (ep)")]
+    MissingEndpoint,
+    /// No `lt` or `lwm2m` with `compat.strict_register`.
+    #[error("missing {0}")]
+    Missing(&'static str),
+    /// `lt` is not a number of seconds.
+    #[error("lt={0:?} is not a number of seconds")]
+    BadLifetime(String),
+    /// `lt` outside of the bounds with `lifetime_policy = "reject"`.
+    #[error("lt={0} is outside of the allowed range")]
+    LifetimeOutOfRange(u64),
+    /// An LwM2M version that nobody knows.
+    #[error("unsupported LwM2M version {0:?}")]
+    BadVersion(String),
+    /// The object list cannot be read at all.
+    #[error("object list: {0}")]
+    BadObjectList(#[from] LinkError),
+    /// The endpoint name cannot stand in a topic.
+    #[error("{0}")]
+    BadName(#[from] crate::bridge::topic::TopicError),
+    /// `limits.max_registrations` or the listener's `max_connections`.
+    #[error("too many registrations")]
+    Full,
+}
+
+impl RegisterError {
+    /// The response code.
+    pub(super) const fn code(&self, compat: &Compat) -> Code {
+        match self {
+            Self::BadVersion(_) if !compat.bad_version_400 => Code::PRECONDITION_FAILED,
+            Self::Full => Code::SERVICE_UNAVAILABLE,
+            _ => Code::BAD_REQUEST,
+        }
+    }
+}
+
+/// The query of a Register or Update, in order; a key without `=` has no value.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Query(Vec<(Box<str>, Option<Box<str>>)>);
+
+impl Query {
+    pub(super) fn parse<'a>(
+        options: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Self, RegisterError> {
+        let items = options.map(|bytes| {
+            let text = str::from_utf8(bytes).map_err(|_| RegisterError::NotUtf8)?;
+            Ok(match text.split_once('=') {
+                Some((key, value)) => (key.into(), Some(value.into())),
+                None => (text.into(), None),
+            })
+        });
+        items.collect::<Result<_, _>>().map(Self)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| &**known == key)
+            .and_then(|(_, value)| value.as_deref())
+    }
+
+    fn has_flag(&self, key: &str) -> bool {
+        self.0
+            .iter()
+            .any(|(known, value)| &**known == key && value.is_none())
+    }
+
+    /// Keys and values for the report.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.0.iter().map(|(key, value)| (&**key, value.as_deref()))
+    }
+
+    /// An Update's query over what was known (LwM2M Core 1.2 §6.2.2). The endpoint cannot change.
+    fn merge(&mut self, update: Self) {
+        for (key, value) in update.0 {
+            if &*key == "ep" {
+                continue;
+            }
+            match self.0.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, old)) => *old = value,
+                None => self.0.push((key, value)),
+            }
+        }
+    }
+}
+
+/// What a device said of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Registration {
+    pub(super) location: Location,
+    pub(super) lifetime: Duration,
+    /// Of the LwM2M enabler.
+    pub(super) version: Version,
+    pub(super) queue_mode: bool,
+    pub(super) query: Query,
+    /// From the payload; `None` when there was none.
+    pub(super) links: Option<RegistrationLinks>,
+}
+
+/// Versions a server has to take (LwM2M Core 1.2 §6.2.1): 1.0, 1.1 and 1.2, also as `1` and with
+/// a patch level (`1.0.0`).
+fn parse_version(text: &str) -> Option<Version> {
+    text.parse()
+        .ok()
+        .filter(|version: &Version| version.major == 1 && version.minor <= 2)
+}
+
+fn lifetime(query: &Query, config: &Config) -> Result<Option<Duration>, RegisterError> {
+    let Some(text) = query.get("lt") else {
+        return Ok(None);
+    };
+    let seconds: u64 = text
+        .parse()
+        .map_err(|_| RegisterError::BadLifetime(text.chars().take(40).collect()))?;
+    bounded_lifetime(seconds, config).map(Some)
+}
+
+fn bounded_lifetime(seconds: u64, config: &Config) -> Result<Duration, RegisterError> {
+    // Zero asks for the longest there is, as in EMQX.
+    if seconds == 0 {
+        return Ok(config.lifetime_max);
+    }
+    let asked = Duration::from_secs(seconds);
+    let allowed = asked.clamp(
+        config.lifetime_min,
+        config.lifetime_max.max(config.lifetime_min),
+    );
+    match config.lifetime_policy {
+        LifetimePolicy::Reject if allowed != asked => {
+            Err(RegisterError::LifetimeOutOfRange(seconds))
+        }
+        LifetimePolicy::Reject | LifetimePolicy::Clamp => Ok(allowed),
+    }
+}
+
+fn object_list(payload: &[u8]) -> Result<Option<RegistrationLinks>, LinkError> {
+    (!payload.is_empty())
+        .then(|| RegistrationLinks::parse(payload))
+        .transpose()
+}
+
+/// Queue mode is `Q` in the binding of 1.0, a query of its own since 1.1.
+fn queue_mode(query: &Query) -> bool {
+    query.has_flag("Q")
+        || query
+            .get("Q")
+            .is_some_and(|value| value.is_empty() || value == "true" || value == "1")
+        || query.get("b").is_some_and(|binding| binding.contains('Q'))
+        || query
+            .get("apn")
+            .is_some_and(|apn| QUEUE_MODE_APNS.contains(&apn))
+}
+
+impl Registration {
+    /// Reads a Register.
+    pub(super) fn new(
+        query: Query,
+        payload: &[u8],
+        location: Location,
+        config: &Config,
+    ) -> Result<Self, RegisterError> {
+        if config.compat.strict_register {
+            for key in ["lt", "lwm2m"] {
+                query.get(key).ok_or(RegisterError::Missing(key))?;
+            }
+        }
+        // LwM2M 1.0 §5.3.1: the version may be left out, it is 1.0 then.
+        let text = query.get("lwm2m").unwrap_or("1.0");
+        let version = parse_version(text)
+            .ok_or_else(|| RegisterError::BadVersion(text.chars().take(40).collect()))?;
+        let lifetime = match lifetime(&query, config)? {
+            Some(lifetime) => lifetime,
+            None => bounded_lifetime(DEFAULT_LIFETIME, config).unwrap_or(config.lifetime_max),
+        };
+        let links = object_list(payload)?;
+        Ok(Self {
+            location,
+            lifetime,
+            version,
+            queue_mode: queue_mode(&query),
+            query,
+            links,
+        })
+    }
+
+    /// Applies an Update; true when it is to be published under `condition`.
+    pub(super) fn update(
+        &mut self,
+        query: Query,
+        payload: &[u8],
+        config: &Config,
+    ) -> Result<bool, RegisterError> {
+        let lifetime = lifetime(&query, config)?;
+        self.query.merge(query);
+        if let Some(lifetime) = lifetime {
+            self.lifetime = lifetime;
+        }
+        self.queue_mode = queue_mode(&self.query);
+        let links = object_list(payload)?;
+        let carried = links.is_some();
+        let mut changed = false;
+        if let Some(links) = links {
+            changed = self
+                .links
+                .as_ref()
+                .is_none_or(|old| old.objects != links.objects);
+            self.links = Some(links);
+        }
+        Ok(match config.update_msg_publish_condition {
+            UpdateCondition::Always => true,
+            UpdateCondition::ContainsObjectList => carried,
+            UpdateCondition::ObjectListChanged => changed,
+        })
+    }
+
+    /// Object definitions in the versions that the device announced.
+    pub(super) fn schema<'a>(&'a self, models: &'a ObjectModels) -> DeviceSchema<'a> {
+        let versions = self
+            .links
+            .as_ref()
+            .map(|links| links.versions.as_slice())
+            .unwrap_or_default();
+        DeviceSchema::new(models, versions, self.version)
+    }
+
+    /// Where the device keeps its objects, `/` unless it said otherwise.
+    pub(super) fn alternate_path(&self) -> &str {
+        self.links
+            .as_ref()
+            .map_or("/", |links| links.alternate_path.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(items: &[&str]) -> Query {
+        Query::parse(items.iter().map(|item| item.as_bytes())).unwrap()
+    }
+
+    fn register(items: &[&str], config: &Config) -> Result<Registration, RegisterError> {
+        Registration::new(query(items), b"</1/0>,</3/0>", Location::Random(7), config)
+    }
+
+    #[test]
+    fn versions_of_the_field() {
+        for (text, known) in [
+            ("1", true),
+            ("1.0", true),
+            ("1.0.0", true),
+            ("1.1", true),
+            ("1.2", true),
+            ("1.2.1", true),
+            ("1.3", false),
+            ("8.3", false),
+            ("", false),
+            ("1.x", false),
+            ("1.0.0.0", false),
+        ] {
+            assert_eq!(parse_version(text).is_some(), known, "{text}");
+        }
+    }
+
+    #[test]
+    fn lifetimes_are_bounded() {
+        let mut config = Config::default();
+        let lifetime = |text: &str, config: &Config| {
+            register(&["ep=a", text, "lwm2m=1.1"], config).map(|r| r.lifetime.as_secs())
+        };
+        assert_eq!(lifetime("lt=300", &config), Ok(300));
+        assert_eq!(lifetime("lt=1", &config), Ok(15));
+        assert_eq!(lifetime("lt=0", &config), Ok(86_400));
+        assert_eq!(lifetime("lt=18446744073709551615", &config), Ok(86_400));
+        assert_eq!(
+            lifetime("lt=abc", &config),
+            Err(RegisterError::BadLifetime("abc".into()))
+        );
+        assert_eq!(
+            lifetime("lt=-5", &config),
+            Err(RegisterError::BadLifetime("-5".into()))
+        );
+        config.lifetime_policy = LifetimePolicy::Reject;
+        assert_eq!(
+            lifetime("lt=1", &config),
+            Err(RegisterError::LifetimeOutOfRange(1))
+        );
+    }
+
+    #[test]
+    fn queue_mode_of_all_versions() {
+        let config = Config::default();
+        for (items, expected) in [
+            (&["ep=a", "b=UQ"][..], true),
+            (&["ep=a", "b=UQS"], true),
+            (&["ep=a", "b=U", "Q"], true),
+            (&["ep=a", "Q"], true),
+            (&["ep=a", "apn=psmA.eDRX0.ctnb"], true),
+            (&["ep=a", "b=U"], false),
+            (&["ep=a"], false),
+        ] {
+            assert_eq!(
+                register(items, &config).unwrap().queue_mode,
+                expected,
+                "{items:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_update_merges_and_keeps_the_endpoint() {
+        let config = Config::default();
+        let mut registration = register(&["ep=a", "lt=300", "x=1"], &config).unwrap();
+        let publish = registration
+            .update(query(&["ep=b", "lt=60", "y=2"]), b"", &config)
+            .unwrap();
+        assert!(!publish);
+        let pairs: Vec<_> = registration.query.pairs().collect();
+        assert_eq!(
+            pairs,
+            [
+                ("ep", Some("a")),
+                ("lt", Some("60")),
+                ("x", Some("1")),
+                ("y", Some("2"))
+            ]
+        );
+        assert!(
+            !registration
+                .update(query(&[]), b"</1/0>,</3/0>", &config)
+                .unwrap()
+        );
+        assert!(
+            registration
+                .update(query(&[]), b"</1/0>,</5/0>", &config)
+                .unwrap()
+        );
+    }
+
+    #[test]
+    fn strictness_is_a_switch() {
+        let mut config = Config::default();
+        assert_eq!(
+            register(&["ep=a"], &config).unwrap().lifetime.as_secs(),
+            86_400
+        );
+        config.compat.strict_register = true;
+        assert_eq!(
+            register(&["ep=a"], &config),
+            Err(RegisterError::Missing("lt"))
+        );
+        assert_eq!(
+            register(&["ep=a", "lt=60"], &config),
+            Err(RegisterError::Missing("lwm2m"))
+        );
+    }
+
+    #[test]
+    fn locations_round_trip() {
+        let location = Location::Random(0x0123_4567_89ab_cdef);
+        assert_eq!(location.segment().len(), 11);
+        assert_eq!(
+            Location::from_random_segment(&location.segment()),
+            Some(location.clone())
+        );
+        assert_eq!(Location::from_random_segment("ep1"), None);
+        assert!(!format!("{location:?}").contains("81985529216486895"));
+    }
+}

@@ -1,0 +1,711 @@
+//! Requests of devices: the registration interface on `/rd`, and a clear answer to anything else.
+
+use std::str;
+use std::sync::Arc;
+
+use tracing::{debug, info};
+
+use super::blocks::Progress;
+use super::device::{Device, DeviceKey};
+use super::directory::ClaimError;
+use super::queue::CommandQueue;
+use super::registration::{Location, Query, RegisterError, Registration};
+use super::request::Method;
+use super::uplink::Refusal;
+use super::{
+    Engine, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer, PeerState,
+    PendingRequest, Response, Wanted,
+};
+use crate::bridge::Command;
+use crate::bridge::report::Event;
+use crate::bridge::topic::{self, Vars};
+use crate::coap::block::{BlockOption, szx_of};
+use crate::coap::message::option;
+use crate::coap::{Code, Message, MessageType};
+use crate::config::{AddressChange, AutoObserve, Translator};
+use crate::lwm2m::Path;
+use crate::time::Now;
+
+/// Critical options that requests may carry; any other is answered 4.02 (RFC 7252 §5.4.1).
+const KNOWN_CRITICAL: [u16; 9] = [
+    option::URI_HOST,
+    option::URI_PORT,
+    option::URI_PATH,
+    option::URI_QUERY,
+    option::ACCEPT,
+    option::BLOCK1,
+    option::BLOCK2,
+    option::PROXY_URI,
+    option::PROXY_SCHEME,
+];
+
+/// What `GET /.well-known/core` says (RFC 6690 §4).
+const WELL_KNOWN: &[u8] = b"</rd>;rt=\"core.rd oma.lwm2m\"";
+
+/// What a path of ours names.
+enum Resource<'a> {
+    Register,
+    Registration(&'a str),
+    WellKnown,
+    Unknown,
+}
+
+impl Engine {
+    /// Handles a request that is not a repetition; `returned` when it waited for another shard.
+    pub(super) fn handle_request(
+        &mut self,
+        now: Now,
+        from: Peer,
+        message: &Message,
+        datagram: &[u8],
+        returned: bool,
+    ) {
+        if let Some(number) = message.unknown_critical(&KNOWN_CRITICAL) {
+            debug!(peer = %from.address, number, "unknown critical option");
+            let text = format!("unknown critical option {number}");
+            return match message.kind() {
+                MessageType::Confirmable => {
+                    self.respond(from, message, Response::error(Code::BAD_OPTION, &text));
+                }
+                // RFC 7252 §5.4.1: a Non-confirmable request is rejected silently.
+                _ => self.counters.datagrams_unexpected.inc(),
+            };
+        }
+        if message
+            .first_option(option::PROXY_URI)
+            .or(message.first_option(option::PROXY_SCHEME))
+            .is_some()
+        {
+            return self.respond(from, message, Response::new(Code::PROXYING_NOT_SUPPORTED));
+        }
+        let Some(body) = self.request_body(now, from, message) else {
+            return;
+        };
+        let path: Option<Vec<&str>> = message
+            .option_values(option::URI_PATH)
+            .map(|part| str::from_utf8(part).ok())
+            .collect();
+        let joined;
+        let resource = match path.as_deref() {
+            Some(["rd"]) => Resource::Register,
+            Some(["rd", location]) => Resource::Registration(location),
+            // `compat.location = "endpoint"` with a slash in the name.
+            Some(["rd", rest @ ..]) => {
+                joined = rest.join("/");
+                Resource::Registration(&joined)
+            }
+            Some([".well-known", "core"]) => Resource::WellKnown,
+            _ => Resource::Unknown,
+        };
+        match (message.code(), resource) {
+            (Code::POST, Resource::Register) => self.register(now, from, message, datagram, &body),
+            (Code::POST, Resource::Registration(at)) => {
+                self.update(now, from, message, datagram, returned, at, &body);
+            }
+            (Code::DELETE, Resource::Registration(at)) => self.deregister(from, message, at),
+            (Code::GET, Resource::WellKnown) => self.respond_sliced(from, message, WELL_KNOWN),
+            (_, Resource::Unknown) => self.respond(from, message, Response::new(Code::NOT_FOUND)),
+            _ => self.respond(from, message, Response::new(Code::METHOD_NOT_ALLOWED)),
+        }
+    }
+
+    /// The request's body, put together from blocks; `None` when the answer is given already.
+    fn request_body(&mut self, now: Now, from: Peer, message: &Message) -> Option<Vec<u8>> {
+        let Some(value) = message.uint_option(option::BLOCK1, 3) else {
+            return Some(message.payload().to_vec());
+        };
+        let bounds = self.settings.config.blockwise;
+        let Some(block) = BlockOption::from_uint(value).filter(|_| bounds.enable) else {
+            self.respond(from, message, Response::new(Code::BAD_OPTION));
+            return None;
+        };
+        // A smaller block size than the device chose is announced with the first answer
+        // (RFC 7959 §2.3); numbers of later blocks count in that size.
+        let answer = BlockOption {
+            szx: block.szx.min(szx_of(bounds.max_block_size)),
+            ..block
+        };
+        let lifetime = bounds.exchange_lifetime;
+        match self.assemblies.push(
+            now.mono,
+            from,
+            message,
+            block,
+            bounds.max_body_size,
+            lifetime,
+        ) {
+            Progress::Complete(body) => Some(body),
+            Progress::Continue => {
+                let response = Response::new(Code::CONTINUE).uint(option::BLOCK1, answer.to_uint());
+                self.respond(from, message, response);
+                None
+            }
+            Progress::Refused(code) => {
+                let response = Response::new(code).uint(option::BLOCK1, answer.to_uint());
+                let response = match code {
+                    Code::REQUEST_ENTITY_TOO_LARGE => {
+                        let limit = u32::try_from(bounds.max_body_size).unwrap_or(u32::MAX);
+                        response.uint(option::SIZE1, limit)
+                    }
+                    _ => response,
+                };
+                self.respond(from, message, response);
+                None
+            }
+        }
+    }
+
+    /// A link-format document of ours, cut to the block that is asked for (RFC 7959 §2.4).
+    fn respond_sliced(&mut self, to: Peer, request: &Message, body: &[u8]) {
+        let response = Response::new(Code::CONTENT).uint(option::CONTENT_FORMAT, 40);
+        let asked = request
+            .uint_option(option::BLOCK2, 3)
+            .and_then(BlockOption::from_uint);
+        let Some(block) = asked else {
+            return self.respond(
+                to,
+                request,
+                Response {
+                    payload: body.to_vec(),
+                    ..response
+                },
+            );
+        };
+        let Some(rest) = body.get(block.offset()..).filter(|rest| !rest.is_empty()) else {
+            return self.respond(to, request, Response::new(Code::BAD_REQUEST));
+        };
+        let payload = rest.get(..block.size()).unwrap_or(rest);
+        let option_value = BlockOption {
+            more: payload.len() < rest.len(),
+            ..block
+        }
+        .to_uint();
+        let response = response.uint(option::BLOCK2, option_value);
+        self.respond(
+            to,
+            request,
+            Response {
+                payload: payload.to_vec(),
+                ..response
+            },
+        );
+    }
+
+    fn refuse_register(&mut self, from: Peer, message: &Message, error: &RegisterError) {
+        self.counters.register_refused.inc();
+        info!(peer = %from.address, %error, "registration refused");
+        let code = error.code(&self.settings.config.compat);
+        self.respond(from, message, Response::error(code, &error.to_string()));
+    }
+
+    fn register(&mut self, now: Now, from: Peer, message: &Message, datagram: &[u8], body: &[u8]) {
+        match self.try_register(now, from, message, datagram, body) {
+            Ok(()) => {}
+            Err(error) => self.refuse_register(from, message, &error),
+        }
+    }
+
+    fn try_register(
+        &mut self,
+        now: Now,
+        from: Peer,
+        message: &Message,
+        datagram: &[u8],
+        body: &[u8],
+    ) -> Result<(), RegisterError> {
+        let settings = self.settings.clone();
+        let config = &settings.config;
+        let query = Query::parse(message.option_values(option::URI_QUERY))?;
+        let name = query.get("ep").filter(|name| !name.is_empty());
+        let endpoint: Arc<str> = name.ok_or(RegisterError::MissingEndpoint)?.into();
+        let Some(listener) = settings.listeners.get(usize::from(from.listener)) else {
+            return Ok(());
+        };
+        let peerhost = from.address.ip().to_string();
+        let vars = Vars {
+            endpoint_name: &endpoint,
+            clientid: query.get("device_id").unwrap_or(&endpoint),
+            username: query.get("imei").unwrap_or(&endpoint),
+            peerhost: &peerhost,
+            zone: "default",
+        };
+        let mount = listener.mountpoint.render(&vars, config.hostile_endpoint)?;
+        let names_endpoint = listener.mountpoint.has_endpoint_name();
+
+        let known = self.endpoints.get(&endpoint).copied();
+        let same_peer = known
+            .and_then(|key| self.device(key))
+            .is_some_and(|device| device.peer == from);
+        let location = match known.and_then(|key| self.device(key)) {
+            Some(device) if same_peer && config.compat.reregister_204 => {
+                device.registration.location.clone()
+            }
+            _ if config.compat.endpoint_location => Location::Endpoint(endpoint.clone()),
+            _ => self.new_location(),
+        };
+        let registration = Registration::new(query, body, location.clone(), config)?;
+
+        let limits = (config.limits.max_registrations, listener.max_connections);
+        match self
+            .directory
+            .claim(&endpoint, self.shard, from.listener, limits)
+        {
+            Ok(()) => {}
+            Err(ClaimError::Full) => return Err(RegisterError::Full),
+            Err(ClaimError::Elsewhere(shard)) => {
+                self.ask_shard(
+                    now,
+                    shard,
+                    Wanted::Endpoint(endpoint),
+                    from,
+                    message,
+                    datagram,
+                );
+                return Ok(());
+            }
+        }
+        let key = match known {
+            Some(key) => {
+                self.reregister(now, key, from, registration, mount);
+                key
+            }
+            None => self.insert(Box::new(Device {
+                endpoint: endpoint.clone(),
+                peer: from,
+                mount: mount.into(),
+                registration,
+                last_seen: now.mono,
+                awake_until: now.mono,
+                timer_at: None,
+                exchanges: Vec::new(),
+                queue: CommandQueue::default(),
+                observations: Vec::new(),
+                refresh: Vec::new(),
+                last_separate: None,
+            })),
+        };
+        self.locations.insert(location.clone(), key);
+        self.directory.insert_location(&location, self.shard);
+        if let Some(device) = self.device(key)
+            && !names_endpoint
+        {
+            self.directory.insert_mount(&device.mount, &endpoint);
+        }
+        self.touch(now, key);
+        self.subscribe(key);
+        self.counters.registered.inc();
+        info!(endpoint = %endpoint, peer = %from.address, again = known.is_some(), "registered");
+
+        let response = if same_peer && config.compat.reregister_204 {
+            Response::new(Code::CHANGED)
+        } else {
+            Response::new(Code::CREATED)
+                .option(option::LOCATION_PATH, *b"rd")
+                .option(option::LOCATION_PATH, location.segment())
+        };
+        self.respond(from, message, response);
+        self.report(key, Event::Register);
+        self.auto_observe(now, key);
+        self.pump(now, key);
+        Ok(())
+    }
+
+    fn new_location(&mut self) -> Location {
+        use rand_chacha::rand_core::Rng;
+        loop {
+            let location = Location::Random(self.rng.next_u64());
+            if !self.locations.contains_key(&location) {
+                return location;
+            }
+        }
+    }
+
+    /// A device that is known registers again, perhaps after a restart: what it observed is asked
+    /// for again, what waits for it stays.
+    fn reregister(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        from: Peer,
+        registration: Registration,
+        mount: String,
+    ) {
+        let settings = self.settings.clone();
+        self.unsubscribe(key);
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let (old_location, old_peer) = (device.registration.location.clone(), device.peer);
+        let old_mount = (*device.mount != *mount).then(|| device.mount.clone());
+        let endpoint = device.endpoint.clone();
+        if old_location != registration.location {
+            self.locations.remove(&old_location);
+            self.directory.remove_location(&old_location);
+        }
+        if let Some(mount) = old_mount {
+            self.directory.remove_mount(&mount, &endpoint);
+        }
+        if old_peer != from {
+            self.move_peer(key, from);
+            self.counters.address_changed.inc();
+        } else {
+            self.bind_peer(key, from);
+        }
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        device.registration = registration;
+        device.mount = mount.into();
+        device.refresh = device
+            .observations
+            .iter()
+            .map(|observation| observation.token)
+            .collect();
+        // A command that is not idempotent may be why the device restarted (a reboot, say): it is
+        // not sent again, only waited for.
+        for exchange in &mut device.exchanges {
+            if matches!(exchange.job.request.method, Method::Post | Method::Delete) {
+                exchange
+                    .transmission
+                    .acknowledged(now.mono, &settings.config.coap);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // what a request consists of
+    fn update(
+        &mut self,
+        now: Now,
+        from: Peer,
+        message: &Message,
+        datagram: &[u8],
+        returned: bool,
+        at: &str,
+        body: &[u8],
+    ) {
+        let Some((location, key)) = self.find_location(at) else {
+            // Its registration may live in another shard: the address has changed.
+            if let Some(location) = Location::from_random_segment(at)
+                && !returned
+                && let Some(shard) = self.directory.shard_of_location(&location)
+                && shard != self.shard
+            {
+                return self.ask_shard(
+                    now,
+                    shard,
+                    Wanted::Location(location),
+                    from,
+                    message,
+                    datagram,
+                );
+            }
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        };
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let (moved, endpoint) = (device.peer != from, device.endpoint.clone());
+        if moved && !self.may_move(&location) {
+            debug!(endpoint = %endpoint, peer = %from.address, "update from a strange address");
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        }
+        let settings = self.settings.clone();
+        let updated = Query::parse(message.option_values(option::URI_QUERY)).and_then(|query| {
+            let device = self.device_mut(key).ok_or(RegisterError::MissingEndpoint)?;
+            device.registration.update(query, body, &settings.config)
+        });
+        let publish = match updated {
+            Ok(publish) => publish,
+            Err(error) => return self.refuse_register(from, message, &error),
+        };
+        if moved {
+            info!(endpoint = %endpoint, peer = %from.address, "address changed");
+            self.move_peer(key, from);
+            self.counters.address_changed.inc();
+        } else {
+            self.bind_peer(key, from);
+        }
+        self.counters.updated.inc();
+        self.touch(now, key);
+        self.respond(from, message, Response::new(Code::CHANGED));
+        if publish {
+            self.report(key, Event::Update);
+        }
+        self.pump(now, key);
+    }
+
+    fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
+        let found = self
+            .find_location(at)
+            .filter(|(_, key)| self.device(*key).is_some_and(|device| device.peer == from));
+        let Some((_, key)) = found else {
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        };
+        self.counters.deregistered.inc();
+        self.respond(from, message, Response::new(Code::DELETED));
+        self.remove(key, Event::Deregister);
+    }
+
+    /// Whether the holder of `location` may come from a new address: only if nobody can guess it.
+    fn may_move(&self, location: &Location) -> bool {
+        matches!(location, Location::Random(_))
+            && self.settings.config.address_change == AddressChange::Accept
+    }
+
+    fn find_location(&self, segment: &str) -> Option<(Location, DeviceKey)> {
+        let random = Location::from_random_segment(segment);
+        [random, Some(Location::Endpoint(segment.into()))]
+            .into_iter()
+            .flatten()
+            .find_map(|location| {
+                self.locations
+                    .get(&location)
+                    .map(|key| (location.clone(), *key))
+            })
+    }
+
+    fn ask_shard(
+        &mut self,
+        now: Now,
+        shard: u16,
+        wanted: Wanted,
+        from: Peer,
+        message: &Message,
+        datagram: &[u8],
+    ) {
+        if self.pending.len() >= MAX_PENDING_HANDOFFS {
+            return self.respond(from, message, Response::new(Code::SERVICE_UNAVAILABLE));
+        }
+        let waiting = PendingRequest {
+            acknowledged: false,
+            deadline: now.mono + HANDOFF_TIMEOUT,
+        };
+        self.pending.entry((from, message.mid())).or_insert(waiting);
+        let datagram = datagram.to_vec();
+        let handoff = Handoff::Take {
+            from: self.shard,
+            wanted,
+            peer: from,
+            datagram,
+        };
+        self.outputs.push_back(Output::Handoff { shard, handoff });
+    }
+
+    /// Gives a device away with all its state.
+    pub(super) fn release(&mut self, now: Now, wanted: &Wanted, to: u16) -> Option<Box<Device>> {
+        let key = match wanted {
+            Wanted::Endpoint(endpoint) => *self.endpoints.get(endpoint)?,
+            Wanted::Location(location) => {
+                if !self.may_move(location) {
+                    return None;
+                }
+                *self.locations.get(location)?
+            }
+        };
+        let device = self.detach(key)?;
+        self.departed
+            .push_back((device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT));
+        Some(device)
+    }
+
+    /// Takes a device in from another shard.
+    pub(super) fn adopt(&mut self, device: Box<Device>) {
+        let (endpoint, location) = (
+            device.endpoint.clone(),
+            device.registration.location.clone(),
+        );
+        if self.endpoints.contains_key(&endpoint) {
+            return;
+        }
+        self.directory.assign(&endpoint, &location, self.shard);
+        let key = self.insert(device);
+        self.locations.insert(location, key);
+        self.schedule(key);
+    }
+
+    /// Puts a device into the tables.
+    fn insert(&mut self, mut device: Box<Device>) -> DeviceKey {
+        device.timer_at = None;
+        let (endpoint, peer) = (device.endpoint.clone(), device.peer);
+        let key = self.free.pop().unwrap_or_else(|| {
+            self.devices.push(None);
+            DeviceKey::try_from(self.devices.len() - 1).unwrap_or(DeviceKey::MAX)
+        });
+        self.tokens
+            .extend(device.tokens().map(|token| (token, key)));
+        self.in_flight.extend(
+            device
+                .exchanges
+                .iter()
+                .map(|exchange| ((peer, exchange.mid), key)),
+        );
+        self.counters
+            .observations
+            .add(device.observations.len() as u64);
+        if let Some(slot) = self.devices.get_mut(key as usize) {
+            *slot = Some(device);
+        }
+        self.endpoints.insert(endpoint, key);
+        self.bind_peer(key, peer);
+        self.counters.registrations.set(self.endpoints.len() as u64);
+        key
+    }
+
+    /// Takes a device out of the tables of this shard.
+    fn detach(&mut self, key: DeviceKey) -> Option<Box<Device>> {
+        let device = self.devices.get_mut(key as usize)?.take()?;
+        self.free.push(key);
+        self.endpoints.remove(&device.endpoint);
+        self.locations.remove(&device.registration.location);
+        for token in device.tokens() {
+            self.tokens.remove(&token);
+        }
+        for exchange in &device.exchanges {
+            self.in_flight.remove(&(device.peer, exchange.mid));
+        }
+        self.unbind_peer(key, device.peer);
+        let observations = self.counters.observations.get();
+        self.counters
+            .observations
+            .set(observations - device.observations.len() as u64);
+        self.counters.registrations.set(self.endpoints.len() as u64);
+        Some(device)
+    }
+
+    /// The device is gone; what waited for it is answered.
+    pub(super) fn remove(&mut self, key: DeviceKey, event: Event) {
+        if self.settings.config.publish_deregister {
+            self.report(key, event);
+        }
+        self.unsubscribe(key);
+        let Some(mut device) = self.detach(key) else {
+            return;
+        };
+        self.directory
+            .remove(&device.endpoint, device.peer.listener);
+        self.directory
+            .remove_location(&device.registration.location);
+        self.directory.remove_mount(&device.mount, &device.endpoint);
+        info!(endpoint = %device.endpoint, ?event, "gone");
+        self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
+    }
+
+    fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {
+        let next_mid = self.random_u16();
+        self.peers
+            .entry(peer)
+            .or_insert(PeerState {
+                next_mid,
+                device: key,
+            })
+            .device = key;
+    }
+
+    fn unbind_peer(&mut self, key: DeviceKey, peer: Peer) {
+        if self
+            .peers
+            .get(&peer)
+            .is_some_and(|state| state.device == key)
+        {
+            self.peers.remove(&peer);
+        }
+    }
+
+    fn move_peer(&mut self, key: DeviceKey, to: Peer) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let from = std::mem::replace(&mut device.peer, to);
+        let mids: Vec<u16> = device
+            .exchanges
+            .iter()
+            .map(|exchange| exchange.mid)
+            .collect();
+        for mid in mids {
+            self.in_flight.remove(&(from, mid));
+            self.in_flight.insert((to, mid), key);
+        }
+        self.unbind_peer(key, from);
+        self.bind_peer(key, to);
+        if from.listener != to.listener {
+            self.directory.change_listener(from.listener, to.listener);
+        }
+    }
+
+    fn command_filters(&self, key: DeviceKey) -> Vec<(String, u8)> {
+        let Some(device) = self.device(key).filter(|_| self.per_device_subscriptions) else {
+            return Vec::new();
+        };
+        let translators = &self.settings.config.translators;
+        let legacy = translators
+            .legacy
+            .enable
+            .then_some(&translators.legacy.command);
+        let filter =
+            |translator: &Translator| (topic::topic(&device.mount, translator), translator.qos);
+        std::iter::once(&translators.command)
+            .chain(legacy)
+            .map(filter)
+            .collect()
+    }
+
+    fn subscribe(&mut self, key: DeviceKey) {
+        for (filter, qos) in self.command_filters(key) {
+            self.outputs.push_back(Output::Subscribe { filter, qos });
+        }
+    }
+
+    fn unsubscribe(&mut self, key: DeviceKey) {
+        for (filter, _) in self.command_filters(key) {
+            self.outputs.push_back(Output::Unsubscribe { filter });
+        }
+    }
+
+    /// Queues an Observe for what the configuration names (`auto_observe`).
+    fn auto_observe(&mut self, now: Now, key: DeviceKey) {
+        /// Objects that hold no measurements, as in EMQX.
+        const IGNORED: [u16; 9] = [0, 1, 2, 4, 5, 6, 7, 9, 15];
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(links) = &device.registration.links else {
+            return;
+        };
+        let listed = |path: &Path| links.objects.contains(&path.to_string());
+        let defined = |object: u16| self.models.lookup(object, None).is_some();
+        let paths: Vec<Path> = match &self.settings.config.auto_observe {
+            AutoObserve::Off => return,
+            AutoObserve::Paths(paths) => {
+                paths.iter().filter(|path| listed(path)).cloned().collect()
+            }
+            AutoObserve::All => links
+                .objects
+                .iter()
+                .filter_map(|text| text.parse().ok())
+                .filter(|path: &Path| {
+                    path.object()
+                        .is_some_and(|object| !IGNORED.contains(&object) && defined(object))
+                })
+                .collect(),
+        };
+        if let Some(device) = self.device_mut(key) {
+            // Asked for anyway: not to be refreshed as well.
+            let tokens: Vec<_> = device
+                .observations
+                .iter()
+                .filter(|observation| {
+                    observation
+                        .target
+                        .path
+                        .as_ref()
+                        .is_some_and(|path| paths.contains(path))
+                })
+                .map(|observation| observation.token)
+                .collect();
+            device.refresh.retain(|token| !tokens.contains(token));
+        }
+        for path in paths {
+            self.enqueue(now, key, Box::new(Command::auto_observe(&path)), 0, None);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! The configuration as the engine uses it: templates compiled, listeners by index.
+
+use crate::bridge::topic::TopicTemplate;
+use crate::config::Config;
+
+/// What one listener adds to the configuration.
+#[derive(Debug)]
+pub struct ListenerSettings {
+    /// `udp:NAME`
+    pub name: String,
+    /// Its own mountpoint or the gateway's.
+    pub mountpoint: TopicTemplate,
+    /// Most registrations by this listener.
+    pub max_connections: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Settings {
+    /// All fields by name.
+    pub config: Config,
+    /// By [`Peer::listener`](super::Peer::listener).
+    pub listeners: Vec<ListenerSettings>,
+}
+
+impl Settings {
+    /// Compiles `config`. Listeners get their index in order of their names.
+    pub fn new(config: Config) -> Self {
+        let listeners = config
+            .listeners
+            .udp
+            .iter()
+            .filter(|(_, listener)| listener.enable)
+            .map(|(name, listener)| ListenerSettings {
+                name: format!("udp:{name}"),
+                mountpoint: TopicTemplate::parse(
+                    listener.mountpoint.as_deref().unwrap_or(&config.mountpoint),
+                ),
+                max_connections: listener.max_connections,
+            })
+            .collect();
+        Self { config, listeners }
+    }
+}

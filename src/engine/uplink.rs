@@ -1,0 +1,417 @@
+//! What a device says on its way to the broker: notifications, answers, reports.
+
+use tracing::debug;
+
+use super::device::{Device, DeviceKey, Purpose};
+use super::downlink::Collected;
+use super::{CommandInput, Engine, Settings, device};
+use crate::bridge::content::Context;
+use crate::bridge::report::{Event, RegistrationReport, report};
+use crate::bridge::uplink::{self, Answer};
+use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, topic};
+use crate::coap::block::BlockOption;
+use crate::coap::message::option;
+use crate::coap::{Code, Message, Token};
+use crate::config::Translator;
+use crate::host::Publish;
+use crate::time::Now;
+
+/// What happened to a request instead of a response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    /// An Empty ACK: the response comes separately.
+    Ack,
+    /// A Reset.
+    Reset,
+    /// Nothing within the deadline.
+    Timeout,
+}
+
+/// An answer of the gateway itself: code, stable reason and a text for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    code: Code,
+    reason: &'static str,
+    detail: Option<String>,
+}
+
+impl Refusal {
+    pub(super) const NOT_REGISTERED: Self = Self {
+        code: Code::NOT_FOUND,
+        reason: "not_registered",
+        detail: None,
+    };
+    pub(super) const QUEUE_FULL: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "queue_full",
+        detail: None,
+    };
+    pub(super) const EXPIRED: Self = Self {
+        code: Code::GATEWAY_TIMEOUT,
+        reason: "expired",
+        detail: None,
+    };
+    pub(super) const STOPPING: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "gateway_stopping",
+        detail: None,
+    };
+    const OVERLOADED: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "overloaded",
+        detail: None,
+    };
+    pub(super) const TOO_MANY_OBSERVATIONS: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "too_many_observations",
+        detail: None,
+    };
+
+    /// The command cannot be put into a request.
+    pub(super) fn unsuitable(reason: &'static str, detail: String) -> Self {
+        Self {
+            code: Code::BAD_REQUEST,
+            reason,
+            detail: Some(detail),
+        }
+    }
+
+    /// The device's answer cannot be put together.
+    pub(super) fn bad_gateway(reason: &'static str) -> Self {
+        Self {
+            code: Code::BAD_GATEWAY,
+            reason,
+            detail: None,
+        }
+    }
+}
+
+impl Engine {
+    /// The final answer to a command.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        command: &Command,
+        answer: &Answer<'_>,
+    ) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let schema = device.registration.schema(&self.models);
+        let context = Context {
+            path: command.target.path.as_ref(),
+            schema: &schema,
+            compat: &self.settings.config.compat,
+            now: Some(seconds(now)),
+        };
+        let payload = uplink::response(
+            &command.echo,
+            &device.ids(),
+            Some(&command.target.text),
+            answer,
+            &context,
+        );
+        self.publish_answer(key, &command.echo, payload);
+    }
+
+    /// `ack`, `coap_reset` or `coap_timeout` for an exchange of a command or an observation.
+    pub(super) fn answer_status(&mut self, key: DeviceKey, index: usize, status: Status) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(exchange) = device.exchanges.get(index) else {
+            return;
+        };
+        let echo = match &exchange.job.purpose {
+            Purpose::Command { command, .. } => &command.echo,
+            Purpose::Refresh { observation } | Purpose::Notification { observation } => {
+                let known = device.observation(*observation);
+                match known.and_then(|at| device.observations.get(at)) {
+                    Some(observation) => &observation.echo,
+                    None => return,
+                }
+            }
+        };
+        let ids = device.ids();
+        let payload = match status {
+            Status::Ack => uplink::ack(echo, &ids),
+            Status::Reset => Some(uplink::coap_reset(echo, &ids)),
+            Status::Timeout => Some(uplink::coap_timeout(echo, &ids)),
+        };
+        let echo = echo.clone();
+        if let Some(payload) = payload {
+            self.publish_answer(key, &echo, payload);
+        }
+    }
+
+    /// A command is refused by the gateway.
+    pub(super) fn refuse(&mut self, key: DeviceKey, command: &Command, refusal: &Refusal) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        self.counters.commands_refused.inc();
+        let payload = refusal_payload(device, command, refusal);
+        self.publish_answer(key, &command.echo, payload);
+    }
+
+    /// The same for a device that is no longer in the tables.
+    pub(super) fn refuse_for(&mut self, device: &Device, command: &Command, refusal: &Refusal) {
+        self.counters.commands_refused.inc();
+        let payload = refusal_payload(device, command, refusal);
+        let translator = response_translator(&self.settings, &command.echo).clone();
+        self.publish(Publish {
+            endpoint: device.endpoint.clone(),
+            topic: topic::topic(&device.mount, &translator),
+            payload,
+            qos: translator.qos,
+        });
+    }
+
+    /// A command for nobody, or one that cannot be read.
+    pub(super) fn refuse_input(&mut self, input: &CommandInput, echo: &Echo, payload: Vec<u8>) {
+        self.counters.commands_refused.inc();
+        let translator = response_translator(&self.settings, echo).clone();
+        self.publish(Publish {
+            endpoint: input.endpoint.clone(),
+            topic: topic::topic(&input.mount, &translator),
+            payload,
+            qos: translator.qos,
+        });
+    }
+
+    /// A malformed command is answered, unless EMQX's silence is wanted.
+    pub(super) fn refuse_malformed(&mut self, input: &CommandInput, error: &CommandError) {
+        debug!(endpoint = %input.endpoint, %error, "command refused");
+        if self.settings.config.compat.drop_malformed {
+            return self.counters.commands_refused.inc();
+        }
+        let device = self
+            .endpoints
+            .get(&input.endpoint)
+            .and_then(|key| self.device(*key));
+        let ids = device.map(Device::ids).unwrap_or_default();
+        let payload = uplink::refused(error, &ids);
+        self.refuse_input(input, &error.echo, payload);
+    }
+
+    fn publish_answer(&mut self, key: DeviceKey, echo: &Echo, payload: Vec<u8>) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let translator = response_translator(&self.settings, echo);
+        let publish = Publish {
+            endpoint: device.endpoint.clone(),
+            topic: topic::topic(&device.mount, translator),
+            payload,
+            qos: translator.qos,
+        };
+        self.publish(publish);
+    }
+
+    /// A message with the token of an observation (RFC 7641 §3.2).
+    pub(super) fn notification(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        token: Token,
+        message: &Message,
+    ) {
+        self.counters.notifications.inc();
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let Some(index) = device.observation(token) else {
+            return self.counters.datagrams_unexpected.inc();
+        };
+        let fresh = match (message.observe(), device.observations.get_mut(index)) {
+            (Some(sequence), Some(observation)) => observation.freshness.accept(sequence, now.mono),
+            _ => true,
+        };
+        if !fresh {
+            return self.counters.notifications_stale.inc();
+        }
+        let block = message
+            .uint_option(option::BLOCK2, 3)
+            .and_then(BlockOption::from_uint);
+        if block.is_some_and(|block| block.more) {
+            match self.first_block(message) {
+                Some(body) => return self.fetch_rest(now, key, token, body),
+                None => return self.counters.decode_errors.inc(),
+            }
+        }
+        let answer = Answer {
+            code: message.code().0,
+            observe: message.observe(),
+            content_format: message.content_format(),
+            payload: message.payload(),
+        };
+        self.publish_notification(now, key, token, &answer);
+    }
+
+    fn first_block(&self, message: &Message) -> Option<device::Body> {
+        let mut body = None;
+        match self.collect(&mut body, message) {
+            Collected::More => body,
+            Collected::Whole | Collected::Last(_) | Collected::Failed(_) => None,
+        }
+    }
+
+    /// Publishes a notification; an error, or one without Observe, is the observation's last
+    /// (RFC 7641 §3.2 and §4.2).
+    pub(super) fn publish_notification(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        token: Token,
+        answer: &Answer<'_>,
+    ) {
+        let settings = self.settings.clone();
+        let translators = &settings.config.translators;
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(observation) = device
+            .observation(token)
+            .and_then(|at| device.observations.get(at))
+        else {
+            return;
+        };
+        let (target, echo) = (&observation.target, &observation.echo);
+        let schema = device.registration.schema(&self.models);
+        let context = Context {
+            path: target.path.as_ref(),
+            schema: &schema,
+            compat: &settings.config.compat,
+            now: Some(seconds(now)),
+        };
+        let ids = device.ids();
+        let payload = uplink::notify(
+            echo,
+            &ids,
+            Some(&target.text),
+            answer.observe,
+            answer,
+            &context,
+        );
+        let (topic, qos) = match echo.dialect() {
+            Dialect::Legacy => {
+                let translator = &translators.legacy.response;
+                (topic::topic(&device.mount, translator), translator.qos)
+            }
+            Dialect::Current if settings.config.compat.firmware_topic && is_firmware(target) => {
+                (topic::firmware_topic(&device.mount), 0)
+            }
+            Dialect::Current => (
+                topic::topic(&device.mount, &translators.notify),
+                translators.notify.qos,
+            ),
+        };
+        let publish = Publish {
+            endpoint: device.endpoint.clone(),
+            topic,
+            payload,
+            qos,
+        };
+        self.publish(publish);
+        if !Code(answer.code).is_success() || answer.observe.is_none() {
+            self.end_observation(key, token);
+        }
+    }
+
+    /// Publishes a report about a registration.
+    pub(super) fn report(&mut self, key: DeviceKey, event: Event) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let translators = &self.settings.config.translators;
+        let translator = match event {
+            Event::Update => &translators.update,
+            Event::Register | Event::Deregister | Event::Expired => &translators.register,
+        };
+        let registration = &device.registration;
+        let links = registration.links.as_ref();
+        let queries: Vec<(String, String)> = registration
+            .query
+            .pairs()
+            .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
+            .collect();
+        let payload = report(
+            event,
+            &RegistrationReport {
+                queries: &queries,
+                lifetime: registration
+                    .query
+                    .get("lt")
+                    .and_then(|text| text.parse().ok()),
+                alternate_path: links.map(|links| links.alternate_path.as_str()),
+                object_list: links.map(|links| links.objects.as_slice()),
+            },
+        );
+        let publish = Publish {
+            endpoint: device.endpoint.clone(),
+            topic: topic::topic(&device.mount, translator),
+            payload,
+            qos: translator.qos,
+        };
+        self.publish(publish);
+    }
+}
+
+fn response_translator<'a>(settings: &'a Settings, echo: &Echo) -> &'a Translator {
+    let translators = &settings.config.translators;
+    match echo.dialect() {
+        Dialect::Current => &translators.response,
+        Dialect::Legacy => &translators.legacy.response,
+    }
+}
+
+/// The answer to a command that no shard can take at the moment.
+pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
+    let max_size = settings.config.limits.max_command_size;
+    let ids = uplink::Ids::default();
+    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, max_size) {
+        Ok(command) => {
+            let payload = local_error(&command, &ids, &Refusal::OVERLOADED);
+            (command.echo, payload)
+        }
+        Err(error) => {
+            let payload = uplink::refused(&error, &ids);
+            (*error.echo, payload)
+        }
+    };
+    let translator = response_translator(settings, &echo);
+    Publish {
+        endpoint: input.endpoint.clone(),
+        topic: topic::topic(&input.mount, translator),
+        payload,
+        qos: translator.qos,
+    }
+}
+
+/// EMQX looks at the first segment of the request path.
+fn is_firmware(target: &Target) -> bool {
+    target
+        .segments
+        .first()
+        .is_some_and(|segment| segment == "5")
+}
+
+fn seconds(now: Now) -> f64 {
+    now.unix_ms as f64 / 1000.0
+}
+
+fn refusal_payload(device: &Device, command: &Command, refusal: &Refusal) -> Vec<u8> {
+    local_error(command, &device.ids(), refusal)
+}
+
+fn local_error(command: &Command, ids: &uplink::Ids<'_>, refusal: &Refusal) -> Vec<u8> {
+    let (code, detail) = (refusal.code.0, refusal.detail.as_deref());
+    let path = Some(command.target.text.as_str());
+    uplink::local_error(&command.echo, ids, path, code, refusal.reason, detail)
+}
+
+/// The answer to a command for an endpoint that is not registered.
+pub(super) fn unregistered_payload(command: &Command) -> Vec<u8> {
+    local_error(command, &uplink::Ids::default(), &Refusal::NOT_REGISTERED)
+}

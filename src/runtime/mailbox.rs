@@ -1,0 +1,134 @@
+//! What other threads have for a shard: a bounded queue with an eventfd that wakes the shard.
+
+#![allow(unsafe_code)] // eventfd
+
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::engine::{CommandInput, Handoff, Settings};
+use crate::lwm2m::model::ObjectModels;
+
+/// Commands waiting for one shard to look, at most. It looks every few microseconds; only a
+/// stalled machine gets near this.
+const MAX_COMMANDS: usize = 65_536;
+
+/// One thing for a shard.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// A command from the host.
+    Command(CommandInput),
+    /// From another shard.
+    Handoff(Handoff),
+    /// A new configuration.
+    Reconfigure(Arc<Settings>, Arc<ObjectModels>),
+    /// Finish.
+    Stop,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    mail: Vec<Mail>,
+    commands: usize,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    inner: Mutex<Inner>,
+    wake: OwnedFd,
+}
+
+impl Mailbox {
+    pub(super) fn new() -> io::Result<Self> {
+        // SAFETY: plain call without pointers.
+        let raw = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
+        if raw < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `raw` is a fresh descriptor that nobody else owns.
+        let wake = unsafe { OwnedFd::from_raw_fd(raw) };
+        Ok(Self {
+            inner: Mutex::new(Inner::default()),
+            wake,
+        })
+    }
+
+    /// Leaves something. A command comes back when there are too many.
+    pub(super) fn push(&self, mail: Mail) -> Result<(), CommandInput> {
+        let mut inner = self.inner.lock();
+        let mail = match mail {
+            Mail::Command(input) if inner.commands >= MAX_COMMANDS => return Err(input),
+            Mail::Command(input) => {
+                inner.commands += 1;
+                Mail::Command(input)
+            }
+            other => other,
+        };
+        inner.mail.push(mail);
+        let first = inner.mail.len() == 1;
+        drop(inner);
+        // Whoever finds the box empty wakes the shard; it takes everything at once.
+        if first {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    fn wake(&self) {
+        let one = 1u64;
+        // SAFETY: writes eight bytes from a live local. It fails only when the counter is about
+        // to overflow, and then the shard is awake anyway.
+        unsafe { libc::write(self.wake.as_raw_fd(), ptr::from_ref(&one).cast(), 8) };
+    }
+
+    /// Takes everything; `into` must be empty and its room is kept.
+    pub(super) fn take(&self, into: &mut Vec<Mail>) {
+        let mut count = 0u64;
+        // SAFETY: reads eight bytes into a live local; "would block" leaves it alone.
+        unsafe { libc::read(self.wake.as_raw_fd(), ptr::from_mut(&mut count).cast(), 8) };
+        let mut inner = self.inner.lock();
+        mem::swap(&mut inner.mail, into);
+        inner.commands = 0;
+    }
+}
+
+impl AsFd for Mailbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.wake.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::Dialect;
+
+    fn command() -> Mail {
+        Mail::Command(CommandInput {
+            endpoint: "ep".into(),
+            mount: "lwm2m/ep/".into(),
+            dialect: Dialect::Current,
+            payload: Vec::new(),
+            expiry: None,
+        })
+    }
+
+    #[test]
+    fn bounded_for_commands_only() {
+        let mailbox = Mailbox::new().unwrap();
+        for _ in 0..MAX_COMMANDS {
+            assert!(mailbox.push(command()).is_ok());
+        }
+        assert!(mailbox.push(command()).is_err());
+        assert!(mailbox.push(Mail::Stop).is_ok());
+        let mut mail = Vec::new();
+        mailbox.take(&mut mail);
+        assert_eq!(mail.len(), MAX_COMMANDS + 1);
+        assert!(mailbox.push(command()).is_ok());
+    }
+}

@@ -1,0 +1,740 @@
+//! The configuration as a user meets it: every mistake is named by its key.
+
+// The test of the generated reference reads the file it is compared with.
+#![allow(clippy::disallowed_methods)]
+
+use std::time::Duration;
+
+use lwm2m_gateway::config::read::{ConfigError, Source, from_toml};
+use lwm2m_gateway::config::{
+    AddressChange, AutoObserve, Config, HostileEndpoint, LifetimePolicy, UpdateCondition,
+};
+
+fn read(toml: &str) -> Config {
+    match from_toml(toml) {
+        Ok((config, _)) => config,
+        Err(errors) => panic!("{toml}: {errors:?}"),
+    }
+}
+
+fn errors(toml: &str) -> Vec<ConfigError> {
+    match from_toml(toml) {
+        Ok(_) => panic!("accepted: {toml}"),
+        Err(errors) => errors,
+    }
+}
+
+fn set(settings: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
+    let mut source = Source::default();
+    for (key, value) in settings {
+        source.set(key, value);
+    }
+    source.read().map(|(config, _)| config)
+}
+
+#[test]
+fn nothing_given_means_the_defaults() {
+    assert_eq!(read(""), Config::default());
+}
+
+#[test]
+fn every_mistake_names_its_key() {
+    let table = [
+        ("mountpoint = 5", "mountpoint", "expected a string, found 5"),
+        ("mountpoint = \"\"", "mountpoint", "must not be empty"),
+        (
+            "mountpoint = \"lwm2m/+/\"",
+            "mountpoint",
+            "must not hold + or #",
+        ),
+        ("mountpoint = \"a\\u0000${clientid}\"", "mountpoint", "NUL"),
+        ("xml_dir = []", "xml_dir", "found a list"),
+        (
+            "lifetime_min = \"15 seconds\"",
+            "lifetime_min",
+            "expected a duration",
+        ),
+        ("lifetime_min = -1", "lifetime_min", "expected a duration"),
+        (
+            "lifetime_min = \"0s\"",
+            "lifetime_min",
+            "0s is out of range 1s to",
+        ),
+        (
+            "lifetime_max = \"20000w\"",
+            "lifetime_max",
+            "is out of range",
+        ),
+        (
+            "lifetime_max = 2025-01-01",
+            "lifetime_max",
+            "expected a duration",
+        ),
+        ("lifetime_max = inf", "lifetime_max", "expected a duration"),
+        (
+            "lifetime_min = \"2h\"\nlifetime_max = \"1h\"",
+            "lifetime_min",
+            "longer than lifetime_max",
+        ),
+        (
+            "lifetime_policy = \"cut\"",
+            "lifetime_policy",
+            "expected \"clamp\" or \"reject\", found \"cut\"",
+        ),
+        (
+            "qmode_time_window = true",
+            "qmode_time_window",
+            "expected a duration",
+        ),
+        (
+            "auto_observe = [\"/3/x\"]",
+            "auto_observe",
+            "\"/3/x\" is not a path",
+        ),
+        (
+            "auto_observe = 3",
+            "auto_observe",
+            "expected true, false or paths",
+        ),
+        (
+            "update_msg_publish_condition = \"never\"",
+            "update_msg_publish_condition",
+            "\"always\"",
+        ),
+        (
+            "hostile_endpoint = \"drop\"",
+            "hostile_endpoint",
+            "\"refuse\" or \"escape\"",
+        ),
+        (
+            "address_change = true",
+            "address_change",
+            "\"accept\" or \"reject\"",
+        ),
+        (
+            "publish_deregister = \"yes\"",
+            "publish_deregister",
+            "expected true or false",
+        ),
+        ("shards = 1000", "shards", "1000 is out of range 0 to 256"),
+        ("shards = 1.5", "shards", "expected a whole number"),
+        ("translators = 5", "translators", "expected a table"),
+        (
+            "translators.command = \"dn/#\"",
+            "translators.command",
+            "expected a table",
+        ),
+        (
+            "translators.command.topic = \"dn/#/x\"",
+            "translators.command.topic",
+            "no MQTT topic filter",
+        ),
+        (
+            "translators.command.topic = \"d+/x\"",
+            "translators.command.topic",
+            "no MQTT topic filter",
+        ),
+        (
+            "mountpoint = \"m/${clientid}\"\ntranslators.command.topic = \"+/x\"",
+            "translators.command.topic",
+            "no MQTT topic filter",
+        ),
+        (
+            "translators.command.topic = \"#\"",
+            "translators.command.topic",
+            "its own messages",
+        ),
+        (
+            "translators.command.topic = \"up/+\"",
+            "translators.command.topic",
+            "its own messages",
+        ),
+        (
+            "translators.command.qos = 3",
+            "translators.command.qos",
+            "3 is out of range 0 to 2",
+        ),
+        (
+            "translators.response.topic = \"up/#\"",
+            "translators.response.topic",
+            "must not hold",
+        ),
+        (
+            "translators.notify.topic = \"+/up\"",
+            "translators.notify.topic",
+            "must not hold",
+        ),
+        (
+            "translators.notify.retain = true",
+            "translators.notify.retain",
+            "unknown key",
+        ),
+        (
+            "translators.legacy.enable = 1",
+            "translators.legacy.enable",
+            "expected true or false",
+        ),
+        (
+            "translators.legacy.response.topic = \"#\"",
+            "translators.legacy.response.topic",
+            "must not hold",
+        ),
+        ("listeners = 5", "listeners", "expected a table"),
+        (
+            "listeners.udp = 5",
+            "listeners.udp",
+            "expected a table of named listeners",
+        ),
+        (
+            "listeners.udp.default = 5683",
+            "listeners.udp.default",
+            "expected a table with bind",
+        ),
+        (
+            "listeners.udp.default.bind = \"localhost:5683\"",
+            "listeners.udp.default.bind",
+            "not the host name",
+        ),
+        (
+            "listeners.udp.default.bind = 70000",
+            "listeners.udp.default.bind",
+            "expected \"ip:port\"",
+        ),
+        (
+            "listeners.udp.default.bind = \"1.2.3.4\"",
+            "listeners.udp.default.bind",
+            "expected \"ip:port\"",
+        ),
+        (
+            "listeners.udp.default.max_connections = 0",
+            "listeners.udp.default.max_connections",
+            "or \"infinity\"",
+        ),
+        (
+            "listeners.udp.default.udp_options.recbuf = \"lots\"",
+            "listeners.udp.default.udp_options.recbuf",
+            "expected a size",
+        ),
+        (
+            "listeners.udp.default.udp_options = 5",
+            "listeners.udp.default.udp_options",
+            "expected a table",
+        ),
+        (
+            "listeners.udp.default.mountpoint = \"#\"",
+            "listeners.udp.default.mountpoint",
+            "must not hold",
+        ),
+        (
+            "listeners.udp.default.bnd = 5",
+            "listeners.udp.default.bnd",
+            "did you mean listeners.udp.default.bind?",
+        ),
+        (
+            "listeners.udp.a.enable = true\nlisteners.udp.b.enable = true",
+            "listeners.udp.b.bind",
+            "also the address of listeners.udp.a",
+        ),
+        (
+            "listeners.udp.\"a b\".bind = 1",
+            "listeners.udp.a b",
+            "a listener's name",
+        ),
+        (
+            "listeners.udp.default.enable = false",
+            "listeners.udp",
+            "no listener is enabled",
+        ),
+        (
+            "listeners.dtls.default.bind = 5684",
+            "listeners.dtls",
+            "not supported",
+        ),
+        (
+            "listeners.upd.default.bind = 5684",
+            "listeners.upd",
+            "did you mean listeners.udp?",
+        ),
+        (
+            "coap.ack_timeout = \"1ms\"",
+            "coap.ack_timeout",
+            "1ms is out of range 100ms to 1h",
+        ),
+        (
+            "coap.ack_random_factor = 0.5",
+            "coap.ack_random_factor",
+            "0.5 is out of range 1 to 10",
+        ),
+        (
+            "coap.ack_random_factor = nan",
+            "coap.ack_random_factor",
+            "expected a number",
+        ),
+        (
+            "coap.max_retransmit = 21",
+            "coap.max_retransmit",
+            "21 is out of range 0 to 20",
+        ),
+        (
+            "coap.max_retransmit = \"four\"",
+            "coap.max_retransmit",
+            "expected a whole number",
+        ),
+        (
+            "coap.nstart = 0",
+            "coap.nstart",
+            "0 is out of range 1 to 64",
+        ),
+        (
+            "coap.max_retransmits = 4",
+            "coap.max_retransmits",
+            "did you mean coap.max_retransmit?",
+        ),
+        (
+            "max_retransmit = 4",
+            "max_retransmit",
+            "did you mean coap.max_retransmit?",
+        ),
+        (
+            "blockwise.max_block_size = 100",
+            "blockwise.max_block_size",
+            "100 is none of 16, 32",
+        ),
+        (
+            "blockwise.max_block_size = 8",
+            "blockwise.max_block_size",
+            "out of range",
+        ),
+        (
+            "blockwise.max_body_size = \"4TB\"",
+            "blockwise.max_body_size",
+            "expected a size",
+        ),
+        (
+            "coap_max_block_size = 17",
+            "blockwise.max_block_size",
+            "17 is none of",
+        ),
+        (
+            "coap_max_block_size = \"x\"",
+            "coap_max_block_size",
+            "expected a whole number",
+        ),
+        (
+            "queue.max_commands = 0",
+            "queue.max_commands",
+            "out of range",
+        ),
+        (
+            "queue.max_bytes = \"1B\"",
+            "queue.max_bytes",
+            "1 is out of range 1KB to 1GB",
+        ),
+        (
+            "limits.max_observations = 100000",
+            "limits.max_observations",
+            "out of range",
+        ),
+        ("limits.max_regs = 5", "limits.max_regs", "unknown key"),
+        (
+            "compat.location = \"rd\"",
+            "compat.location",
+            "expected \"random\" or \"endpoint\", found \"rd\"",
+        ),
+        (
+            "compat.bad_version = 4.04",
+            "compat.bad_version",
+            "expected \"4.12\" or \"4.00\", found 4.04",
+        ),
+        (
+            "compat.strict_register = \"maybe\"",
+            "compat.strict_register",
+            "expected true or false",
+        ),
+        (
+            "mqtt.bind = \"0.0.0.0\"",
+            "mqtt.bind",
+            "expected \"ip:port\"",
+        ),
+        (
+            "mqtt.broker = \"broker:1883\"",
+            "mqtt.broker",
+            "mqtt://host:port",
+        ),
+        (
+            "mqtt.broker = \"mqtt://h:0\"",
+            "mqtt.broker",
+            "\"0\" is not a port",
+        ),
+        (
+            "mqtt.password = \"p\"",
+            "mqtt.password",
+            "needs mqtt.username",
+        ),
+        (
+            "mqtt.keyfile = \"k.pem\"",
+            "mqtt.keyfile",
+            "needs mqtt.certfile",
+        ),
+        (
+            "mqtt.cacertfile = \"ca.pem\"",
+            "mqtt.cacertfile",
+            "mqtts://",
+        ),
+        ("mqtt.keepalive = \"1d\"", "mqtt.keepalive", "out of range"),
+        (
+            "log.level = \"verbose\"",
+            "log.level",
+            "is none of error, warn",
+        ),
+        ("log.format = \"xml\"", "log.format", "\"text\" or \"json\""),
+        ("gateway.lwm2m = 5", "gateway.lwm2m", "expected a table"),
+        (
+            "gateway.coap.enable = true",
+            "gateway.coap",
+            "unknown gateway",
+        ),
+        (
+            "shards = 1\ngateway.lwm2m.shards = 2",
+            "gateway.lwm2m.shards",
+            "is also given as shards",
+        ),
+        ("something.else = 1", "something", "unknown key"),
+        ("lifetime_min 5", "", "line 1, column"),
+        ("\n\nshards = ", "", "line 3, column"),
+        ("shards = 1\nshards = 2", "", "line 2, column"),
+    ];
+    for (toml, key, message) in table {
+        let errors = errors(toml);
+        assert!(
+            errors
+                .iter()
+                .any(|error| error.key == key && error.message.contains(message)),
+            "{toml}: {errors:?}"
+        );
+        assert_eq!(errors.len(), 1, "{toml}: {errors:?}");
+        assert!(!errors[0].to_string().contains('\n'), "{toml}");
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once() {
+    let errors = errors(
+        "shards = \"x\"\ncoap.nstart = 0\nfoo = 1\nlisteners.udp.default.bind = \"y\"\n\
+         [translators]\nnotify = { topic = \"a/#\", qos = 7 }\n",
+    );
+    let keys: Vec<_> = errors.iter().map(|error| error.key.as_str()).collect();
+    assert_eq!(
+        keys,
+        [
+            "coap.nstart",
+            "foo",
+            "listeners.udp.default.bind",
+            "shards",
+            "translators.notify.qos",
+            "translators.notify.topic",
+        ]
+    );
+    assert_eq!(
+        errors[2].to_string(),
+        "listeners.udp.default.bind: expected \"ip:port\", \":port\" or a port, found \"y\""
+    );
+}
+
+#[test]
+fn a_section_of_emqx_is_taken_over() {
+    let (config, warnings) = from_toml(
+        r#"
+        [gateway.lwm2m]
+        xml_dir = "etc/lwm2m_xml/"
+        lifetime_min = "1s"
+        lifetime_max = "86400s"
+        qmode_time_window = "22s"
+        auto_observe = true
+        update_msg_publish_condition = "contains_object_list"
+        mountpoint = "lwm2m/${endpoint_name}/"
+        enable_stats = true
+        idle_timeout = "30s"
+        enable = true
+        coap_max_block_size = 512
+        clientinfo_override = { username = "x" }
+        translators.command = { topic = "dn/#", qos = 0 }
+        translators.response = { topic = "up/resp", qos = 1 }
+        translators.notify = { topic = "up/notify", qos = 0 }
+        translators.register = { topic = "up/register", qos = 0 }
+        translators.update = { topic = "up/update", qos = 2 }
+        blockwise = { enable = true, max_body_size = "8MB", exchange_lifetime = "247s" }
+        [gateway.lwm2m.listeners.udp.default]
+        bind = "0.0.0.0:5783"
+        acceptors = 16
+        max_connections = 1024000
+        max_conn_rate = 1000
+        enable_authn = true
+        access_rules = ["allow all"]
+        health_check = { request = "", reply = "" }
+        udp_options = { active_n = 100, recbuf = "2MB", sndbuf = "16KB", buffer = "1KB", reuseaddr = true }
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.auto_observe, AutoObserve::All);
+    assert_eq!(
+        config.update_msg_publish_condition,
+        UpdateCondition::ContainsObjectList
+    );
+    assert_eq!(config.translators.response.qos, 1);
+    assert_eq!(config.translators.update.qos, 2);
+    assert_eq!(config.translators.register.topic, "up/register");
+    assert_eq!(config.blockwise.max_block_size, 512);
+    assert_eq!(config.blockwise.max_body_size, 8 << 20);
+    let listener = &config.listeners.udp["default"];
+    assert_eq!(listener.bind.to_string(), "0.0.0.0:5783");
+    assert_eq!(listener.max_connections, 1_024_000);
+    assert_eq!((listener.recbuf, listener.sndbuf), (2 << 20, 16 << 10));
+    let mut warned: Vec<_> = warnings
+        .iter()
+        .map(|warning| warning.key.as_str())
+        .collect();
+    warned.sort_unstable();
+    assert_eq!(
+        warned,
+        [
+            "clientinfo_override",
+            "coap_max_block_size",
+            "enable",
+            "enable_stats",
+            "idle_timeout",
+            "listeners.udp.default.acceptors",
+            "listeners.udp.default.access_rules",
+            "listeners.udp.default.enable_authn",
+            "listeners.udp.default.health_check",
+            "listeners.udp.default.max_conn_rate",
+            "listeners.udp.default.udp_options.active_n",
+            "listeners.udp.default.udp_options.buffer",
+            "listeners.udp.default.udp_options.reuseaddr",
+        ]
+    );
+}
+
+#[test]
+fn every_field_is_read() {
+    let config = read(
+        r#"
+        lifetime_policy = "reject"
+        hostile_endpoint = "escape"
+        address_change = "reject"
+        publish_deregister = "on"
+        auto_observe = "/3/0/9,/3303"
+        shards = "3"
+        coap = { ack_timeout = "3s", ack_random_factor = 2, max_retransmit = 5, nstart = 4, response_timeout = "2m", exchange_lifetime = 300 }
+        queue = { max_commands = 5, max_bytes = "2KB", max_age = "1d" }
+        limits = { max_registrations = 7, max_observations = 8, max_command_size = "1KB", dedup_bytes = "1MB", blockwise_bytes = "2MB", max_model_file = "3KB" }
+        translators.legacy = { enable = true, command = { topic = "c", qos = 1 }, response = { topic = "r", qos = 2 } }
+        [listeners.udp.a]
+        bind = ":5683"
+        max_connections = "infinity"
+        mountpoint = "x/${clientid}/"
+        [listeners.udp.b]
+        bind = "[::1]:5684"
+        enable = "off"
+        [compat]
+        location = "endpoint"
+        bad_version = 4.00
+        reregister = "2.04"
+        strict_register = true
+        unknown_object = "error"
+        multi_instance_path = "bare"
+        text_opaque = "encode"
+        firmware_topic = true
+        malformed_command = "drop"
+        write_content = true
+        [mqtt]
+        bind = 1884
+        broker = "mqtts://h"
+        username = "u"
+        password = "p"
+        client_id = "c"
+        keepalive = 10
+        max_queued = 9
+        cacertfile = "ca"
+        certfile = "cert"
+        keyfile = "key"
+        [log]
+        level = "info,rmqtt=debug"
+        format = "json"
+        "#,
+    );
+    assert_eq!(config.lifetime_policy, LifetimePolicy::Reject);
+    assert_eq!(config.hostile_endpoint, HostileEndpoint::Escape);
+    assert_eq!(config.address_change, AddressChange::Reject);
+    assert!(config.publish_deregister);
+    assert_eq!(
+        config.auto_observe,
+        AutoObserve::Paths(vec!["/3/0/9".parse().unwrap(), "/3303".parse().unwrap()])
+    );
+    assert_eq!(config.shards, 3);
+    assert_eq!(config.coap.ack_timeout, Duration::from_secs(3));
+    assert_eq!(config.coap.ack_random_factor, 2.0);
+    assert_eq!((config.coap.max_retransmit, config.coap.nstart), (5, 4));
+    assert_eq!(config.coap.response_timeout, Duration::from_secs(120));
+    assert_eq!(config.coap.exchange_lifetime, Duration::from_secs(300));
+    assert_eq!(
+        (config.queue.max_commands, config.queue.max_bytes),
+        (5, 2048)
+    );
+    assert_eq!(config.queue.max_age, Duration::from_secs(86_400));
+    let limits = config.limits;
+    assert_eq!((limits.max_registrations, limits.max_observations), (7, 8));
+    assert_eq!(
+        (limits.max_command_size, limits.dedup_bytes),
+        (1024, 1 << 20)
+    );
+    assert_eq!(
+        (limits.blockwise_bytes, limits.max_model_file),
+        (2 << 20, 3072)
+    );
+    let legacy = &config.translators.legacy;
+    assert!(legacy.enable);
+    assert_eq!(
+        (legacy.command.topic.as_str(), legacy.command.qos),
+        ("c", 1)
+    );
+    assert_eq!(
+        (legacy.response.topic.as_str(), legacy.response.qos),
+        ("r", 2)
+    );
+    assert!(!config.listeners.udp.contains_key("default"));
+    let a = &config.listeners.udp["a"];
+    assert_eq!(
+        (a.bind.to_string().as_str(), a.max_connections),
+        ("0.0.0.0:5683", usize::MAX)
+    );
+    assert_eq!(a.mountpoint.as_deref(), Some("x/${clientid}/"));
+    assert!(!config.listeners.udp["b"].enable);
+    let compat = config.compat;
+    assert!(compat.endpoint_location && compat.bad_version_400 && compat.reregister_204);
+    assert!(compat.strict_register && compat.unknown_object_error);
+    assert!(compat.bare_multi_instance_path && compat.encode_text_opaque);
+    assert!(compat.firmware_topic && compat.drop_malformed && compat.write_content_mapping);
+    let mqtt = config.mqtt;
+    assert_eq!(mqtt.bind.to_string(), "127.0.0.1:1884");
+    assert_eq!(mqtt.broker.as_deref(), Some("mqtts://h"));
+    assert_eq!(
+        (mqtt.username.as_deref(), mqtt.password.as_deref()),
+        (Some("u"), Some("p"))
+    );
+    assert_eq!((mqtt.client_id.as_str(), mqtt.max_queued), ("c", 9));
+    assert_eq!(mqtt.keepalive, Duration::from_secs(10));
+    assert!(mqtt.cacertfile.is_some() && mqtt.certfile.is_some() && mqtt.keyfile.is_some());
+    assert_eq!(config.log.level, "info,rmqtt=debug");
+    assert!(config.log.json);
+}
+
+#[test]
+fn settings_win_over_the_file() {
+    let mut source = Source::from_toml("shards = 1\nlisteners.udp.default.bind = 5683\n");
+    source.set("shards", "2");
+    source.set("listeners.udp.default.bind", "127.0.0.1:0");
+    source.set("gateway.lwm2m.qmode_time_window", "1m");
+    source.set("auto_observe", "[\"/3\"]");
+    source.set("translators.notify", "{ topic = \"n\", qos = 1 }");
+    let (config, _) = source.read().unwrap();
+    assert_eq!(config.shards, 2);
+    assert_eq!(
+        config.listeners.udp["default"].bind.to_string(),
+        "127.0.0.1:0"
+    );
+    assert_eq!(config.qmode_time_window, Duration::from_secs(60));
+    assert_eq!(
+        config.auto_observe,
+        AutoObserve::Paths(vec!["/3".parse().unwrap()])
+    );
+    assert_eq!(config.translators.notify.qos, 1);
+}
+
+#[test]
+fn settings_take_text_as_it_stands() {
+    let config = set(&[
+        ("mqtt.username", "007"),
+        ("mqtt.password", "1e3"),
+        ("mountpoint", "m/${endpoint_name}/"),
+        ("compat.bad_version", "4.00"),
+        ("log.level", "\"debug\""),
+    ])
+    .unwrap();
+    assert_eq!(config.mqtt.username.as_deref(), Some("007"));
+    assert_eq!(config.mqtt.password.as_deref(), Some("1e3"));
+    assert_eq!(config.mountpoint, "m/${endpoint_name}/");
+    assert!(config.compat.bad_version_400);
+    assert_eq!(config.log.level, "debug");
+}
+
+#[test]
+fn wrong_settings_name_their_key() {
+    for (key, value, named) in [
+        ("coap.nstart", "many", "coap.nstart"),
+        ("coap..nstart", "1", "coap..nstart"),
+        ("", "1", ""),
+        ("coap", "1", "coap"),
+        (
+            "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r",
+            "1",
+            "a.b.c.d.e.f.g.h.i.j.k.l.m.n.o.p.q.r",
+        ),
+        ("shards", "1\nfoo = 2", "shards"),
+    ] {
+        let errors = set(&[(key, value)]).unwrap_err();
+        assert_eq!(errors.len(), 1, "{key}: {errors:?}");
+        assert_eq!(errors[0].key, named);
+    }
+}
+
+#[test]
+fn json_is_read_like_toml() {
+    let json = Source::from_json(r#"{"coap": {"nstart": 2}, "lifetime_min": "20s"}"#);
+    assert_eq!(
+        json.read().unwrap().0,
+        read("coap.nstart = 2\nlifetime_min = 20")
+    );
+    for wrong in ["", "[]", "{\"coap\": null}", "{\"a\":1}"] {
+        assert!(Source::from_json(wrong).read().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn doubtful_mountpoints_are_warned_about() {
+    let (_, warnings) = from_toml("mountpoint = \"lwm2m/\"").unwrap();
+    assert!(
+        warnings[0]
+            .to_string()
+            .starts_with("mountpoint: has no ${endpoint_name}")
+    );
+    let (_, warnings) = from_toml("mountpoint = \"${clientid}/${client_attrs.x}\"").unwrap();
+    assert_eq!(warnings.len(), 1);
+    assert!(
+        warnings[0]
+            .message
+            .contains("${client_attrs.x} is no placeholder")
+    );
+}
+
+#[test]
+fn deep_nesting_is_refused_not_followed() {
+    let deep = format!("auto_observe = {}1{}", "[".repeat(60), "]".repeat(60));
+    assert!(!errors(&deep).is_empty());
+    let dotted = format!("{} = 1", vec!["a"; 60].join("."));
+    assert!(!errors(&dotted).is_empty());
+}
+
+/// `UPDATE_DOCS=1 cargo test --test config` rewrites the file.
+#[test]
+fn the_reference_in_docs_is_current() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
+    let now = lwm2m_gateway::config::keys::reference();
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, &now).unwrap();
+    }
+    assert!(
+        std::fs::read_to_string(path).unwrap_or_default() == now,
+        "docs/configuration.md is not what the code says: UPDATE_DOCS=1 cargo test --test config"
+    );
+}

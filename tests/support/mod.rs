@@ -1,0 +1,276 @@
+//! A gateway engine in virtual time, with scripted devices: what goes in and what comes out,
+//! step by step, without sockets or sleeping.
+
+#![allow(dead_code)] // each test file uses its part
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lwm2m_gateway::Config;
+use lwm2m_gateway::bridge::Dialect;
+use lwm2m_gateway::coap::message::{Builder, option};
+use lwm2m_gateway::coap::{Code, Message, MessageType};
+use lwm2m_gateway::engine::{
+    CommandInput, Directory, Engine, EngineOptions, Output, Peer, Settings,
+};
+use lwm2m_gateway::lwm2m::model::ObjectModels;
+use lwm2m_gateway::telemetry::Counters;
+use lwm2m_gateway::time::{Instant, Now};
+use serde_json::Value;
+
+/// An MQTT message that came out, its JSON parsed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Published {
+    pub topic: String,
+    pub json: Value,
+    pub qos: u8,
+}
+
+/// Shards that share a directory, and everything that came out of them.
+pub struct World {
+    pub now: Now,
+    pub engines: Vec<Engine>,
+    pub counters: Vec<Arc<Counters>>,
+    pub directory: Arc<Directory>,
+    pub sent: VecDeque<(Peer, Vec<u8>)>,
+    pub published: VecDeque<Published>,
+    pub subscribed: Vec<(String, bool)>,
+    deadlines: Vec<Option<Instant>>,
+}
+
+impl World {
+    pub fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        Self::sharded(1, change)
+    }
+
+    pub fn sharded(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::default();
+        change(&mut config);
+        let settings = Arc::new(Settings::new(config));
+        let models = Arc::new(ObjectModels::builtin());
+        let directory = Arc::new(Directory::default());
+        let counters: Vec<_> = (0..shards).map(|_| Arc::new(Counters::default())).collect();
+        let engines = (0..shards)
+            .map(|shard| {
+                Engine::new(EngineOptions {
+                    settings: settings.clone(),
+                    models: models.clone(),
+                    counters: counters[usize::from(shard)].clone(),
+                    directory: directory.clone(),
+                    shard,
+                    seed: [shard as u8 + 1; 32],
+                    per_device_subscriptions: true,
+                })
+            })
+            .collect();
+        Self {
+            now: Now { mono: Instant::from_micros(1_000_000), unix_ms: 1_700_000_000_000 },
+            engines,
+            counters,
+            directory,
+            sent: VecDeque::new(),
+            published: VecDeque::new(),
+            subscribed: Vec::new(),
+            deadlines: vec![None; usize::from(shards)],
+        }
+    }
+
+    /// A datagram arrives at shard 0.
+    pub fn datagram(&mut self, from: Peer, bytes: &[u8]) {
+        self.datagram_at(0, from, bytes);
+    }
+
+    pub fn datagram_at(&mut self, shard: usize, from: Peer, bytes: &[u8]) {
+        self.engines[shard].handle_datagram(self.now, from, bytes);
+        self.drain(shard);
+    }
+
+    /// A command arrives, as the runtime would route it.
+    pub fn command(&mut self, endpoint: &str, json: &str) {
+        self.command_with(endpoint, json, Dialect::Current, None);
+    }
+
+    pub fn command_with(&mut self, endpoint: &str, json: &str, dialect: Dialect, expiry: Option<u32>) {
+        let shard = usize::from(self.directory.shard_of(endpoint).unwrap_or(0));
+        self.command_at(shard, endpoint, json, dialect, expiry);
+    }
+
+    pub fn command_at(
+        &mut self,
+        shard: usize,
+        endpoint: &str,
+        json: &str,
+        dialect: Dialect,
+        expiry: Option<u32>,
+    ) {
+        let input = CommandInput {
+            endpoint: endpoint.into(),
+            mount: format!("lwm2m/{endpoint}/").into(),
+            dialect,
+            payload: json.as_bytes().to_vec(),
+            expiry,
+        };
+        self.engines[shard].handle_command(self.now, input);
+        self.drain(shard);
+    }
+
+    /// Lets time pass, with every timer on the way.
+    pub fn pass(&mut self, by: Duration) {
+        let end = self.now.after(by);
+        loop {
+            let next = self.deadlines.iter().enumerate().filter_map(|(shard, at)| Some(((*at)?, shard)));
+            let Some((at, shard)) = next.min().filter(|(at, _)| *at <= end.mono) else { break };
+            self.now = self.now.after(at - self.now.mono);
+            self.engines[shard].handle_timeout(self.now);
+            self.drain(shard);
+        }
+        self.now = end;
+    }
+
+    fn drain(&mut self, shard: usize) {
+        loop {
+            match self.engines[shard].poll_output() {
+                Output::Transmit { to, datagram } => self.sent.push_back((to, datagram)),
+                Output::Publish(publish) => self.published.push_back(Published {
+                    topic: publish.topic,
+                    json: serde_json::from_slice(&publish.payload).expect("payloads are JSON"),
+                    qos: publish.qos,
+                }),
+                Output::Subscribe { filter, .. } => self.subscribed.push((filter, true)),
+                Output::Unsubscribe { filter } => self.subscribed.push((filter, false)),
+                Output::Handoff { shard: to, handoff } => {
+                    let to = usize::from(to);
+                    self.engines[to].handle_handoff(self.now, handoff);
+                    self.drain(to);
+                }
+                Output::Idle(deadline) => {
+                    self.deadlines[shard] = deadline.map(|(at, _)| at);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next message for a device; there must be one.
+    pub fn next_for(&mut self, peer: Peer) -> Message {
+        let (to, datagram) = self.sent.pop_front().expect("a datagram was sent");
+        assert_eq!(to, peer);
+        Message::parse(&datagram).expect("the gateway sends well-formed messages")
+    }
+
+    /// The next MQTT message; there must be one.
+    pub fn next_published(&mut self) -> Published {
+        self.published.pop_front().expect("a message was published")
+    }
+
+    /// Nothing has come out that was not taken.
+    #[track_caller]
+    pub fn assert_quiet(&self) {
+        assert!(self.sent.is_empty(), "unexpected datagrams: {:?}", self.sent);
+        assert!(self.published.is_empty(), "unexpected messages: {:?}", self.published);
+    }
+
+    pub fn counter(&self, name: &str) -> u64 {
+        let find = |counters: &Arc<Counters>| {
+            counters.snapshot().into_iter().find(|(known, _)| *known == name).expect("a counter").1
+        };
+        self.counters.iter().map(find).sum()
+    }
+}
+
+/// A scripted device: it builds messages, the test decides when they arrive.
+#[derive(Debug, Clone)]
+pub struct Device {
+    pub peer: Peer,
+    pub endpoint: String,
+    pub mid: u16,
+    pub location: String,
+}
+
+pub fn peer(port: u16) -> Peer {
+    Peer { listener: 0, address: SocketAddr::from(([127, 0, 0, 1], port)) }
+}
+
+impl Device {
+    pub fn new(endpoint: &str, port: u16) -> Self {
+        Self { peer: peer(port), endpoint: endpoint.into(), mid: 100, location: String::new() }
+    }
+
+    /// A device that has registered with `links`; its report has been taken.
+    pub fn registered(world: &mut World, endpoint: &str, port: u16) -> Self {
+        let mut device = Self::new(endpoint, port);
+        device.register(world, &[], "</1/0>,</3/0>,</5/0>,</3303/0>");
+        assert_eq!(world.next_published().json["msgType"], "register");
+        device
+    }
+
+    pub fn next_mid(&mut self) -> u16 {
+        self.mid += 1;
+        self.mid
+    }
+
+    pub fn request(&mut self, code: Code, path: &[&str], query: &[&str]) -> Builder {
+        let mid = self.next_mid();
+        let mut builder = Builder::new(MessageType::Confirmable, code, mid, &mid.to_be_bytes());
+        for segment in path {
+            builder = builder.option(option::URI_PATH, *segment);
+        }
+        for item in query {
+            builder = builder.option(option::URI_QUERY, *item);
+        }
+        builder
+    }
+
+    /// Registers and takes the 2.01.
+    pub fn register(&mut self, world: &mut World, extra: &[&str], links: &str) {
+        let ep = format!("ep={}", self.endpoint);
+        let mut query = vec![ep.as_str(), "lt=300", "lwm2m=1.1", "b=U"];
+        query.retain(|item| !extra.iter().any(|other| item.split('=').next() == other.split('=').next()));
+        query.extend_from_slice(extra);
+        let request = self.request(Code::POST, &["rd"], &query);
+        let request = request.uint(option::CONTENT_FORMAT, 40).payload(links);
+        world.datagram(self.peer, &request.build());
+        let answer = world.next_for(self.peer);
+        assert_eq!(answer.code(), Code::CREATED, "{:?}", String::from_utf8_lossy(answer.payload()));
+        assert_eq!(answer.mid(), self.mid);
+        let path: Vec<_> = answer
+            .option_values(option::LOCATION_PATH)
+            .map(|part| String::from_utf8_lossy(part).into_owned())
+            .collect();
+        assert_eq!(path[0], "rd");
+        self.location = path[1].clone();
+    }
+
+    /// Sends an Update with `query`; returns the code of the answer.
+    pub fn update(&mut self, world: &mut World, query: &[&str], links: &str) -> Code {
+        let location = self.location.clone();
+        let request = self.request(Code::POST, &["rd", &location], query).payload(links);
+        world.datagram(self.peer, &request.build());
+        world.next_for(self.peer).code()
+    }
+
+    /// A piggybacked response to `request`.
+    pub fn answer(&self, request: &Message, code: Code) -> Builder {
+        Builder::new(MessageType::Acknowledgement, code, request.mid(), request.token())
+    }
+
+    /// A message of its own with the token of `request`: a separate response or notification.
+    pub fn separate(&mut self, kind: MessageType, request: &Message, code: Code) -> Builder {
+        let mid = self.next_mid();
+        Builder::new(kind, code, mid, request.token())
+    }
+}
+
+/// The path of a request, as text.
+pub fn uri(message: &Message) -> String {
+    message
+        .option_values(option::URI_PATH)
+        .map(|part| format!("/{}", String::from_utf8_lossy(part)))
+        .collect()
+}
