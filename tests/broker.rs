@@ -3,11 +3,12 @@
 #![cfg(feature = "standalone")]
 // Tests of a shell: they wait, connect and start threads.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lwm2m_gateway::config::Config;
@@ -100,14 +101,22 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// What a subscriber has got: topic, payload, QoS, retain flag.
 type Got = Arc<Mutex<Vec<(String, String, u8, bool)>>>;
 
+/// A client identifier that no earlier connection had: taking over a session that is just ending
+/// may be refused by the embedded broker.
+fn unique(id: &str) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("{id}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 fn options_v4(id: &str, address: SocketAddr) -> rumqttc::MqttOptions {
-    let mut options = rumqttc::MqttOptions::new(id, address.ip().to_string(), address.port());
+    let mut options =
+        rumqttc::MqttOptions::new(unique(id), address.ip().to_string(), address.port());
     options.set_keep_alive(Duration::from_secs(30));
     options
 }
 
 fn options_v5(id: &str, address: SocketAddr) -> v5::MqttOptions {
-    let mut options = v5::MqttOptions::new(id, address.ip().to_string(), address.port());
+    let mut options = v5::MqttOptions::new(unique(id), address.ip().to_string(), address.port());
     options.set_keep_alive(Duration::from_secs(30));
     options
 }

@@ -222,7 +222,10 @@ async fn hand_over(client: AsyncClient, shared: Arc<Shared>) {
                     }
                 }
             }
-            () = shared.outbox.take(HAND_OVER, &mut batch) => {
+            more = shared.outbox.take(HAND_OVER, &mut batch) => {
+                if !more {
+                    return;
+                }
                 for publish in batch.drain(..) {
                     shared.handed_over.fetch_add(1, Ordering::Release);
                     let qos = qos_of(publish.qos);
