@@ -21,6 +21,7 @@ use swarm::Swarm;
 mod content;
 mod device;
 mod objects;
+mod observations;
 mod resources;
 mod swarm;
 mod wire;
