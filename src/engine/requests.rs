@@ -73,7 +73,7 @@ impl Engine {
         }
         if message
             .first_option(option::PROXY_URI)
-            .or(message.first_option(option::PROXY_SCHEME))
+            .or_else(|| message.first_option(option::PROXY_SCHEME))
             .is_some()
         {
             return self.respond(from, message, Response::new(Code::PROXYING_NOT_SUPPORTED));
