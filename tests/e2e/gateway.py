@@ -102,7 +102,7 @@ class Process:
 
         wait_for(ready, timeout, f"start of {self.command}")
 
-    def signal(self, number):
+    def send_signal(self, number):
         self.process.send_signal(number)
 
     def stop(self, number=signal.SIGTERM, timeout=15):

@@ -167,7 +167,7 @@ def test_sighup_reads_definitions_again(start, tmp_path):
     assert value() == "42"
     assert "broken.xml" in bench.gateway.log()
     (tmp_path / "33333.xml").write_text(DEFINITION % "Integer")
-    bench.gateway.signal(signal.SIGHUP)
+    bench.gateway.send_signal(signal.SIGHUP)
     wait_for(lambda: value() == 42, 5, "the new definition")
     device.update()
 
@@ -178,11 +178,11 @@ def test_sighup_reads_the_configuration_again(start, tmp_path):
     bench = start(arguments=["--config", str(file)])
     device = bench.registered()
     file.write_text("publish_deregister = nonsense\n")
-    bench.gateway.signal(signal.SIGHUP)
+    bench.gateway.send_signal(signal.SIGHUP)
     wait_for(lambda: "publish_deregister" in bench.gateway.log(), 5, "the complaint")
     device.update()
     file.write_text("publish_deregister = true\n")
-    bench.gateway.signal(signal.SIGHUP)
+    bench.gateway.send_signal(signal.SIGHUP)
     time.sleep(0.5)
     device.deregister()
     bench.app.wait(lambda m: m.type == "deregister")
