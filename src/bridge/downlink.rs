@@ -26,6 +26,19 @@ const ATTRIBUTES: [&str; 10] = [
 ///
 /// Everything that keeps the command from being sent; each error can be answered.
 pub fn parse(payload: &[u8], dialect: Dialect, max_size: usize) -> Result<Command, CommandError> {
+    let mut parsed = parse_either(payload, dialect, max_size);
+    match &mut parsed {
+        Ok(command) => command.echo.set_pair(dialect),
+        Err(error) => error.echo.set_pair(dialect),
+    }
+    parsed
+}
+
+fn parse_either(
+    payload: &[u8],
+    dialect: Dialect,
+    max_size: usize,
+) -> Result<Command, CommandError> {
     let unreadable =
         |reason, detail: String| Fault::new(reason, detail).into_error(Echo::nothing(), None);
     if payload.len() > max_size {

@@ -29,6 +29,8 @@ mod blocks;
 mod device;
 mod directory;
 mod downlink;
+mod exchanges;
+mod observations;
 mod queue;
 mod registration;
 mod registry;
