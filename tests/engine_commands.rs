@@ -252,6 +252,26 @@ fn unregistered_malformed_and_unknown_commands_are_answered() {
 }
 
 #[test]
+fn alternate_paths_are_added_and_taken_off() {
+    let mut world = World::new();
+    let mut device = Device::new("ep1", 5001);
+    device.register(&mut world, &[], r#"</lwm2m>;rt="oma.lwm2m",</lwm2m/3/0>"#);
+    let report = world.next_published().json;
+    assert_eq!(report["data"]["alternatePath"], "/lwm2m");
+    assert_eq!(report["data"]["objectList"], json!(["/3/0"]));
+    world.command("ep1", READ);
+    let request = world.next_for(device.peer);
+    assert_eq!(uri(&request), "/lwm2m/3/0/0");
+    let answer = device
+        .answer(&request, Code::CONTENT)
+        .uint(option::CONTENT_FORMAT, 11543)
+        .payload(r#"{"bn":"/lwm2m/3/0/","e":[{"n":"0","sv":"ACME"}]}"#);
+    world.datagram(device.peer, &answer.build());
+    let content = &world.next_published().json["data"]["content"];
+    assert_eq!(*content, json!([{"path": "/3/0/0", "value": "ACME"}]));
+}
+
+#[test]
 fn large_write_in_blocks() {
     let mut world = World::new();
     let device = Device::registered(&mut world, "ep1", 5001);
@@ -363,7 +383,7 @@ fn a_representation_that_changes_is_read_anew() {
     let mut world = World::new();
     let device = Device::registered(&mut world, "ep1", 5001);
     world.command("ep1", READ);
-    let mut answer = |world: &mut World, etag: &str, number: u32, more: bool, text: &str| {
+    let answer = |world: &mut World, etag: &str, number: u32, more: bool, text: &str| {
         let request = world.next_for(device.peer);
         let asked = request.uint_option(option::BLOCK2, 3).unwrap_or(0) >> 4;
         assert_eq!(asked, number);

@@ -228,6 +228,7 @@ mod tests {
     fn respond(echo: &Echo, path: &str, answer: &Answer<'_>, compat: Compat) -> Json {
         let numeric: Option<Path> = path.parse().ok();
         let context = Context {
+            alternate_path: "/",
             path: numeric.as_ref(),
             schema: &NoSchema,
             compat: &compat,
@@ -282,6 +283,7 @@ mod tests {
         let path: Path = "/3/0/9".parse().unwrap();
         let compat = Compat::default();
         let context = Context {
+            alternate_path: "/",
             path: Some(&path),
             schema: &NoSchema,
             compat: &compat,

@@ -13,7 +13,7 @@ use std::thread;
 
 use clap::Parser;
 use lwm2m_gateway::config::Config;
-use lwm2m_gateway::config::value::BrokerUrl;
+use lwm2m_gateway::config::broker_url::BrokerUrl;
 use lwm2m_gateway::host::standalone::Broker;
 use lwm2m_gateway::host::{Host, Message, Publish, Subscriptions};
 use lwm2m_gateway::runtime::Gateway;
@@ -207,7 +207,7 @@ impl Player {
             return say::out("The device has not registered yet.");
         };
         let payload = match command::parse(line) {
-            Ok(payload) => payload.to_string(),
+            Ok(payload) => payload,
             Err(reason) => return say::out(reason),
         };
         let topic = command::topic(&self.config, device);

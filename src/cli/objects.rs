@@ -21,7 +21,7 @@ pub(crate) fn list(xml_dir: Option<&Path>) -> ExitCode {
     let models = match load_models(xml_dir, Config::default().limits.max_model_file) {
         Ok(models) => models,
         Err(error) => {
-            let dir = xml_dir.unwrap_or(Path::new(""));
+            let dir = xml_dir.unwrap_or_else(|| Path::new(""));
             say::error(format_args!("{}: {error}", dir.display()));
             return ExitCode::FAILURE;
         }

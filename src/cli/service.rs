@@ -153,7 +153,7 @@ impl Service {
         let dropped = self.host_counters.publish_dropped.get();
         *statistics.entry("publish_dropped").or_default() += dropped;
         let text = serde_json::to_string(&statistics).unwrap_or_default();
-        info!(counters = text, "statistics");
+        info!(counters = %text, "statistics");
     }
 }
 

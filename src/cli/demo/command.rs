@@ -15,12 +15,12 @@ pub(super) const HELP: &str = "\
   attr /3303/0/5700 pmin=2    set attributes: pmin, pmax, gt, lt, st
   quit                        end the demo";
 
-/// The command of a typed line.
+/// The command of a typed line, as JSON text.
 ///
 /// # Errors
 ///
 /// What to type instead.
-pub(super) fn parse<'a>(line: &'a str) -> Result<Value, String> {
+pub(super) fn parse<'a>(line: &'a str) -> Result<String, String> {
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let word = |text: &'a str| {
         let text = text.trim();
@@ -64,7 +64,10 @@ pub(super) fn parse<'a>(line: &'a str) -> Result<Value, String> {
         }
     }
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
-    Ok(json!({"reqID": id, "msgType": kind, "data": data}))
+    // By hand for the order that people expect.
+    Ok(format!(
+        r#"{{"reqID":{id},"msgType":"{kind}","data":{data}}}"#
+    ))
 }
 
 /// The type a typed value most likely has.
@@ -112,7 +115,7 @@ mod tests {
     use super::*;
 
     fn data(line: &str) -> (String, Value) {
-        let command = parse(line).unwrap();
+        let command: Value = serde_json::from_str(&parse(line).unwrap()).unwrap();
         let kind = command["msgType"].as_str().unwrap().to_owned();
         (kind, command["data"].clone())
     }
