@@ -1,5 +1,8 @@
 //! The runtime over real sockets: shards, mailboxes, batches, stop and reload.
 
+// Helpers of tests may panic, and tests own sockets.
+#![allow(clippy::disallowed_types, clippy::expect_used, clippy::unwrap_used)]
+
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};

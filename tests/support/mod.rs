@@ -1,7 +1,7 @@
 //! A gateway engine in virtual time, with scripted devices: what goes in and what comes out,
 //! step by step, without sockets or sleeping.
 
-#![allow(dead_code, unreachable_pub, clippy::expect_used)] // each test file uses its part
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)] // each test file uses its part
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
