@@ -367,9 +367,8 @@ fn a_taken_port_is_one_clear_error() {
     let (broker, address) = embedded(recorder(is_downlink));
     let mut config = Config::default();
     config.mqtt.bind = address;
-    let error = match Broker::new(&config, Arc::default()) {
-        Ok(_) => panic!("two brokers on {address}"),
-        Err(error) => error,
+    let Err(error) = Broker::new(&config, Arc::default()) else {
+        panic!("two brokers on {address}");
     };
     assert!(matches!(error, BrokerError::Bind { .. }));
     assert!(
@@ -579,5 +578,6 @@ fn measure() {
         cpu.as_secs_f64() * 1e6 / MESSAGES as f64
     );
     let _ = subscriber.kill();
+    let _ = subscriber.wait();
     broker.close(WAIT);
 }

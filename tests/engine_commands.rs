@@ -363,7 +363,7 @@ fn a_representation_that_changes_is_read_anew() {
     let mut world = World::new();
     let device = Device::registered(&mut world, "ep1", 5001);
     world.command("ep1", READ);
-    let mut answer = |world: &mut World, etag: &str, number: u32, more: bool, text: &str| {
+    let answer = |world: &mut World, etag: &str, number: u32, more: bool, text: &str| {
         let request = world.next_for(device.peer);
         let asked = request.uint_option(option::BLOCK2, 3).unwrap_or(0) >> 4;
         assert_eq!(asked, number);

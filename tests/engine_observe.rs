@@ -216,6 +216,12 @@ fn observations_outlive_a_new_registration() {
     let mut world = World::new();
     let mut device = Device::registered(&mut world, "ep1", 5001);
     let request = observed(&mut world, &device);
+    let notification = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 500)
+        .payload("29");
+    world.datagram(device.peer, &notification.build());
+    world.next_published();
     device.register(&mut world, &[], "</3303/0>");
     assert_eq!(world.next_published().json["msgType"], "register");
     let again = world.next_for(device.peer);

@@ -319,6 +319,33 @@ fn a_large_registration_in_blocks() {
 }
 
 #[test]
+fn a_registration_in_blocks_from_another_shard() {
+    let mut world = World::sharded(2, |_| {});
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    device.peer = peer(6001);
+    for (number, more, links) in [(0, 8, "</3303/0>,</33/0"), (1, 0, ">")] {
+        let request = device
+            .request(Code::POST, &["rd"], &["ep=ep1", "lt=300", "lwm2m=1.1"])
+            .uint(option::BLOCK1, number << 4 | more)
+            .payload(links);
+        world.datagram_at(1, device.peer, &request.build());
+        let answer = world.next_for(device.peer);
+        let expected = if more == 8 {
+            Code::CONTINUE
+        } else {
+            Code::CREATED
+        };
+        assert_eq!(answer.code(), expected);
+    }
+    let report = world.next_published();
+    assert_eq!(
+        report.json["data"]["objectList"],
+        json!(["/3303/0", "/33/0"])
+    );
+    assert_eq!((world.engines[0].len(), world.engines[1].len()), (0, 1));
+}
+
+#[test]
 fn blocks_out_of_order_and_too_large() {
     let mut world = World::with(|config| config.blockwise.max_body_size = 100);
     let mut device = Device::new("ep1", 5001);

@@ -142,10 +142,9 @@ def _extended(nibble, rest):
 def tlv(kind, ident, value):
     """One TLV entry; kind 0 object instance, 1 resource instance, 2 multiple, 3 resource."""
     head = kind << 6
-    ids = bytes([ident])
     if ident > 255:
         head |= 0x20
-        ids = struct.pack("!H", ident)
+    ids = ident.to_bytes(2 if ident > 255 else 1, "big")
     if len(value) < 8:
         return bytes([head | len(value)]) + ids + value
     size = uint(len(value))

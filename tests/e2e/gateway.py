@@ -13,7 +13,9 @@ from coap import CON, RST, Message
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 # Short timers, so that a test of a timeout takes seconds; within RFC 7252's rules all the same.
+# Beside the built-in definitions of objects 0 to 7 there is one of object 3303.
 DEFAULTS = {
+    "xml_dir": f'"{ROOT}/tests/e2e/models"',
     "coap.ack_timeout": '"250ms"',
     "coap.max_retransmit": "2",
     "coap.response_timeout": '"3s"',

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use super::outbox::Outbox;
 use super::{BrokerError, Commands, tls};
 use crate::config::Config;
-use crate::config::value::BrokerUrl;
+use crate::config::broker_url::BrokerUrl;
 use crate::host::{Message, Publish};
 use crate::telemetry::Counters;
 

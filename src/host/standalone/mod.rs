@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Config;
-use crate::config::value::BrokerUrl;
+use crate::config::broker_url::BrokerUrl;
 use crate::host::{Host, Message, Publish};
 use crate::telemetry::Counters;
 
