@@ -62,7 +62,15 @@ fn tlv(c: &mut Criterion) {
         b.iter(|| {
             records.clear();
             let format = Some(ContentFormat::TLV);
-            decode(format, &path, black_box(DEVICE_TLV), &schema, &options, &mut records).unwrap();
+            decode(
+                format,
+                &path,
+                black_box(DEVICE_TLV),
+                &schema,
+                &options,
+                &mut records,
+            )
+            .unwrap();
             records.len()
         });
     });
@@ -93,7 +101,14 @@ fn json(c: &mut Criterion) {
         c.bench_function(name, |b| {
             b.iter(|| {
                 let ids = Ids::default();
-                uplink::notify(&command.echo, &ids, Some(path), Some(5), black_box(&answer), &context)
+                uplink::notify(
+                    &command.echo,
+                    &ids,
+                    Some(path),
+                    Some(5),
+                    black_box(&answer),
+                    &context,
+                )
             });
         });
     }

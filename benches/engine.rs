@@ -19,7 +19,12 @@ const STRIDE: usize = 7919;
 const STEP: Duration = Duration::from_micros(1);
 
 /// One event of some device after the other.
-fn each(c: &mut Criterion, name: &str, fleet: impl Fn(usize) -> Fleet, mut event: impl FnMut(&mut Fleet, usize)) {
+fn each(
+    c: &mut Criterion,
+    name: &str,
+    fleet: impl Fn(usize) -> Fleet,
+    mut event: impl FnMut(&mut Fleet, usize),
+) {
     let mut group = c.benchmark_group(name);
     group.throughput(Throughput::Elements(1));
     for size in SIZES {
@@ -72,10 +77,14 @@ fn register(c: &mut Criterion) {
                 while left > 0 {
                     let batch = size..size + left.min(BATCH);
                     left -= batch.len();
-                    let datagrams: Vec<_> =
-                        batch.clone().map(|index| fleet.register_datagram(index)).collect();
-                    let peers: Vec<_> =
-                        batch.clone().map(|index| fleet.devices[index].peer).collect();
+                    let datagrams: Vec<_> = batch
+                        .clone()
+                        .map(|index| fleet.register_datagram(index))
+                        .collect();
+                    let peers: Vec<_> = batch
+                        .clone()
+                        .map(|index| fleet.devices[index].peer)
+                        .collect();
                     let mut answers = Vec::with_capacity(batch.len());
                     let start = Instant::now();
                     for (peer, datagram) in peers.iter().zip(&datagrams) {

@@ -47,7 +47,9 @@ fn main() {
     let mut fleet = Fleet::new();
     (0..DEVICES).for_each(|index| fleet.add(index));
     // Room for what the devices of this program remember, so that only the engine grows.
-    let datagrams: Vec<_> = (0..DEVICES).map(|index| fleet.register_datagram(index)).collect();
+    let datagrams: Vec<_> = (0..DEVICES)
+        .map(|index| fleet.register_datagram(index))
+        .collect();
     fleet.devices.iter_mut().for_each(|device| {
         device.location = "x".repeat(11);
         device.notification.reserve_exact(24);

@@ -117,15 +117,20 @@ impl Fleet {
     pub fn register_datagram(&mut self, index: usize) -> Vec<u8> {
         let device = &mut self.devices[index];
         device.mid = device.mid.wrapping_add(1);
-        Builder::new(MessageType::Confirmable, Code::POST, device.mid, &[1, 2, 3, 4])
-            .option(option::URI_PATH, *b"rd")
-            .uint(option::CONTENT_FORMAT, 40)
-            .option(option::URI_QUERY, format!("ep={}", device.endpoint))
-            .option(option::URI_QUERY, *b"lt=86400")
-            .option(option::URI_QUERY, *b"lwm2m=1.1")
-            .option(option::URI_QUERY, *b"b=U")
-            .payload(*b"</1/0>,</3/0>,</4/0>")
-            .build()
+        Builder::new(
+            MessageType::Confirmable,
+            Code::POST,
+            device.mid,
+            &[1, 2, 3, 4],
+        )
+        .option(option::URI_PATH, *b"rd")
+        .uint(option::CONTENT_FORMAT, 40)
+        .option(option::URI_QUERY, format!("ep={}", device.endpoint))
+        .option(option::URI_QUERY, *b"lt=86400")
+        .option(option::URI_QUERY, *b"lwm2m=1.1")
+        .option(option::URI_QUERY, *b"b=U")
+        .payload(*b"</1/0>,</3/0>,</4/0>")
+        .build()
     }
 
     pub fn register(&mut self, index: usize) {
@@ -153,7 +158,8 @@ impl Fleet {
     }
 
     pub fn observe(&mut self, index: usize, path: &str, payload: &[u8]) {
-        let command = format!(r#"{{"reqID":{index},"msgType":"observe","data":{{"path":"{path}"}}}}"#);
+        let command =
+            format!(r#"{{"reqID":{index},"msgType":"observe","data":{{"path":"{path}"}}}}"#);
         let request = self.command(index, &command);
         let request = Message::parse(&request).unwrap();
         let build = |kind, mid, sequence| {
@@ -180,7 +186,8 @@ impl Fleet {
         let [_, sequence @ ..] = device.sequence.to_be_bytes();
         device.notification[SEQUENCE_AT..SEQUENCE_AT + 3].copy_from_slice(&sequence);
         let device = &self.devices[index];
-        self.engine.handle_datagram(self.now, device.peer, &device.notification);
+        self.engine
+            .handle_datagram(self.now, device.peer, &device.notification);
         self.drain()
     }
 
@@ -200,7 +207,10 @@ impl Fleet {
 
     /// A read and its answer; returns how many messages came out.
     pub fn read(&mut self, index: usize) -> usize {
-        let request = self.command(index, r#"{"reqID":1,"msgType":"read","data":{"path":"/3/0/9"}}"#);
+        let request = self.command(
+            index,
+            r#"{"reqID":1,"msgType":"read","data":{"path":"/3/0/9"}}"#,
+        );
         let request = Message::parse(&request).unwrap();
         let answer = Builder::new(
             MessageType::Acknowledgement,

@@ -111,6 +111,11 @@ impl Assemblies {
         }
     }
 
+    /// Unfinished transfers.
+    pub(super) fn len(&self) -> usize {
+        self.transfers.len()
+    }
+
     /// The earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.order.front().map(|(at, _)| *at)

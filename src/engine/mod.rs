@@ -29,6 +29,7 @@ mod blocks;
 mod device;
 mod directory;
 mod downlink;
+mod load;
 mod queue;
 mod registration;
 mod registry;
@@ -40,6 +41,7 @@ mod uplink;
 
 pub use device::Device;
 pub use directory::{Directory, ShardId};
+pub use load::Load;
 pub use registration::Location;
 pub use settings::{ListenerSettings, Settings};
 pub use timer::Reason;

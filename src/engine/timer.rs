@@ -57,6 +57,11 @@ impl Timers {
             .map(|Reverse((at, reason, _))| (*at, *reason))
     }
 
+    /// Planned looks, stale ones included.
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// Takes an entry due at `now`.
     pub(super) fn pop_due(&mut self, now: Instant) -> Option<(Instant, DeviceKey)> {
         if self.heap.peek().is_none_or(|Reverse((at, _, _))| *at > now) {
