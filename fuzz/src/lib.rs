@@ -13,7 +13,7 @@ use lwm2m_gateway::bridge::uplink::{self, Ids};
 use lwm2m_gateway::bridge::{Dialect, downlink};
 use lwm2m_gateway::coap::message::Builder;
 use lwm2m_gateway::coap::{Message, MessageType};
-use lwm2m_gateway::config;
+use lwm2m_gateway::config::read::Source;
 use lwm2m_gateway::engine::{
     CommandInput, Directory, Engine, EngineOptions, Load, Output, Peer, Settings, request,
 };
@@ -138,10 +138,7 @@ pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    for source in [
-        config::Source::from_toml(text),
-        config::Source::from_json(text),
-    ] {
+    for source in [Source::from_toml(text), Source::from_json(text)] {
         if let Err(errors) = source.read() {
             assert!(!errors.is_empty());
         }

@@ -2,8 +2,8 @@
 
 use super::Engine;
 
-/// Sizes of an engine's tables. All are zero once every device has gone and EXCHANGE_LIFETIME
-/// (RFC 7252 §4.8.2) has passed.
+/// Sizes of an engine's tables. At the first event after every device has gone and
+/// EXCHANGE_LIFETIME (RFC 7252 §4.8.2) has passed, all are zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Load {
     /// Registered devices.
