@@ -55,12 +55,7 @@ impl Engine {
     fn elsewhere(&self, input: &CommandInput) -> Option<u16> {
         match self.directory.shard_of(&input.endpoint) {
             Some(shard) if shard != self.shard => Some(shard),
-            _ => {
-                let mut departed = self.departed.iter().rev();
-                departed
-                    .find(|(endpoint, ..)| *endpoint == input.endpoint)
-                    .map(|(_, shard, _)| *shard)
-            }
+            _ => self.departed.get(&input.endpoint),
         }
     }
 
