@@ -34,6 +34,8 @@ pub struct Device {
     pub(super) exchanges: Vec<Exchange>,
     pub(super) queue: CommandQueue,
     pub(super) observations: Vec<Observation>,
+    /// Notifications whose first block came, at most one an observation.
+    pub(super) fetches: Vec<(Token, Body)>,
     /// Observations to be asked for again after a new registration.
     pub(super) refresh: Vec<Token>,
     /// Message id of the last separate response, whose repetition is acknowledged again.

@@ -117,6 +117,10 @@ impl Engine {
                 break;
             }
             let awake = !device.registration.queue_mode || device.awake_until > now.mono;
+            if let Some((observation, body)) = device.fetches.pop() {
+                self.fetch_rest(now, key, observation, body);
+                continue;
+            }
             if awake && let Some(token) = device.refresh.pop() {
                 self.refresh(now, key, token);
                 continue;

@@ -52,6 +52,25 @@ impl Engine {
         );
     }
 
+    /// The rest of a notification that came in blocks is fetched when NSTART allows it. A newer
+    /// notification replaces one whose blocks are still to come; the answer to a cancellation
+    /// under way is newer still.
+    fn plan_fetch(&mut self, key: DeviceKey, observation: Token, body: Body) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        device.fetches.retain(|(known, _)| *known != observation);
+        let stale = device.exchanges.iter().position(|exchange| {
+            matches!(exchange.job.purpose, Purpose::Notification { observation: of } if of == observation)
+        });
+        if device.exchange_by_token(observation).is_none() {
+            device.fetches.push((observation, body));
+        }
+        if let Some(index) = stale {
+            self.take_exchange(key, index);
+        }
+    }
+
     /// Fetches the rest of a notification that came in blocks (RFC 7959 §3.4: with a token of
     /// its own and without Observe).
     pub(super) fn fetch_rest(&mut self, now: Now, key: DeviceKey, observation: Token, body: Body) {
@@ -76,13 +95,6 @@ impl Engine {
         let schema = device.registration.schema(&models);
         let built = request::build(&command, device.registration.alternate_path(), &schema);
         let Ok(request) = built else { return };
-        // A newer notification replaces one whose blocks are still on their way.
-        let stale = device.exchanges.iter().position(|exchange| {
-            matches!(exchange.job.purpose, Purpose::Notification { observation: of } if of == observation)
-        });
-        if let Some(index) = stale {
-            self.take_exchange(key, index);
-        }
         let purpose = Purpose::Notification { observation };
         let token = self.new_token(key);
         let job = Job {
@@ -158,6 +170,7 @@ impl Engine {
             return;
         };
         device.observations.swap_remove(index);
+        device.fetches.retain(|(known, _)| *known != token);
         let still_used = device.exchange_by_token(token).is_some();
         let observations = &self.counters.observations;
         observations.set(observations.get().saturating_sub(1));
@@ -194,7 +207,7 @@ impl Engine {
             .and_then(BlockOption::from_uint);
         if block.is_some_and(|block| block.more) {
             match self.first_block(message) {
-                Some(body) => return self.fetch_rest(now, key, token, body),
+                Some(body) => return self.plan_fetch(key, token, body),
                 None => return self.counters.decode_errors.inc(),
             }
         }

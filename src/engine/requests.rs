@@ -284,6 +284,7 @@ impl Engine {
                 exchanges: Vec::new(),
                 queue: CommandQueue::default(),
                 observations: Vec::new(),
+                fetches: Vec::new(),
                 refresh: Vec::new(),
                 last_separate: None,
             })),

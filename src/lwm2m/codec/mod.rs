@@ -279,20 +279,30 @@ fn infer_bytes(bytes: &[u8]) -> Value<'_> {
     {
         return Value::String(Cow::Borrowed(text));
     }
-    match plausible_double(bytes) {
+    match plausible_float(bytes) {
         Some(number) => Value::Float(number),
         None => signed(bytes).map_or(Value::Opaque(Cow::Borrowed(bytes)), Value::Integer),
     }
 }
 
-/// Eight bytes that make an everyday floating-point number and, as an integer, one beyond 2^53:
-/// devices send sensor values so, and hardly ever such integers.
-fn plausible_double(bytes: &[u8]) -> Option<f64> {
-    let bytes = <[u8; 8]>::try_from(bytes).ok()?;
-    let number = f64::from_be_bytes(bytes);
-    let ordinary = (1e-9..1e15).contains(&number.abs());
-    let huge = i64::from_be_bytes(bytes).unsigned_abs() > 1 << 53;
-    (ordinary && huge).then_some(number)
+/// Four or eight bytes that make an everyday floating-point number and, as an integer, a huge one:
+/// devices send sensor values so, and hardly ever such integers. Unix times are no such floats.
+fn plausible_float(bytes: &[u8]) -> Option<f64> {
+    let integer = signed(bytes)?.unsigned_abs();
+    let (number, ordinary, huge) = match *bytes {
+        [a, b, c, d] => (
+            f64::from(f32::from_be_bytes([a, b, c, d])),
+            1e-3..1e7,
+            1 << 24,
+        ),
+        [a, b, c, d, e, f, g, h] => (
+            f64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            1e-9..1e15,
+            1 << 53,
+        ),
+        _ => return None,
+    };
+    (ordinary.contains(&number.abs()) && integer > huge).then_some(number)
 }
 
 /// A big-endian signed integer of 1, 2, 4 or 8 bytes.
