@@ -14,10 +14,14 @@ use lwm2m_gateway::lwm2m::operation::WriteItem;
 pub type Target = fn(&[u8]);
 
 /// All targets by the name of their corpus.
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("tlv", tlv),
     ("text", text),
     ("json", json),
+    ("senml_json", senml_json),
+    ("senml_cbor", senml_cbor),
+    ("lwm2m_cbor", lwm2m_cbor),
+    ("cbor", cbor),
     ("link", link),
     ("model", model),
 ];
@@ -41,6 +45,35 @@ pub fn text(data: &[u8]) {
 /// Decodes OMA JSON for requests of every depth.
 pub fn json(data: &[u8]) {
     for_each_request(ContentFormat::JSON, data, |_, _| {});
+}
+
+/// Decodes SenML-JSON for requests of every depth and writes what was read again.
+pub fn senml_json(data: &[u8]) {
+    for_each_request(ContentFormat::SENML_JSON, data, |request, records| {
+        write_again(ContentFormat::SENML_JSON, request, records);
+    });
+}
+
+/// Decodes SenML-CBOR for requests of every depth and writes what was read again.
+pub fn senml_cbor(data: &[u8]) {
+    for_each_request(ContentFormat::SENML_CBOR, data, |request, records| {
+        write_again(ContentFormat::SENML_CBOR, request, records);
+    });
+}
+
+/// Decodes LwM2M-CBOR for requests of every depth and writes what was read again.
+pub fn lwm2m_cbor(data: &[u8]) {
+    for_each_request(ContentFormat::LWM2M_CBOR, data, |request, records| {
+        write_again(ContentFormat::LWM2M_CBOR, request, records);
+    });
+}
+
+/// Decodes one CBOR value for requests of every depth and writes what was read again.
+pub fn cbor(data: &[u8]) {
+    for_each_request(ContentFormat::CBOR, data, |request, records| {
+        assert_eq!(records.len(), 1);
+        write_again(ContentFormat::CBOR, request, records);
+    });
 }
 
 /// Reads links, and what a registration says with them.
@@ -83,6 +116,19 @@ fn for_each_request(format: ContentFormat, data: &[u8], check: impl Fn(&Path, &[
             let Some(request) = Path::new(ids) else {
                 continue;
             };
+            let mut some = Vec::new();
+            let mut bad = Vec::new();
+            let partial = codec::decode_partial(
+                Some(format),
+                &request,
+                data,
+                &schema,
+                &options,
+                &mut some,
+                &mut bad,
+            );
+            assert!(some.len() + bad.len() <= options.max_records);
+            assert!(partial.is_ok() || some.is_empty() && bad.is_empty());
             let mut records = Vec::new();
             match codec::decode(
                 Some(format),
@@ -93,21 +139,32 @@ fn for_each_request(format: ContentFormat, data: &[u8], check: impl Fn(&Path, &[
                 &mut records,
             ) {
                 Ok(()) => {
-                    assert!(records.len() <= options.max_records);
+                    assert_eq!(records.len(), some.len());
+                    assert!(bad.is_empty());
                     check(&request, &records);
                 }
-                Err(_) => assert!(records.is_empty()),
+                Err(_) => {
+                    assert!(records.is_empty());
+                    assert!(partial.is_err() || !bad.is_empty());
+                }
             }
         }
     });
 }
 
-/// What has its defined type must come back as it is. Values are compared as text, because NaN is
+/// What has its defined type must come back as it is; of a history the last value. Values are compared as text, because NaN is
 /// not equal to itself.
 fn write_again(format: ContentFormat, request: &Path, records: &[Record<'_>]) {
-    let items: Vec<WriteItem> = records
+    let typed: Vec<&Record<'_>> = records.iter().filter(|record| !record.inferred).collect();
+    let items: Vec<WriteItem> = typed
         .iter()
-        .filter(|record| !record.inferred)
+        .enumerate()
+        .filter(|(index, record)| {
+            typed[index + 1..]
+                .iter()
+                .all(|later| later.path != record.path)
+        })
+        .map(|(_, record)| record)
         .map(|record| WriteItem {
             path: record.path.clone(),
             value: record.value.clone().into_owned(),

@@ -166,8 +166,7 @@ pub(super) fn malformed(format: &'static str, reason: &str) -> DecodeError {
 
 /// The records of a pack, resolved one after the other (RFC 8428 §4.6).
 pub(super) struct Pack<'a, 's> {
-    pub(super) format: &'static str,
-    pub(super) sink: Sink<'a, 's>,
+    sink: Sink<'a, 's>,
     request: &'s Path,
     now: Option<f64>,
     base_name: Cow<'a, str>,
@@ -177,14 +176,8 @@ pub(super) struct Pack<'a, 's> {
 }
 
 impl<'a, 's> Pack<'a, 's> {
-    pub(super) fn new(
-        format: &'static str,
-        request: &'s Path,
-        now: Option<f64>,
-        sink: Sink<'a, 's>,
-    ) -> Self {
+    pub(super) fn new(request: &'s Path, now: Option<f64>, sink: Sink<'a, 's>) -> Self {
         Self {
-            format,
             sink,
             request,
             now,

@@ -40,7 +40,7 @@ pub fn decode<'a>(
     let possible = (reader.left() / MIN_RECORD).min(options.max_records);
     out.reserve(length.unwrap_or_default().min(possible));
     let sink = Sink::new(schema, options, out, bad);
-    let mut pack = Pack::new(FORMAT, request, options.now, sink);
+    let mut pack = Pack::new(request, options.now, sink);
     let mut records = Items(length);
     while records.more(&mut reader) {
         let Header::Map(length) = reader.start()?.header else {

@@ -38,7 +38,7 @@ pub fn decode<'a>(
     }
     let sink = Sink::new(schema, options, out, bad);
     let mut reader = PackReader {
-        pack: Pack::new(FORMAT, request, options.now, sink),
+        pack: Pack::new(request, options.now, sink),
         failure: None,
     };
     let mut json = serde_json::Deserializer::from_slice(payload);

@@ -162,19 +162,19 @@ fn refuses_what_is_no_pack() {
         );
     }
     for payload in [
-        "a0",                       // a map
-        "8101",                     // a record that is no map
-        "81a20065392f302f3102",     // cut off
-        "9bffffffffffffffff",       // a length that lies
-        "81bbffffffffffffffff0066", // a map that lies
-        "81a1007b7fffffffffffffff", // a text that lies
-        "81a200662f392f302f310203", // bytes follow
-        "81a20063ffffff0201",       // no UTF-8
-        "81a2007f4161ff0201",       // a byte chunk in a text
-        "81a2007f7f6161ffff0201",   // nested chunks
-        "81a21a0000000066",         // cut off after a label
-        "81bf0065392f302f3102ff",   // a break for a value
-        "81a20065392f302f31021c",   // a reserved length
+        "a0",                         // a map
+        "8101",                       // a record that is no map
+        "81a20065392f302f3102",       // cut off
+        "9bffffffffffffffff",         // a length that lies
+        "81bbffffffffffffffff0066",   // a map that lies
+        "81a1007b7fffffffffffffff",   // a text that lies
+        "81a200662f392f302f31020300", // bytes follow
+        "81a20063ffffff0201",         // no UTF-8
+        "81a2007f4161ff0201",         // a byte chunk in a text
+        "81a2007f7f6161ffff0201",     // nested chunks
+        "81a21a0000000066",           // cut off after a label
+        "81bf0065392f302f3102ff",     // a break for a value
+        "81a20065392f302f31021c",     // a reserved length
         "81a321662f392f302f31 0201 657465737 45f01",
     ] {
         let result = cbor(&hex(payload)).map(|(records, _)| values(records).len());
