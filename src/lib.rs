@@ -13,6 +13,8 @@ pub mod engine;
 pub mod host;
 pub mod lwm2m;
 pub mod runtime;
+#[cfg(feature = "standalone")]
+pub mod simulate;
 pub mod telemetry;
 pub mod time;
 pub mod transport;

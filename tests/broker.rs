@@ -3,11 +3,12 @@
 #![cfg(feature = "standalone")]
 // Tests of a shell: they wait, connect and start threads.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use lwm2m_gateway::config::Config;
@@ -100,14 +101,22 @@ fn until(what: &str, mut done: impl FnMut() -> bool) {
 /// What a subscriber has got: topic, payload, QoS, retain flag.
 type Got = Arc<Mutex<Vec<(String, String, u8, bool)>>>;
 
+/// A client identifier that no earlier connection had: taking over a session that is just ending
+/// may be refused by the embedded broker.
+fn unique(id: &str) -> String {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    format!("{id}-{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 fn options_v4(id: &str, address: SocketAddr) -> rumqttc::MqttOptions {
-    let mut options = rumqttc::MqttOptions::new(id, address.ip().to_string(), address.port());
+    let mut options =
+        rumqttc::MqttOptions::new(unique(id), address.ip().to_string(), address.port());
     options.set_keep_alive(Duration::from_secs(30));
     options
 }
 
 fn options_v5(id: &str, address: SocketAddr) -> v5::MqttOptions {
-    let mut options = v5::MqttOptions::new(id, address.ip().to_string(), address.port());
+    let mut options = v5::MqttOptions::new(unique(id), address.ip().to_string(), address.port());
     options.set_keep_alive(Duration::from_secs(30));
     options
 }
@@ -358,9 +367,8 @@ fn a_taken_port_is_one_clear_error() {
     let (broker, address) = embedded(recorder(is_downlink));
     let mut config = Config::default();
     config.mqtt.bind = address;
-    let error = match Broker::new(&config, Arc::default()) {
-        Ok(_) => panic!("two brokers on {address}"),
-        Err(error) => error,
+    let Err(error) = Broker::new(&config, Arc::default()) else {
+        panic!("two brokers on {address}");
     };
     assert!(matches!(error, BrokerError::Bind { .. }));
     assert!(
@@ -440,6 +448,100 @@ fn the_client_loses_no_qos_1_message_when_the_broker_restarts() {
     assert!(
         repeated < 4 * 300,
         "{repeated} repeated: more than was on the way"
+    );
+    assert_eq!(counters.publish_dropped.get(), 0);
+    broker.close(WAIT);
+}
+
+/// A relay whose connections can be cut, while the broker keeps its sessions.
+struct Relay {
+    address: SocketAddr,
+    open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    fn new(broker: SocketAddr) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let open: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
+        let streams = Arc::clone(&open);
+        std::thread::spawn(move || {
+            for inward in listener.incoming() {
+                let inward = inward.unwrap();
+                let outward = TcpStream::connect(broker).unwrap();
+                for (mut from, mut to) in [
+                    (inward.try_clone().unwrap(), outward.try_clone().unwrap()),
+                    (outward.try_clone().unwrap(), inward.try_clone().unwrap()),
+                ] {
+                    std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                }
+                streams.lock().extend([inward, outward]);
+            }
+        });
+        Self { address, open }
+    }
+
+    fn cut(&self) {
+        for stream in self.open.lock().drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+#[test]
+fn the_client_resumes_its_session_when_the_connection_breaks() {
+    const MESSAGES: usize = 4000;
+    let seen = recorder(|topic| topic != "lwm2m/e/dn");
+    let (broker, address) = embedded(Arc::clone(&seen));
+    let relay = Relay::new(address);
+    let counters = Arc::new(Counters::default());
+    let client = remote(relay.address, Arc::clone(&counters));
+    let commands = recorder(is_downlink);
+    client.subscribe("lwm2m/+/dn", 1);
+    client.open(Arc::clone(&commands) as Arc<dyn Commands>);
+    until("subscription", || {
+        publish_v5(address, "lwm2m/e/dn", "first", None);
+        std::thread::sleep(Duration::from_millis(20));
+        !commands.got.lock().is_empty()
+    });
+    for n in 0..MESSAGES {
+        let qos = if n % 5 == 0 { 2 } else { 1 };
+        client.publish(&mut vec![message("lwm2m/e/up", &n.to_string(), qos)]);
+        if n % 1000 == 700 {
+            relay.cut();
+            // The broker keeps a command for the session meanwhile.
+            publish_v5(address, "lwm2m/e/dn", &format!("cut {n}"), None);
+        }
+        if n % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    for n in [700, 1700, 2700, 3700] {
+        let payload = format!("cut {n}").into_bytes();
+        until("the command of the gap", || {
+            commands.got.lock().iter().any(|m| m.payload == payload)
+        });
+    }
+    client.close(WAIT);
+    let mut numbers: Vec<usize> = seen
+        .got
+        .lock()
+        .iter()
+        .map(|m| {
+            String::from_utf8(m.payload.clone())
+                .unwrap()
+                .parse()
+                .unwrap()
+        })
+        .collect();
+    let in_all = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), MESSAGES, "lost");
+    assert!(
+        in_all - MESSAGES < 4 * 300,
+        "{} repeated",
+        in_all - MESSAGES
     );
     assert_eq!(counters.publish_dropped.get(), 0);
     broker.close(WAIT);
@@ -570,5 +672,6 @@ fn measure() {
         cpu.as_secs_f64() * 1e6 / MESSAGES as f64
     );
     let _ = subscriber.kill();
+    let _ = subscriber.wait();
     broker.close(WAIT);
 }

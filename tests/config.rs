@@ -729,7 +729,7 @@ fn deep_nesting_is_refused_not_followed() {
 #[test]
 fn the_reference_in_docs_is_current() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/configuration.md");
-    let now = lwm2m_gateway::config::keys::reference();
+    let now = lwm2m_gateway::config::reference::reference();
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, &now).unwrap();
     }

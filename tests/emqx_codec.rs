@@ -402,6 +402,7 @@ fn check_up(vector: &Value, compat: &Compat) -> (String, bool) {
         payload: &payload,
     };
     let context = Context {
+        alternate_path: "/",
         path: numeric.as_ref(),
         schema: &*DEFINITIONS,
         compat,

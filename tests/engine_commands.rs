@@ -18,9 +18,18 @@ fn read_and_piggybacked_answer() {
     let device = Device::registered(&mut world, "ep1", 5001);
     world.command("ep1", READ);
     let request = world.next_for(device.peer);
-    assert_eq!((request.code(), uri(&request).as_str()), (Code::GET, "/3/0/0"));
+    assert_eq!(
+        (request.code(), uri(&request).as_str()),
+        (Code::GET, "/3/0/0")
+    );
     assert!(!request.token().is_empty());
-    world.datagram(device.peer, &device.answer(&request, Code::CONTENT).payload("ACME").build());
+    world.datagram(
+        device.peer,
+        &device
+            .answer(&request, Code::CONTENT)
+            .payload("ACME")
+            .build(),
+    );
     let answer = world.next_published();
     assert_eq!(answer.topic, "lwm2m/ep1/up/resp");
     assert_eq!(
@@ -41,7 +50,10 @@ fn a_lost_datagram_is_sent_again_with_the_same_message_id() {
     world.pass(Duration::from_secs(3));
     let again = world.next_for(device.peer);
     assert_eq!((first.mid(), first.token()), (again.mid(), again.token()));
-    world.datagram(device.peer, &device.answer(&again, Code::CONTENT).payload("x").build());
+    world.datagram(
+        device.peer,
+        &device.answer(&again, Code::CONTENT).payload("x").build(),
+    );
     assert_eq!(world.next_published().json["data"]["code"], "2.05");
     world.pass(Duration::from_secs(200));
     world.assert_quiet();
@@ -52,8 +64,13 @@ fn silence_is_reported_once_and_does_not_block() {
     let mut world = World::new();
     let device = Device::registered(&mut world, "ep1", 5001);
     world.command("ep1", READ);
-    world.command("ep1", r#"{"reqID":2,"msgType":"read","data":{"path":"/3/0/1"}}"#);
-    world.pass(Duration::from_secs(93));
+    world.command(
+        "ep1",
+        r#"{"reqID":2,"msgType":"read","data":{"path":"/3/0/1"}}"#,
+    );
+    while world.published.is_empty() {
+        world.pass(Duration::from_millis(100));
+    }
     let sent: Vec<_> = (0..5).map(|_| world.next_for(device.peer)).collect();
     assert!(sent.iter().all(|request| request.mid() == sent[0].mid()));
     let timeout = world.next_published();
@@ -63,11 +80,20 @@ fn silence_is_reported_once_and_does_not_block() {
     );
     let second = world.next_for(device.peer);
     assert_eq!(uri(&second), "/3/0/1");
-    world.datagram(device.peer, &device.answer(&second, Code::CONTENT).payload("x").build());
+    world.datagram(
+        device.peer,
+        &device.answer(&second, Code::CONTENT).payload("x").build(),
+    );
     assert_eq!(world.next_published().json["reqID"], 2);
     world.assert_quiet();
     // The answer to the first comes after all: an ACK nobody waits for is ignored.
-    world.datagram(device.peer, &device.answer(&sent[0], Code::CONTENT).payload("late").build());
+    world.datagram(
+        device.peer,
+        &device
+            .answer(&sent[0], Code::CONTENT)
+            .payload("late")
+            .build(),
+    );
     world.assert_quiet();
 }
 
@@ -78,7 +104,10 @@ fn separate_response() {
     world.command("ep1", READ);
     let request = world.next_for(device.peer);
     for _ in 0..2 {
-        world.datagram(device.peer, &empty(MessageType::Acknowledgement, request.mid()));
+        world.datagram(
+            device.peer,
+            &empty(MessageType::Acknowledgement, request.mid()),
+        );
     }
     assert_eq!(
         world.next_published().json,
@@ -93,11 +122,20 @@ fn separate_response() {
         .build();
     world.datagram(device.peer, &response);
     let ack = world.next_for(device.peer);
-    assert_eq!((ack.kind(), ack.code(), ack.mid()), (MessageType::Acknowledgement, Code::EMPTY, device.mid));
-    assert_eq!(world.next_published().json["data"]["content"][0]["value"], "ACME");
+    assert_eq!(
+        (ack.kind(), ack.code(), ack.mid()),
+        (MessageType::Acknowledgement, Code::EMPTY, device.mid)
+    );
+    assert_eq!(
+        world.next_published().json["data"]["content"][0]["value"],
+        "ACME"
+    );
     // The acknowledgement was lost: it is repeated, the response is not published twice.
     world.datagram(device.peer, &response);
-    assert_eq!(world.next_for(device.peer).kind(), MessageType::Acknowledgement);
+    assert_eq!(
+        world.next_for(device.peer).kind(),
+        MessageType::Acknowledgement
+    );
     world.assert_quiet();
 }
 
@@ -107,7 +145,10 @@ fn an_empty_ack_without_a_response_has_a_deadline() {
     let device = Device::registered(&mut world, "ep1", 5001);
     world.command("ep1", READ);
     let request = world.next_for(device.peer);
-    world.datagram(device.peer, &empty(MessageType::Acknowledgement, request.mid()));
+    world.datagram(
+        device.peer,
+        &empty(MessageType::Acknowledgement, request.mid()),
+    );
     assert_eq!(world.next_published().json["msgType"], "ack");
     world.pass(Duration::from_secs(61));
     assert_eq!(world.next_published().json["msgType"], "coap_timeout");
@@ -132,12 +173,21 @@ fn nstart_is_honoured_in_order() {
     let mut world = World::with(|config| config.coap.nstart = 2);
     let device = Device::registered(&mut world, "ep1", 5001);
     for id in 0..4 {
-        world.command("ep1", &format!(r#"{{"reqID":{id},"msgType":"read","data":{{"path":"/3/0/{id}"}}}}"#));
+        world.command(
+            "ep1",
+            &format!(r#"{{"reqID":{id},"msgType":"read","data":{{"path":"/3/0/{id}"}}}}"#),
+        );
     }
     let (first, second) = (world.next_for(device.peer), world.next_for(device.peer));
-    assert_eq!((uri(&first), uri(&second)), ("/3/0/0".into(), "/3/0/1".into()));
+    assert_eq!(
+        (uri(&first), uri(&second)),
+        ("/3/0/0".into(), "/3/0/1".into())
+    );
     world.assert_quiet();
-    world.datagram(device.peer, &device.answer(&second, Code::CONTENT).payload("x").build());
+    world.datagram(
+        device.peer,
+        &device.answer(&second, Code::CONTENT).payload("x").build(),
+    );
     assert_eq!(world.next_published().json["reqID"], 1);
     assert_eq!(uri(&world.next_for(device.peer)), "/3/0/2");
     world.assert_quiet();
@@ -155,9 +205,15 @@ fn any_code_is_reported() {
         (Code::new(2, 17), "2.17"),
         (Code::new(3, 1), "3.01"),
     ] {
-        world.command("ep1", r#"{"reqID":1,"msgType":"execute","data":{"path":"/3/0/4","args":"2,7"}}"#);
+        world.command(
+            "ep1",
+            r#"{"reqID":1,"msgType":"execute","data":{"path":"/3/0/4","args":"2,7"}}"#,
+        );
         let request = world.next_for(device.peer);
-        assert_eq!((request.code(), request.payload()), (Code::POST, &b"2,7"[..]));
+        assert_eq!(
+            (request.code(), request.payload()),
+            (Code::POST, &b"2,7"[..])
+        );
         world.datagram(device.peer, &device.answer(&request, code).build());
         assert_eq!(world.next_published().json["data"]["code"], text);
     }
@@ -176,9 +232,15 @@ fn unregistered_malformed_and_unknown_commands_are_answered() {
     assert_eq!(answer.json["data"]["reason"], "not_registered");
     for (json, reason) in [
         ("{bad json", "malformed_json"),
-        (r#"{"reqID":5,"msgType":"dance","data":{"path":"/3"}}"#, "unknown_msgType"),
+        (
+            r#"{"reqID":5,"msgType":"dance","data":{"path":"/3"}}"#,
+            "unknown_msgType",
+        ),
         (r#"{"reqID":5,"msgType":"read"}"#, "missing_data"),
-        (r#"{"reqID":5,"msgType":"read","data":{"path":"/1/2/3/4/5"}}"#, "bad_path"),
+        (
+            r#"{"reqID":5,"msgType":"read","data":{"path":"/1/2/3/4/5"}}"#,
+            "bad_path",
+        ),
     ] {
         world.command("ep1", json);
         let answer = world.next_published();
@@ -187,6 +249,26 @@ fn unregistered_malformed_and_unknown_commands_are_answered() {
         assert_eq!(answer.json["data"]["reason"], reason);
         world.assert_quiet();
     }
+}
+
+#[test]
+fn alternate_paths_are_added_and_taken_off() {
+    let mut world = World::new();
+    let mut device = Device::new("ep1", 5001);
+    device.register(&mut world, &[], r#"</lwm2m>;rt="oma.lwm2m",</lwm2m/3/0>"#);
+    let report = world.next_published().json;
+    assert_eq!(report["data"]["alternatePath"], "/lwm2m");
+    assert_eq!(report["data"]["objectList"], json!(["/3/0"]));
+    world.command("ep1", READ);
+    let request = world.next_for(device.peer);
+    assert_eq!(uri(&request), "/lwm2m/3/0/0");
+    let answer = device
+        .answer(&request, Code::CONTENT)
+        .uint(option::CONTENT_FORMAT, 11543)
+        .payload(r#"{"bn":"/lwm2m/3/0/","e":[{"n":"0","sv":"ACME"}]}"#);
+    world.datagram(device.peer, &answer.build());
+    let content = &world.next_published().json["data"]["content"];
+    assert_eq!(*content, json!([{"path": "/3/0/0", "value": "ACME"}]));
 }
 
 #[test]
@@ -210,7 +292,11 @@ fn large_write_in_blocks() {
         assert_eq!(request.uint_option(option::SIZE1, 4).is_some(), number == 0);
         assert_eq!(request.content_format(), Some(11542));
         body.extend_from_slice(request.payload());
-        let code = if number < 3 { Code::CONTINUE } else { Code::CHANGED };
+        let code = if number < 3 {
+            Code::CONTINUE
+        } else {
+            Code::CHANGED
+        };
         let answer = device.answer(&request, code).uint(option::BLOCK1, block1);
         world.datagram(device.peer, &answer.build());
     }
@@ -234,7 +320,9 @@ fn a_device_that_wants_smaller_blocks_gets_them() {
     let request = world.next_for(device.peer);
     assert_eq!(request.first_option(option::BLOCK1), None);
     // 4.13 with the size the device can take (RFC 7959 §2.9.3).
-    let refusal = device.answer(&request, Code::REQUEST_ENTITY_TOO_LARGE).uint(option::BLOCK1, 4);
+    let refusal = device
+        .answer(&request, Code::REQUEST_ENTITY_TOO_LARGE)
+        .uint(option::BLOCK1, 4);
     world.datagram(device.peer, &refusal.build());
     let mut body = 0;
     for number in 0..2u32 {
@@ -242,8 +330,18 @@ fn a_device_that_wants_smaller_blocks_gets_them() {
         let block1 = request.uint_option(option::BLOCK1, 3).unwrap();
         assert_eq!((block1 >> 4, block1 & 7), (number, 4));
         body += request.payload().len();
-        let code = if number == 0 { Code::CONTINUE } else { Code::CHANGED };
-        world.datagram(device.peer, &device.answer(&request, code).uint(option::BLOCK1, block1).build());
+        let code = if number == 0 {
+            Code::CONTINUE
+        } else {
+            Code::CHANGED
+        };
+        world.datagram(
+            device.peer,
+            &device
+                .answer(&request, code)
+                .uint(option::BLOCK1, block1)
+                .build(),
+        );
     }
     assert_eq!(body, 504);
     assert_eq!(world.next_published().json["data"]["code"], "2.04");
@@ -258,7 +356,10 @@ fn large_read_in_blocks() {
     for number in 0..5u32 {
         let request = world.next_for(device.peer);
         if number > 0 {
-            assert_eq!(request.uint_option(option::BLOCK2, 3), Some(number << 4 | 6));
+            assert_eq!(
+                request.uint_option(option::BLOCK2, 3),
+                Some(number << 4 | 6)
+            );
         }
         let more = u32::from(number < 4) << 3;
         let block = value.as_bytes().chunks(1024).nth(number as usize).unwrap();
@@ -270,7 +371,10 @@ fn large_read_in_blocks() {
             .payload(block);
         world.datagram(device.peer, &answer.build());
     }
-    assert_eq!(world.next_published().json["data"]["content"][0]["value"], value.as_str());
+    assert_eq!(
+        world.next_published().json["data"]["content"][0]["value"],
+        value.as_str()
+    );
     world.assert_quiet();
 }
 
@@ -279,7 +383,7 @@ fn a_representation_that_changes_is_read_anew() {
     let mut world = World::new();
     let device = Device::registered(&mut world, "ep1", 5001);
     world.command("ep1", READ);
-    let mut answer = |world: &mut World, etag: &str, number: u32, more: bool, text: &str| {
+    let answer = |world: &mut World, etag: &str, number: u32, more: bool, text: &str| {
         let request = world.next_for(device.peer);
         let asked = request.uint_option(option::BLOCK2, 3).unwrap_or(0) >> 4;
         assert_eq!(asked, number);
@@ -325,19 +429,29 @@ fn queue_mode_keeps_order_and_bounds() {
     device.register(&mut world, &["b=UQ"], "</3/0>");
     world.next_published();
     world.pass(Duration::from_secs(23));
-    let read = |id: u32| format!(r#"{{"reqID":{id},"msgType":"read","data":{{"path":"/3/0/{id}"}}}}"#);
+    let read =
+        |id: u32| format!(r#"{{"reqID":{id},"msgType":"read","data":{{"path":"/3/0/{id}"}}}}"#);
     for id in 0..4 {
         world.command("ep1", &read(id));
     }
     assert!(world.sent.is_empty(), "the device sleeps");
     let overflow = world.next_published();
-    assert_eq!((overflow.json["reqID"].as_u64(), &overflow.json["data"]["reason"]), (Some(3), &json!("queue_full")));
+    assert_eq!(
+        (
+            overflow.json["reqID"].as_u64(),
+            &overflow.json["data"]["reason"]
+        ),
+        (Some(3), &json!("queue_full"))
+    );
     world.assert_quiet();
     assert_eq!(device.update(&mut world, &[], ""), Code::CHANGED);
     for id in 0..3 {
         let request = world.next_for(device.peer);
         assert_eq!(uri(&request), format!("/3/0/{id}"));
-        world.datagram(device.peer, &device.answer(&request, Code::CONTENT).payload("x").build());
+        world.datagram(
+            device.peer,
+            &device.answer(&request, Code::CONTENT).payload("x").build(),
+        );
         assert_eq!(world.next_published().json["reqID"], id);
     }
     world.assert_quiet();
@@ -351,10 +465,21 @@ fn queued_commands_expire() {
     world.next_published();
     world.pass(Duration::from_secs(23));
     world.command_with("ep1", READ, Dialect::Current, Some(5));
-    world.command_with("ep1", r#"{"reqID":2,"msgType":"read","data":{"path":"/3/0/1"}}"#, Dialect::Current, None);
+    world.command_with(
+        "ep1",
+        r#"{"reqID":2,"msgType":"read","data":{"path":"/3/0/1"}}"#,
+        Dialect::Current,
+        None,
+    );
     world.pass(Duration::from_secs(6));
     let expired = world.next_published();
-    assert_eq!((expired.json["reqID"].as_u64(), &expired.json["data"]["reason"]), (Some(1), &json!("expired")));
+    assert_eq!(
+        (
+            expired.json["reqID"].as_u64(),
+            &expired.json["data"]["reason"]
+        ),
+        (Some(1), &json!("expired"))
+    );
     assert_eq!(device.update(&mut world, &[], ""), Code::CHANGED);
     assert_eq!(uri(&world.next_for(device.peer)), "/3/0/1");
     world.assert_quiet();
@@ -369,7 +494,10 @@ fn ttl_zero_does_not_wait_for_a_sleeping_device() {
     world.pass(Duration::from_secs(23));
     world.command("ep1", READ);
     world.assert_quiet();
-    world.command("ep1", r#"{"reqID":2,"msgType":"read","data":{"path":"/3/0/1"},"mheaders":{"ttl":0}}"#);
+    world.command(
+        "ep1",
+        r#"{"reqID":2,"msgType":"read","data":{"path":"/3/0/1"},"mheaders":{"ttl":0}}"#,
+    );
     assert_eq!(uri(&world.next_for(device.peer)), "/3/0/1");
     world.assert_quiet();
 }
@@ -378,7 +506,10 @@ fn ttl_zero_does_not_wait_for_a_sleeping_device() {
 fn a_reboot_command_is_not_repeated_after_the_reboot() {
     let mut world = World::new();
     let mut device = Device::registered(&mut world, "ep1", 5001);
-    world.command("ep1", r#"{"reqID":1,"msgType":"execute","data":{"path":"/3/0/4"}}"#);
+    world.command(
+        "ep1",
+        r#"{"reqID":1,"msgType":"execute","data":{"path":"/3/0/4"}}"#,
+    );
     assert_eq!(world.next_for(device.peer).code(), Code::POST);
     device.register(&mut world, &[], "</3/0>");
     assert_eq!(world.next_published().json["msgType"], "register");

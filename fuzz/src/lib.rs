@@ -4,17 +4,21 @@
 //! Inputs are what comes from the network or from configuration. A target must not panic, and
 //! must keep what it asserts.
 
+use lwm2m_gateway::bridge::uplink::{self, Ids};
+use lwm2m_gateway::bridge::{Dialect, downlink};
+use lwm2m_gateway::engine::request;
 use lwm2m_gateway::lwm2m::Path;
 use lwm2m_gateway::lwm2m::codec::{self, ContentFormat, DecodeOptions, Record};
 use lwm2m_gateway::lwm2m::link::{self, RegistrationLinks};
 use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use lwm2m_gateway::lwm2m::operation::WriteItem;
+use serde_json::value::RawValue;
 
 /// One fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by the name of their corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("tlv", tlv),
     ("text", text),
     ("json", json),
@@ -24,6 +28,7 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("cbor", cbor),
     ("link", link),
     ("model", model),
+    ("command", command),
 ];
 
 const REQUESTS: [&[u16]; 6] = [&[], &[3], &[3, 0], &[3, 0, 9], &[3, 0, 11, 0], &[5, 0, 0]];
@@ -97,6 +102,29 @@ pub fn model(data: &[u8]) {
         assert_eq!(models.lookup(object.id, Some(object.version)), Some(object));
         for resource in object.resources() {
             assert_eq!(object.resource(resource.id), Some(resource));
+        }
+    }
+}
+
+/// Reads a command in both dialects, and makes its request or its refusal.
+pub fn command(data: &[u8]) {
+    // Echoed values stay as they were written, which may be a number or a lone surrogate that
+    // only the grammar allows.
+    let is_json = |payload: &[u8]| serde_json::from_slice::<&RawValue>(payload).is_ok();
+    for dialect in [Dialect::Current, Dialect::Legacy] {
+        match downlink::parse(data, dialect, 1 << 16) {
+            Ok(command) => MODELS.with(|models| {
+                let schema = DeviceSchema::new(models, &[], Version::V1_1);
+                if let Ok(parts) = request::build(&command, "/lwm2m", &schema) {
+                    let mut options = parts.path.iter().chain(&parts.queries);
+                    assert!(options.all(|option| option.len() <= 255));
+                }
+                assert!(is_json(&uplink::coap_timeout(
+                    &command.echo,
+                    &Ids::default()
+                )));
+            }),
+            Err(error) => assert!(is_json(&uplink::refused(&error, &Ids::default()))),
         }
     }
 }

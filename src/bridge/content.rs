@@ -17,6 +17,9 @@ pub struct Context<'a> {
     pub path: Option<&'a Path>,
     /// The object definitions of the device.
     pub schema: &'a dyn Schema,
+    /// Where the device keeps its objects, `/` for most. Some devices write it into the names of
+    /// their values; it is not part of their paths.
+    pub alternate_path: &'a str,
     /// `compat.*`
     pub compat: &'a Compat,
     /// Seconds since the Unix epoch, what relative times of the device are counted from.
@@ -155,6 +158,14 @@ fn read<'a>(answer: &Answer<'a>, context: &Context<'_>) -> Body<'a> {
         &mut records,
     ) {
         Ok(()) => {
+            let root =
+                Some(context.alternate_path.trim_matches('/')).filter(|root| !root.is_empty());
+            for record in records
+                .iter_mut()
+                .filter(|it| root.is_some() && it.path.prefix() == root)
+            {
+                record.path = std::mem::take(&mut record.path).with_prefix(None);
+            }
             let typed = is_text(format) || is_tlv(format);
             let guessed = records.iter().find(|record| record.inferred);
             match guessed.filter(|_| typed && context.compat.unknown_object_error) {

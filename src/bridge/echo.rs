@@ -40,7 +40,14 @@ impl Echo {
 
     /// The echo of a command in the legacy dialect.
     pub(super) fn legacy(command: &Members<'_>) -> Self {
-        let replaced = ["BaseName", "Value", "Arguments", "Result", "Error"];
+        let replaced = [
+            "BaseName",
+            "Value",
+            "Arguments",
+            "Result",
+            "Error",
+            "Reason",
+        ];
         Self::new(command, "Command", &replaced, Dialect::Legacy)
     }
 

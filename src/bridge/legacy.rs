@@ -307,6 +307,7 @@ mod tests {
         let models = ObjectModels::builtin();
         let schema = DeviceSchema::new(&models, &[], Version::V1_0);
         let context = Context {
+            alternate_path: "/",
             path: command.target.path.as_ref(),
             schema: &schema,
             compat: &Compat::default(),

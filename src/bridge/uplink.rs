@@ -228,6 +228,7 @@ mod tests {
     fn respond(echo: &Echo, path: &str, answer: &Answer<'_>, compat: Compat) -> Json {
         let numeric: Option<Path> = path.parse().ok();
         let context = Context {
+            alternate_path: "/",
             path: numeric.as_ref(),
             schema: &NoSchema,
             compat: &compat,
@@ -282,6 +283,7 @@ mod tests {
         let path: Path = "/3/0/9".parse().unwrap();
         let compat = Compat::default();
         let context = Context {
+            alternate_path: "/",
             path: Some(&path),
             schema: &NoSchema,
             compat: &compat,
@@ -348,8 +350,8 @@ mod tests {
             json!([{"path": "/.well-known/core", "value": "</3>"}])
         );
         assert_eq!(
-            data("/x", &answer(0x45, 60, b"\x01"))["content"],
-            json!([{"path": "/x", "value": "AQ==", "contentFormat": 60}])
+            data("/x", &answer(0x45, 50, b"\x01"))["content"],
+            json!([{"path": "/x", "value": "AQ==", "contentFormat": 50}])
         );
     }
 

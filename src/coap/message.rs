@@ -173,7 +173,7 @@ fn check(datagram: &[u8]) -> Result<(MessageType, Code), MessageError> {
     }
     let mut rest = rest
         .get(token_length..)
-        .ok_or(malformed("truncated token"))?;
+        .ok_or_else(|| malformed("truncated token"))?;
     while let [head, tail @ ..] = rest {
         if *head == 0xff {
             if tail.is_empty() {
@@ -181,9 +181,12 @@ fn check(datagram: &[u8]) -> Result<(MessageType, Code), MessageError> {
             }
             break;
         }
-        let (_, tail) = extended(head >> 4, tail).ok_or(malformed("bad option delta"))?;
-        let (length, tail) = extended(head & 15, tail).ok_or(malformed("bad option length"))?;
-        rest = tail.get(length..).ok_or(malformed("truncated option"))?;
+        let (_, tail) = extended(head >> 4, tail).ok_or_else(|| malformed("bad option delta"))?;
+        let (length, tail) =
+            extended(head & 15, tail).ok_or_else(|| malformed("bad option length"))?;
+        rest = tail
+            .get(length..)
+            .ok_or_else(|| malformed("truncated option"))?;
     }
     Ok((kind, code))
 }

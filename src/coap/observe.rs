@@ -23,6 +23,11 @@ impl Freshness {
         }
     }
 
+    /// The newest sequence number, 24 bits.
+    pub const fn sequence(&self) -> u32 {
+        self.sequence
+    }
+
     /// Whether `sequence`, arriving at `now`, is newer than what was seen; if so it is now the
     /// newest. Duplicates are not newer.
     pub fn accept(&mut self, sequence: u32, now: Instant) -> bool {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::config::Config;
+use crate::config::broker_url::BrokerUrl;
 use crate::config::read::{ConfigError, ConfigWarning};
-use crate::config::value::BrokerUrl;
 
 /// Placeholders a mountpoint may hold.
 const PLACEHOLDERS: [&str; 5] = [

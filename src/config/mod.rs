@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use crate::lwm2m::Path;
 
+pub mod broker_url;
 mod check;
-pub mod keys;
+mod keys;
 pub mod read;
-pub mod value;
+pub mod reference;
+mod value;
 
 /// The whole configuration of a gateway.
 #[derive(Debug, Clone, PartialEq)]

@@ -358,14 +358,12 @@ impl Engine {
             return;
         };
         let exchange = device.exchange_by_token(token).filter(|index| {
-            // With the token of an observation that is being cancelled or asked for again, a
-            // message with an Observe option that is not the piggybacked response may still be
-            // one of its notifications.
-            let known = device.observation(token).is_some();
-            !(known
-                && message.kind() != MessageType::Acknowledgement
-                && message.observe().is_some())
-                || device.exchanges.get(*index).is_none()
+            // A message with the token of an observation that is being cancelled and with an
+            // Observe option is one of its notifications, unless it is the piggybacked response.
+            let exchange = device.exchanges.get(*index);
+            let cancels = exchange.is_some_and(|it| it.job.request.observe == Some(OBSERVE_CANCEL));
+            let is_ack = message.kind() == MessageType::Acknowledgement;
+            !(cancels && !is_ack && message.observe().is_some())
         });
         match exchange {
             Some(index) => {
@@ -596,7 +594,12 @@ impl Engine {
                 }
                 self.answer(now, key, &command, &answer);
             }
-            Purpose::Refresh { observation } | Purpose::Notification { observation } => {
+            Purpose::Refresh { observation } => {
+                // The device counts anew.
+                self.restart_observation(now, key, observation, answer.observe);
+                self.publish_notification(now, key, observation, &answer);
+            }
+            Purpose::Notification { observation } => {
                 self.publish_notification(now, key, observation, &answer);
             }
         }
@@ -637,6 +640,22 @@ impl Engine {
             });
             self.counters.observations.add(1);
             self.tokens.insert(token, key);
+        }
+    }
+
+    fn restart_observation(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        token: Token,
+        sequence: Option<u32>,
+    ) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let index = device.observation(token);
+        if let Some(known) = index.and_then(|index| device.observations.get_mut(index)) {
+            known.freshness = Freshness::new(sequence.unwrap_or(0), now.mono);
         }
     }
 

@@ -31,6 +31,7 @@ mod directory;
 mod downlink;
 mod queue;
 mod registration;
+mod registry;
 pub mod request;
 mod requests;
 mod settings;
@@ -45,6 +46,7 @@ pub use timer::Reason;
 
 use blocks::Assemblies;
 use device::DeviceKey;
+use requests::Request;
 use timer::Timers;
 use uplink::Refusal;
 
@@ -96,6 +98,8 @@ pub enum Handoff {
         peer: Peer,
         /// The request to be processed once the device is there.
         datagram: Vec<u8>,
+        /// Its payload, which may have come in blocks.
+        body: Vec<u8>,
     },
     /// The answer: the device, or `None` when it is not there or must not move.
     Give {
@@ -105,6 +109,8 @@ pub enum Handoff {
         peer: Peer,
         /// As in the question.
         datagram: Vec<u8>,
+        /// As in the question.
+        body: Vec<u8>,
     },
     /// A command for a device that has moved.
     Command(CommandInput),
@@ -287,12 +293,14 @@ impl Engine {
                 wanted,
                 peer,
                 datagram,
+                body,
             } => {
                 let device = self.release(now, &wanted, from);
                 let handoff = Handoff::Give {
                     device,
                     peer,
                     datagram,
+                    body,
                 };
                 self.outputs.push_back(Output::Handoff {
                     shard: from,
@@ -303,14 +311,20 @@ impl Engine {
                 device,
                 peer,
                 datagram,
+                body,
             } => {
                 if let Some(device) = device {
                     self.adopt(device);
                 }
-                let Ok(message) = Message::parse(&datagram) else {
-                    return;
-                };
-                self.handle_request(now, peer, &message, &datagram, true);
+                if let Ok(message) = Message::parse(&datagram) {
+                    let returned = true;
+                    let request = Request {
+                        message: &message,
+                        datagram: &datagram,
+                        returned,
+                    };
+                    self.dispatch(now, peer, &request, &body);
+                }
             }
             Handoff::Command(input) => self.take_command(now, input),
         }
@@ -355,11 +369,13 @@ impl Engine {
         }
     }
 
-    /// Replaces the configuration. Registered devices keep their mountpoint until they register
-    /// again.
+    /// Replaces the configuration. Mountpoints of registered devices follow it.
     pub fn reconfigure(&mut self, settings: Arc<Settings>, models: Arc<ObjectModels>) {
         self.settings = settings;
         self.models = models;
+        for index in 0..self.devices.len() {
+            self.remount(DeviceKey::try_from(index).unwrap_or(DeviceKey::MAX));
+        }
     }
 
     /// Whether no request waits for its answer.
@@ -428,7 +444,7 @@ impl Engine {
         {
             Seen::New => {
                 self.touch_peer(now, from);
-                self.handle_request(now, from, message, datagram, false);
+                self.handle_request(now, from, message, datagram);
             }
             Seen::Answered(reply) => {
                 self.counters.datagrams_duplicate.inc();

@@ -3,26 +3,25 @@
 use std::str;
 use std::sync::Arc;
 
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::blocks::Progress;
 use super::device::{Device, DeviceKey};
 use super::directory::ClaimError;
 use super::queue::CommandQueue;
 use super::registration::{Location, Query, RegisterError, Registration};
+use super::registry::mountpoint;
 use super::request::Method;
-use super::uplink::Refusal;
 use super::{
-    Engine, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer, PeerState,
-    PendingRequest, Response, Wanted,
+    Engine, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer, PendingRequest, Response,
+    Wanted,
 };
 use crate::bridge::Command;
 use crate::bridge::report::Event;
-use crate::bridge::topic::{self, Vars};
 use crate::coap::block::{BlockOption, szx_of};
 use crate::coap::message::option;
 use crate::coap::{Code, Message, MessageType};
-use crate::config::{AddressChange, AutoObserve, Translator};
+use crate::config::{AddressChange, AutoObserve};
 use crate::lwm2m::Path;
 use crate::time::Now;
 
@@ -42,6 +41,15 @@ const KNOWN_CRITICAL: [u16; 9] = [
 /// What `GET /.well-known/core` says (RFC 6690 §4).
 const WELL_KNOWN: &[u8] = b"</rd>;rt=\"core.rd oma.lwm2m\"";
 
+/// A request and how it got here.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub(super) message: &'a Message,
+    pub(super) datagram: &'a [u8],
+    /// It waited for a device from another shard.
+    pub(super) returned: bool,
+}
+
 /// What a path of ours names.
 enum Resource<'a> {
     Register,
@@ -51,14 +59,13 @@ enum Resource<'a> {
 }
 
 impl Engine {
-    /// Handles a request that is not a repetition; `returned` when it waited for another shard.
+    /// Handles a request that is not a repetition.
     pub(super) fn handle_request(
         &mut self,
         now: Now,
         from: Peer,
         message: &Message,
         datagram: &[u8],
-        returned: bool,
     ) {
         if let Some(number) = message.unknown_critical(&KNOWN_CRITICAL) {
             debug!(peer = %from.address, number, "unknown critical option");
@@ -73,14 +80,24 @@ impl Engine {
         }
         if message
             .first_option(option::PROXY_URI)
-            .or(message.first_option(option::PROXY_SCHEME))
+            .or_else(|| message.first_option(option::PROXY_SCHEME))
             .is_some()
         {
             return self.respond(from, message, Response::new(Code::PROXYING_NOT_SUPPORTED));
         }
-        let Some(body) = self.request_body(now, from, message) else {
-            return;
-        };
+        if let Some(body) = self.request_body(now, from, message) {
+            let request = Request {
+                message,
+                datagram,
+                returned: false,
+            };
+            self.dispatch(now, from, &request, &body);
+        }
+    }
+
+    /// Handles a request whose body is complete.
+    pub(super) fn dispatch(&mut self, now: Now, from: Peer, request: &Request<'_>, body: &[u8]) {
+        let message = request.message;
         let path: Option<Vec<&str>> = message
             .option_values(option::URI_PATH)
             .map(|part| str::from_utf8(part).ok())
@@ -98,9 +115,13 @@ impl Engine {
             _ => Resource::Unknown,
         };
         match (message.code(), resource) {
-            (Code::POST, Resource::Register) => self.register(now, from, message, datagram, &body),
+            (Code::POST, Resource::Register) => {
+                if let Err(error) = self.register(now, from, request, body) {
+                    self.refuse_register(from, message, &error);
+                }
+            }
             (Code::POST, Resource::Registration(at)) => {
-                self.update(now, from, message, datagram, returned, at, &body);
+                self.update(now, from, request, at, body);
             }
             (Code::DELETE, Resource::Registration(at)) => self.deregister(from, message, at),
             (Code::GET, Resource::WellKnown) => self.respond_sliced(from, message, WELL_KNOWN),
@@ -193,26 +214,19 @@ impl Engine {
 
     fn refuse_register(&mut self, from: Peer, message: &Message, error: &RegisterError) {
         self.counters.register_refused.inc();
-        info!(peer = %from.address, %error, "registration refused");
+        debug!(peer = %from.address, %error, "registration refused");
         let code = error.code(&self.settings.config.compat);
         self.respond(from, message, Response::error(code, &error.to_string()));
     }
 
-    fn register(&mut self, now: Now, from: Peer, message: &Message, datagram: &[u8], body: &[u8]) {
-        match self.try_register(now, from, message, datagram, body) {
-            Ok(()) => {}
-            Err(error) => self.refuse_register(from, message, &error),
-        }
-    }
-
-    fn try_register(
+    fn register(
         &mut self,
         now: Now,
         from: Peer,
-        message: &Message,
-        datagram: &[u8],
+        request: &Request<'_>,
         body: &[u8],
     ) -> Result<(), RegisterError> {
+        let message = request.message;
         let settings = self.settings.clone();
         let config = &settings.config;
         let query = Query::parse(message.option_values(option::URI_QUERY))?;
@@ -221,15 +235,7 @@ impl Engine {
         let Some(listener) = settings.listeners.get(usize::from(from.listener)) else {
             return Ok(());
         };
-        let peerhost = from.address.ip().to_string();
-        let vars = Vars {
-            endpoint_name: &endpoint,
-            clientid: query.get("device_id").unwrap_or(&endpoint),
-            username: query.get("imei").unwrap_or(&endpoint),
-            peerhost: &peerhost,
-            zone: "default",
-        };
-        let mount = listener.mountpoint.render(&vars, config.hostile_endpoint)?;
+        let mount = mountpoint(listener, config, from, &endpoint, &query)?;
         let names_endpoint = listener.mountpoint.has_endpoint_name();
 
         let known = self.endpoints.get(&endpoint).copied();
@@ -252,15 +258,10 @@ impl Engine {
         {
             Ok(()) => {}
             Err(ClaimError::Full) => return Err(RegisterError::Full),
+            // It was asked for already and is still elsewhere: others move it as well.
+            Err(ClaimError::Elsewhere(_)) if request.returned => return Err(RegisterError::Full),
             Err(ClaimError::Elsewhere(shard)) => {
-                self.ask_shard(
-                    now,
-                    shard,
-                    Wanted::Endpoint(endpoint),
-                    from,
-                    message,
-                    datagram,
-                );
+                self.ask_shard(now, shard, Wanted::Endpoint(endpoint), from, request, body);
                 return Ok(());
             }
         }
@@ -294,7 +295,7 @@ impl Engine {
         self.touch(now, key);
         self.subscribe(key);
         self.counters.registered.inc();
-        info!(endpoint = %endpoint, peer = %from.address, again = known.is_some(), "registered");
+        debug!(endpoint = %endpoint, peer = %from.address, again = known.is_some(), "registered");
 
         let response = if same_peer && config.compat.reregister_204 {
             Response::new(Code::CHANGED)
@@ -372,32 +373,17 @@ impl Engine {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // what a request consists of
-    fn update(
-        &mut self,
-        now: Now,
-        from: Peer,
-        message: &Message,
-        datagram: &[u8],
-        returned: bool,
-        at: &str,
-        body: &[u8],
-    ) {
+    fn update(&mut self, now: Now, from: Peer, request: &Request<'_>, at: &str, body: &[u8]) {
+        let message = request.message;
         let Some((location, key)) = self.find_location(at) else {
             // Its registration may live in another shard: the address has changed.
             if let Some(location) = Location::from_random_segment(at)
-                && !returned
+                && !request.returned
                 && let Some(shard) = self.directory.shard_of_location(&location)
                 && shard != self.shard
             {
-                return self.ask_shard(
-                    now,
-                    shard,
-                    Wanted::Location(location),
-                    from,
-                    message,
-                    datagram,
-                );
+                let wanted = Wanted::Location(location);
+                return self.ask_shard(now, shard, wanted, from, request, body);
             }
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
@@ -419,7 +405,7 @@ impl Engine {
             Err(error) => return self.refuse_register(from, message, &error),
         };
         if moved {
-            info!(endpoint = %endpoint, peer = %from.address, "address changed");
+            debug!(endpoint = %endpoint, peer = %from.address, "address changed");
             self.move_peer(key, from);
             self.counters.address_changed.inc();
         } else {
@@ -447,7 +433,7 @@ impl Engine {
     }
 
     /// Whether the holder of `location` may come from a new address: only if nobody can guess it.
-    fn may_move(&self, location: &Location) -> bool {
+    pub(super) fn may_move(&self, location: &Location) -> bool {
         matches!(location, Location::Random(_))
             && self.settings.config.address_change == AddressChange::Accept
     }
@@ -470,9 +456,10 @@ impl Engine {
         shard: u16,
         wanted: Wanted,
         from: Peer,
-        message: &Message,
-        datagram: &[u8],
+        request: &Request<'_>,
+        body: &[u8],
     ) {
+        let message = request.message;
         if self.pending.len() >= MAX_PENDING_HANDOFFS {
             return self.respond(from, message, Response::new(Code::SERVICE_UNAVAILABLE));
         }
@@ -481,184 +468,14 @@ impl Engine {
             deadline: now.mono + HANDOFF_TIMEOUT,
         };
         self.pending.entry((from, message.mid())).or_insert(waiting);
-        let datagram = datagram.to_vec();
         let handoff = Handoff::Take {
             from: self.shard,
             wanted,
             peer: from,
-            datagram,
+            datagram: request.datagram.to_vec(),
+            body: body.to_vec(),
         };
         self.outputs.push_back(Output::Handoff { shard, handoff });
-    }
-
-    /// Gives a device away with all its state.
-    pub(super) fn release(&mut self, now: Now, wanted: &Wanted, to: u16) -> Option<Box<Device>> {
-        let key = match wanted {
-            Wanted::Endpoint(endpoint) => *self.endpoints.get(endpoint)?,
-            Wanted::Location(location) => {
-                if !self.may_move(location) {
-                    return None;
-                }
-                *self.locations.get(location)?
-            }
-        };
-        let device = self.detach(key)?;
-        self.departed
-            .push_back((device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT));
-        Some(device)
-    }
-
-    /// Takes a device in from another shard.
-    pub(super) fn adopt(&mut self, device: Box<Device>) {
-        let (endpoint, location) = (
-            device.endpoint.clone(),
-            device.registration.location.clone(),
-        );
-        if self.endpoints.contains_key(&endpoint) {
-            return;
-        }
-        self.directory.assign(&endpoint, &location, self.shard);
-        let key = self.insert(device);
-        self.locations.insert(location, key);
-        self.schedule(key);
-    }
-
-    /// Puts a device into the tables.
-    fn insert(&mut self, mut device: Box<Device>) -> DeviceKey {
-        device.timer_at = None;
-        let (endpoint, peer) = (device.endpoint.clone(), device.peer);
-        let key = self.free.pop().unwrap_or_else(|| {
-            self.devices.push(None);
-            DeviceKey::try_from(self.devices.len() - 1).unwrap_or(DeviceKey::MAX)
-        });
-        self.tokens
-            .extend(device.tokens().map(|token| (token, key)));
-        self.in_flight.extend(
-            device
-                .exchanges
-                .iter()
-                .map(|exchange| ((peer, exchange.mid), key)),
-        );
-        self.counters
-            .observations
-            .add(device.observations.len() as u64);
-        if let Some(slot) = self.devices.get_mut(key as usize) {
-            *slot = Some(device);
-        }
-        self.endpoints.insert(endpoint, key);
-        self.bind_peer(key, peer);
-        self.counters.registrations.set(self.endpoints.len() as u64);
-        key
-    }
-
-    /// Takes a device out of the tables of this shard.
-    fn detach(&mut self, key: DeviceKey) -> Option<Box<Device>> {
-        let device = self.devices.get_mut(key as usize)?.take()?;
-        self.free.push(key);
-        self.endpoints.remove(&device.endpoint);
-        self.locations.remove(&device.registration.location);
-        for token in device.tokens() {
-            self.tokens.remove(&token);
-        }
-        for exchange in &device.exchanges {
-            self.in_flight.remove(&(device.peer, exchange.mid));
-        }
-        self.unbind_peer(key, device.peer);
-        let observations = self.counters.observations.get();
-        self.counters
-            .observations
-            .set(observations - device.observations.len() as u64);
-        self.counters.registrations.set(self.endpoints.len() as u64);
-        Some(device)
-    }
-
-    /// The device is gone; what waited for it is answered.
-    pub(super) fn remove(&mut self, key: DeviceKey, event: Event) {
-        if self.settings.config.publish_deregister {
-            self.report(key, event);
-        }
-        self.unsubscribe(key);
-        let Some(mut device) = self.detach(key) else {
-            return;
-        };
-        self.directory
-            .remove(&device.endpoint, device.peer.listener);
-        self.directory
-            .remove_location(&device.registration.location);
-        self.directory.remove_mount(&device.mount, &device.endpoint);
-        info!(endpoint = %device.endpoint, ?event, "gone");
-        self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
-    }
-
-    fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {
-        let next_mid = self.random_u16();
-        self.peers
-            .entry(peer)
-            .or_insert(PeerState {
-                next_mid,
-                device: key,
-            })
-            .device = key;
-    }
-
-    fn unbind_peer(&mut self, key: DeviceKey, peer: Peer) {
-        if self
-            .peers
-            .get(&peer)
-            .is_some_and(|state| state.device == key)
-        {
-            self.peers.remove(&peer);
-        }
-    }
-
-    fn move_peer(&mut self, key: DeviceKey, to: Peer) {
-        let Some(device) = self.device_mut(key) else {
-            return;
-        };
-        let from = std::mem::replace(&mut device.peer, to);
-        let mids: Vec<u16> = device
-            .exchanges
-            .iter()
-            .map(|exchange| exchange.mid)
-            .collect();
-        for mid in mids {
-            self.in_flight.remove(&(from, mid));
-            self.in_flight.insert((to, mid), key);
-        }
-        self.unbind_peer(key, from);
-        self.bind_peer(key, to);
-        if from.listener != to.listener {
-            self.directory.change_listener(from.listener, to.listener);
-        }
-    }
-
-    fn command_filters(&self, key: DeviceKey) -> Vec<(String, u8)> {
-        let Some(device) = self.device(key).filter(|_| self.per_device_subscriptions) else {
-            return Vec::new();
-        };
-        let translators = &self.settings.config.translators;
-        let legacy = translators
-            .legacy
-            .enable
-            .then_some(&translators.legacy.command);
-        let filter =
-            |translator: &Translator| (topic::topic(&device.mount, translator), translator.qos);
-        std::iter::once(&translators.command)
-            .chain(legacy)
-            .map(filter)
-            .collect()
-    }
-
-    fn subscribe(&mut self, key: DeviceKey) {
-        for (filter, qos) in self.command_filters(key) {
-            self.outputs.push_back(Output::Subscribe { filter, qos });
-        }
-    }
-
-    fn unsubscribe(&mut self, key: DeviceKey) {
-        for (filter, _) in self.command_filters(key) {
-            self.outputs.push_back(Output::Unsubscribe { filter });
-        }
     }
 
     /// Queues an Observe for what the configuration names (`auto_observe`).

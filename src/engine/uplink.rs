@@ -102,6 +102,7 @@ impl Engine {
         let context = Context {
             path: command.target.path.as_ref(),
             schema: &schema,
+            alternate_path: device.registration.alternate_path(),
             compat: &self.settings.config.compat,
             now: Some(seconds(now)),
         };
@@ -282,15 +283,19 @@ impl Engine {
         let context = Context {
             path: target.path.as_ref(),
             schema: &schema,
+            alternate_path: device.registration.alternate_path(),
             compat: &settings.config.compat,
             now: Some(seconds(now)),
         };
-        let ids = device.ids();
+        // An error has no Observe option (RFC 7641 §4.2); applications find the last number there.
+        let sequence = answer
+            .observe
+            .unwrap_or_else(|| observation.freshness.sequence());
         let payload = uplink::notify(
             echo,
-            &ids,
+            &device.ids(),
             Some(&target.text),
-            answer.observe,
+            Some(sequence),
             answer,
             &context,
         );

@@ -9,6 +9,7 @@ mod models;
 mod shard;
 
 pub use gateway::{Gateway, ReloadError, StartError, Statistics};
+pub use models::load as load_models;
 
 use std::time::{Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 

@@ -13,7 +13,7 @@ use crate::lwm2m::model::ObjectModels;
 ///
 /// # Errors
 /// When the directory itself cannot be read.
-pub(super) fn load(dir: Option<&Path>, max_file: usize) -> io::Result<ObjectModels> {
+pub fn load(dir: Option<&Path>, max_file: usize) -> io::Result<ObjectModels> {
     let builtin = ObjectModels::builtin();
     let Some(dir) = dir else { return Ok(builtin) };
     let mut paths: Vec<_> = fs::read_dir(dir)?

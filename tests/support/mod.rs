@@ -1,7 +1,7 @@
 //! A gateway engine in virtual time, with scripted devices: what goes in and what comes out,
 //! step by step, without sockets or sleeping.
 
-#![allow(dead_code)] // each test file uses its part
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -70,7 +70,10 @@ impl World {
             })
             .collect();
         Self {
-            now: Now { mono: Instant::from_micros(1_000_000), unix_ms: 1_700_000_000_000 },
+            now: Now {
+                mono: Instant::from_micros(1_000_000),
+                unix_ms: 1_700_000_000_000,
+            },
             engines,
             counters,
             directory,
@@ -96,7 +99,13 @@ impl World {
         self.command_with(endpoint, json, Dialect::Current, None);
     }
 
-    pub fn command_with(&mut self, endpoint: &str, json: &str, dialect: Dialect, expiry: Option<u32>) {
+    pub fn command_with(
+        &mut self,
+        endpoint: &str,
+        json: &str,
+        dialect: Dialect,
+        expiry: Option<u32>,
+    ) {
         let shard = usize::from(self.directory.shard_of(endpoint).unwrap_or(0));
         self.command_at(shard, endpoint, json, dialect, expiry);
     }
@@ -124,8 +133,14 @@ impl World {
     pub fn pass(&mut self, by: Duration) {
         let end = self.now.after(by);
         loop {
-            let next = self.deadlines.iter().enumerate().filter_map(|(shard, at)| Some(((*at)?, shard)));
-            let Some((at, shard)) = next.min().filter(|(at, _)| *at <= end.mono) else { break };
+            let next = self
+                .deadlines
+                .iter()
+                .enumerate()
+                .filter_map(|(shard, at)| Some(((*at)?, shard)));
+            let Some((at, shard)) = next.min().filter(|(at, _)| *at <= end.mono) else {
+                break;
+            };
             self.now = self.now.after(at - self.now.mono);
             self.engines[shard].handle_timeout(self.now);
             self.drain(shard);
@@ -172,13 +187,26 @@ impl World {
     /// Nothing has come out that was not taken.
     #[track_caller]
     pub fn assert_quiet(&self) {
-        assert!(self.sent.is_empty(), "unexpected datagrams: {:?}", self.sent);
-        assert!(self.published.is_empty(), "unexpected messages: {:?}", self.published);
+        assert!(
+            self.sent.is_empty(),
+            "unexpected datagrams: {:?}",
+            self.sent
+        );
+        assert!(
+            self.published.is_empty(),
+            "unexpected messages: {:?}",
+            self.published
+        );
     }
 
     pub fn counter(&self, name: &str) -> u64 {
         let find = |counters: &Arc<Counters>| {
-            counters.snapshot().into_iter().find(|(known, _)| *known == name).expect("a counter").1
+            counters
+                .snapshot()
+                .into_iter()
+                .find(|(known, _)| *known == name)
+                .expect("a counter")
+                .1
         };
         self.counters.iter().map(find).sum()
     }
@@ -194,12 +222,20 @@ pub struct Device {
 }
 
 pub fn peer(port: u16) -> Peer {
-    Peer { listener: 0, address: SocketAddr::from(([127, 0, 0, 1], port)) }
+    Peer {
+        listener: 0,
+        address: SocketAddr::from(([127, 0, 0, 1], port)),
+    }
 }
 
 impl Device {
     pub fn new(endpoint: &str, port: u16) -> Self {
-        Self { peer: peer(port), endpoint: endpoint.into(), mid: 100, location: String::new() }
+        Self {
+            peer: peer(port),
+            endpoint: endpoint.into(),
+            mid: 100,
+            location: String::new(),
+        }
     }
 
     /// A device that has registered with `links`; its report has been taken.
@@ -231,13 +267,22 @@ impl Device {
     pub fn register(&mut self, world: &mut World, extra: &[&str], links: &str) {
         let ep = format!("ep={}", self.endpoint);
         let mut query = vec![ep.as_str(), "lt=300", "lwm2m=1.1", "b=U"];
-        query.retain(|item| !extra.iter().any(|other| item.split('=').next() == other.split('=').next()));
+        query.retain(|item| {
+            !extra
+                .iter()
+                .any(|other| item.split('=').next() == other.split('=').next())
+        });
         query.extend_from_slice(extra);
         let request = self.request(Code::POST, &["rd"], &query);
         let request = request.uint(option::CONTENT_FORMAT, 40).payload(links);
         world.datagram(self.peer, &request.build());
         let answer = world.next_for(self.peer);
-        assert_eq!(answer.code(), Code::CREATED, "{:?}", String::from_utf8_lossy(answer.payload()));
+        assert_eq!(
+            answer.code(),
+            Code::CREATED,
+            "{:?}",
+            String::from_utf8_lossy(answer.payload())
+        );
         assert_eq!(answer.mid(), self.mid);
         let path: Vec<_> = answer
             .option_values(option::LOCATION_PATH)
@@ -250,14 +295,21 @@ impl Device {
     /// Sends an Update with `query`; returns the code of the answer.
     pub fn update(&mut self, world: &mut World, query: &[&str], links: &str) -> Code {
         let location = self.location.clone();
-        let request = self.request(Code::POST, &["rd", &location], query).payload(links);
+        let request = self
+            .request(Code::POST, &["rd", &location], query)
+            .payload(links);
         world.datagram(self.peer, &request.build());
         world.next_for(self.peer).code()
     }
 
     /// A piggybacked response to `request`.
     pub fn answer(&self, request: &Message, code: Code) -> Builder {
-        Builder::new(MessageType::Acknowledgement, code, request.mid(), request.token())
+        Builder::new(
+            MessageType::Acknowledgement,
+            code,
+            request.mid(),
+            request.token(),
+        )
     }
 
     /// A message of its own with the token of `request`: a separate response or notification.

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use super::outbox::Outbox;
 use super::{BrokerError, Commands, tls};
 use crate::config::Config;
-use crate::config::value::BrokerUrl;
+use crate::config::broker_url::BrokerUrl;
 use crate::host::{Message, Publish};
 use crate::telemetry::Counters;
 
@@ -222,7 +222,10 @@ async fn hand_over(client: AsyncClient, shared: Arc<Shared>) {
                     }
                 }
             }
-            () = shared.outbox.take(HAND_OVER, &mut batch) => {
+            more = shared.outbox.take(HAND_OVER, &mut batch) => {
+                if !more {
+                    return;
+                }
                 for publish in batch.drain(..) {
                     shared.handed_over.fetch_add(1, Ordering::Release);
                     let qos = qos_of(publish.qos);

@@ -1,9 +1,10 @@
 //! The embedded broker: `rmqtt` as a library, in this process, without a socket between it and
 //! the gateway. Messages of its clients are seen by a hook, ours go straight to its router.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,8 +17,11 @@ use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::net::{Builder, Listener};
 use rmqtt::server::MqttServer;
 use rmqtt::session::SessionState;
-use rmqtt::types::{AuthResult, From as Origin, Id, Publish as RoutedPublish};
+use rmqtt::types::{
+    AuthResult, ClientId, From as Origin, FromType as OriginType, Id, Publish as RoutedPublish,
+};
 use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
 
 use super::outbox::Outbox;
 use super::{BrokerError, Commands};
@@ -45,7 +49,13 @@ pub struct Embedded {
     outbox: Arc<Outbox>,
     client_id: String,
     user: Option<User>,
+    /// The task that routes our messages.
+    forwarding: Mutex<Option<JoinHandle<()>>>,
+    /// Sessions whose marker has come out at the end of their queue; see [`settle`].
+    markers: Markers,
 }
+
+type Markers = Arc<Mutex<HashSet<ClientId>>>;
 
 #[derive(Clone)]
 struct User {
@@ -100,6 +110,8 @@ impl Embedded {
             outbox: Arc::new(Outbox::new(mqtt.max_queued, counters)),
             client_id: mqtt.client_id.clone(),
             user,
+            forwarding: Mutex::default(),
+            markers: Arc::default(),
         })
     }
 
@@ -121,14 +133,12 @@ impl Embedded {
             commands,
             user: self.user.clone(),
             outbox: Arc::clone(&self.outbox),
+            markers: Arc::clone(&self.markers),
         };
         runtime.block_on(register(&context, hook));
-        let id = Id::from(context.node.id(), self.client_id.as_str().into());
-        runtime.spawn(forward(
-            context.clone(),
-            Origin::from_system(id),
-            Arc::clone(&self.outbox),
-        ));
+        let origin = Origin::from_system(self.id());
+        let forwarding = forward(context.clone(), origin, Arc::clone(&self.outbox));
+        *self.forwarding.lock() = Some(runtime.spawn(forwarding));
         let server = MqttServer::new(context).listener_by_id(listener, 1).build();
         runtime.spawn(async move {
             if let Err(error) = server.run().await {
@@ -137,48 +147,81 @@ impl Embedded {
         });
     }
 
-    /// Waits until every queue is empty, then ends the broker's threads.
+    fn id(&self) -> Id {
+        Id::from(self.context.node.id(), self.client_id.as_str().into())
+    }
+
+    /// Waits until connected subscribers have what is theirs, then ends the broker's threads.
     pub(super) fn close(&self, deadline: Duration) {
         let Some(runtime) = self.runtime.lock().take() else {
             return;
         };
         let end = Instant::now() + deadline;
-        let empty = async {
-            // Twice: a message is in no queue for an instant while it moves from one to the next.
-            let mut rounds_empty = 0;
-            while rounds_empty < 2 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-                let waiting = self.outbox.len() > 0 || sessions_have_messages(&self.context).await;
-                rounds_empty = if waiting { 0 } else { rounds_empty + 1 };
+        self.outbox.end();
+        let forwarding = self.forwarding.lock().take();
+        let handed_over = async {
+            if let Some(forwarding) = forwarding {
+                let _ = forwarding.await;
+                settle(&self.context, self.id(), &self.markers).await;
             }
         };
-        let _ = runtime.block_on(async { tokio::time::timeout(deadline, empty).await });
+        if runtime
+            .block_on(async { tokio::time::timeout(deadline, handed_over).await })
+            .is_err()
+        {
+            tracing::warn!("subscribers have not taken every message before the end");
+        }
         runtime.shutdown_timeout(end.saturating_duration_since(Instant::now()));
     }
 }
 
-/// Whether a connected subscriber has messages to come.
-async fn sessions_have_messages(context: &ServerContext) -> bool {
-    let sessions: Vec<_> = context
-        .extends
-        .shared()
-        .await
-        .iter()
-        .filter_map(|entry| entry.session())
-        .collect();
-    for session in sessions {
-        if session.connected().await.unwrap_or(false) && !session.deliver_queue().is_empty() {
-            return true;
+/// Waits until every connected session has sent what it was given, and got it acknowledged.
+///
+/// A session's inbox cannot be looked into, so each gets a marker behind everything else: a
+/// message that has expired. When its turn has come it is not sent but reported as dropped.
+async fn settle(context: &ServerContext, id: Id, markers: &Markers) {
+    const STEP: Duration = Duration::from_millis(5);
+    let mut sessions = Vec::new();
+    for entry in context.extends.shared().await.iter() {
+        let Some(session) = entry.session() else {
+            continue;
+        };
+        if !session.connected().await.unwrap_or(false) {
+            continue;
+        }
+        let message = MqttPublish {
+            dup: false,
+            retain: false,
+            qos: QoS::AtMostOnce,
+            topic: "$marker".into(),
+            packet_id: None,
+            payload: Default::default(),
+            properties: Some(PublishProperties {
+                message_expiry_interval: Some(NonZeroU32::MIN),
+                ..PublishProperties::default()
+            }),
+        };
+        let message = RoutedPublish::new(Box::new(message), None, None, Some(0));
+        let marker = Origin::from_admin(id.clone());
+        if entry.publish(marker, message).await.is_ok() {
+            sessions.push(session);
         }
     }
-    false
+    for session in sessions {
+        // One that disconnects meanwhile is not waited for.
+        while session.connected().await.unwrap_or(false)
+            && (!markers.lock().contains(&session.id.client_id)
+                || !session.out_inflight().read().await.is_empty())
+        {
+            tokio::time::sleep(STEP).await;
+        }
+    }
 }
 
 /// Hands our messages to the router, in order, without a task or a channel for each.
 async fn forward(context: ServerContext, origin: Origin, outbox: Arc<Outbox>) {
     let mut batch = Vec::with_capacity(BATCH);
-    loop {
-        outbox.take(BATCH, &mut batch).await;
+    while outbox.take(BATCH, &mut batch).await {
         for publish in batch.drain(..) {
             let qos = QoS::try_from(publish.qos).unwrap_or(QoS::AtMostOnce);
             let message = MqttPublish {
@@ -219,6 +262,7 @@ struct BrokerHook {
     commands: Arc<dyn Commands>,
     user: Option<User>,
     outbox: Arc<Outbox>,
+    markers: Markers,
 }
 
 #[async_trait]
@@ -237,7 +281,7 @@ impl Handler for BrokerHook {
                         .properties
                         .as_ref()
                         .and_then(|properties| properties.message_expiry_interval)
-                        .map(std::num::NonZeroU32::get),
+                        .map(NonZeroU32::get),
                 });
                 if publish.retain {
                     // A retained command would be executed anew with every later subscription.
@@ -246,9 +290,13 @@ impl Handler for BrokerHook {
                     return (true, Some(HookResult::Publish(once)));
                 }
             }
-            Parameter::MessageDropped(_, origin, _, _) if origin.is_system() => {
-                self.outbox.count_dropped(1);
-            }
+            Parameter::MessageDropped(to, origin, _, _) => match (origin.typ(), to) {
+                (OriginType::System, _) => self.outbox.count_dropped(1),
+                (OriginType::Admin, Some(session)) => {
+                    self.markers.lock().insert(session.client_id.clone());
+                }
+                _ => {}
+            },
             Parameter::ClientAuthenticate(connect) => {
                 if let Some(user) = &self.user {
                     let right = connect.username().is_some_and(|name| **name == *user.name)

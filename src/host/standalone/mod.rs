@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::Config;
-use crate::config::value::BrokerUrl;
+use crate::config::broker_url::BrokerUrl;
 use crate::host::{Host, Message, Publish};
 use crate::telemetry::Counters;
 
@@ -83,9 +83,9 @@ fn max_packet_size(config: &Config) -> u32 {
 /// The broker side of the stand-alone host.
 pub enum Broker {
     /// A broker in this process.
-    Embedded(Embedded),
+    Embedded(Box<Embedded>),
     /// A client of another broker.
-    Remote(Client),
+    Remote(Box<Client>),
 }
 
 impl Broker {
@@ -99,13 +99,13 @@ impl Broker {
     /// An address that cannot be bound, or files and values of the connection that do not fit.
     pub fn new(config: &Config, counters: Arc<Counters>) -> Result<Self, BrokerError> {
         match &config.mqtt.broker {
-            None => Embedded::new(config, counters).map(Self::Embedded),
+            None => Embedded::new(config, counters).map(|broker| Self::Embedded(Box::new(broker))),
             Some(url) => {
                 let url: BrokerUrl = url.parse().map_err(|reason| BrokerError::Setting {
                     key: "mqtt.broker",
                     reason,
                 })?;
-                Client::new(config, &url, counters).map(Self::Remote)
+                Client::new(config, &url, counters).map(|client| Self::Remote(Box::new(client)))
             }
         }
     }

@@ -21,6 +21,7 @@ pub(crate) struct Outbox {
     counters: Arc<Counters>,
     /// Whether the loss of messages has been logged since the queue was last empty.
     overflowing: AtomicBool,
+    ending: AtomicBool,
 }
 
 /// Two queues, so that the oldest QoS 0 message is found at once; the sequence numbers keep the
@@ -57,7 +58,14 @@ impl Outbox {
             capacity,
             counters,
             overflowing: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
         }
+    }
+
+    /// Nothing more will come: [`Outbox::take`] says so once the queue is empty.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.filled.notify_one();
     }
 
     /// Takes all of `batch`, in order. Never waits for the broker.
@@ -101,8 +109,8 @@ impl Outbox {
     }
 
     /// Moves up to `most` waiting messages to the end of `into`, and waits until there is at
-    /// least one. Cancelling the wait loses nothing.
-    pub(crate) async fn take(&self, most: usize, into: &mut Vec<Publish>) {
+    /// least one; false when there will be none any more. Cancelling the wait loses nothing.
+    pub(crate) async fn take(&self, most: usize, into: &mut Vec<Publish>) -> bool {
         loop {
             {
                 let mut lines = self.lines.lock();
@@ -118,7 +126,10 @@ impl Outbox {
                 }
             }
             if !into.is_empty() {
-                return;
+                return true;
+            }
+            if self.ending.load(Ordering::Acquire) {
+                return false;
             }
             self.filled.notified().await;
         }
@@ -182,11 +193,13 @@ mod tests {
         let (outbox, _) = outbox(10);
         outbox.push(&mut (0..5).map(|n| message(n, 0)).collect());
         let mut got = Vec::new();
-        outbox.take(2, &mut got).await;
+        assert!(outbox.take(2, &mut got).await);
         assert_eq!((got.len(), outbox.len()), (2, 3));
         got.clear();
-        outbox.take(100, &mut got).await;
+        outbox.end();
+        assert!(outbox.take(100, &mut got).await);
         assert_eq!(got.first().map(|publish| publish.topic.as_str()), Some("2"));
         assert_eq!(got.len(), 3);
+        assert!(!outbox.take(100, &mut Vec::new()).await);
     }
 }

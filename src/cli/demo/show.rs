@@ -1,0 +1,105 @@
+//! A message of the gateway as lines for people.
+
+use lwm2m_gateway::host::Publish;
+use serde_json::Value;
+
+/// Topic and payload as they are, and below what they say.
+pub(super) fn message(publish: &Publish) -> String {
+    let payload = String::from_utf8_lossy(&publish.payload);
+    let mut out = format!("{}  {payload}", publish.topic);
+    if let Ok(json) = serde_json::from_slice(&publish.payload)
+        && let Some(meaning) = meaning(&json)
+    {
+        for line in meaning {
+            out.push_str("\n    ");
+            out.push_str(&line);
+        }
+    }
+    out
+}
+
+fn meaning(json: &Value) -> Option<Vec<String>> {
+    let kind = json.get("msgType")?.as_str()?;
+    let data = json.get("data")?;
+    if matches!(kind, "register" | "update") {
+        let objects: Vec<_> = data
+            .get("objectList")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        return Some(vec![format!(
+            "{kind}: LwM2M {}, lifetime {} s, {}",
+            plain(data.get("lwm2m")),
+            plain(data.get("lt")),
+            objects.join(" ")
+        )]);
+    }
+    if let Some(code) = data.get("code") {
+        let mut lines = vec![format!(
+            "{kind}: {} {}",
+            plain(Some(code)),
+            plain(data.get("codeMsg"))
+        )];
+        for entry in data
+            .get("content")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            match (entry.get("path"), entry.get("value")) {
+                (Some(path), Some(value)) => {
+                    lines.push(format!("{} = {}", plain(Some(path)), plain(Some(value))));
+                }
+                _ => lines.push(plain(Some(entry))),
+            }
+        }
+        return Some(lines);
+    }
+    None
+}
+
+/// A value without the quotes of JSON.
+fn plain(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => "?".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(payload: &str) -> String {
+        message(&Publish {
+            endpoint: "e".into(),
+            topic: "t".to_owned(),
+            payload: payload.as_bytes().to_vec(),
+            qos: 0,
+        })
+    }
+
+    #[test]
+    fn registrations_and_values_are_explained() {
+        let register = r#"{"msgType":"register","data":{"lt":60,"lwm2m":"1.1","ep":"e","objectList":["/1/0","/3/0"]}}"#;
+        assert_eq!(
+            shown(register),
+            format!("t  {register}\n    register: LwM2M 1.1, lifetime 60 s, /1/0 /3/0")
+        );
+        let read = r#"{"reqID":1,"msgType":"read","data":{"reqPath":"/3/0/0","code":"2.05","codeMsg":"content","content":[{"path":"/3/0/0","value":"Acme"},{"path":"/3/0/9","value":5}]}}"#;
+        assert_eq!(
+            shown(read),
+            format!("t  {read}\n    read: 2.05 content\n    /3/0/0 = Acme\n    /3/0/9 = 5")
+        );
+    }
+
+    #[test]
+    fn anything_else_is_shown_as_it_is() {
+        for payload in ["not json", "[]", "{}", r#"{"msgType":"ack","data":{}}"#] {
+            assert_eq!(shown(payload), format!("t  {payload}"));
+        }
+    }
+}

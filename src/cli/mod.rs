@@ -1,0 +1,70 @@
+//! The commands of `lwm2m-gateway`.
+
+// A program of its own: it reads files, waits for signals and speaks to people.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+mod demo;
+mod logging;
+mod objects;
+mod options;
+mod run;
+mod say;
+mod service;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use lwm2m_gateway::simulate;
+
+use options::GatewayOptions;
+
+const AFTER_HELP: &str = "\
+Examples:
+  lwm2m-gateway demo                          gateway, broker and a device in one terminal
+  lwm2m-gateway run                           devices on UDP 5683, MQTT on 127.0.0.1:1883
+  lwm2m-gateway run --config lwm2m.toml --broker mqtts://broker.example
+  lwm2m-gateway simulate --devices 10         devices without hardware
+  mosquitto_sub -v -t 'lwm2m/#'               what the devices say
+  mosquitto_pub -t lwm2m/sim-0/dn -m '{\"reqID\":1,\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/0\"}}'";
+
+/// LwM2M devices on one side, MQTT applications on the other
+#[derive(Debug, Parser)]
+#[command(name = "lwm2m-gateway", version, after_help = AFTER_HELP, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway, with an embedded MQTT broker or as a client of another one
+    #[command(after_help = run::AFTER_HELP)]
+    Run(GatewayOptions),
+    /// Run gateway, broker and one simulated device, and talk to the device
+    #[command(after_help = demo::AFTER_HELP)]
+    Demo(GatewayOptions),
+    /// Simulate devices
+    Simulate(simulate::Options),
+    /// Check a configuration file: every mistake with its key, on standard error
+    CheckConfig {
+        /// TOML file
+        file: PathBuf,
+    },
+    /// List the object definitions that are known
+    Objects {
+        /// Directory of further definitions (*.xml), beside the built-in objects 0 to 7
+        #[arg(long, value_name = "DIR")]
+        xml_dir: Option<PathBuf>,
+    },
+}
+
+pub(crate) fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run(options) => run::run(&options),
+        Command::Demo(options) => demo::demo(options),
+        Command::Simulate(options) => simulate::run(options),
+        Command::CheckConfig { file } => options::check(&file),
+        Command::Objects { xml_dir } => objects::list(xml_dir.as_deref()),
+    }
+}

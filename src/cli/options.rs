@@ -1,0 +1,106 @@
+//! From options and file to a configuration.
+
+use std::fmt::Display;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use lwm2m_gateway::config::Config;
+use lwm2m_gateway::config::read::{ConfigWarning, Source};
+
+use super::say;
+
+/// What a gateway is started with; options win over the file.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct GatewayOptions {
+    /// Configuration file (TOML); docs/configuration.md lists every key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Address for devices: IP:PORT, :PORT or PORT [default: 0.0.0.0:5683]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) udp: Option<String>,
+    /// Address of the embedded broker: IP:PORT, :PORT (every address) or PORT (127.0.0.1)
+    /// [default: 127.0.0.1:1883]
+    #[arg(long, value_name = "ADDR", conflicts_with = "broker")]
+    pub(crate) mqtt: Option<String>,
+    /// Connect to this broker instead: mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS
+    #[arg(long, value_name = "URL")]
+    pub(crate) broker: Option<String>,
+    /// Directory of further object definitions (*.xml)
+    #[arg(long, value_name = "DIR")]
+    pub(crate) xml_dir: Option<String>,
+    /// Set one key of the configuration, such as coap.nstart=2; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
+    pub(crate) settings: Vec<(String, String)>,
+    /// error, warn, info, debug, trace, a filter such as info,lwm2m_gateway=debug, or json for
+    /// JSON lines; may be repeated
+    #[arg(long, value_name = "LEVEL|json")]
+    pub(crate) log: Vec<String>,
+}
+
+fn setting(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        None => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+impl GatewayOptions {
+    /// Reads the file and applies the options.
+    ///
+    /// # Errors
+    ///
+    /// One line for each mistake.
+    pub(crate) fn load(&self) -> Result<(Config, Vec<ConfigWarning>), Vec<String>> {
+        let mut source = match &self.config {
+            Some(file) => Source::from_toml(&read(file).map_err(|error| vec![error])?),
+            None => Source::default(),
+        };
+        for (key, value) in &self.settings {
+            source.set(key, value);
+        }
+        for (key, value) in [
+            ("listeners.udp.default.bind", &self.udp),
+            ("mqtt.bind", &self.mqtt),
+            ("mqtt.broker", &self.broker),
+            ("xml_dir", &self.xml_dir),
+        ] {
+            if let Some(value) = value {
+                source.set(key, value);
+            }
+        }
+        for log in &self.log {
+            match log.as_str() {
+                "json" | "text" => source.set("log.format", log),
+                level => source.set("log.level", level),
+            }
+        }
+        source.read().map_err(lines)
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+fn lines(errors: Vec<impl Display>) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
+}
+
+/// The command `check-config`.
+pub(crate) fn check(file: &Path) -> ExitCode {
+    let read = read(file).map_err(|error| vec![error]);
+    match read.and_then(|text| Source::from_toml(&text).read().map_err(lines)) {
+        Ok((_, warnings)) => {
+            for warning in warnings {
+                say::out(format_args!("warning: {warning}"));
+            }
+            say::out("ok");
+            ExitCode::SUCCESS
+        }
+        Err(errors) => {
+            errors.iter().for_each(say::error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! A gateway with its broker, from start to end: what `run` and `demo` have in common.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lwm2m_gateway::config::Config;
+use lwm2m_gateway::config::read::ConfigWarning;
+use lwm2m_gateway::host::standalone::{Broker, Commands};
+use lwm2m_gateway::host::{Host, Message};
+use lwm2m_gateway::runtime::Gateway;
+use lwm2m_gateway::telemetry::Counters;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info, warn};
+
+use super::options::GatewayOptions;
+
+/// Time to drain at the end.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// A running gateway with its broker.
+pub(crate) struct Service {
+    options: GatewayOptions,
+    config: Config,
+    pub(crate) gateway: Gateway,
+    broker: Arc<Broker>,
+    host_counters: Arc<Counters>,
+}
+
+struct ToGateway(Gateway);
+
+impl Commands for ToGateway {
+    fn is_command(&self, topic: &str) -> bool {
+        self.0.is_command(topic)
+    }
+
+    fn deliver(&self, message: Message) {
+        self.0.deliver(message);
+    }
+}
+
+impl Service {
+    /// Starts everything; `wrap` may put something between gateway and broker.
+    ///
+    /// # Errors
+    ///
+    /// One line that says what keeps it from starting.
+    pub(crate) fn start(
+        options: GatewayOptions,
+        config: Config,
+        warnings: &[ConfigWarning],
+        wrap: impl FnOnce(Arc<Broker>) -> Arc<dyn Host>,
+    ) -> Result<Self, String> {
+        for warning in warnings {
+            warn!(key = warning.key, "{}", warning.message);
+        }
+        let host_counters = Arc::new(Counters::default());
+        let broker = Broker::new(&config, Arc::clone(&host_counters)).map_err(line)?;
+        let broker = Arc::new(broker);
+        let gateway = Gateway::start(config.clone(), wrap(Arc::clone(&broker))).map_err(line)?;
+        broker.open(Arc::new(ToGateway(gateway.clone())));
+        for (name, address) in gateway.listeners() {
+            let name = name.strip_prefix("udp:").unwrap_or(&name);
+            info!(udp = %address, name, "listening");
+        }
+        if let Some(address) = broker.address() {
+            info!(mqtt = %address, "listening");
+        }
+        Ok(Self {
+            options,
+            config,
+            gateway,
+            broker,
+            host_counters,
+        })
+    }
+
+    /// Serves until SIGTERM, SIGINT or `enough`, then drains and ends.
+    ///
+    /// # Errors
+    ///
+    /// When signals cannot be received.
+    pub(crate) fn serve(mut self, enough: impl Future<Output = ()>) -> Result<(), String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(line)?;
+        runtime.block_on(async {
+            let mut terminate = listen(SignalKind::terminate())?;
+            let mut interrupt = listen(SignalKind::interrupt())?;
+            let mut hangup = listen(SignalKind::hangup())?;
+            let mut statistics = listen(SignalKind::user_defined1())?;
+            tokio::pin!(enough);
+            loop {
+                tokio::select! {
+                    _ = terminate.recv() => break,
+                    _ = interrupt.recv() => break,
+                    () = &mut enough => break,
+                    _ = hangup.recv() => self.reload(),
+                    _ = statistics.recv() => self.log_statistics(),
+                }
+            }
+            Ok::<_, String>(())
+        })?;
+        // What a task of ours still waits for, such as a line from a terminal, may not come.
+        runtime.shutdown_background();
+        self.stop();
+        Ok(())
+    }
+
+    /// Where the embedded broker listens.
+    pub(crate) fn mqtt_address(&self) -> Option<SocketAddr> {
+        self.broker.address()
+    }
+
+    /// Ends gateway and broker within the deadline.
+    fn stop(&self) {
+        info!("stopping");
+        let end = Instant::now() + DEADLINE;
+        self.gateway.stop(DEADLINE);
+        self.broker
+            .close(end.saturating_duration_since(Instant::now()));
+        self.log_statistics();
+        info!("stopped");
+    }
+
+    /// Reads the configuration again; a wrong one is refused as a whole.
+    fn reload(&mut self) {
+        let (config, warnings) = match self.options.load() {
+            Ok(loaded) => loaded,
+            Err(errors) => {
+                for error in errors {
+                    error!("configuration not reloaded: {error}");
+                }
+                return;
+            }
+        };
+        for warning in warnings {
+            warn!(key = warning.key, "{}", warning.message);
+        }
+        if config.mqtt != self.config.mqtt || config.log != self.config.log {
+            warn!("changes of mqtt and log take effect at the next start");
+        }
+        match self.gateway.reload(config.clone()) {
+            Ok(()) => self.config = config,
+            Err(error) => error!("configuration not reloaded: {error}"),
+        }
+    }
+
+    fn log_statistics(&self) {
+        let mut statistics = self.gateway.statistics().0;
+        let dropped = self.host_counters.publish_dropped.get();
+        *statistics.entry("publish_dropped").or_default() += dropped;
+        let text = serde_json::to_string(&statistics).unwrap_or_default();
+        info!(counters = %text, "statistics");
+    }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(line)
+}
+
+fn line(error: impl Display) -> String {
+    error.to_string()
+}

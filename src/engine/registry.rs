@@ -1,0 +1,231 @@
+//! The tables of a shard: devices by endpoint, location, peer and token, and their way in and out.
+
+use tracing::debug;
+
+use super::device::{Device, DeviceKey};
+use super::registration::Query;
+use super::uplink::Refusal;
+use super::{Engine, HANDOFF_TIMEOUT, ListenerSettings, Output, Peer, PeerState, Wanted};
+use crate::bridge::report::Event;
+use crate::bridge::topic::{self, TopicError, Vars};
+use crate::config::{Config, Translator};
+use crate::time::Now;
+
+impl Engine {
+    /// Gives a device away with all its state.
+    pub(super) fn release(&mut self, now: Now, wanted: &Wanted, to: u16) -> Option<Box<Device>> {
+        let key = match wanted {
+            Wanted::Endpoint(endpoint) => *self.endpoints.get(endpoint)?,
+            Wanted::Location(location) => {
+                if !self.may_move(location) {
+                    return None;
+                }
+                *self.locations.get(location)?
+            }
+        };
+        let device = self.detach(key)?;
+        self.departed
+            .push_back((device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT));
+        Some(device)
+    }
+
+    /// Takes a device in from another shard.
+    pub(super) fn adopt(&mut self, device: Box<Device>) {
+        let (endpoint, location) = (
+            device.endpoint.clone(),
+            device.registration.location.clone(),
+        );
+        if self.endpoints.contains_key(&endpoint) {
+            return;
+        }
+        self.directory.assign(&endpoint, &location, self.shard);
+        let key = self.insert(device);
+        self.locations.insert(location, key);
+        self.schedule(key);
+    }
+
+    /// Puts a device into the tables.
+    pub(super) fn insert(&mut self, mut device: Box<Device>) -> DeviceKey {
+        device.timer_at = None;
+        let (endpoint, peer) = (device.endpoint.clone(), device.peer);
+        let key = self.free.pop().unwrap_or_else(|| {
+            self.devices.push(None);
+            DeviceKey::try_from(self.devices.len() - 1).unwrap_or(DeviceKey::MAX)
+        });
+        self.tokens
+            .extend(device.tokens().map(|token| (token, key)));
+        self.in_flight.extend(
+            device
+                .exchanges
+                .iter()
+                .map(|exchange| ((peer, exchange.mid), key)),
+        );
+        self.counters
+            .observations
+            .add(device.observations.len() as u64);
+        if let Some(slot) = self.devices.get_mut(key as usize) {
+            *slot = Some(device);
+        }
+        self.endpoints.insert(endpoint, key);
+        self.bind_peer(key, peer);
+        self.counters.registrations.set(self.endpoints.len() as u64);
+        key
+    }
+
+    /// Takes a device out of the tables of this shard.
+    fn detach(&mut self, key: DeviceKey) -> Option<Box<Device>> {
+        let device = self.devices.get_mut(key as usize)?.take()?;
+        self.free.push(key);
+        self.endpoints.remove(&device.endpoint);
+        self.locations.remove(&device.registration.location);
+        for token in device.tokens() {
+            self.tokens.remove(&token);
+        }
+        for exchange in &device.exchanges {
+            self.in_flight.remove(&(device.peer, exchange.mid));
+        }
+        self.unbind_peer(key, device.peer);
+        let observations = self.counters.observations.get();
+        self.counters
+            .observations
+            .set(observations - device.observations.len() as u64);
+        self.counters.registrations.set(self.endpoints.len() as u64);
+        Some(device)
+    }
+
+    /// The device is gone; what waited for it is answered.
+    pub(super) fn remove(&mut self, key: DeviceKey, event: Event) {
+        if self.settings.config.publish_deregister {
+            self.report(key, event);
+        }
+        self.unsubscribe(key);
+        let Some(mut device) = self.detach(key) else {
+            return;
+        };
+        self.directory
+            .remove(&device.endpoint, device.peer.listener);
+        self.directory
+            .remove_location(&device.registration.location);
+        self.directory.remove_mount(&device.mount, &device.endpoint);
+        debug!(endpoint = %device.endpoint, ?event, "gone");
+        self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
+    }
+
+    pub(super) fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {
+        let next_mid = self.random_u16();
+        self.peers
+            .entry(peer)
+            .or_insert(PeerState {
+                next_mid,
+                device: key,
+            })
+            .device = key;
+    }
+
+    fn unbind_peer(&mut self, key: DeviceKey, peer: Peer) {
+        if self
+            .peers
+            .get(&peer)
+            .is_some_and(|state| state.device == key)
+        {
+            self.peers.remove(&peer);
+        }
+    }
+
+    pub(super) fn move_peer(&mut self, key: DeviceKey, to: Peer) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let from = std::mem::replace(&mut device.peer, to);
+        let mids: Vec<u16> = device
+            .exchanges
+            .iter()
+            .map(|exchange| exchange.mid)
+            .collect();
+        for mid in mids {
+            self.in_flight.remove(&(from, mid));
+            self.in_flight.insert((to, mid), key);
+        }
+        self.unbind_peer(key, from);
+        self.bind_peer(key, to);
+        if from.listener != to.listener {
+            self.directory.change_listener(from.listener, to.listener);
+        }
+    }
+
+    fn command_filters(&self, key: DeviceKey) -> Vec<(String, u8)> {
+        let Some(device) = self.device(key).filter(|_| self.per_device_subscriptions) else {
+            return Vec::new();
+        };
+        let translators = &self.settings.config.translators;
+        let legacy = translators
+            .legacy
+            .enable
+            .then_some(&translators.legacy.command);
+        let filter =
+            |translator: &Translator| (topic::topic(&device.mount, translator), translator.qos);
+        std::iter::once(&translators.command)
+            .chain(legacy)
+            .map(filter)
+            .collect()
+    }
+
+    pub(super) fn subscribe(&mut self, key: DeviceKey) {
+        for (filter, qos) in self.command_filters(key) {
+            self.outputs.push_back(Output::Subscribe { filter, qos });
+        }
+    }
+
+    pub(super) fn unsubscribe(&mut self, key: DeviceKey) {
+        for (filter, _) in self.command_filters(key) {
+            self.outputs.push_back(Output::Unsubscribe { filter });
+        }
+    }
+
+    /// Gives a device the mountpoint that the configuration has for it now. A name that cannot
+    /// stand in the new one keeps the old.
+    pub(super) fn remount(&mut self, key: DeviceKey) {
+        let settings = self.settings.clone();
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let (peer, endpoint) = (device.peer, device.endpoint.clone());
+        let Some(listener) = settings.listeners.get(usize::from(peer.listener)) else {
+            return;
+        };
+        let query = &device.registration.query;
+        let mount = mountpoint(listener, &settings.config, peer, &endpoint, query);
+        let old_mount = device.mount.clone();
+        let Some(mount) = mount.ok().filter(|mount| **mount != *old_mount) else {
+            return;
+        };
+        self.unsubscribe(key);
+        self.directory.remove_mount(&old_mount, &endpoint);
+        if !listener.mountpoint.has_endpoint_name() {
+            self.directory.insert_mount(&mount, &endpoint);
+        }
+        if let Some(device) = self.device_mut(key) {
+            device.mount = mount.into();
+        }
+        self.subscribe(key);
+    }
+}
+
+/// The rendered mountpoint of a device.
+pub(super) fn mountpoint(
+    listener: &ListenerSettings,
+    config: &Config,
+    peer: Peer,
+    endpoint: &str,
+    query: &Query,
+) -> Result<String, TopicError> {
+    let peerhost = peer.address.ip().to_string();
+    let vars = Vars {
+        endpoint_name: endpoint,
+        clientid: query.get("device_id").unwrap_or(endpoint),
+        username: query.get("imei").unwrap_or(endpoint),
+        peerhost: &peerhost,
+        zone: "default",
+    };
+    listener.mountpoint.render(&vars, config.hostile_endpoint)
+}

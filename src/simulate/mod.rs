@@ -1,0 +1,308 @@
+//! Simulated LwM2M devices, for people without hardware, for tests and for load.
+//!
+//! Everything a device says goes through code of its own: no codec and no protocol state is shared
+//! with the gateway, only [`crate::lwm2m::Path`]. A mistake of one side therefore shows on the
+//! other.
+
+// The simulator is a program of its own: it owns sockets, a thread and a clock.
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)]
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use device::{Counters, Device, Profile};
+use swarm::Swarm;
+
+mod content;
+mod device;
+mod objects;
+mod observations;
+mod resources;
+mod swarm;
+mod wire;
+
+/// Most devices of one process: each has a socket.
+const MAX_DEVICES: u32 = 60_000;
+
+/// What to simulate.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// The LwM2M server, `coap://host:port`; the port is 5683 when left out
+    #[arg(long, value_name = "URL", default_value = "coap://127.0.0.1:5683")]
+    pub server: String,
+    /// Number of devices
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DEVICES)))]
+    pub devices: u32,
+    /// Objects of each device: 1, 3, 4, 6, 3301, 3303, 3304, 3323
+    #[arg(long, value_name = "IDS", value_delimiter = ',', default_value = "1,3,4,6,3303", value_parser = known_object)]
+    pub objects: Vec<u16>,
+    /// Lifetime of the registrations in seconds
+    #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    pub lifetime: u32,
+    /// Seconds between the notifications of an observed path; 0 notifies on changes by the server only
+    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
+    pub notify_every: f64,
+    /// Endpoint names are this and a number from 0
+    #[arg(long, value_name = "TEXT", default_value = "sim-")]
+    pub endpoint_prefix: String,
+    /// Devices listen for a while after a message of theirs only
+    #[arg(long)]
+    pub queue_mode: bool,
+    /// How many seconds a device of `--queue-mode` listens
+    #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = seconds)]
+    pub awake: f64,
+    /// LwM2M version the devices announce
+    #[arg(long, value_name = "V", default_value = "1.1", value_parser = ["1.0", "1.1", "1.2"])]
+    pub version_lwm2m: String,
+    /// Confirmable notifications
+    #[arg(long)]
+    pub con_notify: bool,
+    /// Stop after so many seconds; without it, on SIGINT or SIGTERM
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub duration: Option<f64>,
+}
+
+fn known_object(text: &str) -> Result<u16, String> {
+    match text.trim().parse() {
+        Ok(id) if objects::KNOWN.contains(&id) => Ok(id),
+        _ => Err(format!(
+            "objects that can be simulated: {:?}",
+            objects::KNOWN
+        )),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
+        _ => Err("a number of seconds is needed".to_owned()),
+    }
+}
+
+impl Options {
+    fn profile(&self) -> Profile {
+        Profile {
+            prefix: self.endpoint_prefix.clone(),
+            version: self.version_lwm2m.clone(),
+            objects: self.objects.clone(),
+            lifetime: self.lifetime,
+            notify_every: Duration::from_secs_f64(self.notify_every),
+            confirmable: self.con_notify,
+            queue_mode: self.queue_mode,
+            awake: Duration::from_secs_f64(self.awake),
+        }
+    }
+
+    fn address(&self) -> Result<SocketAddr, Error> {
+        let wrong = || Error::Server(self.server.clone());
+        let rest = match self.server.split_once("://") {
+            Some(("coap", rest)) => rest,
+            Some(_) => return Err(wrong()),
+            None => &self.server,
+        };
+        let rest = rest.trim_end_matches('/');
+        let has_port = rest.parse::<SocketAddr>().is_ok()
+            || rest
+                .rsplit_once(':')
+                .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok());
+        let with_port = if has_port {
+            rest.to_owned()
+        } else {
+            format!("{rest}:5683")
+        };
+        with_port
+            .to_socket_addrs()
+            .ok()
+            .and_then(|mut found| found.next())
+            .ok_or_else(wrong)
+    }
+}
+
+/// Why the simulation did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The server is not `coap://host:port`, or the host has no address.
+    #[error("--server {0:?}: not coap://host:port with a known host")]
+    Server(String),
+    /// No socket, or too few of them.
+    #[error("cannot open {wanted} sockets: {source}")]
+    Sockets {
+        /// How many were needed.
+        wanted: u32,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// What the devices of a run have done.
+#[derive(Debug, Clone)]
+pub struct Summary {
+    /// Devices asked for.
+    pub devices: usize,
+    /// Devices that were registered at least once.
+    pub registered: usize,
+    /// Time until the last first registration.
+    pub registered_in: Duration,
+    /// Notifications sent, without repetitions.
+    pub notifications: u64,
+    /// Requests of the server that were answered.
+    pub requests_served: u64,
+    /// Updates that were answered.
+    pub updates: u64,
+    /// Requests without a good answer, notifications without an ACK, datagrams that are no CoAP.
+    pub errors: u64,
+    /// Median time from the first Register datagram to its answer.
+    pub register_p50: Duration,
+    /// 99th percentile of the same.
+    pub register_p99: Duration,
+}
+
+impl Summary {
+    fn new(devices: usize, registered_in: Duration, counters: &Counters) -> Self {
+        let mut latencies = counters.latencies.clone();
+        latencies.sort_unstable();
+        let percentile = |percent: usize| {
+            let index = latencies.len().saturating_sub(1) * percent / 100;
+            Duration::from_micros(u64::from(latencies.get(index).copied().unwrap_or(0)))
+        };
+        Self {
+            devices,
+            registered: counters.registered,
+            registered_in,
+            notifications: counters.notifications,
+            requests_served: counters.requests_served,
+            updates: counters.updates,
+            errors: counters.errors,
+            register_p50: percentile(50),
+            register_p99: percentile(99),
+        }
+    }
+}
+
+impl std::fmt::Display for Summary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "registered {} of {} in {:.2} s, register latency p50 {:.1} ms p99 {:.1} ms, \
+             notifications sent {}, requests served {}, updates {}, errors {}",
+            self.registered,
+            self.devices,
+            self.registered_in.as_secs_f64(),
+            self.register_p50.as_secs_f64() * 1e3,
+            self.register_p99.as_secs_f64() * 1e3,
+            self.notifications,
+            self.requests_served,
+            self.updates,
+            self.errors,
+        )
+    }
+}
+
+/// Devices that run on a thread of their own.
+#[derive(Debug)]
+pub struct Handle {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Summary>>,
+    endpoints: Vec<String>,
+}
+
+impl Handle {
+    /// The endpoint names of the devices.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// De-registers the devices and waits for their end; `None` when their thread failed.
+    pub fn stop(mut self) -> Option<Summary> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.take()?.join().ok()
+    }
+
+    /// Waits until the devices end by themselves (`duration`) or by `stop`'s flag.
+    fn wait(mut self) -> Option<Summary> {
+        self.thread.take()?.join().ok()
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts the devices of `options` on one new thread.
+///
+/// # Errors
+///
+/// When the server has no address or the sockets cannot be opened.
+pub fn spawn(options: Options) -> Result<Handle, Error> {
+    start(&options, Arc::new(AtomicBool::new(false)), false)
+}
+
+fn start(options: &Options, stop: Arc<AtomicBool>, announce: bool) -> Result<Handle, Error> {
+    let profile = options.profile();
+    let count = usize::try_from(options.devices).unwrap_or(usize::MAX);
+    let endpoints = (0..count)
+        .map(|index| Device::endpoint(index, &profile))
+        .collect();
+    let swarm =
+        Swarm::new(profile, options.address()?, count).map_err(|source| Error::Sockets {
+            wanted: options.devices,
+            source,
+        })?;
+    let duration = options.duration.map(Duration::from_secs_f64);
+    let flag = Arc::clone(&stop);
+    let thread = std::thread::Builder::new()
+        .name("simulate".to_owned())
+        .spawn(move || swarm.run(&flag, duration, announce))
+        .map_err(|source| Error::Sockets {
+            wanted: options.devices,
+            source,
+        })?;
+    Ok(Handle {
+        stop,
+        thread: Some(thread),
+        endpoints,
+    })
+}
+
+/// The command `simulate`: runs the devices until SIGINT, SIGTERM or the end of `duration`, says
+/// on standard output when they are registered and, at the end, what they did. Fails when a
+/// device could not be registered.
+pub fn run(options: Options) -> ExitCode {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+            say(&mut io::stderr(), &format!("error: {error}"));
+            return ExitCode::FAILURE;
+        }
+    }
+    match start(&options, stop, true).map(Handle::wait) {
+        Ok(Some(summary)) => {
+            say(&mut io::stdout(), &summary.to_string());
+            if summary.registered == summary.devices {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
+        }
+        Ok(None) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&mut io::stderr(), &format!("error: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A line for whoever still listens; a closed pipe is no reason to stop.
+fn say(to: &mut dyn io::Write, line: &str) {
+    let _ = writeln!(to, "{line}").and_then(|()| to.flush());
+}
+
+#[cfg(test)]
+mod tests;

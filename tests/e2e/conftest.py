@@ -1,0 +1,134 @@
+import os
+import pathlib
+import shutil
+import signal
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent))
+
+from application import Application  # noqa: E402
+from device import Device  # noqa: E402
+from gateway import HOSTS  # noqa: E402
+
+
+def pytest_addoption(parser):
+    parser.addoption("--host", default="standalone", choices=sorted(HOSTS))
+
+
+class Bench:
+    """A running gateway, an application and any number of devices."""
+
+    def __init__(self, gateway, application):
+        self.gateway, self.app = gateway, application
+        self.devices = []
+
+    def device(self, endpoint=None):
+        """A device that has not said anything yet."""
+        device = Device(self.gateway, endpoint)
+        self.devices.append(device)
+        return device
+
+    def registered(self, *args, endpoint=None, **kwargs):
+        """A registered device the application knows of."""
+        device = self.device(endpoint)
+        device.register(*args, **kwargs)
+        self.app.report(device.endpoint)
+        return device
+
+    def read(self, device, path, *reply, **kwargs):
+        """A read answered at once; returns what the application gets."""
+        request_id = self.app.command(device.endpoint, "read", {"path": path})
+        request = device.expect(1)
+        device.reply(request, *reply, **kwargs)
+        return self.app.result(request_id, kind="read")
+
+
+class Gateways:
+    """Gateways by their settings; each is started once a run."""
+
+    def __init__(self, host):
+        self.host = host
+        self.running = {}
+
+    def __call__(self, settings=None):
+        key = tuple(sorted((settings or {}).items()))
+        if key not in self.running:
+            gateway = self.host(settings)
+            self.running[key] = (gateway, Application(gateway.mqtt))
+        gateway, application = self.running[key]
+        assert gateway.process.poll() is None, f"the gateway has ended:\n{gateway.log()[-3000:]}"
+        return gateway, application
+
+    def stop(self):
+        problems = []
+        for gateway, application in self.running.values():
+            application.close()
+            try:
+                code = gateway.stop()
+            except AssertionError as error:
+                problems.append(str(error)[-2000:])
+                continue
+            if code != 0 or "panicked" in gateway.log():
+                problems.append(f"exit code {code} of {gateway.command}:\n{gateway.log()[-2000:]}")
+        self.running.clear()
+        assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="session")
+def gateways(request):
+    gateways = Gateways(HOSTS[request.config.getoption("--host")])
+    yield gateways
+    gateways.stop()
+
+
+@pytest.fixture
+def gateway(gateways):
+    """Starts (or finds) a gateway with these settings: `gateway({"queue.max_commands": 3})`."""
+    benches = []
+
+    def start(settings=None):
+        settings = {key: toml(value) for key, value in (settings or {}).items()}
+        bench = Bench(*gateways(settings))
+        benches.append(bench)
+        return bench
+
+    yield start
+    for bench in benches:
+        for device in bench.devices:
+            device.close()
+
+
+@pytest.fixture
+def bench(gateway):
+    """The gateway with its default settings."""
+    return gateway()
+
+
+def toml(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+@pytest.fixture(scope="session")
+def cache():
+    """Where the test command keeps what it fetched."""
+    return pathlib.Path(os.environ.get("E2E_CACHE", pathlib.Path(__file__).parents[1] / ".cache"))
+
+
+@pytest.fixture
+def programs():
+    """Programs of a test; they are ended with it."""
+    started = []
+    yield started
+    for program in started:
+        if program.process.poll() is None:
+            program.stop(signal.SIGKILL)
+
+
+def needs(program):
+    return pytest.mark.skipif(
+        shutil.which(program) is None, reason=f"{program} is not installed"
+    )

@@ -1,0 +1,137 @@
+"""Starts the gateway under test. One class a host; the tests know its addresses only."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+from coap import CON, RST, Message
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+# Short timers, so that a test of a timeout takes seconds; within RFC 7252's rules all the same.
+# Beside the built-in definitions of objects 0 to 7 there is one of object 3303.
+DEFAULTS = {
+    "xml_dir": f'"{ROOT}/tests/e2e/models"',
+    "coap.ack_timeout": '"250ms"',
+    "coap.max_retransmit": "2",
+    "coap.response_timeout": '"3s"',
+    "lifetime_min": '"1s"',
+}
+
+
+def binary():
+    """The program under test: `LWM2M_GATEWAY`, or the newest build."""
+    if path := os.environ.get("LWM2M_GATEWAY"):
+        return path
+    target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+    builds = [target / kind / "lwm2m-gateway" for kind in ("debug", "release")]
+    builds = [path for path in builds if path.exists()]
+    assert builds, f"no lwm2m-gateway below {target}: run `cargo build` first"
+    return str(max(builds, key=lambda path: path.stat().st_mtime))
+
+
+def free_port(kind):
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def free_udp_port():
+    return free_port(socket.SOCK_DGRAM)
+
+
+def free_tcp_port():
+    return free_port(socket.SOCK_STREAM)
+
+
+def answers_ping(address):
+    """Whether a CoAP server is there: an empty CON is answered with a RST (RFC 7252 4.3)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.2)
+        try:
+            sock.connect(address)
+            sock.send(Message(CON, 0, 0x7E57).encode())
+            return Message.decode(sock.recv(64)).type == RST
+        except (TimeoutError, ConnectionRefusedError):
+            return False
+
+
+def accepts_tcp(address):
+    try:
+        socket.create_connection(address, 0.5).close()
+        return True
+    except OSError:
+        return False
+
+
+def wait_for(check, timeout, what):
+    end = time.monotonic() + timeout
+    while time.monotonic() < end:
+        result = check()
+        if result:
+            return result
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not within {timeout} s")
+
+
+class Process:
+    """A program with its output in a file."""
+
+    def __init__(self, command, **kwargs):
+        self.output = tempfile.NamedTemporaryFile("w+", prefix="lwm2m-e2e-", suffix=".log")
+        self.command = [str(part) for part in command]
+        self.process = subprocess.Popen(
+            self.command, stdout=self.output, stderr=subprocess.STDOUT, **kwargs
+        )
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def log(self):
+        return pathlib.Path(self.output.name).read_text(errors="replace")
+
+    def wait_ready(self, check, timeout=20):
+        def ready():
+            assert self.process.poll() is None, f"{self.command} ended: {self.log()}"
+            return check()
+
+        wait_for(ready, timeout, f"start of {self.command}")
+
+    def send_signal(self, number):
+        self.process.send_signal(number)
+
+    def stop(self, number=signal.SIGTERM, timeout=15):
+        """Ends the process; returns its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"{self.command} did not end: {self.log()}") from None
+
+
+class Standalone(Process):
+    """`lwm2m-gateway run` with its embedded broker, or as a client of the broker at `broker`."""
+
+    def __init__(self, settings=None, broker=None, arguments=()):
+        self.udp = ("127.0.0.1", free_udp_port())
+        self.mqtt = broker or ("127.0.0.1", free_tcp_port())
+        command = [binary(), "run", "--udp", "%s:%d" % self.udp]
+        if broker:
+            command += ["--broker", "mqtt://%s:%d" % broker]
+        else:
+            command += ["--mqtt", "%s:%d" % self.mqtt]
+        for key, value in {**DEFAULTS, **(settings or {})}.items():
+            command += ["--set", f"{key}={value}"]
+        super().__init__([*command, *arguments])
+        self.wait_ready(lambda: answers_ping(self.udp) and (broker or accepts_tcp(self.mqtt)))
+
+
+HOSTS = {"standalone": Standalone}

@@ -1,0 +1,270 @@
+//! Observations and notifications, in virtual time.
+
+mod support;
+
+use std::time::Duration;
+
+use lwm2m_gateway::coap::message::{empty, option};
+use lwm2m_gateway::coap::{Code, Message, MessageType};
+use serde_json::json;
+use support::{Device, World, uri};
+
+const OBSERVE: &str = r#"{"reqID":9,"msgType":"observe","data":{"path":"/3303/0/5700"}}"#;
+
+/// An observation that the device has confirmed; returns the request.
+fn observed(world: &mut World, device: &Device) -> Message {
+    world.command(&device.endpoint, OBSERVE);
+    let request = world.next_for(device.peer);
+    assert_eq!(
+        (request.observe(), uri(&request).as_str()),
+        (Some(0), "/3303/0/5700")
+    );
+    let answer = device
+        .answer(&request, Code::CONTENT)
+        .uint(option::OBSERVE, 1)
+        .payload("20.0");
+    world.datagram(device.peer, &answer.build());
+    let published = world.next_published();
+    assert_eq!(published.topic, "lwm2m/ep1/up/resp");
+    assert_eq!(
+        (&published.json["msgType"], &published.json["seqNum"]),
+        (&json!("observe"), &json!(1))
+    );
+    request
+}
+
+#[test]
+fn notifications_with_the_devices_own_message_ids() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    for (sequence, kind) in [
+        (2, MessageType::NonConfirmable),
+        (3, MessageType::Confirmable),
+    ] {
+        let notification = device
+            .separate(kind, &request, Code::CONTENT)
+            .uint(option::OBSERVE, sequence)
+            .payload("20.5")
+            .build();
+        for _ in 0..2 {
+            world.datagram(device.peer, &notification);
+            if kind == MessageType::Confirmable {
+                let ack = world.next_for(device.peer);
+                assert_eq!(
+                    (ack.kind(), ack.mid()),
+                    (MessageType::Acknowledgement, device.mid)
+                );
+            }
+        }
+        let published = world.next_published();
+        assert_eq!(published.topic, "lwm2m/ep1/up/notify");
+        assert_eq!(published.json["reqID"], 9);
+        assert_eq!(published.json["msgType"], "notify");
+        assert_eq!(published.json["seqNum"], sequence);
+        assert_eq!(published.json["data"]["reqPath"], "/3303/0/5700");
+        assert_eq!(published.json["data"]["content"][0]["path"], "/3303/0/5700");
+        world.assert_quiet();
+    }
+    let stale = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 2)
+        .payload("19")
+        .build();
+    world.datagram(device.peer, &stale);
+    world.assert_quiet();
+    assert_eq!(world.counter("notifications_stale"), 3);
+}
+
+#[test]
+fn cancel_carries_the_token_and_ends_the_observation() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    world.command(
+        "ep1",
+        r#"{"reqID":10,"msgType":"cancel-observe","data":{"path":"/3303/0/5700"}}"#,
+    );
+    let cancel = world.next_for(device.peer);
+    assert_eq!(
+        (cancel.observe(), cancel.token()),
+        (Some(1), request.token())
+    );
+    // A notification on its way is still one.
+    let notification = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 2)
+        .payload("20.5");
+    world.datagram(device.peer, &notification.build());
+    assert_eq!(world.next_published().json["msgType"], "notify");
+    world.datagram(
+        device.peer,
+        &device.answer(&cancel, Code::CONTENT).payload("21").build(),
+    );
+    let answer = world.next_published();
+    assert_eq!(
+        (&answer.json["msgType"], &answer.json["reqID"]),
+        (&json!("cancel-observe"), &json!(10))
+    );
+    assert_eq!(world.counter("observations"), 0);
+    let late = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 3)
+        .payload("22");
+    world.datagram(device.peer, &late.build());
+    assert_eq!(world.next_for(device.peer).kind(), MessageType::Reset);
+    world.assert_quiet();
+}
+
+#[test]
+fn an_error_ends_the_observation_and_says_so() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    let error = device
+        .separate(MessageType::Confirmable, &request, Code::NOT_FOUND)
+        .build();
+    world.datagram(device.peer, &error);
+    assert_eq!(
+        world.next_for(device.peer).kind(),
+        MessageType::Acknowledgement
+    );
+    let published = world.next_published();
+    assert_eq!(published.topic, "lwm2m/ep1/up/notify");
+    assert_eq!(
+        (&published.json["msgType"], &published.json["data"]["code"]),
+        (&json!("notify"), &json!("4.04"))
+    );
+    assert_eq!(world.counter("observations"), 0);
+    world.assert_quiet();
+}
+
+#[test]
+fn a_device_that_does_not_observe_leaves_no_observation() {
+    let mut world = World::new();
+    let device = Device::registered(&mut world, "ep1", 5001);
+    world.command("ep1", OBSERVE);
+    let request = world.next_for(device.peer);
+    world.datagram(
+        device.peer,
+        &device.answer(&request, Code::CONTENT).payload("20").build(),
+    );
+    assert_eq!(world.next_published().json["msgType"], "observe");
+    world.command("ep1", OBSERVE);
+    let request = world.next_for(device.peer);
+    world.datagram(device.peer, &empty(MessageType::Reset, request.mid()));
+    assert_eq!(world.next_published().json["msgType"], "coap_reset");
+    assert_eq!(world.counter("observations"), 0);
+}
+
+#[test]
+fn observing_again_replaces() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let first = observed(&mut world, &device);
+    let second = observed(&mut world, &device);
+    assert_ne!(first.token(), second.token());
+    assert_eq!(world.counter("observations"), 1);
+    let old = device
+        .separate(MessageType::NonConfirmable, &first, Code::CONTENT)
+        .uint(option::OBSERVE, 7)
+        .payload("20");
+    world.datagram(device.peer, &old.build());
+    assert_eq!(
+        world.next_for(device.peer).kind(),
+        MessageType::Reset,
+        "the device drops it then"
+    );
+}
+
+#[test]
+fn a_notification_in_blocks() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    let first = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 5)
+        .uint(option::BLOCK2, 8)
+        .payload("0123456789abcdef");
+    world.datagram(device.peer, &first.build());
+    let rest = world.next_for(device.peer);
+    assert_eq!(
+        (rest.observe(), rest.uint_option(option::BLOCK2, 3)),
+        (None, Some(1 << 4))
+    );
+    assert_ne!(rest.token(), request.token());
+    let answer = device
+        .answer(&rest, Code::CONTENT)
+        .uint(option::BLOCK2, 1 << 4)
+        .payload("g");
+    world.datagram(device.peer, &answer.build());
+    let published = world.next_published();
+    assert_eq!(
+        (&published.json["msgType"], &published.json["seqNum"]),
+        (&json!("notify"), &json!(5))
+    );
+    assert_eq!(
+        published.json["data"]["content"][0]["value"],
+        "0123456789abcdefg"
+    );
+    world.assert_quiet();
+}
+
+#[test]
+fn observations_outlive_a_new_registration() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    let notification = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 500)
+        .payload("29");
+    world.datagram(device.peer, &notification.build());
+    world.next_published();
+    device.register(&mut world, &[], "</3303/0>");
+    assert_eq!(world.next_published().json["msgType"], "register");
+    let again = world.next_for(device.peer);
+    assert_eq!((again.observe(), again.token()), (Some(0), request.token()));
+    let answer = device
+        .answer(&again, Code::CONTENT)
+        .uint(option::OBSERVE, 1)
+        .payload("30");
+    world.datagram(device.peer, &answer.build());
+    let value = world.next_published();
+    assert_eq!(
+        (&value.json["msgType"], &value.json["reqID"]),
+        (&json!("notify"), &json!(9))
+    );
+    let notification = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 2)
+        .payload("31");
+    world.datagram(device.peer, &notification.build());
+    assert_eq!(
+        world.next_published().json["data"]["content"][0]["value"],
+        31
+    );
+    world.pass(Duration::from_secs(60));
+    world.assert_quiet();
+}
+
+#[test]
+fn notifications_of_unknown_objects_are_delivered() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    world.command("ep1", r#"{"msgType":"observe","data":{"path":"/40000/0"}}"#);
+    let request = world.next_for(device.peer);
+    let answer = device
+        .answer(&request, Code::CONTENT)
+        .uint(option::OBSERVE, 1)
+        .uint(option::CONTENT_FORMAT, 11542)
+        .payload([0xc1, 7, 42, 0xc2, 8, b'o', b'k']);
+    world.datagram(device.peer, &answer.build());
+    assert_eq!(
+        world.next_published().json["data"]["content"],
+        json!([{"path": "/40000/0/7", "value": "*", "inferred": true},
+               {"path": "/40000/0/8", "value": "ok", "inferred": true}])
+    );
+    device.next_mid();
+}
