@@ -6,6 +6,8 @@
 
 use lwm2m_gateway::bridge::uplink::{self, Ids};
 use lwm2m_gateway::bridge::{Dialect, downlink};
+use lwm2m_gateway::config::FormatDefault;
+use lwm2m_gateway::engine::format::{self, DeviceFormats};
 use lwm2m_gateway::engine::request;
 use lwm2m_gateway::lwm2m::Path;
 use lwm2m_gateway::lwm2m::codec::{self, ContentFormat, DecodeOptions, Record};
@@ -111,11 +113,17 @@ pub fn command(data: &[u8]) {
     // Echoed values stay as they were written, which may be a number or a lone surrogate that
     // only the grammar allows.
     let is_json = |payload: &[u8]| serde_json::from_slice::<&RawValue>(payload).is_ok();
+    let options = downlink::Options {
+        max_size: 1 << 16,
+        check_arguments: true,
+    };
     for dialect in [Dialect::Current, Dialect::Legacy] {
-        match downlink::parse(data, dialect, 1 << 16) {
+        match downlink::parse(data, dialect, &options) {
             Ok(command) => MODELS.with(|models| {
                 let schema = DeviceSchema::new(models, &[], Version::V1_1);
-                if let Ok(parts) = request::build(&command, "/lwm2m", &schema) {
+                let choice =
+                    format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+                if let Ok(parts) = request::build(&command, "/lwm2m", &schema, &choice) {
                     let mut options = parts.path.iter().chain(&parts.queries);
                     assert!(options.all(|option| option.len() <= 255));
                 }

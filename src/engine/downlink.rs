@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use super::device::{Body, Device, DeviceKey, Exchange, Job, Observation, Purpose};
+use super::format::{self, DeviceFormats};
 use super::queue::Queued;
 use super::request::{self, Method, RequestParts};
 use super::uplink::{Refusal, Status, unregistered_payload};
@@ -17,6 +18,7 @@ use crate::coap::exchange::{Due, Transmission};
 use crate::coap::message::{self, Builder, option};
 use crate::coap::observe::Freshness;
 use crate::coap::{Code, Message, MessageType, Token};
+use crate::config::FormatDefault;
 use crate::time::Now;
 
 /// Critical options that responses may carry (RFC 7252 §5.4.1).
@@ -41,8 +43,8 @@ impl Engine {
             let handoff = Handoff::Command(input);
             return self.outputs.push_back(Output::Handoff { shard, handoff });
         }
-        let max_size = self.settings.config.limits.max_command_size;
-        let command = match downlink::parse(&input.payload, input.dialect, max_size) {
+        let options = downlink::Options::new(&self.settings.config);
+        let command = match downlink::parse(&input.payload, input.dialect, &options) {
             Ok(command) => command,
             Err(error) => return self.refuse_malformed(&input, &error),
         };
@@ -160,7 +162,9 @@ impl Engine {
             return;
         };
         let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
+        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+        let root = device.registration.alternate_path();
+        let built = request::build(&command, root, &schema, &choice);
         let mut request = match built {
             Ok(request) => request,
             Err(error) => {
@@ -173,7 +177,7 @@ impl Engine {
                 device
                     .observations
                     .iter()
-                    .find(|known| known.target.text == command.target.text)
+                    .find(|known| known.target.is_same(&command.target))
             })
             .flatten()
             .map(|observation| observation.token);
@@ -225,16 +229,11 @@ impl Engine {
         let Some(observation) = device.observations.get(index) else {
             return;
         };
-        let command = Command {
-            kind: Kind::Observe,
-            target: observation.target.clone(),
-            operation: crate::lwm2m::Operation::Observe,
-            untyped: Vec::new(),
-            echo: observation.echo.clone(),
-            ttl: None,
-        };
+        let command = Command::observe_again(&observation.target, &observation.echo, None);
         let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
+        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+        let root = device.registration.alternate_path();
+        let built = request::build(&command, root, &schema, &choice);
         let Ok(request) = built else { return };
         let purpose = Purpose::Refresh { observation: token };
         self.start(
@@ -532,16 +531,11 @@ impl Engine {
         else {
             return;
         };
-        let command = Command {
-            kind: Kind::Read,
-            target: known.target.clone(),
-            operation: crate::lwm2m::Operation::Read,
-            untyped: Vec::new(),
-            echo: known.echo.clone(),
-            ttl: None,
-        };
+        let command = Command::read_observed(&known.target, &known.echo, None);
         let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
+        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+        let root = device.registration.alternate_path();
+        let built = request::build(&command, root, &schema, &choice);
         let Ok(request) = built else { return };
         // A newer notification replaces one whose blocks are still on their way.
         let stale = device.exchanges.iter().position(|exchange| {
@@ -622,7 +616,7 @@ impl Engine {
             return;
         }
         // One observation a path: the newest (RFC 7641 §4.1).
-        let same = |known: &Observation| known.target.text == command.target.text;
+        let same = |known: &Observation| known.target.is_same(&command.target);
         let older = self
             .device(key)
             .and_then(|device| device.observations.iter().find(|known| same(known)));

@@ -29,6 +29,7 @@ mod blocks;
 mod device;
 mod directory;
 mod downlink;
+pub mod format;
 mod queue;
 mod registration;
 mod registry;

@@ -5,7 +5,7 @@ use tracing::debug;
 use super::device::{Device, DeviceKey, Purpose};
 use super::downlink::Collected;
 use super::{CommandInput, Engine, Settings, device};
-use crate::bridge::content::Context;
+use crate::bridge::content::{self, Context};
 use crate::bridge::report::{Event, RegistrationReport, report};
 use crate::bridge::uplink::{self, Answer};
 use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, topic};
@@ -106,11 +106,13 @@ impl Engine {
             compat: &self.settings.config.compat,
             now: Some(seconds(now)),
         };
+        let body = content::read(Some(command.kind), answer, &context);
         let payload = uplink::response(
             &command.echo,
             &device.ids(),
             Some(&command.target.text),
             answer,
+            &body,
             &context,
         );
         self.publish_answer(key, &command.echo, payload);
@@ -291,12 +293,14 @@ impl Engine {
         let sequence = answer
             .observe
             .unwrap_or_else(|| observation.freshness.sequence());
+        let body = content::read(echo.kind(), answer, &context);
         let payload = uplink::notify(
             echo,
             &device.ids(),
             Some(&target.text),
             Some(sequence),
             answer,
+            &body,
             &context,
         );
         let (topic, qos) = match echo.dialect() {
@@ -373,9 +377,9 @@ fn response_translator<'a>(settings: &'a Settings, echo: &Echo) -> &'a Translato
 
 /// The answer to a command that no shard can take at the moment.
 pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
-    let max_size = settings.config.limits.max_command_size;
+    let options = downlink::Options::new(&settings.config);
     let ids = uplink::Ids::default();
-    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, max_size) {
+    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, &options) {
         Ok(command) => {
             let payload = local_error(&command, &ids, &Refusal::OVERLOADED);
             (command.echo, payload)
@@ -412,7 +416,7 @@ fn refusal_payload(device: &Device, command: &Command, refusal: &Refusal) -> Vec
 
 fn local_error(command: &Command, ids: &uplink::Ids<'_>, refusal: &Refusal) -> Vec<u8> {
     let (code, detail) = (refusal.code.0, refusal.detail.as_deref());
-    let path = Some(command.target.text.as_str());
+    let path = Some(&command.target.text);
     uplink::local_error(&command.echo, ids, path, code, refusal.reason, detail)
 }
 

@@ -2,19 +2,23 @@
 
 use super::*;
 use crate::bridge::uplink::{self, Ids};
+use crate::engine::format::FormatChoice;
 use crate::engine::request;
 use crate::lwm2m::codec::NoSchema;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-const MAX_SIZE: usize = 1 << 20;
+const OPTIONS: Options = Options {
+    max_size: 1 << 20,
+    check_arguments: true,
+};
 
 fn read(command: &Json) -> Result<Command, CommandError> {
-    parse(command.to_string().as_bytes(), Dialect::Current, MAX_SIZE)
+    parse(command.to_string().as_bytes(), Dialect::Current, &OPTIONS)
 }
 
 fn refusal(payload: &[u8]) -> (Reason, Json) {
-    let error = parse(payload, Dialect::Current, MAX_SIZE).unwrap_err();
+    let error = parse(payload, Dialect::Current, &OPTIONS).unwrap_err();
     let answer = uplink::refused(&error, &Ids::default());
     (error.reason, serde_json::from_slice(&answer).unwrap())
 }
@@ -26,7 +30,7 @@ fn a_command() {
     }))
     .unwrap();
     assert_eq!(command.kind, Kind::Read);
-    assert_eq!(command.target.text, "3/0/9/");
+    assert_eq!(command.target.text.one(), Some("3/0/9/"));
     assert_eq!(command.target.segments, ["3", "0", "9"]);
     assert_eq!(command.target.queries, ["a", "b=1"]);
     assert_eq!(command.target.path, "/3/0/9".parse().ok());
@@ -67,7 +71,11 @@ fn unreadable_commands_are_answered() {
         assert_eq!(answer["data"]["codeMsg"], "bad_request");
         assert_eq!(answer["data"]["reason"], reason.as_str());
     }
-    let error = parse(b"{\"a\":1}", Dialect::Current, 4).unwrap_err();
+    let small = Options {
+        max_size: 4,
+        ..OPTIONS
+    };
+    let error = parse(b"{\"a\":1}", Dialect::Current, &small).unwrap_err();
     assert_eq!(error.reason, Reason::TooLarge);
 }
 
@@ -220,7 +228,7 @@ fn the_path_of_a_refused_command_comes_back() {
 #[test]
 fn invalid_utf8_is_replaced() {
     let command = b"{\"id\":\"\xff\",\"msgType\":\"read\",\"data\":{\"path\":\"/3\"}}";
-    let command = parse(command, Dialect::Current, MAX_SIZE).unwrap();
+    let command = parse(command, Dialect::Current, &OPTIONS).unwrap();
     let ack = uplink::ack(&command.echo, &Ids::default()).unwrap();
     let ack: Json = serde_json::from_slice(&ack).unwrap();
     assert_eq!(ack["id"], "\u{fffd}");
@@ -278,14 +286,14 @@ proptest! {
     #[test]
     fn any_bytes(payload in proptest::collection::vec(any::<u8>(), 0..64)) {
         for dialect in [Dialect::Current, Dialect::Legacy] {
-            let _ = parse(&payload, dialect, MAX_SIZE);
+            let _ = parse(&payload, dialect, &OPTIONS);
         }
     }
 
     #[test]
     fn any_json_is_read_or_answered(value in any_json()) {
         for dialect in [Dialect::Current, Dialect::Legacy] {
-            if let Err(error) = parse(value.to_string().as_bytes(), dialect, MAX_SIZE) {
+            if let Err(error) = parse(value.to_string().as_bytes(), dialect, &OPTIONS) {
                 let answer = uplink::refused(&error, &Ids::default());
                 prop_assert!(serde_json::from_slice::<Json>(&answer).is_ok());
             }
@@ -296,7 +304,7 @@ proptest! {
     fn every_member_comes_back(command in any_command()) {
         let echo = match read(&command) {
             Ok(command) => {
-                let _ = request::build(&command, "/a/b", &NoSchema);
+                let _ = request::build(&command, "/a/b", &NoSchema, &FormatChoice::default());
                 command.echo
             }
             Err(error) => *error.echo,

@@ -11,6 +11,7 @@ use super::{Path, PathError, ResourceType, Value};
 pub mod cbor;
 pub mod json;
 pub mod lwm2m_cbor;
+pub mod names;
 pub mod opaque;
 pub mod senml_cbor;
 pub mod senml_json;
