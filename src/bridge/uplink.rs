@@ -381,6 +381,127 @@ mod tests {
     }
 
     #[test]
+    fn composite_answers_and_notifications() {
+        let compat = Compat::default();
+        let root = Path::ROOT;
+        let context = Context {
+            alternate_path: "/lwm2m",
+            path: Some(&root),
+            schema: &NoSchema,
+            compat: &compat,
+            now: Some(1_700_000_000.0),
+        };
+        let command = downlink::parse(
+            br#"{"id":1,"msgType":"observe-composite","data":{"paths":["3/0/9","/6"]}}"#,
+            Dialect::Current,
+            &OPTIONS,
+        )
+        .unwrap();
+        let pack = br#"[{"bn":"/lwm2m/3/0/","n":"9","v":74,"t":-2.5},{"n":"/6/0/0","v":5},{"n":"x/y","v":1}]"#;
+        let answer = Answer {
+            observe: Some(4),
+            ..answer(0x45, 110, pack)
+        };
+        let (echo, text) = (&command.echo, Some(&command.target.text));
+        let body = content::read(echo.kind(), &answer, &context);
+        assert_eq!(body.records().len(), 2);
+        let first = response(echo, &NO_IDS, text, &answer, &body, &context);
+        let first: Json = serde_json::from_slice(&first).unwrap();
+        assert_eq!(first["msgType"], "observe-composite");
+        assert_eq!(first["seqNum"], 4);
+        let data = &first["data"];
+        assert_eq!(data["reqPaths"], json!(["3/0/9", "/6"]));
+        assert_eq!(data.get("reqPath"), None);
+        assert_eq!(
+            data["content"],
+            json!([
+                {"path": "/3/0/9", "value": 74, "time": 1_699_999_997.5, "inferred": true},
+                {"path": "/6/0/0", "value": 5, "inferred": true},
+            ])
+        );
+        assert_eq!(data["errors"].as_array().unwrap().len(), 1);
+        assert!(data["errors"][0]["path"].as_str().unwrap().contains("x/y"));
+        assert!(data["errors"][0]["reason"].is_string());
+        let later = notify(echo, &NO_IDS, text, Some(5), &answer, &body, &context);
+        let later: Json = serde_json::from_slice(&later).unwrap();
+        assert_eq!(
+            (&later["msgType"], &later["id"]),
+            (&json!("notify"), &json!(1))
+        );
+        assert_eq!(later["data"], *data);
+    }
+
+    #[test]
+    fn sends() {
+        let compat = Compat::default();
+        let context = Context {
+            alternate_path: "/",
+            path: None,
+            schema: &NoSchema,
+            compat: &compat,
+            now: None,
+        };
+        let ids = Ids {
+            imei: Some("86"),
+            imsi: None,
+        };
+        let sent = |payload: &[u8]| {
+            let body = content::read_send(Some(110), payload, &context).unwrap();
+            String::from_utf8(send(&ids, &body, &context)).unwrap()
+        };
+        assert_eq!(
+            sent(br#"[{"bn":"/9000/0/","n":"1","vs":"a","t":1500000000},{"n":"1","vs":"b","t":1500000000.5}]"#),
+            concat!(
+                r#"{"imei":"86","msgType":"send","data":{"content":["#,
+                r#"{"path":"/9000/0/1","value":"a","time":1500000000,"inferred":true},"#,
+                r#"{"path":"/9000/0/1","value":"b","time":1500000000.5,"inferred":true}]}}"#
+            )
+        );
+        assert_eq!(
+            sent(b"[]"),
+            r#"{"imei":"86","msgType":"send","data":{"content":[]}}"#
+        );
+        for (format, payload, code) in [
+            (Some(110), &b"[{"[..], code::BAD_REQUEST),
+            (Some(112), b"\xff", code::BAD_REQUEST),
+            (Some(11544), b"\xa1", code::BAD_REQUEST),
+            (Some(110), br#"[{"n":"/3/0/9"}]"#, code::BAD_REQUEST),
+            (Some(11542), b"", code::UNSUPPORTED_CONTENT_FORMAT),
+            (Some(65000), b"", code::UNSUPPORTED_CONTENT_FORMAT),
+            (None, b"74", code::UNSUPPORTED_CONTENT_FORMAT),
+        ] {
+            let error = content::read_send(format, payload, &context).unwrap_err();
+            assert_eq!(error.code(), code, "{format:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_content() {
+        let compat = Compat::default();
+        let path: Path = "/3/0/9".parse().unwrap();
+        let context = Context {
+            alternate_path: "/",
+            path: Some(&path),
+            schema: &NoSchema,
+            compat: &compat,
+            now: None,
+        };
+        let full = answer(0x45, 0, b"5");
+        for kind in Kind::ALL {
+            let body = content::read(Some(kind), &full, &context);
+            assert_eq!(body != Body::Nothing, kind.reads(), "{kind:?}");
+        }
+        assert_eq!(content::read(None, &full, &context), Body::Nothing);
+        let error = answer(0x84, 0, b"gone");
+        assert_eq!(
+            content::read(Some(Kind::Read), &error, &context),
+            Body::Nothing
+        );
+        let bytes = content::read(Some(Kind::Read), &answer(0x45, 42, b"\x01"), &context);
+        assert_eq!(bytes.records().len(), 1);
+    }
+
+    #[test]
     fn auto_observe() {
         let command = super::super::Command::auto_observe(&"/3/0".parse().unwrap());
         let value: Json = serde_json::from_slice(&coap_reset(&command.echo, &NO_IDS)).unwrap();
