@@ -397,7 +397,7 @@ mod tests {
             &OPTIONS,
         )
         .unwrap();
-        let pack = br#"[{"bn":"/lwm2m/3/0/","n":"9","v":74,"t":-2.5},{"n":"/6/0/0","v":5},{"n":"x/y","v":1}]"#;
+        let pack = br#"[{"bn":"/lwm2m/3/0/","n":"9","v":74,"t":-2.5},{"bn":"","n":"/6/0/0","v":5},{"n":"x/y","v":1}]"#;
         let answer = Answer {
             observe: Some(4),
             ..answer(0x45, 110, pack)
