@@ -13,6 +13,9 @@ const MAX_NESTING: usize = 16;
 /// Ends an item of indefinite length (RFC 8949 §3.2.1).
 const BREAK: u8 = 0xff;
 
+/// Starts a float of 64 bits (RFC 8949 §3.3).
+const FLOAT64: u8 = 0xfb;
+
 /// Tags that change what an integer or byte string means (RFC 8949 §3.4): big numbers, decimal
 /// fractions, big floats.
 const NUMBER_TAGS: std::ops::RangeInclusive<u64> = 2..=5;
@@ -61,6 +64,7 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[cold]
     pub(super) fn malformed(&self, reason: &str) -> DecodeError {
         DecodeError::Malformed {
             format: self.format,
@@ -82,7 +86,39 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Most items start with a byte that says it all, or are a float64: they are read here because
+    /// the decoder is many times slower.
+    #[inline]
     fn header(&mut self) -> Result<Header, DecodeError> {
+        let Some((first, rest)) = self.rest.split_first() else {
+            return Err(self.malformed("it ends within an item"));
+        };
+        let argument = first & 0x1f;
+        if argument > 23 {
+            return match (first, rest.split_first_chunk()) {
+                (&FLOAT64, Some((number, rest))) => {
+                    self.rest = rest;
+                    Ok(Header::Float(f64::from_be_bytes(*number)))
+                }
+                _ => self.long_header(),
+            };
+        }
+        let length = Some(usize::from(argument));
+        let header = match first >> 5 {
+            0 => Header::Positive(argument.into()),
+            1 => Header::Negative(argument.into()),
+            2 => Header::Bytes(length),
+            3 => Header::Text(length),
+            4 => Header::Array(length),
+            5 => Header::Map(length),
+            6 => Header::Tag(argument.into()),
+            _ => Header::Simple(argument),
+        };
+        self.rest = rest;
+        Ok(header)
+    }
+
+    fn long_header(&mut self) -> Result<Header, DecodeError> {
         let mut decoder = Decoder::from(self.rest);
         let header = decoder.pull().map_err(|error| {
             self.malformed(match error {
@@ -96,6 +132,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The start of the next item, behind its tags.
+    #[inline]
     pub(super) fn start(&mut self) -> Result<Start, DecodeError> {
         let mut number_tag = None;
         loop {
@@ -109,12 +146,14 @@ impl<'a> Reader<'a> {
     }
 
     /// The next item.
+    #[inline]
     pub(super) fn scalar(&mut self) -> Result<Scalar<'a>, DecodeError> {
         let start = self.start()?;
         self.scalar_from(start)
     }
 
     /// The item that starts with `start`.
+    #[inline]
     pub(super) fn scalar_from(&mut self, start: Start) -> Result<Scalar<'a>, DecodeError> {
         if let Some(tag) = start.number_tag {
             return match start.header {
@@ -304,7 +343,7 @@ impl Writer {
             self.0.push(0xfa);
             self.0.extend(short.to_be_bytes());
         } else {
-            self.0.push(0xfb);
+            self.0.push(FLOAT64);
             self.0.extend(number.to_be_bytes());
         }
     }

@@ -310,7 +310,7 @@ mod tests {
                 "{payload}"
             );
         }
-        let nested = [vec![0xa1, 0x09].repeat(100_000), vec![0]].concat();
+        let nested = [[0xa1, 0x09].repeat(100_000), vec![0]].concat();
         assert_eq!(cbor(&nested), Err(DecodeError::Limit("nesting")));
     }
 

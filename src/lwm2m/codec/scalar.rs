@@ -17,7 +17,10 @@ impl Number {
     /// The nearest float.
     pub(super) fn as_f64(self) -> f64 {
         match self {
-            Self::Whole(number) => number as f64,
+            // The short way for nearly all: 128 bits are converted in software.
+            Self::Whole(number) => {
+                i64::try_from(number).map_or_else(|_| number as f64, |number| number as f64)
+            }
             Self::Real(number) => number,
         }
     }
