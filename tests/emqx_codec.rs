@@ -34,11 +34,8 @@ const OPTIONS: downlink::Options = downlink::Options {
 /// with `4.00`, a `reason` and a `detail`: the vectors only ask that it is not sent to the device.
 const DEVIATIONS: &[(&str, &str, &str)] = &[
     ("D008", SEGMENTS, "GET a b 3 0 0"),
-    (
-        "D015",
-        "null arguments are no arguments",
-        "POST 3 0 4 format=0",
-    ),
+    ("D014", NO_FORMAT, "POST 3 0 4"),
+    ("D015", "null arguments are no arguments", "POST 3 0 4"),
     ("D028", SIGNED, "PUT 3 0 13 format=11542 c40d00011170"),
     (
         "D037",
@@ -216,6 +213,7 @@ const DEVIATIONS: &[(&str, &str, &str)] = &[
 ];
 
 const SEGMENTS: &str = "each level of the alternate path is a Uri-Path option (RFC 7252 §6.4)";
+const NO_FORMAT: &str = "without a payload there is no Content-Format (RFC 7252 section 5.10.3)";
 const SIGNED: &str = "integers are signed and have 1, 2, 4 or 8 bytes (LwM2M Core 1.2 Appendix C)";
 const TYPES: &str = "all types of LwM2M 1.1 and later, in any case";
 const CRASH: &str = "EMQX's process for the device crashes; the code is reported";
@@ -525,13 +523,13 @@ const REQUESTS: &[(&str, &str, &str, &str)] = &[
         "execute",
         r#"{"path":"/3/0/4"}"#,
         "/",
-        "40021234 b133 0130 0134 1100",
+        "40021234 b133 0130 0134",
     ),
     (
         "execute",
         r#"{"path":"/3/0/4","args":"undefined"}"#,
         "/",
-        "40021234 b133 0130 0134 1100",
+        "40021234 b133 0130 0134",
     ),
     (
         "write-attr",

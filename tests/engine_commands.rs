@@ -518,3 +518,42 @@ fn a_reboot_command_is_not_repeated_after_the_reboot() {
     world.pass(Duration::from_secs(2));
     assert_eq!(world.next_published().json["msgType"], "coap_timeout");
 }
+
+#[test]
+fn a_failed_block_is_reported_with_its_code() {
+    let mut world = World::new();
+    let device = Device::registered(&mut world, "ep1", 5001);
+    world.command("ep1", READ);
+    let request = world.next_for(device.peer);
+    let first = device
+        .answer(&request, Code::CONTENT)
+        .uint(option::BLOCK2, 8)
+        .payload("0123456789abcdef");
+    world.datagram(device.peer, &first.build());
+    let request = world.next_for(device.peer);
+    let failure = device.answer(&request, Code::INTERNAL_SERVER_ERROR);
+    world.datagram(device.peer, &failure.build());
+    assert_eq!(
+        world.next_published().json["data"],
+        json!({"reqPath": "/3/0/0", "code": "5.00", "codeMsg": "internal_server_error"})
+    );
+    world.assert_quiet();
+}
+
+#[test]
+fn answers_go_by_the_topic_pair_of_their_command() {
+    let mut world = World::with(|config| config.translators.legacy.enable = true);
+    let device = Device::registered(&mut world, "ep1", 5001);
+    let old = r#"{"CmdID":5,"Command":"Read","BaseName":"/3/0/0"}"#;
+    for (command, id) in [(READ, "reqID"), (old, "CmdID")] {
+        world.command_with("ep1", command, Dialect::Legacy, None);
+        let request = world.next_for(device.peer);
+        let answer = device.answer(&request, Code::CONTENT).payload("ACME");
+        world.datagram(device.peer, &answer.build());
+        let answer = world.next_published();
+        assert_eq!(answer.topic, "lwm2m/ep1/response");
+        assert!(answer.json[id].is_number());
+    }
+    world.command_with("ep1", "{bad", Dialect::Legacy, None);
+    assert_eq!(world.next_published().topic, "lwm2m/ep1/response");
+}

@@ -4,23 +4,35 @@
 //! Inputs are what comes from the network or from configuration. A target must not panic, and
 //! must keep what it asserts.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lwm2m_gateway::Config;
 use lwm2m_gateway::bridge::uplink::{self, Ids};
 use lwm2m_gateway::bridge::{Dialect, downlink};
+use lwm2m_gateway::coap::message::Builder;
+use lwm2m_gateway::coap::{Message, MessageType};
 use lwm2m_gateway::config::FormatDefault;
+use lwm2m_gateway::config::read::Source;
 use lwm2m_gateway::engine::format::{self, DeviceFormats};
-use lwm2m_gateway::engine::request;
+use lwm2m_gateway::engine::{
+    CommandInput, Directory, Engine, EngineOptions, Load, Output, Peer, Settings, request,
+};
 use lwm2m_gateway::lwm2m::Path;
 use lwm2m_gateway::lwm2m::codec::{self, ContentFormat, DecodeOptions, Record};
 use lwm2m_gateway::lwm2m::link::{self, RegistrationLinks};
 use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use lwm2m_gateway::lwm2m::operation::WriteItem;
+use lwm2m_gateway::telemetry::Counters;
+use lwm2m_gateway::time::{Instant, Now};
 use serde_json::value::RawValue;
 
 /// One fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by the name of their corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("tlv", tlv),
     ("text", text),
     ("json", json),
@@ -31,6 +43,9 @@ pub const TARGETS: [(&str, Target); 10] = [
     ("link", link),
     ("model", model),
     ("command", command),
+    ("coap", coap),
+    ("config", configuration),
+    ("engine", engine),
 ];
 
 const REQUESTS: [&[u16]; 6] = [&[], &[3], &[3, 0], &[3, 0, 9], &[3, 0, 11, 0], &[5, 0, 0]];
@@ -137,8 +152,159 @@ pub fn command(data: &[u8]) {
     }
 }
 
+/// Parses a message and, where it can be built again, compares what comes back.
+pub fn coap(data: &[u8]) {
+    let Ok(message) = Message::parse(data) else {
+        return;
+    };
+    let mut builder = Builder::new(
+        message.kind(),
+        message.code(),
+        message.mid(),
+        message.token(),
+    );
+    for (number, value) in message.cache_key_options() {
+        builder = builder.option(number, value);
+    }
+    let bytes = builder.payload(message.payload()).build();
+    let again = Message::parse(&bytes).expect("own bytes");
+    let head = |it: &Message| (it.kind(), it.code(), it.mid(), it.token().to_vec());
+    assert_eq!(head(&again), head(&message));
+    assert_eq!(again.payload(), message.payload());
+    assert!(again.cache_key_options().eq(message.cache_key_options()));
+}
+
+/// Reads a configuration as TOML and as JSON; an answer is a configuration or mistakes.
+pub fn configuration(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    for source in [Source::from_toml(text), Source::from_json(text)] {
+        if let Err(errors) = source.read() {
+            assert!(!errors.is_empty());
+        }
+    }
+}
+
+/// Peers that speak in [`engine`].
+const PEERS: u8 = 4;
+
+/// An input is a sequence of events: a byte for what happens, a byte for the length of the rest,
+/// the rest. Events are datagrams of a few peers, which may answer the newest request of the
+/// gateway, commands, and time. Whatever happens, the gateway sends CoAP and JSON, comes to rest,
+/// and forgets its devices in the end.
+pub fn engine(mut data: &[u8]) {
+    let mut engine = Engine::new(EngineOptions {
+        settings: Arc::new(Settings::new(Config::default())),
+        models: MODELS.with(Arc::clone),
+        counters: Arc::new(Counters::default()),
+        directory: Arc::new(Directory::default()),
+        shard: 0,
+        seed: [1; 32],
+        per_device_subscriptions: true,
+    });
+    let mut now = Now {
+        mono: Instant::ZERO,
+        unix_ms: 1_700_000_000_000,
+    };
+    let mut request = Vec::new();
+    while let [event, length, rest @ ..] = data {
+        let (bytes, rest) = rest.split_at(rest.len().min(usize::from(*length)));
+        data = rest;
+        let peer = Peer {
+            listener: 0,
+            address: SocketAddr::from(([127, 0, 0, 1], 5000 + u16::from(event % PEERS))),
+        };
+        match event / PEERS % 8 {
+            0..4 => engine.handle_datagram(now, peer, bytes),
+            4 => engine.handle_datagram(now, peer, &answer(&request, bytes)),
+            5 | 6 => engine.handle_command(
+                now,
+                CommandInput {
+                    endpoint: "e".into(),
+                    mount: "lwm2m/e/".into(),
+                    dialect: [Dialect::Current, Dialect::Legacy][usize::from(event >> 7)],
+                    payload: bytes.to_vec(),
+                    expiry: None,
+                },
+            ),
+            _ => {
+                now = now.after(Duration::from_millis(u64::from(*length) * 500));
+                engine.handle_timeout(now);
+            }
+        }
+        take_outputs(&mut engine, &mut request);
+    }
+    // Time passes until nothing is planned any more, and it does not take many steps.
+    for _ in 0..10_000 {
+        match take_outputs(&mut engine, &mut request) {
+            Some(at) => now = now.after((at - now.mono).max(Duration::from_micros(1))),
+            None => {
+                now = now.after(Duration::from_secs(300));
+                engine.handle_timeout(now);
+                take_outputs(&mut engine, &mut request);
+                assert_eq!(engine.load(), Load::default());
+                return;
+            }
+        }
+        engine.handle_timeout(now);
+    }
+    panic!("no rest");
+}
+
+/// `bytes` as an answer to `request`: message type, code, then options and payload.
+fn answer(request: &[u8], bytes: &[u8]) -> Vec<u8> {
+    let (Ok(request), [kind, code, rest @ ..]) = (Message::parse(request), bytes) else {
+        return bytes.to_vec();
+    };
+    let own_mid = [MessageType::Confirmable, MessageType::NonConfirmable];
+    let kinds = [
+        own_mid[0],
+        own_mid[1],
+        MessageType::Acknowledgement,
+        MessageType::Reset,
+    ];
+    let kind = kinds[usize::from(kind % 4)];
+    let mid = match own_mid.contains(&kind) {
+        true => u16::from(*code) << 8 | rest.len() as u16 & 0xff,
+        false => request.mid(),
+    };
+    let code = lwm2m_gateway::coap::Code(*code);
+    let mut datagram = match code.0 {
+        0 => Builder::new(kind, code, mid, &[]),
+        _ => Builder::new(kind, code, mid, request.token()),
+    }
+    .build();
+    datagram.extend_from_slice(rest);
+    datagram
+}
+
+/// Takes everything an engine has to say; returns its next deadline.
+fn take_outputs(engine: &mut Engine, request: &mut Vec<u8>) -> Option<Instant> {
+    for _ in 0..100_000 {
+        match engine.poll_output() {
+            Output::Transmit { datagram, .. } => {
+                let message = Message::parse(&datagram).expect("own bytes");
+                if message.code().is_request() {
+                    *request = datagram;
+                }
+            }
+            Output::Publish(publish) => assert_json(&publish.payload),
+            Output::Subscribe { .. } | Output::Unsubscribe { .. } => {}
+            Output::Handoff { .. } => panic!("there is one shard"),
+            Output::Idle(deadline) => return deadline.map(|(at, _)| at),
+        }
+    }
+    panic!("no rest");
+}
+
+fn assert_json(payload: &[u8]) {
+    let read: Result<&RawValue, _> = serde_json::from_slice(payload);
+    assert!(read.is_ok(), "{}", String::from_utf8_lossy(payload));
+}
+
 thread_local! {
-    static MODELS: ObjectModels = ObjectModels::builtin();
+    static MODELS: Arc<ObjectModels> = Arc::new(ObjectModels::builtin());
 }
 
 fn for_each_request(format: ContentFormat, data: &[u8], check: impl Fn(&Path, &[Record<'_>])) {

@@ -47,6 +47,19 @@ impl Options {
 ///
 /// Everything that keeps the command from being sent; each error can be answered.
 pub fn parse(payload: &[u8], dialect: Dialect, options: &Options) -> Result<Command, CommandError> {
+    let mut parsed = parse_either(payload, dialect, options);
+    match &mut parsed {
+        Ok(command) => command.echo.set_pair(dialect),
+        Err(error) => error.echo.set_pair(dialect),
+    }
+    parsed
+}
+
+fn parse_either(
+    payload: &[u8],
+    dialect: Dialect,
+    options: &Options,
+) -> Result<Command, CommandError> {
     let max_size = options.max_size;
     let unreadable =
         |reason, detail: String| Fault::new(reason, detail).into_error(Echo::nothing(), None);

@@ -21,6 +21,8 @@ pub struct Echo {
     data: Option<Box<str>>,
     kind: Option<Kind>,
     dialect: Dialect,
+    /// The topic pair the command came by.
+    pair: Dialect,
     imei: bool,
     imsi: bool,
 }
@@ -63,6 +65,7 @@ impl Echo {
             data: String::from_utf8(data).ok().map(Into::into),
             kind: Some(Kind::Observe),
             dialect: Dialect::Current,
+            pair: Dialect::Current,
             imei: false,
             imsi: false,
         }
@@ -92,6 +95,7 @@ impl Echo {
             data: None,
             kind: None,
             dialect,
+            pair: dialect,
             imei,
             imsi,
         }
@@ -107,9 +111,18 @@ impl Echo {
         self.kind
     }
 
-    /// How the command was written, which also decides the topic of its answers.
+    /// How the command was written.
     pub fn dialect(&self) -> Dialect {
         self.dialect
+    }
+
+    /// The topic pair the command came by, and its answers go by.
+    pub fn pair(&self) -> Dialect {
+        self.pair
+    }
+
+    pub(super) fn set_pair(&mut self, pair: Dialect) {
+        self.pair = pair;
     }
 
     /// JSON text of `data` as it was sent.

@@ -87,8 +87,11 @@ impl Assemblies {
         self.bytes += assembly.receiver.len() - before;
         match pushed {
             Ok(false) => {
-                assembly.deadline = now + lifetime;
-                self.order.push_back((assembly.deadline, key));
+                let deadline = now + lifetime;
+                if assembly.deadline != deadline {
+                    assembly.deadline = deadline;
+                    self.order.push_back((deadline, key));
+                }
                 self.shrink();
                 if self.transfers.contains_key(&key) {
                     Progress::Continue
@@ -111,6 +114,11 @@ impl Assemblies {
         }
     }
 
+    /// Unfinished transfers.
+    pub(super) fn len(&self) -> usize {
+        self.transfers.len()
+    }
+
     /// The earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.order.front().map(|(at, _)| *at)
@@ -123,8 +131,15 @@ impl Assemblies {
         }
     }
 
-    /// The oldest transfers make room.
+    /// The oldest transfers make room, and stale elements do not pile up.
     fn shrink(&mut self) {
+        if self.order.len() > self.transfers.len() * 2 + 64 {
+            let transfers = &self.transfers;
+            self.order.retain(|(at, key)| {
+                let known = transfers.get(key);
+                known.is_some_and(|assembly| assembly.deadline == *at)
+            });
+        }
         while self.bytes > self.limit && !self.order.is_empty() {
             self.pop_oldest();
         }
@@ -243,5 +258,9 @@ mod tests {
         assert!(assemblies.transfers.len() <= 10);
         assemblies.expire(Instant::from_micros(1) + LIFETIME);
         assert_eq!((assemblies.transfers.len(), assemblies.bytes), (0, 0));
+        for at in 0..10_000 {
+            push(&mut assemblies, at, 0, true, "ep=again");
+        }
+        assert!(assemblies.order.len() < 100, "stale elements are dropped");
     }
 }

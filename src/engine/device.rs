@@ -29,7 +29,7 @@ pub struct Device {
     pub(super) last_seen: Instant,
     /// Until when a queue-mode device is taken to be awake.
     pub(super) awake_until: Instant,
-    /// The timer entry that counts; later ones are stale.
+    /// When the engine will look at the device.
     pub(super) timer_at: Option<Instant>,
     pub(super) exchanges: Vec<Exchange>,
     pub(super) queue: CommandQueue,

@@ -63,9 +63,14 @@ impl Directory {
         self.inner.read().endpoints.len()
     }
 
-    /// Whether nothing is registered.
+    /// Whether nothing is registered, and nothing is left of what was.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        let inner = self.inner.read();
+        let listeners: usize = inner.listeners.values().sum();
+        listeners == 0
+            && inner.endpoints.is_empty()
+            && inner.locations.is_empty()
+            && inner.mounts.is_empty()
     }
 
     /// Takes an endpoint for `shard`. `limits` are the most registrations of the gateway and of

@@ -26,10 +26,14 @@ use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 
 mod blocks;
+mod departed;
 mod device;
 mod directory;
 mod downlink;
+mod exchanges;
 pub mod format;
+mod load;
+mod observations;
 mod queue;
 mod registration;
 mod registry;
@@ -41,11 +45,13 @@ mod uplink;
 
 pub use device::Device;
 pub use directory::{Directory, ShardId};
+pub use load::Load;
 pub use registration::Location;
 pub use settings::{ListenerSettings, Settings};
 pub use timer::Reason;
 
 use blocks::Assemblies;
+use departed::Departed;
 use device::DeviceKey;
 use requests::Request;
 use timer::Timers;
@@ -198,8 +204,7 @@ pub struct Engine {
     dedup: Dedup<Peer>,
     assemblies: Assemblies,
     pending: HashMap<(Peer, u16), PendingRequest>,
-    /// Devices given to other shards a moment ago: endpoint, shard, and until when to remember.
-    departed: VecDeque<(Arc<str>, ShardId, Instant)>,
+    departed: Departed,
     timers: Timers,
     outputs: VecDeque<Output>,
     per_device_subscriptions: bool,
@@ -246,7 +251,7 @@ impl Engine {
             tokens: HashMap::new(),
             in_flight: HashMap::new(),
             pending: HashMap::new(),
-            departed: VecDeque::new(),
+            departed: Departed::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             per_device_subscriptions: options.per_device_subscriptions,
@@ -335,26 +340,15 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Now) {
         self.dedup.expire(now.mono);
         self.assemblies.expire(now.mono);
-        while self
-            .departed
-            .front()
-            .is_some_and(|(.., until)| *until <= now.mono)
-        {
-            self.departed.pop_front();
-        }
+        self.departed.expire(now.mono);
         self.pending
             .retain(|_, pending| pending.deadline > now.mono);
         for _ in 0..TIMEOUTS_PER_CALL {
-            let Some((at, key)) = self.timers.pop_due(now.mono) else {
+            let Some(key) = self.timers.pop_due(now.mono) else {
                 return;
             };
-            if self
-                .device(key)
-                .is_some_and(|device| device.timer_at == Some(at))
-            {
-                if let Some(device) = self.device_mut(key) {
-                    device.timer_at = None;
-                }
+            if let Some(device) = self.device_mut(key) {
+                device.timer_at = None;
                 self.handle_device_timeout(now, key);
             }
         }
@@ -409,10 +403,9 @@ impl Engine {
             .deadline()
             .map(|at| (at, Reason::BlockTransfer));
         let handoff = self.pending.values().map(|pending| pending.deadline).min();
-        let departed = self.departed.front().map(|(.., until)| *until);
         let handoff = handoff
             .into_iter()
-            .chain(departed)
+            .chain(self.departed.deadline())
             .min()
             .map(|at| (at, Reason::Handoff));
         [self.timers.peek(), blocks, handoff]
@@ -559,13 +552,15 @@ impl Engine {
             return;
         };
         let (at, reason) = device.next_deadline();
-        if device.timer_at.is_some_and(|planned| planned <= at) {
-            return;
+        match device.timer_at {
+            Some(planned) if planned <= at => return,
+            Some(planned) => self.timers.remove(planned, key),
+            None => {}
         }
         if let Some(device) = self.device_mut(key) {
             device.timer_at = Some(at);
         }
-        self.timers.push(at, reason, key);
+        self.timers.insert(at, reason, key);
     }
 }
 

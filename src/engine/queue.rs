@@ -59,6 +59,10 @@ impl CommandQueue {
         Ok(())
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     pub(super) fn front(&self) -> Option<&Queued> {
         self.waiting.front()
     }

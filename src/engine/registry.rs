@@ -5,7 +5,7 @@ use tracing::debug;
 use super::device::{Device, DeviceKey};
 use super::registration::Query;
 use super::uplink::Refusal;
-use super::{Engine, HANDOFF_TIMEOUT, ListenerSettings, Output, Peer, PeerState, Wanted};
+use super::{Engine, HANDOFF_TIMEOUT, ListenerSettings, Output, Peer, PeerState, ShardId, Wanted};
 use crate::bridge::report::Event;
 use crate::bridge::topic::{self, TopicError, Vars};
 use crate::config::{Config, Translator};
@@ -25,8 +25,18 @@ impl Engine {
         };
         let device = self.detach(key)?;
         self.departed
-            .push_back((device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT));
+            .insert(device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT);
         Some(device)
+    }
+
+    /// The shard that is about to take a device over: the directory still has it here.
+    pub(super) fn on_its_way(&self, endpoint: &str) -> Option<ShardId> {
+        if self.endpoints.contains_key(endpoint)
+            || self.directory.shard_of(endpoint) != Some(self.shard)
+        {
+            return None;
+        }
+        self.departed.get(endpoint)
     }
 
     /// Takes a device in from another shard.
@@ -38,6 +48,7 @@ impl Engine {
         if self.endpoints.contains_key(&endpoint) {
             return;
         }
+        self.departed.remove(&endpoint);
         self.directory.assign(&endpoint, &location, self.shard);
         let key = self.insert(device);
         self.locations.insert(location, key);
@@ -76,6 +87,9 @@ impl Engine {
     fn detach(&mut self, key: DeviceKey) -> Option<Box<Device>> {
         let device = self.devices.get_mut(key as usize)?.take()?;
         self.free.push(key);
+        if let Some(at) = device.timer_at {
+            self.timers.remove(at, key);
+        }
         self.endpoints.remove(&device.endpoint);
         self.locations.remove(&device.registration.location);
         for token in device.tokens() {

@@ -116,7 +116,9 @@ pub fn build(
         Operation::Delete => request.method = Method::Delete,
         Operation::Execute { arguments } => {
             request.method = Method::Post;
-            request.content_format = Some(ContentFormat::TEXT);
+            // A Content-Format describes a payload (RFC 7252 §5.10.3); coap-node takes a POST with
+            // one for a Create.
+            request.content_format = (!arguments.is_empty()).then_some(ContentFormat::TEXT);
             request.payload = arguments.clone().into_bytes();
         }
         Operation::WriteAttributes { attributes } => {

@@ -252,10 +252,13 @@ impl Engine {
         let registration = Registration::new(query, body, location.clone(), config)?;
 
         let limits = (config.limits.max_registrations, listener.max_connections);
-        match self
-            .directory
-            .claim(&endpoint, self.shard, from.listener, limits)
-        {
+        let claim = match self.on_its_way(&endpoint) {
+            Some(shard) => Err(ClaimError::Elsewhere(shard)),
+            None => self
+                .directory
+                .claim(&endpoint, self.shard, from.listener, limits),
+        };
+        match claim {
             Ok(()) => {}
             Err(ClaimError::Full) => return Err(RegisterError::Full),
             // It was asked for already and is still elsewhere: others move it as well.

@@ -1,8 +1,7 @@
-//! Deadlines of devices: one lazy heap entry each, so that a message that only moves a deadline
-//! later costs nothing.
+//! Deadlines of devices: one entry each, which is early when a message has moved the deadline
+//! later, so that such a message costs nothing.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 
 use super::device::DeviceKey;
 use crate::time::Instant;
@@ -38,30 +37,41 @@ impl Reason {
     }
 }
 
-/// Deadlines by device.
+/// Deadlines in order of time, at most one a device.
 #[derive(Debug, Default)]
 pub(super) struct Timers {
-    heap: BinaryHeap<Reverse<(Instant, Reason, DeviceKey)>>,
+    planned: BTreeMap<(Instant, DeviceKey), Reason>,
 }
 
 impl Timers {
     /// Plans a look at a device.
-    pub(super) fn push(&mut self, at: Instant, reason: Reason, device: DeviceKey) {
-        self.heap.push(Reverse((at, reason, device)));
+    pub(super) fn insert(&mut self, at: Instant, reason: Reason, device: DeviceKey) {
+        self.planned.insert((at, device), reason);
     }
 
-    /// The earliest entry, which may be stale.
+    /// Takes a plan back.
+    pub(super) fn remove(&mut self, at: Instant, device: DeviceKey) {
+        self.planned.remove(&(at, device));
+    }
+
+    /// The earliest look.
     pub(super) fn peek(&self) -> Option<(Instant, Reason)> {
-        self.heap
-            .peek()
-            .map(|Reverse((at, reason, _))| (*at, *reason))
+        let ((at, _), reason) = self.planned.first_key_value()?;
+        Some((*at, *reason))
     }
 
-    /// Takes an entry due at `now`.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<(Instant, DeviceKey)> {
-        if self.heap.peek().is_none_or(|Reverse((at, _, _))| *at > now) {
-            return None;
-        }
-        self.heap.pop().map(|Reverse((at, _, device))| (at, device))
+    /// Planned looks.
+    pub(super) fn len(&self) -> usize {
+        self.planned.len()
+    }
+
+    /// Takes a look that is due at `now`.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<DeviceKey> {
+        let entry = self.planned.first_entry()?;
+        let (at, device) = *entry.key();
+        (at <= now).then(|| {
+            entry.remove();
+            device
+        })
     }
 }

@@ -3,15 +3,12 @@
 use tracing::debug;
 
 use super::device::{Device, DeviceKey, Purpose};
-use super::downlink::Collected;
-use super::{CommandInput, Engine, Settings, device};
+use super::{CommandInput, Engine, Settings};
 use crate::bridge::content::{self, Context};
 use crate::bridge::report::{Event, RegistrationReport, report};
 use crate::bridge::uplink::{self, Answer};
 use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, topic};
-use crate::coap::block::BlockOption;
-use crate::coap::message::option;
-use crate::coap::{Code, Message, Token};
+use crate::coap::Code;
 use crate::config::Translator;
 use crate::host::Publish;
 use crate::time::Now;
@@ -212,122 +209,6 @@ impl Engine {
         self.publish(publish);
     }
 
-    /// A message with the token of an observation (RFC 7641 §3.2).
-    pub(super) fn notification(
-        &mut self,
-        now: Now,
-        key: DeviceKey,
-        token: Token,
-        message: &Message,
-    ) {
-        self.counters.notifications.inc();
-        let Some(device) = self.device_mut(key) else {
-            return;
-        };
-        let Some(index) = device.observation(token) else {
-            return self.counters.datagrams_unexpected.inc();
-        };
-        let fresh = match (message.observe(), device.observations.get_mut(index)) {
-            (Some(sequence), Some(observation)) => observation.freshness.accept(sequence, now.mono),
-            _ => true,
-        };
-        if !fresh {
-            return self.counters.notifications_stale.inc();
-        }
-        let block = message
-            .uint_option(option::BLOCK2, 3)
-            .and_then(BlockOption::from_uint);
-        if block.is_some_and(|block| block.more) {
-            match self.first_block(message) {
-                Some(body) => return self.fetch_rest(now, key, token, body),
-                None => return self.counters.decode_errors.inc(),
-            }
-        }
-        let answer = Answer {
-            code: message.code().0,
-            observe: message.observe(),
-            content_format: message.content_format(),
-            payload: message.payload(),
-        };
-        self.publish_notification(now, key, token, &answer);
-    }
-
-    fn first_block(&self, message: &Message) -> Option<device::Body> {
-        let mut body = None;
-        match self.collect(&mut body, message) {
-            Collected::More => body,
-            Collected::Whole | Collected::Last(_) | Collected::Failed(_) => None,
-        }
-    }
-
-    /// Publishes a notification; an error, or one without Observe, is the observation's last
-    /// (RFC 7641 §3.2 and §4.2).
-    pub(super) fn publish_notification(
-        &mut self,
-        now: Now,
-        key: DeviceKey,
-        token: Token,
-        answer: &Answer<'_>,
-    ) {
-        let settings = self.settings.clone();
-        let translators = &settings.config.translators;
-        let Some(device) = self.device(key) else {
-            return;
-        };
-        let Some(observation) = device
-            .observation(token)
-            .and_then(|at| device.observations.get(at))
-        else {
-            return;
-        };
-        let (target, echo) = (&observation.target, &observation.echo);
-        let schema = device.registration.schema(&self.models);
-        let context = Context {
-            path: target.path.as_ref(),
-            schema: &schema,
-            alternate_path: device.registration.alternate_path(),
-            compat: &settings.config.compat,
-            now: Some(seconds(now)),
-        };
-        // An error has no Observe option (RFC 7641 §4.2); applications find the last number there.
-        let sequence = answer
-            .observe
-            .unwrap_or_else(|| observation.freshness.sequence());
-        let body = content::read(echo.kind(), answer, &context);
-        let payload = uplink::notify(
-            echo,
-            &device.ids(),
-            Some(&target.text),
-            Some(sequence),
-            answer,
-            &body,
-            &context,
-        );
-        let (topic, qos) = match echo.dialect() {
-            Dialect::Legacy => {
-                let translator = &translators.legacy.response;
-                (topic::topic(&device.mount, translator), translator.qos)
-            }
-            Dialect::Current if settings.config.compat.firmware_topic && is_firmware(target) => {
-                (topic::firmware_topic(&device.mount), 0)
-            }
-            Dialect::Current => (
-                topic::topic(&device.mount, &translators.notify),
-                translators.notify.qos,
-            ),
-        };
-        let publish = Publish {
-            endpoint: device.endpoint.clone(),
-            topic,
-            payload,
-            qos,
-        };
-        self.publish(publish);
-        if !Code(answer.code).is_success() || answer.observe.is_none() {
-            self.end_observation(key, token);
-        }
-    }
-
     /// Publishes a report about a registration.
     pub(super) fn report(&mut self, key: DeviceKey, event: Event) {
         let Some(device) = self.device(key) else {
@@ -369,7 +250,7 @@ impl Engine {
 
 fn response_translator<'a>(settings: &'a Settings, echo: &Echo) -> &'a Translator {
     let translators = &settings.config.translators;
-    match echo.dialect() {
+    match echo.pair() {
         Dialect::Current => &translators.response,
         Dialect::Legacy => &translators.legacy.response,
     }
@@ -399,14 +280,14 @@ pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
 }
 
 /// EMQX looks at the first segment of the request path.
-fn is_firmware(target: &Target) -> bool {
+pub(super) fn is_firmware(target: &Target) -> bool {
     target
         .segments
         .first()
         .is_some_and(|segment| segment == "5")
 }
 
-fn seconds(now: Now) -> f64 {
+pub(super) fn seconds(now: Now) -> f64 {
     now.unix_ms as f64 / 1000.0
 }
 

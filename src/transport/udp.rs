@@ -12,9 +12,10 @@ use std::ptr;
 /// Datagrams per system call.
 pub const BATCH: usize = 64;
 
-/// Room for one datagram. CoAP messages above an IP MTU are legal, if unwise (RFC 7252 §4.6);
-/// longer ones are truncated by the kernel and counted as malformed.
-pub const DATAGRAM_SIZE: usize = 2048;
+/// Room for one datagram of any size: some devices send large registrations and values without
+/// block-wise transfer. Only the pages that were ever written to take memory. The odd multiple of
+/// a cache line keeps the starts of the buffers from falling into the same cache set.
+pub const DATAGRAM_SIZE: usize = 65_600;
 
 /// A non-blocking UDP socket.
 #[derive(Debug)]

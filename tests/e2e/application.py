@@ -8,6 +8,7 @@ import time
 import paho.mqtt.client as mqtt
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
 _ids = itertools.count(1)
 
@@ -39,6 +40,7 @@ class Application:
         self._subscribed = threading.Event()
         self._filters = filters
         self._qos = qos
+        self._v5 = clean
         self.client = mqtt.Client(
             client_id=client_id, protocol=mqtt.MQTTv5 if clean else mqtt.MQTTv311,
             **({} if clean else {"clean_session": False}),
@@ -56,10 +58,14 @@ class Application:
         self.client.loop_stop()
 
     def _on_connect(self, client, *_):
-        client.subscribe([(topic, self._qos) for topic in self._filters])
+        if self._v5:  # without what this client publishes itself
+            options = SubscribeOptions(qos=self._qos, noLocal=True)
+            client.subscribe([(topic, options) for topic in self._filters])
+        else:
+            client.subscribe([(topic, self._qos) for topic in self._filters])
 
     def _on_message(self, client, userdata, message):
-        # Commands come back too: the subscription covers both directions.
+        # Commands of others: the subscription covers both directions.
         if "/dn" in message.topic or message.topic.endswith("/command"):
             return
         with self._changed:

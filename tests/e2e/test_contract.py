@@ -70,7 +70,7 @@ def test_unknown_msgtype(bench, device):
         ({"msgType": "write", "data": {"path": "/3/0/22", "type": "Objlnk", "value": "1"}}, "bad_value"),
         ({"msgType": "write", "data": {"basePath": "/3/0"}}, None),
         ({"msgType": "write", "data": {"basePath": "/3/0", "content": "x"}}, "bad_content"),
-        ({"msgType": "execute", "data": {"path": "/3/0/4", "args": 5}}, "bad_arguments"),
+        ({"msgType": "execute", "data": {"path": "/3/0/4", "args": [5]}}, "bad_arguments"),
         ({"msgType": "write-attr", "data": {"path": "/3/0/9", "pmin": [1]}}, "bad_attribute"),
         (
             {

@@ -177,7 +177,7 @@ def test_sighup_reads_the_configuration_again(start, tmp_path):
     file.write_text("publish_deregister = false\n")
     bench = start(arguments=["--config", str(file)])
     device = bench.registered()
-    file.write_text("publish_deregister = nonsense\n")
+    file.write_text("publish_deregister = 7\n")
     bench.gateway.send_signal(signal.SIGHUP)
     wait_for(lambda: "publish_deregister" in bench.gateway.log(), 5, "the complaint")
     device.update()

@@ -1,7 +1,7 @@
 //! A gateway engine in virtual time, with scripted devices: what goes in and what comes out,
 //! step by step, without sockets or sleeping.
 
-#![allow(dead_code, unreachable_pub)] // each test file uses its part
+#![allow(dead_code, unreachable_pub, clippy::expect_used, clippy::unwrap_used)] // each test file uses its part
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,7 +13,7 @@ use lwm2m_gateway::bridge::Dialect;
 use lwm2m_gateway::coap::message::{Builder, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::engine::{
-    CommandInput, Directory, Engine, EngineOptions, Output, Peer, Settings,
+    CommandInput, Directory, Engine, EngineOptions, Handoff, Output, Peer, Settings,
 };
 use lwm2m_gateway::lwm2m::model::ObjectModels;
 use lwm2m_gateway::telemetry::Counters;
@@ -37,6 +37,10 @@ pub struct World {
     pub sent: VecDeque<(Peer, Vec<u8>)>,
     pub published: VecDeque<Published>,
     pub subscribed: Vec<(String, bool)>,
+    /// By destination, in order; only while `hold_handoffs` is set.
+    pub held: Vec<VecDeque<Handoff>>,
+    /// Handoffs wait in `held` for [`World::hand_over`] instead of arriving at once.
+    pub hold_handoffs: bool,
     deadlines: Vec<Option<Instant>>,
 }
 
@@ -80,6 +84,8 @@ impl World {
             sent: VecDeque::new(),
             published: VecDeque::new(),
             subscribed: Vec::new(),
+            held: (0..shards).map(|_| VecDeque::new()).collect(),
+            hold_handoffs: false,
             deadlines: vec![None; usize::from(shards)],
         }
     }
@@ -148,6 +154,16 @@ impl World {
         self.now = end;
     }
 
+    /// Delivers the oldest handoff that waits for `shard`; false when there is none.
+    pub fn hand_over(&mut self, shard: usize) -> bool {
+        let Some(handoff) = self.held[shard].pop_front() else {
+            return false;
+        };
+        self.engines[shard].handle_handoff(self.now, handoff);
+        self.drain(shard);
+        true
+    }
+
     fn drain(&mut self, shard: usize) {
         loop {
             match self.engines[shard].poll_output() {
@@ -161,8 +177,12 @@ impl World {
                 Output::Unsubscribe { filter } => self.subscribed.push((filter, false)),
                 Output::Handoff { shard: to, handoff } => {
                     let to = usize::from(to);
-                    self.engines[to].handle_handoff(self.now, handoff);
-                    self.drain(to);
+                    if self.hold_handoffs {
+                        self.held[to].push_back(handoff);
+                    } else {
+                        self.engines[to].handle_handoff(self.now, handoff);
+                        self.drain(to);
+                    }
                 }
                 Output::Idle(deadline) => {
                     self.deadlines[shard] = deadline.map(|(at, _)| at);

@@ -486,7 +486,8 @@ fn single_value<'i>(
     }
 }
 
-/// The best guess at bytes without a definition: text when they are printable UTF-8, a signed
+/// The best guess at bytes without a definition: text when they are printable UTF-8, a float when
+/// they make an everyday one of 64 bits, a signed
 /// integer when they are as long as one, else Opaque.
 fn infer_bytes(bytes: &[u8]) -> Value<'_> {
     if let Ok(text) = std::str::from_utf8(bytes)
@@ -497,7 +498,20 @@ fn infer_bytes(bytes: &[u8]) -> Value<'_> {
     {
         return Value::String(Cow::Borrowed(text));
     }
-    signed(bytes).map_or(Value::Opaque(Cow::Borrowed(bytes)), Value::Integer)
+    match plausible_double(bytes) {
+        Some(number) => Value::Float(number),
+        None => signed(bytes).map_or(Value::Opaque(Cow::Borrowed(bytes)), Value::Integer),
+    }
+}
+
+/// Eight bytes that make an everyday floating-point number and, as an integer, one beyond 2^53:
+/// devices send sensor values so, and hardly ever such integers.
+fn plausible_double(bytes: &[u8]) -> Option<f64> {
+    let bytes = <[u8; 8]>::try_from(bytes).ok()?;
+    let number = f64::from_be_bytes(bytes);
+    let ordinary = (1e-9..1e15).contains(&number.abs());
+    let huge = i64::from_be_bytes(bytes).unsigned_abs() > 1 << 53;
+    (ordinary && huge).then_some(number)
 }
 
 /// A big-endian signed integer of 1, 2, 4 or 8 bytes.

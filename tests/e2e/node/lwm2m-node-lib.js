@@ -8,6 +8,8 @@ const [host, port, endpoint] = process.argv.slice(2);
 
 config.client.lifetime = '300';
 config.client.logLevel = 'FATAL';
+// It does not answer a request in a format it was not told of.
+config.client.formats.push({ name: 'application/vnd.oma.lwm2m+tlv', value: 11542 });
 client.init(config);
 
 let value = 21;

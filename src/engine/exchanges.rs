@@ -1,0 +1,489 @@
+//! Requests under way: acknowledgements, resets, responses, blocks and deadlines.
+
+use tracing::debug;
+
+use super::device::{Body, DeviceKey, Exchange, Job, Purpose};
+use super::downlink::OBSERVE_CANCEL;
+use super::request::{Method, RequestParts};
+use super::uplink::{Refusal, Status};
+use super::{Engine, Peer};
+use crate::bridge::report::Event;
+use crate::bridge::uplink::Answer;
+use crate::coap::block::{BlockError, BlockOption, Receiver, Sender, szx_of};
+use crate::coap::exchange::{Due, Transmission};
+use crate::coap::message::{self, Builder, option};
+use crate::coap::{Code, Message, MessageType, Token};
+use crate::time::Now;
+
+/// Critical options that responses may carry (RFC 7252 §5.4.1).
+const KNOWN_CRITICAL: [u16; 2] = [option::BLOCK1, option::BLOCK2];
+
+/// How often a representation may change while its blocks are fetched (RFC 7959 §2.4).
+const MAX_BLOCK_RESTARTS: u8 = 3;
+
+impl Engine {
+    /// Sends the next request of a job.
+    pub(super) fn start(&mut self, now: Now, key: DeviceKey, token: Token, job: Box<Job>) {
+        let Some(peer) = self.device(key).map(|device| device.peer) else {
+            return;
+        };
+        let mid = self.next_mid(peer);
+        let block_size = self.settings.config.blockwise.max_block_size;
+        let datagram = request_datagram(&job, mid, token, block_size);
+        let jitter = self.random_u32();
+        let parameters = &self.settings.config.coap;
+        let transmission = Transmission::start(now.mono, jitter, parameters);
+        self.counters.requests.inc();
+        self.tokens.insert(token, key);
+        self.in_flight.insert((peer, mid), key);
+        if let Some(device) = self.device_mut(key) {
+            let datagram = datagram.clone().into();
+            device.exchanges.push(Exchange {
+                token,
+                mid,
+                datagram,
+                transmission,
+                job,
+            });
+        }
+        self.transmit(peer, datagram);
+        self.schedule(key);
+    }
+
+    fn random_u32(&mut self) -> u32 {
+        use rand_chacha::rand_core::Rng;
+        self.rng.next_u32()
+    }
+
+    /// An Empty ACK: the response comes separately (RFC 7252 §5.2.2).
+    pub(super) fn handle_empty_ack(&mut self, now: Now, from: Peer, mid: u16) {
+        let Some(key) = self.in_flight.get(&(from, mid)).copied() else {
+            return self.counters.datagrams_unexpected.inc();
+        };
+        self.touch(now, key);
+        let settings = self.settings.clone();
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let Some(index) = device.exchange_by_mid(mid) else {
+            return;
+        };
+        let Some(exchange) = device.exchanges.get_mut(index) else {
+            return;
+        };
+        exchange
+            .transmission
+            .acknowledged(now.mono, &settings.config.coap);
+        let report = match &mut exchange.job.purpose {
+            Purpose::Command { ack_reported, .. } => !std::mem::replace(ack_reported, true),
+            Purpose::Refresh { .. } | Purpose::Notification { .. } => false,
+        };
+        if report {
+            self.answer_status(key, index, Status::Ack);
+        }
+        self.pump(now, key);
+    }
+
+    /// RST: the device does not want the message (RFC 7252 §4.2).
+    pub(super) fn handle_reset(&mut self, now: Now, from: Peer, mid: u16) {
+        let Some(key) = self.in_flight.get(&(from, mid)).copied() else {
+            return self.counters.datagrams_unexpected.inc();
+        };
+        self.touch(now, key);
+        self.counters.resets.inc();
+        let index = self
+            .device(key)
+            .and_then(|device| device.exchange_by_mid(mid));
+        if let Some(index) = index {
+            self.answer_status(key, index, Status::Reset);
+            self.finish_failed(key, index);
+        }
+        self.pump(now, key);
+    }
+
+    /// A response or notification (RFC 7252 §5.3.2: matched by token and peer).
+    pub(super) fn handle_response(&mut self, now: Now, from: Peer, message: &Message) {
+        let token = Token::from_slice(message.token());
+        let key = token.and_then(|token| self.tokens.get(&token).copied());
+        let found = token
+            .zip(key)
+            .filter(|(_, key)| self.device(*key).is_some_and(|device| device.peer == from));
+        let Some((token, key)) = found else {
+            return self.reject_response(now, from, message);
+        };
+        self.touch(now, key);
+        if message.unknown_critical(&KNOWN_CRITICAL).is_some() {
+            // RFC 7252 §5.4.1: such a response is rejected.
+            self.counters.datagrams_unexpected.inc();
+            if message.kind() == MessageType::Confirmable {
+                self.transmit(from, message::empty(MessageType::Reset, message.mid()));
+            }
+            return;
+        }
+        if message.kind() == MessageType::Confirmable {
+            self.transmit(
+                from,
+                message::empty(MessageType::Acknowledgement, message.mid()),
+            );
+        }
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let exchange = device.exchange_by_token(token).filter(|index| {
+            // A message with the token of an observation that is being cancelled and with an
+            // Observe option is one of its notifications, unless it is the piggybacked response.
+            let exchange = device.exchanges.get(*index);
+            let cancels = exchange.is_some_and(|it| it.job.request.observe == Some(OBSERVE_CANCEL));
+            let is_ack = message.kind() == MessageType::Acknowledgement;
+            !(cancels && !is_ack && message.observe().is_some())
+        });
+        match exchange {
+            Some(index) => {
+                // A piggybacked response belongs to one message id (RFC 7252 §5.2.1).
+                let mid = device.exchanges.get(index).map(|exchange| exchange.mid);
+                if message.kind() == MessageType::Acknowledgement && mid != Some(message.mid()) {
+                    return self.counters.datagrams_unexpected.inc();
+                }
+                self.counters.responses.inc();
+                if message.kind() == MessageType::Confirmable
+                    && let Some(device) = self.device_mut(key)
+                {
+                    device.last_separate = Some(message.mid());
+                }
+                self.progress(now, key, index, message);
+            }
+            None => self.notification(now, key, token, message),
+        }
+        self.pump(now, key);
+    }
+
+    /// A response that nobody waits for.
+    fn reject_response(&mut self, now: Now, from: Peer, message: &Message) {
+        self.counters.datagrams_unexpected.inc();
+        let known = self
+            .peers
+            .get(&from)
+            .and_then(|state| self.device(state.device));
+        let repeated = known.is_some_and(|device| device.last_separate == Some(message.mid()));
+        match message.kind() {
+            MessageType::Confirmable if repeated => {
+                // Our acknowledgement of a separate response was lost.
+                self.transmit(
+                    from,
+                    message::empty(MessageType::Acknowledgement, message.mid()),
+                );
+            }
+            // RFC 7641 §3.5: a notification that is not recognised is reset, confirmable or not.
+            MessageType::Confirmable | MessageType::NonConfirmable => {
+                self.transmit(from, message::empty(MessageType::Reset, message.mid()));
+            }
+            MessageType::Acknowledgement | MessageType::Reset => {}
+        }
+        self.touch_peer(now, from);
+    }
+
+    /// A response to an exchange: the next block, or the end.
+    fn progress(&mut self, now: Now, key: DeviceKey, index: usize, message: &Message) {
+        let Some(mut exchange) = self.take_exchange(key, index) else {
+            return;
+        };
+        let block1 = message
+            .uint_option(option::BLOCK1, 3)
+            .and_then(BlockOption::from_uint);
+        if let Some(sender) = &mut exchange.job.sender {
+            let go_on = match message.code() {
+                Code::CONTINUE => sender.advance(block1),
+                // RFC 7959 §2.9.3: smaller blocks may do.
+                Code::REQUEST_ENTITY_TOO_LARGE => {
+                    block1.is_some_and(|answer| sender.restart_smaller(answer.szx))
+                }
+                _ => false,
+            };
+            if go_on {
+                let token = self.new_token(key);
+                return self.start(now, key, token, exchange.job);
+            }
+        } else if message.code() == Code::REQUEST_ENTITY_TOO_LARGE
+            && let Some(answer) = block1
+            && exchange.job.request.payload.len() > answer.size()
+        {
+            // The device takes the body in blocks only.
+            let body = std::mem::take(&mut exchange.job.request.payload);
+            exchange.job.sender = Some(Sender::new(body, answer.size()));
+            let token = self.new_token(key);
+            return self.start(now, key, token, exchange.job);
+        }
+        match self.collect(&mut exchange.job.body, message) {
+            Collected::Whole => self.finish(now, key, exchange, message, message.payload()),
+            Collected::Last(body) => self.finish(now, key, exchange, message, &body),
+            Collected::More => {
+                exchange.job.sender = None;
+                let token = self.new_token(key);
+                self.start(now, key, token, exchange.job);
+            }
+            Collected::Failed(reason) => {
+                if let Purpose::Command { command, .. } = &exchange.job.purpose {
+                    let command = command.clone();
+                    self.refuse(key, &command, &Refusal::bad_gateway(reason));
+                }
+            }
+        }
+    }
+
+    /// Adds a block of a response (Block2, RFC 7959 §2.4).
+    pub(super) fn collect(&self, slot: &mut Option<Body>, message: &Message) -> Collected {
+        let bounds = self.settings.config.blockwise;
+        let block = message
+            .uint_option(option::BLOCK2, 3)
+            .and_then(BlockOption::from_uint);
+        let Some(block) = block.filter(|_| bounds.enable && message.code().is_success()) else {
+            return Collected::Whole;
+        };
+        if slot.is_none() && block.number == 0 && !block.more {
+            return Collected::Whole;
+        }
+        let etag: Option<Box<[u8]>> = message.first_option(option::ETAG).map(Into::into);
+        let fresh = |restarts| Body {
+            receiver: Receiver::default(),
+            code: message.code(),
+            content_format: message.content_format(),
+            observe: message.observe(),
+            etag: etag.clone(),
+            next: BlockOption {
+                number: 0,
+                more: false,
+                szx: block.szx,
+            },
+            restarts,
+        };
+        let body = slot.get_or_insert_with(|| fresh(0));
+        if body.etag != etag {
+            // The representation changed: begin anew (RFC 7959 §2.4).
+            if body.restarts >= MAX_BLOCK_RESTARTS {
+                return Collected::Failed("representation_changes");
+            }
+            let observe = body.observe;
+            *body = Body {
+                observe,
+                ..fresh(body.restarts + 1)
+            };
+            if block.number != 0 {
+                return Collected::More;
+            }
+        }
+        match body
+            .receiver
+            .push(block, message.payload(), bounds.max_body_size)
+        {
+            Ok(true) => Collected::Last(std::mem::take(&mut body.receiver).into_body()),
+            Ok(false) => {
+                let szx = block.szx.min(szx_of(bounds.max_block_size));
+                let number = u32::try_from(body.receiver.len() >> (szx + 4)).unwrap_or(u32::MAX);
+                body.next = BlockOption {
+                    number,
+                    more: false,
+                    szx,
+                };
+                Collected::More
+            }
+            Err(BlockError::TooLarge) => Collected::Failed("body_too_large"),
+            Err(BlockError::OutOfOrder | BlockError::Short) => Collected::Failed("bad_block"),
+        }
+    }
+
+    /// The final response of a job.
+    fn finish(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        exchange: Exchange,
+        message: &Message,
+        payload: &[u8],
+    ) {
+        let Exchange { token, job, .. } = exchange;
+        // Code, format and Observe of a body in blocks are those of its first block.
+        let (code, content_format, observe) = match &job.body {
+            Some(body) if message.code().is_success() => {
+                (body.code, body.content_format, body.observe)
+            }
+            _ => (message.code(), message.content_format(), message.observe()),
+        };
+        let answer = Answer {
+            code: code.0,
+            observe,
+            content_format,
+            payload,
+        };
+        match job.purpose {
+            Purpose::Command {
+                command,
+                observation,
+                ..
+            } => {
+                if job.request.observe.is_some() {
+                    let observation = observation.unwrap_or(token);
+                    self.settle_observation(now, key, observation, &command, &answer);
+                }
+                self.answer(now, key, &command, &answer);
+            }
+            Purpose::Refresh { observation } => {
+                // The device counts anew.
+                self.restart_observation(now, key, observation, answer.observe);
+                self.publish_notification(now, key, observation, &answer);
+            }
+            Purpose::Notification { observation } => {
+                self.publish_notification(now, key, observation, &answer);
+            }
+        }
+    }
+
+    /// Takes an exchange out of its device and of the tables.
+    pub(super) fn take_exchange(&mut self, key: DeviceKey, index: usize) -> Option<Exchange> {
+        let device = self.device_mut(key)?;
+        if index >= device.exchanges.len() {
+            return None;
+        }
+        let exchange = device.exchanges.remove(index);
+        let peer = device.peer;
+        let still_used = device.observation(exchange.token).is_some();
+        self.in_flight.remove(&(peer, exchange.mid));
+        if !still_used {
+            self.tokens.remove(&exchange.token);
+        }
+        Some(exchange)
+    }
+
+    /// An exchange ended without a response; its command has been answered already.
+    fn finish_failed(&mut self, key: DeviceKey, index: usize) {
+        let Some(exchange) = self.take_exchange(key, index) else {
+            return;
+        };
+        let observation = match exchange.job.purpose {
+            // What the device rejected or did not answer is not observed (any more).
+            Purpose::Command { observation, .. } => observation,
+            Purpose::Refresh { observation } => Some(observation),
+            Purpose::Notification { .. } => None,
+        };
+        if let Some(token) = observation {
+            self.end_observation(key, token);
+        }
+    }
+
+    /// Retransmissions, given-up exchanges, expired commands and lifetimes of one device.
+    pub(super) fn handle_device_timeout(&mut self, now: Now, key: DeviceKey) {
+        let settings = self.settings.clone();
+        let parameters = &settings.config.coap;
+        let mut index = 0;
+        loop {
+            let Some(device) = self.device_mut(key) else {
+                return;
+            };
+            let peer = device.peer;
+            let Some(exchange) = device.exchanges.get_mut(index) else {
+                break;
+            };
+            match exchange.transmission.poll(now.mono, parameters) {
+                Due::Wait => index += 1,
+                Due::Retransmit => {
+                    let datagram = exchange.datagram.to_vec();
+                    self.counters.retransmissions.inc();
+                    self.transmit(peer, datagram);
+                    index += 1;
+                }
+                Due::Expired => {
+                    self.counters.timeouts.inc();
+                    self.answer_status(key, index, Status::Timeout);
+                    self.finish_failed(key, index);
+                    // A queue-mode device that does not answer sleeps.
+                    if let Some(device) = self.device_mut(key) {
+                        device.awake_until = now.mono;
+                        debug!(endpoint = %device.endpoint, "exchange timed out");
+                    }
+                }
+            }
+        }
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        if device.expires_at() <= now.mono {
+            self.counters.expired.inc();
+            return self.remove(key, Event::Expired);
+        }
+        self.pump(now, key);
+    }
+}
+
+/// What [`Engine::collect`] made of a response.
+pub(super) enum Collected {
+    /// Not in blocks.
+    Whole,
+    /// The last block: the whole body.
+    Last(Vec<u8>),
+    /// Ask for the next one.
+    More,
+    /// Given up, with the reason for the application.
+    Failed(&'static str),
+}
+
+/// The datagram of a job's next request.
+fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec<u8> {
+    let RequestParts {
+        method,
+        path,
+        queries,
+        accept,
+        content_format,
+        observe,
+        payload,
+    } = &job.request;
+    let mut builder = Builder::new(
+        MessageType::Confirmable,
+        Code(method.code()),
+        mid,
+        &token.0.to_be_bytes(),
+    );
+    for segment in path {
+        builder = builder.option(option::URI_PATH, segment.as_bytes());
+    }
+    for query in queries {
+        builder = builder.option(option::URI_QUERY, query.as_bytes());
+    }
+    if let Some(accept) = accept {
+        builder = builder.uint(option::ACCEPT, u32::from(accept.0));
+    }
+    let continues = job.body.is_some();
+    if let Some(observe) = observe.filter(|_| !continues) {
+        builder = builder.uint(option::OBSERVE, observe);
+    }
+    if let Some(body) = &job.body {
+        builder = builder.uint(option::BLOCK2, body.next.to_uint());
+    } else if block_size < 1024 && *method == Method::Get {
+        // Early negotiation of a smaller block size (RFC 7959 §2.4).
+        let wish = BlockOption {
+            number: 0,
+            more: false,
+            szx: szx_of(block_size),
+        };
+        builder = builder.uint(option::BLOCK2, wish.to_uint());
+    }
+    if continues {
+        return builder.build();
+    }
+    if let Some(format) = content_format {
+        builder = builder.uint(option::CONTENT_FORMAT, u32::from(format.0));
+    }
+    match &job.sender {
+        Some(sender) => {
+            let (block, payload) = sender.current();
+            if block.number == 0 {
+                let size = u32::try_from(sender.len()).unwrap_or(u32::MAX);
+                builder = builder.uint(option::SIZE1, size);
+            }
+            builder
+                .uint(option::BLOCK1, block.to_uint())
+                .payload(payload)
+                .build()
+        }
+        None => builder.payload(payload.clone()).build(),
+    }
+}

@@ -1,0 +1,60 @@
+//! What an engine holds, for statistics and for tests that look for leaks.
+
+use super::Engine;
+
+/// Sizes of an engine's tables. At the first event after every device has gone and
+/// EXCHANGE_LIFETIME (RFC 7252 §4.8.2) has passed, all are zero.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Registered devices.
+    pub devices: usize,
+    /// Observations of all devices.
+    pub observations: usize,
+    /// Requests under way to devices.
+    pub exchanges: usize,
+    /// Commands waiting in queues.
+    pub queued: usize,
+    /// Registration locations.
+    pub locations: usize,
+    /// Addresses of devices.
+    pub peers: usize,
+    /// Tokens that messages of devices may carry.
+    pub tokens: usize,
+    /// Message ids that devices may acknowledge.
+    pub in_flight: usize,
+    /// Replies remembered for repeated requests.
+    pub replies: usize,
+    /// Requests of devices of which not all blocks have come.
+    pub transfers: usize,
+    /// Requests waiting for a device of another shard.
+    pub pending: usize,
+    /// Devices that left for another shard a moment ago.
+    pub departed: usize,
+    /// Planned looks at devices.
+    pub timers: usize,
+    /// Effects that nobody has taken yet.
+    pub outputs: usize,
+}
+
+impl Engine {
+    /// What the engine holds now. Goes through all devices.
+    pub fn load(&self) -> Load {
+        let devices = || self.devices.iter().flatten();
+        Load {
+            devices: self.endpoints.len(),
+            observations: devices().map(|device| device.observations.len()).sum(),
+            exchanges: devices().map(|device| device.exchanges.len()).sum(),
+            queued: devices().map(|device| device.queue.len()).sum(),
+            locations: self.locations.len(),
+            peers: self.peers.len(),
+            tokens: self.tokens.len(),
+            in_flight: self.in_flight.len(),
+            replies: self.dedup.len(),
+            transfers: self.assemblies.len(),
+            pending: self.pending.len(),
+            departed: self.departed.len(),
+            timers: self.timers.len(),
+            outputs: self.outputs.len(),
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Observations of devices and their notifications (RFC 7641, LwM2M Core 1.2 §6.4).
+
+use super::device::{Body, DeviceKey, Job, Observation, Purpose};
+use super::exchanges::Collected;
+use super::format::{self, DeviceFormats};
+use super::uplink::{is_firmware, seconds};
+use super::{Engine, request};
+use crate::bridge::content::{self, Context};
+use crate::bridge::uplink::{self, Answer};
+use crate::bridge::{Command, Dialect, topic};
+use crate::coap::block::BlockOption;
+use crate::coap::message::option;
+use crate::coap::observe::Freshness;
+use crate::coap::{Code, Message, Token};
+use crate::config::FormatDefault;
+use crate::host::Publish;
+use crate::time::Now;
+
+impl Engine {
+    /// Asks again for what was observed before the device registered anew.
+    pub(super) fn refresh(&mut self, now: Now, key: DeviceKey, token: Token) {
+        let models = self.models.clone();
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(index) = device.observation(token) else {
+            return;
+        };
+        let Some(observation) = device.observations.get(index) else {
+            return;
+        };
+        let command = Command::observe_again(&observation.target, &observation.echo, None);
+        let schema = device.registration.schema(&models);
+        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+        let root = device.registration.alternate_path();
+        let built = request::build(&command, root, &schema, &choice);
+        let Ok(request) = built else { return };
+        let purpose = Purpose::Refresh { observation: token };
+        self.start(
+            now,
+            key,
+            token,
+            Box::new(Job {
+                purpose,
+                request,
+                sender: None,
+                body: None,
+            }),
+        );
+    }
+
+    /// Fetches the rest of a notification that came in blocks (RFC 7959 §3.4: with a token of
+    /// its own and without Observe).
+    pub(super) fn fetch_rest(&mut self, now: Now, key: DeviceKey, observation: Token, body: Body) {
+        let models = self.models.clone();
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(known) = device
+            .observation(observation)
+            .and_then(|at| device.observations.get(at))
+        else {
+            return;
+        };
+        let command = Command::read_observed(&known.target, &known.echo, None);
+        let schema = device.registration.schema(&models);
+        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+        let root = device.registration.alternate_path();
+        let built = request::build(&command, root, &schema, &choice);
+        let Ok(request) = built else { return };
+        // A newer notification replaces one whose blocks are still on their way.
+        let stale = device.exchanges.iter().position(|exchange| {
+            matches!(exchange.job.purpose, Purpose::Notification { observation: of } if of == observation)
+        });
+        if let Some(index) = stale {
+            self.take_exchange(key, index);
+        }
+        let purpose = Purpose::Notification { observation };
+        let token = self.new_token(key);
+        let job = Job {
+            purpose,
+            request,
+            sender: None,
+            body: Some(body),
+        };
+        self.start(now, key, token, Box::new(job));
+    }
+
+    /// What the response to Observe or its cancellation does to the observation.
+    pub(super) fn settle_observation(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        token: Token,
+        command: &Command,
+        answer: &Answer<'_>,
+    ) {
+        self.end_observation(key, token);
+        let established =
+            command.kind.observes() && Code(answer.code).is_success() && answer.observe.is_some();
+        if !established {
+            return;
+        }
+        // One observation a path: the newest (RFC 7641 §4.1).
+        let same = |known: &Observation| known.target.is_same(&command.target);
+        let older = self
+            .device(key)
+            .and_then(|device| device.observations.iter().find(|known| same(known)));
+        if let Some(token) = older.map(|known| known.token) {
+            self.end_observation(key, token);
+        }
+        let freshness = Freshness::new(answer.observe.unwrap_or(0), now.mono);
+        let (target, echo) = (command.target.clone(), command.echo.clone());
+        if let Some(device) = self.device_mut(key) {
+            device.observations.push(Observation {
+                token,
+                target,
+                echo,
+                freshness,
+            });
+            self.counters.observations.add(1);
+            self.tokens.insert(token, key);
+        }
+    }
+
+    pub(super) fn restart_observation(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        token: Token,
+        sequence: Option<u32>,
+    ) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let index = device.observation(token);
+        if let Some(known) = index.and_then(|index| device.observations.get_mut(index)) {
+            known.freshness = Freshness::new(sequence.unwrap_or(0), now.mono);
+        }
+    }
+
+    /// Forgets an observation, if there is one with this token.
+    pub(super) fn end_observation(&mut self, key: DeviceKey, token: Token) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let Some(index) = device.observation(token) else {
+            return;
+        };
+        device.observations.swap_remove(index);
+        let still_used = device.exchange_by_token(token).is_some();
+        let observations = &self.counters.observations;
+        observations.set(observations.get().saturating_sub(1));
+        if !still_used {
+            self.tokens.remove(&token);
+        }
+    }
+
+    /// A message with the token of an observation (RFC 7641 §3.2).
+    pub(super) fn notification(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        token: Token,
+        message: &Message,
+    ) {
+        self.counters.notifications.inc();
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let Some(index) = device.observation(token) else {
+            return self.counters.datagrams_unexpected.inc();
+        };
+        let fresh = match (message.observe(), device.observations.get_mut(index)) {
+            (Some(sequence), Some(observation)) => observation.freshness.accept(sequence, now.mono),
+            _ => true,
+        };
+        if !fresh {
+            return self.counters.notifications_stale.inc();
+        }
+        let block = message
+            .uint_option(option::BLOCK2, 3)
+            .and_then(BlockOption::from_uint);
+        if block.is_some_and(|block| block.more) {
+            match self.first_block(message) {
+                Some(body) => return self.fetch_rest(now, key, token, body),
+                None => return self.counters.decode_errors.inc(),
+            }
+        }
+        let answer = Answer {
+            code: message.code().0,
+            observe: message.observe(),
+            content_format: message.content_format(),
+            payload: message.payload(),
+        };
+        self.publish_notification(now, key, token, &answer);
+    }
+
+    fn first_block(&self, message: &Message) -> Option<Body> {
+        let mut body = None;
+        match self.collect(&mut body, message) {
+            Collected::More => body,
+            Collected::Whole | Collected::Last(_) | Collected::Failed(_) => None,
+        }
+    }
+
+    /// Publishes a notification; an error, or one without Observe, is the observation's last
+    /// (RFC 7641 §3.2 and §4.2).
+    pub(super) fn publish_notification(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        token: Token,
+        answer: &Answer<'_>,
+    ) {
+        let settings = self.settings.clone();
+        let translators = &settings.config.translators;
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(observation) = device
+            .observation(token)
+            .and_then(|at| device.observations.get(at))
+        else {
+            return;
+        };
+        let (target, echo) = (&observation.target, &observation.echo);
+        let schema = device.registration.schema(&self.models);
+        let context = Context {
+            path: target.path.as_ref(),
+            schema: &schema,
+            alternate_path: device.registration.alternate_path(),
+            compat: &settings.config.compat,
+            now: Some(seconds(now)),
+        };
+        // An error has no Observe option (RFC 7641 §4.2); applications find the last number there.
+        let sequence = answer
+            .observe
+            .unwrap_or_else(|| observation.freshness.sequence());
+        let body = content::read(echo.kind(), answer, &context);
+        let payload = uplink::notify(
+            echo,
+            &device.ids(),
+            Some(&target.text),
+            Some(sequence),
+            answer,
+            &body,
+            &context,
+        );
+        let (topic, qos) = match echo.pair() {
+            Dialect::Legacy => {
+                let translator = &translators.legacy.response;
+                (topic::topic(&device.mount, translator), translator.qos)
+            }
+            Dialect::Current if settings.config.compat.firmware_topic && is_firmware(target) => {
+                (topic::firmware_topic(&device.mount), 0)
+            }
+            Dialect::Current => (
+                topic::topic(&device.mount, &translators.notify),
+                translators.notify.qos,
+            ),
+        };
+        let publish = Publish {
+            endpoint: device.endpoint.clone(),
+            topic,
+            payload,
+            qos,
+        };
+        self.publish(publish);
+        if !Code(answer.code).is_success() || answer.observe.is_none() {
+            self.end_observation(key, token);
+        }
+    }
+}

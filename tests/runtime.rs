@@ -1,0 +1,287 @@
+//! The runtime over real sockets: shards, mailboxes, batches, stop and reload.
+
+// Helpers of tests may panic, and tests own sockets.
+#![allow(clippy::disallowed_types, clippy::expect_used, clippy::unwrap_used)]
+
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use lwm2m_gateway::Config;
+use lwm2m_gateway::coap::message::{Builder, option};
+use lwm2m_gateway::coap::{Code, Message, MessageType};
+use lwm2m_gateway::host::{Host, Message as MqttMessage, Publish};
+use lwm2m_gateway::runtime::{Gateway, StartError};
+use serde_json::{Value, json};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A host that keeps what it is given.
+struct Recorder {
+    published: Sender<Publish>,
+    subscribed: Sender<(String, bool)>,
+}
+
+impl Host for Recorder {
+    fn publish(&self, batch: &mut Vec<Publish>) {
+        for publish in batch.drain(..) {
+            let _ = self.published.send(publish);
+        }
+    }
+
+    fn subscribe(&self, filter: &str, _qos: u8) {
+        let _ = self.subscribed.send((filter.to_owned(), true));
+    }
+
+    fn unsubscribe(&self, filter: &str) {
+        let _ = self.subscribed.send((filter.to_owned(), false));
+    }
+}
+
+struct Running {
+    gateway: Gateway,
+    published: Receiver<Publish>,
+    subscribed: Receiver<(String, bool)>,
+}
+
+fn start(shards: usize, change: impl FnOnce(&mut Config)) -> Running {
+    let mut config = Config {
+        shards,
+        ..Config::default()
+    };
+    let listener = config.listeners.udp.get_mut("default").unwrap();
+    listener.bind = "127.0.0.1:0".parse().unwrap();
+    change(&mut config);
+    let (published, publish_queue) = channel();
+    let (subscribed, subscribe_queue) = channel();
+    let host = Arc::new(Recorder {
+        published,
+        subscribed,
+    });
+    let gateway = Gateway::start(config, host).unwrap();
+    Running {
+        gateway,
+        published: publish_queue,
+        subscribed: subscribe_queue,
+    }
+}
+
+impl Running {
+    fn next(&self) -> (String, Value) {
+        let publish = self
+            .published
+            .recv_timeout(PATIENCE)
+            .expect("a message is published");
+        (
+            publish.topic,
+            serde_json::from_slice(&publish.payload).unwrap(),
+        )
+    }
+
+    fn command(&self, endpoint: &str, command: &Value) {
+        self.gateway.deliver(MqttMessage {
+            topic: format!("lwm2m/{endpoint}/dn"),
+            payload: command.to_string().into_bytes(),
+            expiry: None,
+        });
+    }
+}
+
+struct Device {
+    socket: UdpSocket,
+    mid: u16,
+    location: Vec<Vec<u8>>,
+}
+
+impl Device {
+    fn new(running: &Running) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.connect(running.gateway.listeners()[0].1).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self {
+            socket,
+            mid: 0,
+            location: Vec::new(),
+        }
+    }
+
+    fn request(&mut self, path: &[&[u8]], query: &[&str], payload: &[u8]) -> Message {
+        self.mid += 1;
+        let mut builder = Builder::new(MessageType::Confirmable, Code::POST, self.mid, b"tkn");
+        for segment in path {
+            builder = builder.option(option::URI_PATH, *segment);
+        }
+        for item in query {
+            builder = builder.option(option::URI_QUERY, *item);
+        }
+        self.socket.send(&builder.payload(payload).build()).unwrap();
+        self.receive()
+    }
+
+    fn receive(&self) -> Message {
+        let mut buffer = [0; 2048];
+        let length = self.socket.recv(&mut buffer).expect("the gateway answers");
+        Message::parse(&buffer[..length]).unwrap()
+    }
+
+    fn register(&mut self, endpoint: &str, links: &str) {
+        let ep = format!("ep={endpoint}");
+        let answer = self.request(&[b"rd"], &[&ep, "lt=300", "lwm2m=1.1"], links.as_bytes());
+        assert_eq!(answer.code(), Code::CREATED);
+        self.location = answer
+            .option_values(option::LOCATION_PATH)
+            .map(<[u8]>::to_vec)
+            .collect();
+    }
+
+    fn answer(&self, request: &Message, payload: &[u8]) {
+        let kind = MessageType::Acknowledgement;
+        let answer = Builder::new(kind, Code::CONTENT, request.mid(), request.token());
+        self.socket.send(&answer.payload(payload).build()).unwrap();
+    }
+}
+
+#[test]
+fn devices_roam_between_shards() {
+    let running = start(4, |_| {});
+    assert_eq!(
+        running.subscribed.recv_timeout(PATIENCE).unwrap(),
+        ("lwm2m/+/dn/#".to_owned(), true)
+    );
+    let mut first = Device::new(&running);
+    first.register("ep1", "</3/0>");
+    assert_eq!(running.next().1["msgType"], "register");
+    // Each new socket is another address, and most of them another shard.
+    for round in 0..20 {
+        let mut moved = Device {
+            location: first.location.clone(),
+            mid: round * 10,
+            ..Device::new(&running)
+        };
+        let path: Vec<&[u8]> = first.location.iter().map(Vec::as_slice).collect();
+        assert_eq!(
+            moved.request(&path, &[], b"").code(),
+            Code::CHANGED,
+            "round {round}"
+        );
+        running.command(
+            "ep1",
+            &json!({"reqID": round, "msgType": "read", "data": {"path": "/3/0/0"}}),
+        );
+        let request = moved.receive();
+        moved.answer(&request, b"ACME");
+        let (topic, answer) = running.next();
+        assert_eq!(topic, "lwm2m/ep1/up/resp");
+        assert_eq!(
+            (&answer["reqID"], &answer["data"]["content"][0]["value"]),
+            (&json!(round), &json!("ACME"))
+        );
+    }
+    assert_eq!(running.gateway.registrations(), 1);
+    assert_eq!(running.gateway.statistics().0["address_changed"], 20);
+    running.gateway.stop(PATIENCE);
+}
+
+#[test]
+fn large_datagrams_without_blocks() {
+    let running = start(1, |_| {});
+    let links: String = (0..1000)
+        .map(|n| format!("</3303/{n}>,"))
+        .collect::<String>()
+        + "</3/0>";
+    let mut device = Device::new(&running);
+    device.register("ep1", &links);
+    assert_eq!(
+        running.next().1["data"]["objectList"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1001
+    );
+    running.gateway.stop(PATIENCE);
+}
+
+#[test]
+fn stop_answers_what_waits() {
+    let running = start(2, |_| {});
+    let mut device = Device::new(&running);
+    device.register("ep1", "</3/0>");
+    running.next();
+    for id in 0..3 {
+        running.command(
+            "ep1",
+            &json!({"reqID": id, "msgType": "read", "data": {"path": "/3/0/0"}}),
+        );
+    }
+    device.receive();
+    running.gateway.stop(PATIENCE);
+    for id in 0..3 {
+        let (_, answer) = running.next();
+        assert_eq!(
+            (&answer["reqID"], &answer["data"]["reason"]),
+            (&json!(id), &json!("gateway_stopping"))
+        );
+    }
+    assert!(running.gateway.reload(Config::default()).is_err());
+}
+
+#[test]
+fn reload_changes_topics_of_registered_devices() {
+    let running = start(1, |_| {});
+    running.subscribed.recv_timeout(PATIENCE).unwrap();
+    let mut device = Device::new(&running);
+    device.register("ep1", "</3/0>");
+    running.next();
+    let config = Config {
+        mountpoint: "iot/${endpoint_name}/".into(),
+        shards: 1,
+        ..Config::default()
+    };
+    running.gateway.reload(config).unwrap();
+    assert_eq!(
+        running.subscribed.recv_timeout(PATIENCE).unwrap(),
+        ("lwm2m/+/dn/#".to_owned(), false)
+    );
+    assert_eq!(
+        running.subscribed.recv_timeout(PATIENCE).unwrap(),
+        ("iot/+/dn/#".to_owned(), true)
+    );
+    assert!(
+        running.gateway.is_command("iot/ep1/dn") && !running.gateway.is_command("lwm2m/ep1/dn")
+    );
+    running.gateway.deliver(MqttMessage {
+        topic: "iot/ep1/dn".into(),
+        payload: br#"{"msgType":"read","data":{"path":"/3/0/0"}}"#.to_vec(),
+        expiry: None,
+    });
+    let request = device.receive();
+    device.answer(&request, b"ACME");
+    assert_eq!(running.next().0, "iot/ep1/up/resp");
+    running.gateway.stop(PATIENCE);
+}
+
+#[test]
+fn an_address_in_use_is_named() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut config = Config {
+        shards: 2,
+        ..Config::default()
+    };
+    let listener = config.listeners.udp.get_mut("default").unwrap();
+    listener.bind = taken.local_addr().unwrap();
+    let (published, _) = channel();
+    let (subscribed, _) = channel();
+    let host = Arc::new(Recorder {
+        published,
+        subscribed,
+    });
+    let error = Gateway::start(config, host).unwrap_err();
+    assert!(matches!(error, StartError::Bind { .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("listeners.udp.default.bind 127.0.0.1:"),
+        "{error}"
+    );
+}
