@@ -10,7 +10,7 @@ use crate::config::broker_url::BrokerUrl;
 use crate::config::value::{self, Parsed};
 use crate::config::{
     AddressChange, AutoObserve, BooleanSeries, Config, HostileEndpoint, LifetimePolicy,
-    UdpListener, UpdateCondition,
+    UpdateCondition,
 };
 use crate::lwm2m::codec::names::NAMES;
 
@@ -148,6 +148,12 @@ fn format_form() -> String {
         .collect();
     format!("`\"auto\"`, {} or the number of one", names.join(", "))
 }
+
+mod emqx;
+mod listener;
+
+pub(crate) use emqx::{IGNORED, LISTENER_IGNORED, RENAMED};
+pub(crate) use listener::LISTENER_KEYS;
 
 /// Every key but those of a listener.
 pub(crate) static KEYS: &[Key<Config>] = &[
@@ -678,104 +684,3 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "Form of log lines."
     ),
 ];
-
-/// The keys of `listeners.udp.NAME`.
-pub(crate) static LISTENER_KEYS: &[Key<UdpListener>] = &[
-    key!("enable", enable, flag, "Whether the listener is opened."),
-    key!(
-        "bind",
-        bind,
-        address(Ipv4Addr::UNSPECIFIED),
-        "`\"ip:port\"`, `\"[ip6]:port\"`, `\":port\"`, `\"port\"` or a number."
-    ),
-    Key {
-        name: "max_connections",
-        form: || "integer or `\"infinity\"`".to_owned(),
-        meaning: "Most registrations by this listener.",
-        read: |into, from| {
-            into.max_connections = value::count_or_infinity(from)?;
-            Ok(())
-        },
-        show: |of| of.max_connections.to_string(),
-        is_text: false,
-    },
-    key!(
-        "mountpoint",
-        mountpoint,
-        optional_text,
-        "Instead of the gateway's `mountpoint`."
-    ),
-    Key {
-        name: "format",
-        form: || "as `format`".to_owned(),
-        meaning: "Instead of the gateway's `format`.",
-        read: |into, from| {
-            into.format = Some(value::format(from)?);
-            Ok(())
-        },
-        show: |_| "none".to_owned(),
-        is_text: true,
-    },
-    key!(
-        "udp_options.recbuf",
-        recbuf,
-        size(4096, GB),
-        "Kernel receive buffer."
-    ),
-    key!(
-        "udp_options.sndbuf",
-        sndbuf,
-        size(4096, GB),
-        "Kernel send buffer."
-    ),
-];
-
-/// Keys of EMQX that are accepted, with a warning, and do nothing here; and why.
-pub(crate) const IGNORED: &[(&str, &str)] = &[
-    (
-        "enable",
-        "has no effect: a gateway that is started is enabled",
-    ),
-    ("enable_stats", "has no effect: statistics are always kept"),
-    (
-        "idle_timeout",
-        "has no effect: a peer without a registration holds no resources",
-    ),
-    ("clientinfo_override", "has no effect here"),
-    (
-        "authentication",
-        "has no effect: devices are NOT authenticated by this gateway",
-    ),
-];
-
-/// The same below `listeners.udp.NAME`.
-pub(crate) const LISTENER_IGNORED: &[(&str, &str)] = &[
-    (
-        "acceptors",
-        "has no effect: every shard has a socket of its own",
-    ),
-    (
-        "access_rules",
-        "has no effect: addresses are NOT filtered by this gateway",
-    ),
-    (
-        "authentication",
-        "has no effect: devices are NOT authenticated by this gateway",
-    ),
-    (
-        "enable_authn",
-        "has no effect: devices are NOT authenticated by this gateway",
-    ),
-    ("health_check", "has no effect here"),
-    ("max_conn_rate", "has no effect here"),
-    ("udp_options.active_n", "has no effect here"),
-    (
-        "udp_options.buffer",
-        "has no effect: datagrams are read at full size",
-    ),
-    ("udp_options.read_packets", "has no effect here"),
-    ("udp_options.reuseaddr", "has no effect here"),
-];
-
-/// Keys of EMQX under another name here.
-pub(crate) const RENAMED: &[(&str, &str)] = &[("coap_max_block_size", "blockwise.max_block_size")];
