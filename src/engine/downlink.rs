@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use super::device::{Device, DeviceKey, Job, Purpose};
+use super::format::{self, DeviceFormats};
 use super::queue::Queued;
 use super::request;
 use super::uplink::{Refusal, unregistered_payload};
 use super::{CommandInput, Engine, Handoff, Output};
 use crate::bridge::{Command, downlink};
 use crate::coap::block::Sender;
+use crate::config::FormatDefault;
 use crate::time::Now;
 
 /// Value of the Observe option that asks for notifications (RFC 7641 §2).
@@ -27,8 +29,8 @@ impl Engine {
             let handoff = Handoff::Command(input);
             return self.outputs.push_back(Output::Handoff { shard, handoff });
         }
-        let max_size = self.settings.config.limits.max_command_size;
-        let command = match downlink::parse(&input.payload, input.dialect, max_size) {
+        let options = downlink::Options::new(&self.settings.config);
+        let command = match downlink::parse(&input.payload, input.dialect, &options) {
             Ok(command) => command,
             Err(error) => return self.refuse_malformed(&input, &error),
         };
@@ -145,7 +147,9 @@ impl Engine {
             return;
         };
         let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
+        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+        let root = device.registration.alternate_path();
+        let built = request::build(&command, root, &schema, &choice);
         let mut request = match built {
             Ok(request) => request,
             Err(error) => {
@@ -158,7 +162,7 @@ impl Engine {
                 device
                     .observations
                     .iter()
-                    .find(|known| known.target.text == command.target.text)
+                    .find(|known| known.target.is_same(&command.target))
             })
             .flatten()
             .map(|observation| observation.token);

@@ -2,15 +2,17 @@
 
 use super::device::{Body, DeviceKey, Job, Observation, Purpose};
 use super::exchanges::Collected;
+use super::format::{self, DeviceFormats};
 use super::uplink::{is_firmware, seconds};
 use super::{Engine, request};
-use crate::bridge::content::Context;
+use crate::bridge::content::{self, Context};
 use crate::bridge::uplink::{self, Answer};
-use crate::bridge::{Command, Dialect, Kind, topic};
+use crate::bridge::{Command, Dialect, topic};
 use crate::coap::block::BlockOption;
 use crate::coap::message::option;
 use crate::coap::observe::Freshness;
 use crate::coap::{Code, Message, Token};
+use crate::config::FormatDefault;
 use crate::host::Publish;
 use crate::time::Now;
 
@@ -27,16 +29,11 @@ impl Engine {
         let Some(observation) = device.observations.get(index) else {
             return;
         };
-        let command = Command {
-            kind: Kind::Observe,
-            target: observation.target.clone(),
-            operation: crate::lwm2m::Operation::Observe,
-            untyped: Vec::new(),
-            echo: observation.echo.clone(),
-            ttl: None,
-        };
+        let command = Command::observe_again(&observation.target, &observation.echo, None);
         let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
+        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+        let root = device.registration.alternate_path();
+        let built = request::build(&command, root, &schema, &choice);
         let Ok(request) = built else { return };
         let purpose = Purpose::Refresh { observation: token };
         self.start(
@@ -84,16 +81,11 @@ impl Engine {
         else {
             return;
         };
-        let command = Command {
-            kind: Kind::Read,
-            target: known.target.clone(),
-            operation: crate::lwm2m::Operation::Read,
-            untyped: Vec::new(),
-            echo: known.echo.clone(),
-            ttl: None,
-        };
+        let command = Command::read_observed(&known.target, &known.echo, None);
         let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
+        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+        let root = device.registration.alternate_path();
+        let built = request::build(&command, root, &schema, &choice);
         let Ok(request) = built else { return };
         let purpose = Purpose::Notification { observation };
         let token = self.new_token(key);
@@ -116,14 +108,13 @@ impl Engine {
         answer: &Answer<'_>,
     ) {
         self.end_observation(key, token);
-        let established = command.kind == Kind::Observe
-            && Code(answer.code).is_success()
-            && answer.observe.is_some();
+        let established =
+            command.kind.observes() && Code(answer.code).is_success() && answer.observe.is_some();
         if !established {
             return;
         }
         // One observation a path: the newest (RFC 7641 §4.1).
-        let same = |known: &Observation| known.target.text == command.target.text;
+        let same = |known: &Observation| known.target.is_same(&command.target);
         let older = self
             .device(key)
             .and_then(|device| device.observations.iter().find(|known| same(known)));
@@ -261,12 +252,14 @@ impl Engine {
         let sequence = answer
             .observe
             .unwrap_or_else(|| observation.freshness.sequence());
+        let body = content::read(echo.kind(), answer, &context);
         let payload = uplink::notify(
             echo,
             &device.ids(),
             Some(&target.text),
             Some(sequence),
             answer,
+            &body,
             &context,
         );
         let (topic, qos) = match echo.pair() {

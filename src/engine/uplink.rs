@@ -4,7 +4,7 @@ use tracing::debug;
 
 use super::device::{Device, DeviceKey, Purpose};
 use super::{CommandInput, Engine, Settings};
-use crate::bridge::content::Context;
+use crate::bridge::content::{self, Context};
 use crate::bridge::report::{Event, RegistrationReport, report};
 use crate::bridge::uplink::{self, Answer};
 use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, topic};
@@ -103,11 +103,13 @@ impl Engine {
             compat: &self.settings.config.compat,
             now: Some(seconds(now)),
         };
+        let body = content::read(Some(command.kind), answer, &context);
         let payload = uplink::response(
             &command.echo,
             &device.ids(),
             Some(&command.target.text),
             answer,
+            &body,
             &context,
         );
         self.publish_answer(key, &command.echo, payload);
@@ -256,9 +258,9 @@ fn response_translator<'a>(settings: &'a Settings, echo: &Echo) -> &'a Translato
 
 /// The answer to a command that no shard can take at the moment.
 pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
-    let max_size = settings.config.limits.max_command_size;
+    let options = downlink::Options::new(&settings.config);
     let ids = uplink::Ids::default();
-    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, max_size) {
+    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, &options) {
         Ok(command) => {
             let payload = local_error(&command, &ids, &Refusal::OVERLOADED);
             (command.echo, payload)
@@ -295,7 +297,7 @@ fn refusal_payload(device: &Device, command: &Command, refusal: &Refusal) -> Vec
 
 fn local_error(command: &Command, ids: &uplink::Ids<'_>, refusal: &Refusal) -> Vec<u8> {
     let (code, detail) = (refusal.code.0, refusal.detail.as_deref());
-    let path = Some(command.target.text.as_str());
+    let path = Some(&command.target.text);
     uplink::local_error(&command.echo, ids, path, code, refusal.reason, detail)
 }
 
