@@ -110,6 +110,11 @@ impl Kind {
         matches!(self, Self::Observe | Self::ObserveComposite)
     }
 
+    /// Whether the operation ends an observation.
+    pub const fn cancels(self) -> bool {
+        matches!(self, Self::CancelObserve | Self::CancelObserveComposite)
+    }
+
     pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }

@@ -211,6 +211,21 @@ impl Engine {
             let token = self.new_token(key);
             return self.start(now, key, token, exchange.job);
         }
+        if let Purpose::Command {
+            command,
+            observation,
+            ..
+        } = &exchange.job.purpose
+            && !message.code().is_success()
+        {
+            let choice = exchange.job.choice;
+            // The token of an observation to be cancelled stays, a new one gets another.
+            let token = observation.filter(|_| command.kind.cancels());
+            let command = command.clone();
+            if let Some(choice) = self.choose_again(key, &command, &choice, message.code()) {
+                return self.request(now, key, command, choice, token);
+            }
+        }
         match self.collect(&mut exchange.job.body, message) {
             Collected::Whole => self.finish(now, key, exchange, message, message.payload()),
             Collected::Last(body) => self.finish(now, key, exchange, message, &body),
@@ -322,7 +337,7 @@ impl Engine {
             } => {
                 if job.request.observe.is_some() {
                     let observation = observation.unwrap_or(token);
-                    self.settle_observation(now, key, observation, &command, &answer);
+                    self.settle_observation(now, key, observation, &command, job.choice, &answer);
                 }
                 self.answer(now, key, &command, &answer);
             }
@@ -484,7 +499,7 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
     }
     if let Some(body) = &job.body {
         builder = builder.uint(option::BLOCK2, body.next.to_uint());
-    } else if block_size < 1024 && *method == Method::Get {
+    } else if block_size < 1024 && matches!(method, Method::Get | Method::Fetch) {
         // Early negotiation of a smaller block size (RFC 7959 §2.4).
         let wish = BlockOption {
             number: 0,
@@ -493,7 +508,8 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
         };
         builder = builder.uint(option::BLOCK2, wish.to_uint());
     }
-    if continues {
+    // The body of a FETCH is part of what is asked for (RFC 8132 §2.2): it stands in each request.
+    if continues && *method != Method::Fetch {
         return builder.build();
     }
     if let Some(format) = content_format {

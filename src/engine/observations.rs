@@ -1,10 +1,10 @@
 //! Observations of devices and their notifications (RFC 7641, LwM2M Core 1.2 §6.4).
 
+use super::Engine;
 use super::device::{Body, DeviceKey, Job, Observation, Purpose};
 use super::exchanges::Collected;
-use super::format::{self, DeviceFormats};
-use super::uplink::{is_firmware, seconds};
-use super::{Engine, request};
+use super::format::FormatChoice;
+use super::uplink::{is_firmware, seconds, series_of};
 use crate::bridge::content::{self, Context};
 use crate::bridge::uplink::{self, Answer};
 use crate::bridge::{Command, Dialect, topic};
@@ -12,14 +12,12 @@ use crate::coap::block::BlockOption;
 use crate::coap::message::option;
 use crate::coap::observe::Freshness;
 use crate::coap::{Code, Message, Token};
-use crate::config::FormatDefault;
 use crate::host::Publish;
 use crate::time::Now;
 
 impl Engine {
     /// Asks again for what was observed before the device registered anew.
     pub(super) fn refresh(&mut self, now: Now, key: DeviceKey, token: Token) {
-        let models = self.models.clone();
         let Some(device) = self.device(key) else {
             return;
         };
@@ -29,24 +27,20 @@ impl Engine {
         let Some(observation) = device.observations.get(index) else {
             return;
         };
+        let choice = observation.choice;
         let command = Command::observe_again(&observation.target, &observation.echo, None);
-        let schema = device.registration.schema(&models);
-        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
-        let root = device.registration.alternate_path();
-        let built = request::build(&command, root, &schema, &choice);
-        let Ok(request) = built else { return };
+        let Ok(request) = self.build(device, &command, &choice) else {
+            return;
+        };
         let purpose = Purpose::Refresh { observation: token };
-        self.start(
-            now,
-            key,
-            token,
-            Box::new(Job {
-                purpose,
-                request,
-                sender: None,
-                body: None,
-            }),
-        );
+        let job = Job {
+            purpose,
+            request,
+            choice,
+            sender: None,
+            body: None,
+        };
+        self.start(now, key, token, Box::new(job));
     }
 
     /// The rest of a notification that came in blocks is fetched when NSTART allows it. A newer
@@ -71,7 +65,6 @@ impl Engine {
     /// Fetches the rest of a notification that came in blocks (RFC 7959 §3.4: with a token of
     /// its own and without Observe).
     pub(super) fn fetch_rest(&mut self, now: Now, key: DeviceKey, observation: Token, body: Body) {
-        let models = self.models.clone();
         let Some(device) = self.device(key) else {
             return;
         };
@@ -81,17 +74,17 @@ impl Engine {
         else {
             return;
         };
+        let choice = known.choice;
         let command = Command::read_observed(&known.target, &known.echo, None);
-        let schema = device.registration.schema(&models);
-        let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
-        let root = device.registration.alternate_path();
-        let built = request::build(&command, root, &schema, &choice);
-        let Ok(request) = built else { return };
+        let Ok(request) = self.build(device, &command, &choice) else {
+            return;
+        };
         let purpose = Purpose::Notification { observation };
         let token = self.new_token(key);
         let job = Job {
             purpose,
             request,
+            choice,
             sender: None,
             body: Some(body),
         };
@@ -105,6 +98,7 @@ impl Engine {
         key: DeviceKey,
         token: Token,
         command: &Command,
+        choice: FormatChoice,
         answer: &Answer<'_>,
     ) {
         self.end_observation(key, token);
@@ -128,6 +122,7 @@ impl Engine {
                 token,
                 target,
                 echo,
+                choice,
                 freshness,
             });
             self.counters.observations.add(1);
@@ -281,7 +276,9 @@ impl Engine {
             payload,
             qos,
         };
+        let series = series_of(&settings, device, &body);
         self.publish(publish);
+        series.into_iter().for_each(|publish| self.publish(publish));
         if !Code(answer.code).is_success() || answer.observe.is_none() {
             self.end_observation(key, token);
         }
