@@ -268,3 +268,65 @@ fn notifications_of_unknown_objects_are_delivered() {
     );
     device.next_mid();
 }
+
+#[test]
+fn a_notification_from_a_new_address_does_not_end_the_observation() {
+    let mut world = World::sharded(2, |_| {});
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    let mut moved = Device {
+        peer: support::peer(6001),
+        ..device.clone()
+    };
+    let notification = moved
+        .separate(MessageType::Confirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 2)
+        .payload("21")
+        .build();
+    // It arrives at another shard even; neither taken from there nor reset.
+    world.datagram_at(1, moved.peer, &notification);
+    world.assert_quiet();
+    let location = device.location.clone();
+    let update = moved.request(Code::POST, &["rd", &location], &[]).build();
+    world.datagram_at(1, moved.peer, &update);
+    assert_eq!(world.next_for(moved.peer).code(), Code::CHANGED);
+    let again = world.next_for(moved.peer);
+    assert_eq!((again.observe(), again.token()), (Some(0), request.token()));
+    world.datagram_at(1, moved.peer, &notification);
+    assert_eq!(
+        world.next_for(moved.peer).kind(),
+        MessageType::Acknowledgement
+    );
+    assert_eq!(world.next_published().json["msgType"], "notify");
+    // A token that nobody has is reset.
+    let strange = Message::parse(&device.request(Code::GET, &[], &[]).build()).unwrap();
+    let kind = MessageType::NonConfirmable;
+    let strange = device.separate(kind, &strange, Code::CONTENT).build();
+    world.datagram_at(1, moved.peer, &strange);
+    assert_eq!(world.next_for(moved.peer).kind(), MessageType::Reset);
+}
+
+#[test]
+fn blocks_of_a_notification_are_of_one_format() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    let first = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 5)
+        .uint(option::CONTENT_FORMAT, 11543)
+        .uint(option::BLOCK2, 8)
+        .payload("0123456789abcdef");
+    world.datagram(device.peer, &first.build());
+    let rest = world.next_for(device.peer);
+    assert_eq!(rest.uint_option(option::ACCEPT, 2), Some(11543));
+    let other = device
+        .answer(&rest, Code::CONTENT)
+        .option(option::CONTENT_FORMAT, [42])
+        .uint(option::BLOCK2, 1 << 4)
+        .payload("g");
+    world.datagram(device.peer, &other.build());
+    let again = world.next_for(device.peer);
+    let block2 = again.uint_option(option::BLOCK2, 3);
+    assert_eq!(block2, Some(0), "from the start, in one format");
+}

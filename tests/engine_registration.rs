@@ -548,3 +548,32 @@ fn limits_on_registrations() {
     };
     known.register(&mut world, &[], "</3/0>");
 }
+
+#[test]
+fn blocks_of_an_update_with_and_without_content_format() {
+    // Wakaama's Update has the option in its later blocks only.
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let location = device.location.clone();
+    for (number, more, links) in [(0, 8, "</3303/0>,</33/0"), (1, 0, ">")] {
+        let mut request = device
+            .request(Code::POST, &["rd", &location], &[])
+            .uint(option::BLOCK1, number << 4 | more);
+        if number == 1 {
+            request = request.uint(option::CONTENT_FORMAT, 0);
+        }
+        world.datagram(device.peer, &request.payload(links).build());
+        let answer = world.next_for(device.peer);
+        let expected = if more == 8 {
+            Code::CONTINUE
+        } else {
+            Code::CHANGED
+        };
+        assert_eq!(answer.code(), expected);
+    }
+    let update = world.next_published();
+    assert_eq!(
+        update.json["data"]["objectList"],
+        json!(["/3303/0", "/33/0"])
+    );
+}

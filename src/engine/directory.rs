@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use super::registration::Location;
+use crate::coap::Token;
 
 /// Index of a shard.
 pub type ShardId = u16;
@@ -33,6 +34,8 @@ struct Inner {
     locations: HashMap<Location, ShardId>,
     /// Registrations by listener.
     listeners: HashMap<u16, usize>,
+    /// Tokens of living observations, and whether a notification came from a strange address.
+    observations: HashMap<Token, bool>,
     /// Rendered mountpoints, only where the template does not name the endpoint.
     mounts: HashMap<Box<str>, Vec<Arc<str>>>,
 }
@@ -110,6 +113,32 @@ impl Directory {
         let mut inner = self.inner.write();
         inner.endpoints.insert(endpoint.clone(), shard);
         inner.locations.insert(location.clone(), shard);
+    }
+
+    pub(super) fn observe(&self, token: Token) {
+        self.inner.write().observations.insert(token, false);
+    }
+
+    pub(super) fn forget_observation(&self, token: Token) {
+        self.inner.write().observations.remove(&token);
+    }
+
+    /// A message with this token came from an address that is not its device's; true when the
+    /// token is that of a living observation.
+    pub(super) fn missed(&self, token: Token) -> bool {
+        let mut inner = self.inner.write();
+        let missed = inner.observations.get_mut(&token);
+        missed.is_some_and(|missed| {
+            *missed = true;
+            true
+        })
+    }
+
+    /// Whether a notification was missed since this was last asked.
+    pub(super) fn take_missed(&self, token: Token) -> bool {
+        let mut inner = self.inner.write();
+        let missed = inner.observations.get_mut(&token);
+        missed.is_some_and(std::mem::take)
     }
 
     pub(super) fn insert_location(&self, location: &Location, shard: ShardId) {

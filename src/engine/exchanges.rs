@@ -13,6 +13,7 @@ use crate::coap::block::{BlockError, BlockOption, Receiver, Sender, szx_of};
 use crate::coap::exchange::{Due, Transmission};
 use crate::coap::message::{self, Builder, option};
 use crate::coap::{Code, Message, MessageType, Token};
+use crate::lwm2m::codec::ContentFormat;
 use crate::time::Now;
 
 /// Critical options that responses may carry (RFC 7252 §5.4.1).
@@ -175,6 +176,11 @@ impl Engine {
                     message::empty(MessageType::Acknowledgement, message.mid()),
                 );
             }
+            // A notification from an address that is not the device's: it has a new one, and will
+            // say so with its next Update. A Reset would end its observation.
+            MessageType::Confirmable | MessageType::NonConfirmable
+                if Token::from_slice(message.token())
+                    .is_some_and(|token| self.directory.missed(token)) => {}
             // RFC 7641 §3.5: a notification that is not recognised is reset, confirmable or not.
             MessageType::Confirmable | MessageType::NonConfirmable => {
                 self.transmit(from, message::empty(MessageType::Reset, message.mid()));
@@ -259,7 +265,9 @@ impl Engine {
             restarts,
         };
         let body = slot.get_or_insert_with(|| fresh(0));
-        if body.etag != etag {
+        let format = message.content_format();
+        let other_format = format.is_some() && format != body.content_format;
+        if body.etag != etag || other_format {
             // The representation changed: begin anew (RFC 7959 §2.4).
             if body.restarts >= MAX_BLOCK_RESTARTS {
                 return Collected::Failed("representation_changes");
@@ -454,7 +462,11 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
     for query in queries {
         builder = builder.option(option::URI_QUERY, query.as_bytes());
     }
-    if let Some(accept) = accept {
+    // The format of the first block pins the representation of the others: without Accept, a
+    // device may choose another one for each request.
+    let pinned = job.body.as_ref().and_then(|body| body.content_format);
+    let pinned = pinned.map(ContentFormat);
+    if let Some(accept) = pinned.or(*accept) {
         builder = builder.uint(option::ACCEPT, u32::from(accept.0));
     }
     let continues = job.body.is_some();

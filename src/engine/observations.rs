@@ -131,6 +131,7 @@ impl Engine {
             });
             self.counters.observations.add(1);
             self.tokens.insert(token, key);
+            self.directory.observe(token);
         }
     }
 
@@ -162,6 +163,7 @@ impl Engine {
         let still_used = device.exchange_by_token(token).is_some();
         let observations = &self.counters.observations;
         observations.set(observations.get().saturating_sub(1));
+        self.directory.forget_observation(token);
         if !still_used {
             self.tokens.remove(&token);
         }

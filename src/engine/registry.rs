@@ -120,6 +120,9 @@ impl Engine {
             .remove(&device.endpoint, device.peer.listener);
         self.directory
             .remove_location(&device.registration.location);
+        for observation in &device.observations {
+            self.directory.forget_observation(observation.token);
+        }
         self.directory.remove_mount(&device.mount, &device.endpoint);
         debug!(endpoint = %device.endpoint, ?event, "gone");
         self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);

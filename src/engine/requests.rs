@@ -411,6 +411,7 @@ impl Engine {
             debug!(endpoint = %endpoint, peer = %from.address, "address changed");
             self.move_peer(key, from);
             self.counters.address_changed.inc();
+            self.refresh_missed(key);
         } else {
             self.bind_peer(key, from);
         }
@@ -421,6 +422,23 @@ impl Engine {
             self.report(key, Event::Update);
         }
         self.pump(now, key);
+    }
+
+    /// Asks again for observations whose notifications came from the new address too early: the
+    /// device may have given them up meanwhile.
+    fn refresh_missed(&mut self, key: DeviceKey) {
+        let directory = self.directory.clone();
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let tokens = device
+            .observations
+            .iter()
+            .map(|observation| observation.token);
+        let missed: Vec<_> = tokens
+            .filter(|token| directory.take_missed(*token))
+            .collect();
+        device.refresh.extend(missed);
     }
 
     fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
