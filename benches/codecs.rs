@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, missing_docs)] // what is measured must not fail quietly
 
+#[path = "support/cpu_time.rs"]
+mod cpu_time;
 mod support;
 
 use std::hint::black_box;
 use std::time::Duration;
 
+use cpu_time::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 use lwm2m_gateway::bridge::content::{self, Context};
 use lwm2m_gateway::bridge::uplink::{self, Answer, Ids};
@@ -33,7 +36,7 @@ fn notification() -> Vec<u8> {
         .build()
 }
 
-fn coap(c: &mut Criterion) {
+fn coap(c: &mut Criterion<CpuTime>) {
     let mut fleet = Fleet::new();
     fleet.add(0);
     let register = fleet.register_datagram(0);
@@ -55,7 +58,7 @@ fn coap(c: &mut Criterion) {
     });
 }
 
-fn tlv(c: &mut Criterion) {
+fn tlv(c: &mut Criterion<CpuTime>) {
     let models = ObjectModels::builtin();
     let schema = DeviceSchema::new(&models, &[], Version::V1_1);
     let options = DecodeOptions::default();
@@ -79,7 +82,7 @@ fn tlv(c: &mut Criterion) {
     });
 }
 
-fn json(c: &mut Criterion) {
+fn json(c: &mut Criterion<CpuTime>) {
     let models = ObjectModels::builtin();
     let schema = DeviceSchema::new(&models, &[], Version::V1_1);
     let compat = Compat::default();
@@ -128,6 +131,7 @@ fn json(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
+        .with_measurement(CpuTime)
         .sample_size(20)
         .warm_up_time(Duration::from_millis(500))
         .measurement_time(Duration::from_secs(2));

@@ -1,11 +1,14 @@
 //! The engine alone: datagrams and commands in, effects out; no sockets, no broker.
 
-#![allow(clippy::disallowed_methods, missing_docs)] // a benchmark reads the clock
+#![allow(missing_docs)] // the macros of criterion
 
+#[path = "support/cpu_time.rs"]
+mod cpu_time;
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use cpu_time::CpuTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use lwm2m_gateway::coap::Code;
 use support::{DEVICE_TLV, Fleet};
@@ -20,7 +23,7 @@ const STEP: Duration = Duration::from_micros(1);
 
 /// One event of some device after the other.
 fn each(
-    c: &mut Criterion,
+    c: &mut Criterion<CpuTime>,
     name: &str,
     fleet: impl Fn(usize) -> Fleet,
     mut event: impl FnMut(&mut Fleet, usize),
@@ -41,7 +44,7 @@ fn each(
     group.finish();
 }
 
-fn notify(c: &mut Criterion) {
+fn notify(c: &mut Criterion<CpuTime>) {
     let resource = |size| Fleet::observed(size, "/3/0/9", &[0xc1, 0x09, 0x64]);
     each(c, "notify/resource", resource, |fleet, index| {
         assert_eq!(fleet.notify(index), 1);
@@ -52,7 +55,7 @@ fn notify(c: &mut Criterion) {
     });
 }
 
-fn requests(c: &mut Criterion) {
+fn requests(c: &mut Criterion<CpuTime>) {
     each(c, "update", Fleet::registered, |fleet, index| {
         let datagram = fleet.location_datagram(index, Code::POST);
         fleet.exchange(index, &datagram);
@@ -63,7 +66,7 @@ fn requests(c: &mut Criterion) {
 }
 
 /// New registrations; the devices leave again outside of the measured time.
-fn register(c: &mut Criterion) {
+fn register(c: &mut Criterion<CpuTime>) {
     const BATCH: usize = 1000;
     let mut group = c.benchmark_group("register");
     group.throughput(Throughput::Elements(1));
@@ -86,13 +89,13 @@ fn register(c: &mut Criterion) {
                         .map(|index| fleet.devices[index].peer)
                         .collect();
                     let mut answers = Vec::with_capacity(batch.len());
-                    let start = Instant::now();
+                    let start = CpuTime::now();
                     for (peer, datagram) in peers.iter().zip(&datagrams) {
                         fleet.now = fleet.now.after(STEP);
                         fleet.engine.handle_datagram(fleet.now, *peer, datagram);
                         answers.push(fleet.transmitted());
                     }
-                    measured += start.elapsed();
+                    measured += CpuTime::now() - start;
                     for (index, answer) in batch.zip(&answers) {
                         fleet.take_location(index, answer);
                         let datagram = fleet.location_datagram(index, Code::DELETE);
@@ -109,6 +112,7 @@ fn register(c: &mut Criterion) {
 criterion_group! {
     name = benches;
     config = Criterion::default()
+        .with_measurement(CpuTime)
         .sample_size(20)
         .warm_up_time(Duration::from_secs(1))
         .measurement_time(Duration::from_secs(3));

@@ -54,6 +54,7 @@ fn main() {
         device.location = "x".repeat(11);
         device.notification.reserve_exact(24);
     });
+    println!("Device: {} B", size_of::<lwm2m_gateway::engine::Device>());
     let empty = measure();
     let report = |what: &str| {
         let now = measure();

@@ -28,7 +28,6 @@ const USAGE: &str = "\
 load [--coap 127.0.0.1:5683] [--mqtt 127.0.0.1:1883] [--mount lwm2m/] [--pid PID]
      [--devices 1000] [--rate PER_SECOND, 0 for as many as go] [--seconds 10] [--window 200]";
 
-/// Devices of which an answer is awaited at a time while registering and observing.
 struct Options {
     coap: SocketAddr,
     mqtt: SocketAddr,
@@ -37,6 +36,7 @@ struct Options {
     devices: usize,
     rate: u64,
     seconds: u64,
+    /// Devices of which an answer is awaited at a time while registering and observing.
     window: u64,
 }
 
@@ -115,6 +115,9 @@ fn main() {
     thread::spawn(move || read_devices(&reader, &counter));
 
     let usage = Usage::of(options.pid);
+    if let Some(pid) = options.pid {
+        println!("at the start: {:.1} MiB resident", resident(pid));
+    }
     stage("registrations", &options, &counts.registered, |index| {
         devices[index].socket.send(&register(index)).is_ok()
     });
@@ -394,18 +397,24 @@ impl Usage {
     fn report(&self, what: &str, count: u64) {
         let Some(pid) = self.pid else { return };
         let micros = (cpu_seconds(pid) - self.before) * 1e6;
-        let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process");
-        let pages: f64 = statm
-            .split(' ')
-            .nth(1)
-            .and_then(|it| it.parse().ok())
-            .expect("statm");
         println!(
             "  {:.1} us CPU a {what}, {:.1} MiB resident",
             micros / count.max(1) as f64,
-            pages * 4096.0 / (1 << 20) as f64
+            resident(pid)
         );
     }
+}
+
+/// Resident memory of a process in MiB.
+fn resident(pid: u32) -> f64 {
+    let statm =
+        std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process of --pid");
+    let pages: f64 = statm
+        .split(' ')
+        .nth(1)
+        .and_then(|pages| pages.parse().ok())
+        .expect("statm");
+    pages * 4096.0 / f64::from(1 << 20)
 }
 
 /// User and system time of a process.

@@ -1,7 +1,9 @@
-//! CoAP messages (RFC 7252 §3): the strict checks that `coap-lite` leaves out, and a view of its
-//! packets by number instead of by name, so that codes and options it does not know survive.
+//! CoAP messages (RFC 7252 §3): strict checks on the way in, options by number instead of by name,
+//! so that unknown ones survive. A received message is one copy of its datagram and a built one is
+//! one buffer, since every notification passes here.
 
-use coap_lite::{MessageClass, MessageType as LiteType, Packet};
+use std::ops::Range;
+
 use thiserror::Error;
 
 /// Option numbers (RFC 7252 §12.2, RFC 7641, RFC 7959).
@@ -134,15 +136,26 @@ pub enum MessageError {
 /// A received message that has passed all checks of RFC 7252 §3.
 #[derive(Debug, Clone)]
 pub struct Message {
-    packet: Packet,
+    bytes: Box<[u8]>,
     kind: MessageType,
     code: Code,
+    mid: u16,
+    token: Range<usize>,
+    options: Range<usize>,
+    payload: Range<usize>,
 }
 
-/// Walks header, token, options and payload marker (RFC 7252 §3 and §3.1) before `coap-lite`
-/// sees the bytes: it takes other versions, reserved classes, a marker without payload and
-/// Empty messages with content.
-fn check(datagram: &[u8]) -> Result<(MessageType, Code), MessageError> {
+/// Where the options of a message are: after header and token, up to the payload marker.
+type Layout = (MessageType, Code, Range<usize>);
+
+/// Length of the header before the token.
+const HEADER: usize = 4;
+
+/// Byte between options and payload.
+const PAYLOAD_MARKER: u8 = 0xff;
+
+/// Walks header, token, options and payload marker (RFC 7252 §3 and §3.1).
+fn check(datagram: &[u8]) -> Result<Layout, MessageError> {
     let [first, code, mid_high, mid_low, rest @ ..] = datagram else {
         return Err(MessageError::Header);
     };
@@ -166,29 +179,54 @@ fn check(datagram: &[u8]) -> Result<(MessageType, Code), MessageError> {
         if token_length != 0 || !rest.is_empty() {
             return Err(malformed("Empty message with content"));
         }
-        return Ok((kind, code));
+        return Ok((kind, code, HEADER..HEADER));
     }
     if matches!(code.class(), 1 | 6 | 7) {
         return Err(malformed("reserved code class"));
     }
-    let mut rest = rest
+    let options = rest
         .get(token_length..)
-        .ok_or_else(|| malformed("truncated token"))?;
-    while let [head, tail @ ..] = rest {
-        if *head == 0xff {
-            if tail.is_empty() {
-                return Err(malformed("payload marker without payload"));
-            }
-            break;
-        }
-        let (_, tail) = extended(head >> 4, tail).ok_or_else(|| malformed("bad option delta"))?;
-        let (length, tail) =
-            extended(head & 15, tail).ok_or_else(|| malformed("bad option length"))?;
-        rest = tail
-            .get(length..)
-            .ok_or_else(|| malformed("truncated option"))?;
+        .ok_or(malformed("truncated token"))?;
+    let mut walk = Options::new(options);
+    while walk.step().map_err(malformed)?.is_some() {}
+    let start = HEADER + token_length;
+    Ok((kind, code, start..datagram.len() - walk.rest.len()))
+}
+
+/// A walk over options (RFC 7252 §3.1). It stops at the payload marker or the end.
+struct Options<'a> {
+    rest: &'a [u8],
+    number: u16,
+}
+
+impl<'a> Options<'a> {
+    const fn new(rest: &'a [u8]) -> Self {
+        Self { rest, number: 0 }
     }
-    Ok((kind, code))
+
+    fn step(&mut self) -> Result<Option<(u16, &'a [u8])>, &'static str> {
+        let (head, tail) = match self.rest {
+            [] => return Ok(None),
+            [PAYLOAD_MARKER] => return Err("payload marker without payload"),
+            [PAYLOAD_MARKER, ..] => return Ok(None),
+            [head, tail @ ..] => (head, tail),
+        };
+        let (delta, tail) = extended(head >> 4, tail).ok_or("bad option delta")?;
+        let (length, tail) = extended(head & 15, tail).ok_or("bad option length")?;
+        let (value, rest) = tail.split_at_checked(length).ok_or("truncated option")?;
+        let number = u16::try_from(usize::from(self.number) + delta);
+        self.number = number.map_err(|_| "option number beyond 65535")?;
+        self.rest = rest;
+        Ok(Some((self.number, value)))
+    }
+}
+
+impl<'a> Iterator for Options<'a> {
+    type Item = (u16, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().ok().flatten()
+    }
 }
 
 /// An option delta or length with its extension bytes (RFC 7252 §3.1).
@@ -209,16 +247,21 @@ impl Message {
     /// # Errors
     /// [`MessageError`] says whether to ignore or to reset it.
     pub fn parse(datagram: &[u8]) -> Result<Self, MessageError> {
-        let (kind, code) = check(datagram)?;
-        let packet = Packet::from_bytes(datagram).map_err(|_| MessageError::Format {
-            reason: "option number beyond 65535",
+        let (kind, code, options) = check(datagram)?;
+        let mid = match datagram {
+            [_, _, high, low, ..] => u16::from_be_bytes([*high, *low]),
+            _ => return Err(MessageError::Header),
+        };
+        Ok(Self {
+            bytes: datagram.into(),
             kind,
-            mid: u16::from_be_bytes([
-                datagram.get(2).copied().unwrap_or_default(),
-                datagram.get(3).copied().unwrap_or_default(),
-            ]),
-        })?;
-        Ok(Self { packet, kind, code })
+            code,
+            mid,
+            token: HEADER..options.start,
+            // The payload marker is left out.
+            payload: options.end.saturating_add(1)..datagram.len(),
+            options,
+        })
     }
 
     /// Message type.
@@ -233,33 +276,33 @@ impl Message {
 
     /// Message id.
     pub const fn mid(&self) -> u16 {
-        self.packet.header.message_id
+        self.mid
     }
 
     /// Token, 0 to 8 bytes.
     pub fn token(&self) -> &[u8] {
-        self.packet.get_token()
+        self.bytes.get(self.token.clone()).unwrap_or_default()
     }
 
     /// Payload, may be empty.
     pub fn payload(&self) -> &[u8] {
-        &self.packet.payload
+        self.bytes.get(self.payload.clone()).unwrap_or_default()
+    }
+
+    fn options(&self) -> Options<'_> {
+        Options::new(self.bytes.get(self.options.clone()).unwrap_or_default())
     }
 
     /// Values of a repeatable option, in order.
     pub fn option_values(&self, number: u16) -> impl Iterator<Item = &[u8]> {
-        self.packet
-            .get_option(number.into())
-            .into_iter()
-            .flatten()
-            .map(Vec::as_slice)
+        self.options()
+            .filter(move |(known, _)| *known == number)
+            .map(|(_, value)| value)
     }
 
     /// The first value of an option.
     pub fn first_option(&self, number: u16) -> Option<&[u8]> {
-        self.packet
-            .get_first_option(number.into())
-            .map(Vec::as_slice)
+        self.option_values(number).next()
     }
 
     /// An option of format uint (RFC 7252 §3.2); a value longer than `max_len` bytes is treated
@@ -289,51 +332,59 @@ impl Message {
 
     /// The first critical option (odd number, RFC 7252 §5.4.1) not in `known`.
     pub fn unknown_critical(&self, known: &[u16]) -> Option<u16> {
-        self.packet
-            .options()
-            .map(|(number, _)| *number)
+        self.options()
+            .map(|(number, _)| number)
             .find(|number| number & 1 == 1 && !known.contains(number))
     }
 
     /// Option numbers and values that identify a request for block-wise transfer: everything but
     /// the Block and Size options (RFC 7959 §2.2, RFC 7252 §5.4.2).
     pub fn cache_key_options(&self) -> impl Iterator<Item = (u16, &[u8])> {
-        self.packet
-            .options()
-            .filter(|(number, _)| {
-                !matches!(
-                    **number,
-                    option::BLOCK1 | option::BLOCK2 | option::SIZE1 | option::SIZE2
-                )
-            })
-            .flat_map(|(number, values)| values.iter().map(|value| (*number, value.as_slice())))
+        self.options().filter(|(number, _)| {
+            !matches!(
+                *number,
+                option::BLOCK1 | option::BLOCK2 | option::SIZE1 | option::SIZE2
+            )
+        })
     }
 }
 
 /// Builds a message to send.
 #[derive(Debug, Clone)]
-pub struct Builder(Packet);
+pub struct Builder {
+    /// Header and token.
+    head: Vec<u8>,
+    /// In order of numbers, values one after the other in `values`.
+    options: Vec<(u16, Range<usize>)>,
+    values: Vec<u8>,
+    payload: Vec<u8>,
+}
 
 impl Builder {
     /// A message of `kind` and `code` with `mid` and `token` (at most 8 bytes).
     pub fn new(kind: MessageType, code: Code, mid: u16, token: &[u8]) -> Self {
-        let mut packet = Packet::new();
-        packet.header.set_type(match kind {
-            MessageType::Confirmable => LiteType::Confirmable,
-            MessageType::NonConfirmable => LiteType::NonConfirmable,
-            MessageType::Acknowledgement => LiteType::Acknowledgement,
-            MessageType::Reset => LiteType::Reset,
-        });
-        packet.header.code = MessageClass::from(code.0);
-        packet.header.message_id = mid;
-        packet.set_token(token.get(..token.len().min(8)).unwrap_or_default().to_vec());
-        Self(packet)
+        let token = token.get(..token.len().min(8)).unwrap_or_default();
+        let [mid_high, mid_low] = mid.to_be_bytes();
+        // Version 1, type and token length (RFC 7252 §3).
+        let first = 0x40 | (kind as u8) << 4 | token.len() as u8;
+        let mut head = Vec::with_capacity(64);
+        head.extend([first, code.0, mid_high, mid_low]);
+        head.extend_from_slice(token);
+        Self {
+            head,
+            options: Vec::new(),
+            values: Vec::new(),
+            payload: Vec::new(),
+        }
     }
 
-    /// Adds one value of an option.
+    /// Adds one value of an option, after those it has already.
     #[must_use]
-    pub fn option(mut self, number: u16, value: impl Into<Vec<u8>>) -> Self {
-        self.0.add_option(number.into(), value.into());
+    pub fn option(mut self, number: u16, value: impl AsRef<[u8]>) -> Self {
+        let start = self.values.len();
+        self.values.extend_from_slice(value.as_ref());
+        let at = self.options.partition_point(|(known, _)| *known <= number);
+        self.options.insert(at, (number, start..self.values.len()));
         self
     }
 
@@ -348,14 +399,46 @@ impl Builder {
     /// Sets the payload.
     #[must_use]
     pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
-        self.0.payload = payload.into();
+        self.payload = payload.into();
         self
     }
 
     /// The datagram. Sizes are the caller's business: block-wise transfer keeps them small.
     pub fn build(self) -> Vec<u8> {
-        // Fails only for a token longer than 15 bytes, which `new` cannot produce.
-        self.0.to_bytes_unlimited().unwrap_or_default()
+        let mut out = self.head;
+        let mut last = 0;
+        for (number, range) in self.options {
+            let value = self.values.get(range).unwrap_or_default();
+            let delta = usize::from(number - last);
+            last = number;
+            out.push(nibble(delta) << 4 | nibble(value.len()));
+            put_extension(&mut out, delta);
+            put_extension(&mut out, value.len());
+            out.extend_from_slice(value);
+        }
+        if !self.payload.is_empty() {
+            out.push(PAYLOAD_MARKER);
+            out.extend_from_slice(&self.payload);
+        }
+        out
+    }
+}
+
+/// The four bits that stand for an option delta or length (RFC 7252 §3.1).
+const fn nibble(value: usize) -> u8 {
+    match value {
+        0..=12 => value as u8,
+        13..=268 => 13,
+        _ => 14,
+    }
+}
+
+/// The bytes that follow them.
+fn put_extension(out: &mut Vec<u8>, value: usize) {
+    match value {
+        0..=12 => {}
+        13..=268 => out.push((value - 13) as u8),
+        _ => out.extend(u16::try_from(value - 269).unwrap_or(u16::MAX).to_be_bytes()),
     }
 }
 
@@ -377,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_coap_lite_takes() {
+    fn refuses_malformed_messages() {
         assert_eq!(
             Message::parse(&[0x40, 1, 0]).unwrap_err(),
             MessageError::Header
@@ -435,6 +518,24 @@ mod tests {
         assert_eq!(Message::parse(&bytes).unwrap().content_format(), None);
     }
 
+    /// Every length and delta has the form that another implementation reads.
+    #[test]
+    fn option_lengths_and_deltas() {
+        for size in [0, 12, 13, 268, 269, 300, 65_000] {
+            let number = u16::try_from(size).unwrap();
+            let bytes = Builder::new(MessageType::Confirmable, Code::GET, 1, &[])
+                .option(number, vec![7; size])
+                .build();
+            let packet = coap_lite::Packet::from_bytes(&bytes).unwrap();
+            let read: Vec<_> = packet.options().collect();
+            assert_eq!(read.len(), 1);
+            assert_eq!(*read[0].0, number);
+            assert_eq!(read[0].1.front().map(Vec::len), Some(size));
+            let message = Message::parse(&bytes).unwrap();
+            assert_eq!(message.first_option(number).map(<[u8]>::len), Some(size));
+        }
+    }
+
     proptest! {
         #[test]
         fn arbitrary_datagrams_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
@@ -453,14 +554,18 @@ mod tests {
             for (number, value) in &options {
                 builder = builder.option(*number, value.clone());
             }
-            let message = Message::parse(&builder.payload(payload.clone()).build()).unwrap();
+            let bytes = builder.payload(payload.clone()).build();
+            let packet = coap_lite::Packet::from_bytes(&bytes).unwrap();
+            let message = Message::parse(&bytes).unwrap();
             prop_assert_eq!(message.code(), Code::new(code.0, code.1));
             prop_assert_eq!(message.mid(), mid);
             prop_assert_eq!(message.token(), &token[..]);
             prop_assert_eq!(message.payload(), &payload[..]);
             for (number, _) in &options {
                 let expected: Vec<&[u8]> = options.iter().filter(|(n, _)| n == number).map(|(_, v)| v.as_slice()).collect();
-                prop_assert_eq!(message.option_values(*number).collect::<Vec<_>>(), expected);
+                prop_assert_eq!(message.option_values(*number).collect::<Vec<_>>(), expected.clone());
+                let known = packet.get_option((*number).into()).into_iter().flatten();
+                prop_assert_eq!(known.map(Vec::as_slice).collect::<Vec<_>>(), expected);
             }
         }
     }

@@ -42,6 +42,8 @@ impl Engine {
         self.in_flight.insert((peer, mid), key);
         if let Some(device) = self.device_mut(key) {
             let datagram = datagram.clone().into();
+            // There is seldom more than one.
+            device.exchanges.reserve_exact(1);
             device.exchanges.push(Exchange {
                 token,
                 mid,
@@ -363,6 +365,10 @@ impl Engine {
             return None;
         }
         let exchange = device.exchanges.remove(index);
+        if device.exchanges.is_empty() {
+            // Most devices have none most of the time.
+            device.exchanges = Vec::new();
+        }
         let peer = device.peer;
         let still_used = device.observation(exchange.token).is_some();
         self.in_flight.remove(&(peer, exchange.mid));

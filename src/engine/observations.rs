@@ -118,6 +118,8 @@ impl Engine {
         let freshness = Freshness::new(answer.observe.unwrap_or(0), now.mono);
         let (target, echo) = (command.target.clone(), command.echo.clone());
         if let Some(device) = self.device_mut(key) {
+            // There are few, and they stay.
+            device.observations.reserve_exact(1);
             device.observations.push(Observation {
                 token,
                 target,

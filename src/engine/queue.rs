@@ -70,6 +70,10 @@ impl CommandQueue {
     pub(super) fn pop(&mut self) -> Option<Queued> {
         let queued = self.waiting.pop_front()?;
         self.bytes -= queued.size;
+        if self.waiting.is_empty() {
+            // Most devices wait for nothing most of the time.
+            self.waiting = VecDeque::new();
+        }
         Some(queued)
     }
 

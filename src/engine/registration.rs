@@ -104,53 +104,58 @@ impl RegisterError {
     }
 }
 
-/// The query of a Register or Update, in order; a key without `=` has no value.
+/// The query of a Register or Update as it was sent, in order; a key without `=` has no value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Query(Vec<(Box<str>, Option<Box<str>>)>);
+pub(super) struct Query(Vec<Box<str>>);
 
 impl Query {
     pub(super) fn parse<'a>(
         options: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Self, RegisterError> {
-        let items = options.map(|bytes| {
-            let text = str::from_utf8(bytes).map_err(|_| RegisterError::NotUtf8)?;
-            Ok(match text.split_once('=') {
-                Some((key, value)) => (key.into(), Some(value.into())),
-                None => (text.into(), None),
-            })
-        });
-        items.collect::<Result<_, _>>().map(Self)
+        let text = |bytes| match str::from_utf8(bytes) {
+            Ok(text) => Ok(text.into()),
+            Err(_) => Err(RegisterError::NotUtf8),
+        };
+        let mut items: Vec<_> = options.map(text).collect::<Result<_, _>>()?;
+        // One for each registered device, for as long as it stays.
+        items.shrink_to_fit();
+        Ok(Self(items))
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, _)| &**known == key)
-            .and_then(|(_, value)| value.as_deref())
+        let mut pairs = self.pairs();
+        pairs.find(|(known, _)| *known == key)?.1
     }
 
     fn has_flag(&self, key: &str) -> bool {
-        self.0
-            .iter()
-            .any(|(known, value)| &**known == key && value.is_none())
+        self.0.iter().any(|item| **item == *key)
     }
 
     /// Keys and values for the report.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0.iter().map(|(key, value)| (&**key, value.as_deref()))
+        self.0.iter().map(|item| key_and_value(item))
     }
 
     /// An Update's query over what was known (LwM2M Core 1.2 §6.2.2). The endpoint cannot change.
     fn merge(&mut self, update: Self) {
-        for (key, value) in update.0 {
-            if &*key == "ep" {
+        for item in update.0 {
+            let (key, _) = key_and_value(&item);
+            if key == "ep" {
                 continue;
             }
-            match self.0.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, old)) => *old = value,
-                None => self.0.push((key, value)),
+            let known = self.0.iter_mut().find(|it| key_and_value(it).0 == key);
+            match known {
+                Some(known) => *known = item,
+                None => self.0.push(item),
             }
         }
+    }
+}
+
+fn key_and_value(item: &str) -> (&str, Option<&str>) {
+    match item.split_once('=') {
+        Some((key, value)) => (key, Some(value)),
+        None => (item, None),
     }
 }
 
