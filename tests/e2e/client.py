@@ -97,10 +97,10 @@ class Client:
     def do(self, what):
         return asyncio.run_coroutine_threadsafe(what, self.loop).result(20)
 
-    def post(self, path, payload=b"", content_format=None, query=()):
+    def post(self, path, payload=b"", content_format=None, query=(), code=aiocoap.POST):
         async def exchange():
             request = aiocoap.Message(
-                code=aiocoap.POST,
+                code=code,
                 uri=self.base + path,
                 payload=payload,
                 content_format=content_format,

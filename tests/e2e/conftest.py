@@ -107,8 +107,11 @@ def bench(gateway):
 
 
 def toml(value):
+    """Text that begins with a bracket is TOML already."""
     if isinstance(value, bool):
         return str(value).lower()
+    if str(value).startswith(("[", "{")):
+        return value
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
