@@ -13,6 +13,7 @@ from aiocoap import error, resource
 
 import formats
 from coap import TLV
+from gateway import free_udp_port
 
 _numbers = itertools.count(1)
 
@@ -90,9 +91,9 @@ class Client:
         self.do(self._start())
 
     async def _start(self):
-        self.context = await aiocoap.Context.create_server_context(
-            self.tree, bind=("127.0.0.1", 0)
-        )
+        # aiocoap shares its port (SO_REUSEPORT): at port 0 it may get that of a gateway.
+        address = ("127.0.0.1", free_udp_port())
+        self.context = await aiocoap.Context.create_server_context(self.tree, bind=address)
 
     def do(self, what):
         return asyncio.run_coroutine_threadsafe(what, self.loop).result(20)
@@ -142,3 +143,4 @@ class Client:
         self.do(self.context.shutdown())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(5)
+        self.loop.close()

@@ -488,6 +488,7 @@ def test_read_and_write_as_declared(bench, clients, declared):
 
 
 def test_the_best_that_is_declared(bench, clients):
+    values = {"/3/0/0": "Example", "/3/0/9": 74}
     for ct, best in [
         ("11542 112 110", SENML_CBOR),
         ("110 11542", TLV),
@@ -495,13 +496,22 @@ def test_the_best_that_is_declared(bench, clients):
         ("11543 11544", LWM2M_CBOR),
         ("60 0", None),  # of single resources only
     ]:
-        client = clients(bench, ct=ct)
-        content(do(bench, client, "read", path="/3/0"))
+        client = clients(bench, ct=ct, values=values)
+        assert content(do(bench, client, "read", path="/3/0")) == values
         assert client.last.opt.accept == best, ct
-    content(do(bench, client, "read", path="/3/0/9", format="senml-cbor"))
-    assert content(do(bench, clients(bench, ct="60 0", known=[CBOR]), "read", path="/3/0/9")) == {
-        "/3/0/9": 74
-    }
+    client = clients(bench, ct="0 60", known=[CBOR], values=values)
+    assert content(do(bench, client, "read", path="/3/0/9")) == {"/3/0/9": 74}
+    assert client.last.opt.accept == CBOR
+
+
+def test_what_devices_of_lwm2m_1_0_and_silent_ones_get(bench, clients):
+    """They choose the format of answers and are written to in TLV."""
+    for version, ct in [("1.0", "112 110"), ("1.1", "")]:
+        client = clients(bench, lwm2m=version, ct=ct, known=[TLV], values={"/3/0/9": 74})
+        assert content(do(bench, client, "read", path="/3/0")) == {"/3/0/9": 74}
+        assert client.last.opt.accept is None
+        do(bench, client, "write", path="/3/0/15", type="String", value="UTC")
+        assert client.last.opt.content_format == TLV
 
 
 def test_format_of_the_gateway(gateway, clients):
@@ -593,7 +603,7 @@ def test_a_format_that_was_asked_for_is_not_replaced(bench, clients):
 
 
 def test_formats_that_do_not_exist_or_fit(bench, client):
-    for asked in ("senml", "", 7, True, -1, 70_000):
+    for asked in ("senml", "", "-1", -1, 70_000, True, [112]):
         data = do(bench, client, "read", path="/3/0/9", format=asked)
         assert (data["code"], data["reason"]) == ("4.00", "bad_format"), asked
     assert client.tree.requests == []
