@@ -93,7 +93,9 @@ class Client:
     async def _start(self):
         # aiocoap shares its port (SO_REUSEPORT): at port 0 it may get that of a gateway.
         address = ("127.0.0.1", free_udp_port())
-        self.context = await aiocoap.Context.create_server_context(self.tree, bind=address)
+        self.context = await aiocoap.Context.create_server_context(
+            self.tree, bind=address, transports=["udp6"]
+        )
 
     def do(self, what):
         return asyncio.run_coroutine_threadsafe(what, self.loop).result(20)

@@ -78,7 +78,9 @@ class AiocoapDevice:
         site.add_resource(["5", "0", "0"], Binary(""))
         # aiocoap shares its port (SO_REUSEPORT): at port 0 it may get that of a gateway.
         address = ("127.0.0.1", free_udp_port())
-        self.context = await aiocoap.Context.create_server_context(site, bind=address)
+        self.context = await aiocoap.Context.create_server_context(
+            site, bind=address, transports=["udp6"]
+        )
 
     def post(self, path, payload=b"", code=aiocoap.POST):
         async def exchange():
