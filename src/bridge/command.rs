@@ -73,8 +73,6 @@ impl Kind {
 pub struct Target {
     /// `reqPath` of the answers: the path as it was written, without its query.
     pub text: String,
-    /// Uri-Path segments, without the alternate path of the device.
-    pub segments: Vec<String>,
     /// Uri-Query items of the path.
     pub queries: Vec<String>,
     /// The path as numbers; `None` for one that LwM2M does not know, which is sent as it is.
@@ -84,11 +82,8 @@ pub struct Target {
 impl Target {
     /// The target of a path, as an application would write it.
     pub fn new(path: &Path) -> Self {
-        let text = path.to_string();
-        let segments = split_segments(&text).map(str::to_owned).collect();
         Self {
-            text,
-            segments,
+            text: path.to_string(),
             queries: Vec::new(),
             path: Some(path.clone()),
         }
@@ -102,7 +97,7 @@ impl Target {
             Err(PathError::BadSegment(_)) => None,
             Err(error) => return Err(Fault::new(Reason::BadPath, error.to_string())),
         };
-        let segments: Vec<String> = split_segments(path_text).map(str::to_owned).collect();
+        let segments: Vec<&str> = split_segments(path_text).collect();
         let queries: Vec<String> = query
             .split('&')
             .filter(|item| !item.is_empty())
@@ -113,11 +108,12 @@ impl Target {
         }
         if segments
             .iter()
-            .any(|segment| matches!(segment.as_str(), "" | "." | ".."))
+            .any(|segment| matches!(*segment, "" | "." | ".."))
         {
             return Err(Fault::new(Reason::BadPath, "empty or dotted path segment"));
         }
-        let mut options = segments.iter().chain(&queries);
+        let queries_text = queries.iter().map(String::as_str);
+        let mut options = segments.iter().copied().chain(queries_text);
         if options.any(|option| option.len() > MAX_OPTION) {
             return Err(Fault::new(
                 Reason::BadPath,
@@ -126,10 +122,14 @@ impl Target {
         }
         Ok(Self {
             text: path_text.to_owned(),
-            segments,
             queries,
             path,
         })
+    }
+
+    /// Uri-Path segments, without the alternate path of the device.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        split_segments(&self.text)
     }
 
     /// The path as numbers.

@@ -186,7 +186,7 @@ fn check(datagram: &[u8]) -> Result<Layout, MessageError> {
     }
     let options = rest
         .get(token_length..)
-        .ok_or(malformed("truncated token"))?;
+        .ok_or_else(|| malformed("truncated token"))?;
     let mut walk = Options::new(options);
     while walk.step().map_err(malformed)?.is_some() {}
     let start = HEADER + token_length;

@@ -39,6 +39,7 @@ mod registry;
 pub mod request;
 mod requests;
 mod settings;
+mod strings;
 mod timer;
 mod uplink;
 
