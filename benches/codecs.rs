@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use cpu_time::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
-use lwm2m_gateway::bridge::content::Context;
+use lwm2m_gateway::bridge::content::{self, Context};
 use lwm2m_gateway::bridge::uplink::{self, Answer, Ids};
-use lwm2m_gateway::bridge::{Dialect, downlink};
+use lwm2m_gateway::bridge::{Dialect, ReqPath, downlink};
 use lwm2m_gateway::coap::message::{Builder, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::config::Compat;
@@ -23,7 +23,10 @@ use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use support::{DEVICE_TLV, Fleet};
 
 const OBSERVE: &[u8] = br#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#;
-const MAX_COMMAND: usize = 1 << 16;
+const OPTIONS: downlink::Options = downlink::Options {
+    max_size: 1 << 16,
+    check_arguments: true,
+};
 
 fn notification() -> Vec<u8> {
     Builder::new(MessageType::NonConfirmable, Code::CONTENT, 1, &[7; 8])
@@ -83,7 +86,7 @@ fn json(c: &mut Criterion<CpuTime>) {
     let models = ObjectModels::builtin();
     let schema = DeviceSchema::new(&models, &[], Version::V1_1);
     let compat = Compat::default();
-    let command = downlink::parse(OBSERVE, Dialect::Current, MAX_COMMAND).unwrap();
+    let command = downlink::parse(OBSERVE, Dialect::Current, &OPTIONS).unwrap();
     for (name, path, payload) in [
         ("json/notify/resource", "/3/0/9", &[0xc1, 0x09, 0x64][..]),
         ("json/notify/instance", "/3/0", DEVICE_TLV),
@@ -102,22 +105,26 @@ fn json(c: &mut Criterion<CpuTime>) {
             content_format: Some(11542),
             payload,
         };
+        let req_path = ReqPath::One(path.to_owned());
         c.bench_function(name, |b| {
             b.iter(|| {
                 let ids = Ids::default();
+                let answer = black_box(&answer);
+                let body = content::read(command.echo.kind(), answer, &context);
                 uplink::notify(
                     &command.echo,
                     &ids,
-                    Some(path),
+                    Some(&req_path),
                     Some(5),
-                    black_box(&answer),
+                    answer,
+                    &body,
                     &context,
                 )
             });
         });
     }
     c.bench_function("json/parse/command", |b| {
-        b.iter(|| downlink::parse(black_box(OBSERVE), Dialect::Current, MAX_COMMAND).unwrap());
+        b.iter(|| downlink::parse(black_box(OBSERVE), Dialect::Current, &OPTIONS).unwrap());
     });
 }
 

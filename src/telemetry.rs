@@ -105,6 +105,8 @@ counters! {
     resets,
     /// Notifications from devices.
     notifications,
+    /// Sends from devices.
+    sends,
     /// Notifications older than one already seen (RFC 7641 §3.4).
     notifications_stale,
     /// Payloads that could not be decoded.

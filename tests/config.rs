@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use lwm2m_gateway::config::read::{ConfigError, Source, from_toml};
 use lwm2m_gateway::config::{
-    AddressChange, AutoObserve, Config, HostileEndpoint, LifetimePolicy, UpdateCondition,
+    AddressChange, AutoObserve, BooleanSeries, Config, FormatDefault, HostileEndpoint,
+    LifetimePolicy, UpdateCondition,
 };
+use lwm2m_gateway::lwm2m::codec::ContentFormat;
 
 fn read(toml: &str) -> Config {
     match from_toml(toml) {
@@ -35,6 +37,44 @@ fn set(settings: &[(&str, &str)]) -> Result<Config, Vec<ConfigError>> {
 #[test]
 fn nothing_given_means_the_defaults() {
     assert_eq!(read(""), Config::default());
+}
+
+#[test]
+fn formats_and_series() {
+    let config = read(
+        "format = \"tlv\"\n[listeners.udp.a]\nformat = 112\n[listeners.udp.b]\nbind = 5693\n\
+         [series]\nboolean = \"text\"\npaths = [\"/3303\", \"3/0/9\"]\n\
+         [series.mapping]\n\"/3303/0/5700\" = \"temperature\"\n\
+         [translators.series]\nenable = true\nqos = 1\n[compat]\nexecute_arguments = \"pass\"\n",
+    );
+    assert_eq!(config.format, FormatDefault::Fixed(ContentFormat::TLV));
+    let listeners = &config.listeners.udp;
+    let own = FormatDefault::Fixed(ContentFormat::SENML_CBOR);
+    assert_eq!(
+        (listeners["a"].format, listeners["b"].format),
+        (Some(own), None)
+    );
+    assert_eq!(config.series.boolean, BooleanSeries::Text);
+    let path = |text: &str| text.parse().unwrap();
+    assert_eq!(config.series.paths, [path("/3303"), path("/3/0/9")]);
+    assert_eq!(config.series.mapping[&path("/3303/0/5700")], "temperature");
+    let series = &config.translators.series;
+    assert_eq!((series.enable, series.messages.qos), (true, 1));
+    assert_eq!(series.messages.topic, "up/series");
+    assert!(config.compat.pass_execute_arguments);
+
+    let config = set(&[
+        ("format", "senml-json"),
+        ("series.paths", "/3303,/6"),
+        ("series.mapping./3303/0/5700", "temperature"),
+    ]);
+    let config = config.unwrap();
+    assert_eq!(
+        config.format,
+        FormatDefault::Fixed(ContentFormat::SENML_JSON)
+    );
+    assert_eq!(config.series.paths.len(), 2);
+    assert_eq!(config.series.mapping[&path("/3303/0/5700")], "temperature");
 }
 
 #[test]
@@ -115,6 +155,32 @@ fn every_mistake_names_its_key() {
             "publish_deregister = \"yes\"",
             "publish_deregister",
             "expected true or false",
+        ),
+        ("format = \"xml\"", "format", "expected auto, text"),
+        (
+            "[series]\npaths = [\"/3/x\"]",
+            "series.paths",
+            "\"/3/x\" is not a path",
+        ),
+        (
+            "[series]\nboolean = 1",
+            "series.boolean",
+            "\"number\" or \"text\"",
+        ),
+        (
+            "[series.mapping]\n\"/3303\" = \"t\"",
+            "series.mapping",
+            "\"/3303\" is not the path of a resource",
+        ),
+        (
+            "[translators.send]\ntopic = \"up/#\"",
+            "translators.send.topic",
+            "must not hold + or #",
+        ),
+        (
+            "[translators.series]\nenable = true\ntopic = \"dn/series\"",
+            "translators.command.topic",
+            "matches a topic that is published to",
         ),
         ("shards = 1000", "shards", "1000 is out of range 0 to 256"),
         ("shards = 1.5", "shards", "expected a whole number"),

@@ -13,10 +13,11 @@ use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use coap_lite::{CoapOption, Packet};
-use lwm2m_gateway::bridge::content::Context;
+use lwm2m_gateway::bridge::content::{self, Context};
 use lwm2m_gateway::bridge::uplink::{self, Answer, Ids};
-use lwm2m_gateway::bridge::{Dialect, code, downlink};
-use lwm2m_gateway::config::Compat;
+use lwm2m_gateway::bridge::{Dialect, ReqPath, code, downlink};
+use lwm2m_gateway::config::{Compat, FormatDefault};
+use lwm2m_gateway::engine::format::{self, DeviceFormats};
 use lwm2m_gateway::engine::request::{self, RequestParts};
 use lwm2m_gateway::lwm2m::Path;
 use lwm2m_gateway::lwm2m::codec::{ResourceSchema, Schema};
@@ -24,7 +25,10 @@ use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use serde_json::{Value, json};
 
 const EMQX: &str = "v6.3.0-beta.2";
-const MAX_SIZE: usize = 1 << 20;
+const OPTIONS: downlink::Options = downlink::Options {
+    max_size: 1 << 20,
+    check_arguments: true,
+};
 
 /// Id, why ours differs, what ours is. Beside these, what EMQX drops without a word is answered
 /// with `4.00`, a `reason` and a `detail`: the vectors only ask that it is not sent to the device.
@@ -329,9 +333,11 @@ fn describe_parts(parts: &RequestParts) -> String {
 
 /// What we make of a command: the request, or the answer to a malformed one.
 fn send(command: &str, alternate_path: &str) -> Result<String, Value> {
-    let command = downlink::parse(command.as_bytes(), Dialect::Current, MAX_SIZE)
+    let command = downlink::parse(command.as_bytes(), Dialect::Current, &OPTIONS)
         .map_err(|error| parse_json(&uplink::refused(&error, &Ids::default())))?;
-    match request::build(&command, alternate_path, &*DEFINITIONS) {
+    // A device of LwM2M 1.0, the only one that EMQX knows.
+    let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+    match request::build(&command, alternate_path, &*DEFINITIONS, &choice) {
         Ok(parts) => Ok(describe_parts(&parts)),
         Err(error) => Err(json!({"data": {"reason": error.reason.as_str()}})),
     }
@@ -369,11 +375,14 @@ fn check_down(vector: &Value) -> (String, bool) {
 fn check_up(vector: &Value, compat: &Compat) -> (String, bool) {
     let command = vector["cmd"].as_str().unwrap().as_bytes();
     // Some vectors answer commands that we would not have sent.
-    let (echo, path) = match downlink::parse(command, Dialect::Current, MAX_SIZE) {
+    let (echo, path) = match downlink::parse(command, Dialect::Current, &OPTIONS) {
         Ok(command) => (command.echo, Some(command.target.text)),
         Err(error) => (*error.echo, error.req_path),
     };
-    let numeric: Option<Path> = path.as_ref().and_then(|path| path.parse().ok());
+    let numeric: Option<Path> = path
+        .as_ref()
+        .and_then(ReqPath::one)
+        .and_then(|path| path.parse().ok());
     let code = vector["coap_code"].as_str().unwrap();
     let code = code.trim_matches(['{', '}']).split_once(',').unwrap().1;
     let options = vector["coap_options"].as_str().unwrap();
@@ -406,7 +415,9 @@ fn check_up(vector: &Value, compat: &Compat) -> (String, bool) {
         compat,
         now: None,
     };
-    let ours = uplink::response(&echo, &Ids::default(), path.as_deref(), &answer, &context);
+    let body = content::read(echo.kind(), &answer, &context);
+    let ids = Ids::default();
+    let ours = uplink::response(&echo, &ids, path.as_ref(), &answer, &body, &context);
     let ours = parse_json(&ours);
     let emqx = vector[EMQX]["json"].as_str();
     let agrees = emqx.is_some_and(|emqx| parse_json(emqx.as_bytes()) == ours);

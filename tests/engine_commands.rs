@@ -348,6 +348,58 @@ fn a_device_that_wants_smaller_blocks_gets_them() {
 }
 
 #[test]
+fn smaller_blocks_are_tried_unasked() {
+    // Anjay with a small receive buffer answers 4.13 without a Block1 option.
+    let mut world = World::new();
+    let device = Device::registered(&mut world, "ep1", 5001);
+    let value = "x".repeat(900);
+    world.command(
+        "ep1",
+        &json!({"msgType": "write", "data": {"path": "/5/0/1", "type": "String", "value": value}})
+            .to_string(),
+    );
+    let mut sizes = Vec::new();
+    let (mut body, mut tries) = (0, 0);
+    while world.published.is_empty() {
+        let request = world.next_for(device.peer);
+        let block1 = request.uint_option(option::BLOCK1, 3);
+        sizes.push(request.payload().len());
+        let answer = if request.payload().len() > 256 {
+            device.answer(&request, Code::REQUEST_ENTITY_TOO_LARGE)
+        } else {
+            body += request.payload().len();
+            let block1 = block1.unwrap();
+            let code = if block1 & 8 == 0 {
+                Code::CHANGED
+            } else {
+                Code::CONTINUE
+            };
+            device.answer(&request, code).uint(option::BLOCK1, block1)
+        };
+        world.datagram(device.peer, &answer.build());
+        tries += 1;
+        assert!(tries < 20);
+    }
+    assert_eq!((&sizes[..3], body), (&[904, 512, 256][..], 904));
+    assert_eq!(world.next_published().json["data"]["code"], "2.04");
+    // A device that takes nothing is not asked forever.
+    world.command(
+        "ep1",
+        &json!({"msgType": "write", "data": {"path": "/5/0/1", "type": "String", "value": value}})
+            .to_string(),
+    );
+    let mut tries = 0;
+    while world.published.is_empty() {
+        let request = world.next_for(device.peer);
+        let refusal = device.answer(&request, Code::REQUEST_ENTITY_TOO_LARGE);
+        world.datagram(device.peer, &refusal.build());
+        tries += 1;
+        assert!(tries < 10);
+    }
+    assert_eq!(world.next_published().json["data"]["code"], "4.13");
+}
+
+#[test]
 fn large_read_in_blocks() {
     let mut world = World::new();
     let device = Device::registered(&mut world, "ep1", 5001);

@@ -330,3 +330,61 @@ fn blocks_of_a_notification_are_of_one_format() {
     let block2 = again.uint_option(option::BLOCK2, 3);
     assert_eq!(block2, Some(0), "from the start, in one format");
 }
+
+#[test]
+fn blocks_of_a_notification_wait_for_a_request_under_way() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    let block = |device: &mut Device, sequence: u32| {
+        device
+            .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+            .uint(option::OBSERVE, sequence)
+            .uint(option::BLOCK2, 8)
+            .payload("0123456789abcdef")
+            .build()
+    };
+    world.command(
+        "ep1",
+        r#"{"reqID":1,"msgType":"read","data":{"path":"/3/0/0"}}"#,
+    );
+    let read = world.next_for(device.peer);
+    let notification = block(&mut device, 5);
+    world.datagram(device.peer, &notification);
+    world.assert_quiet();
+    world.datagram(
+        device.peer,
+        &device.answer(&read, Code::CONTENT).payload("x").build(),
+    );
+    assert_eq!(world.next_published().json["msgType"], "read");
+    let rest = world.next_for(device.peer);
+    assert_eq!(rest.uint_option(option::BLOCK2, 3), Some(1 << 4));
+    // The fetch fails; the observation lives on.
+    world.datagram(
+        device.peer,
+        &device.answer(&rest, Code::SERVICE_UNAVAILABLE).build(),
+    );
+    world.assert_quiet();
+    assert_eq!(
+        (
+            world.counter("observations"),
+            world.counter("decode_errors")
+        ),
+        (1, 1)
+    );
+
+    // While a cancellation is under way nothing is fetched.
+    world.command(
+        "ep1",
+        r#"{"reqID":2,"msgType":"cancel-observe","data":{"path":"/3303/0/5700"}}"#,
+    );
+    let cancel = world.next_for(device.peer);
+    let notification = block(&mut device, 6);
+    world.datagram(device.peer, &notification);
+    world.datagram(
+        device.peer,
+        &device.answer(&cancel, Code::CONTENT).payload("21").build(),
+    );
+    assert_eq!(world.next_published().json["msgType"], "cancel-observe");
+    world.assert_quiet();
+}

@@ -1,7 +1,7 @@
 //! Runs the committed fuzz corpora through the fuzz targets, without a fuzzer.
 
 // A test reads files and fails by panicking.
-#![allow(clippy::disallowed_methods, clippy::unwrap_used)]
+#![allow(clippy::disallowed_methods, clippy::expect_used, clippy::unwrap_used)]
 
 use std::path::Path;
 

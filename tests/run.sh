@@ -4,7 +4,7 @@
 # is kept in tests/.cache.
 #
 #   tests/run.sh                       everything
-#   tests/run.sh -k test_observe ...   arguments go to pytest, and only the suite runs
+#   tests/run.sh -k observe            only the end-to-end suite; arguments go to pytest
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -13,7 +13,9 @@ use lwm2m_gateway::bridge::uplink::{self, Ids};
 use lwm2m_gateway::bridge::{Dialect, downlink};
 use lwm2m_gateway::coap::message::Builder;
 use lwm2m_gateway::coap::{Message, MessageType};
+use lwm2m_gateway::config::FormatDefault;
 use lwm2m_gateway::config::read::Source;
+use lwm2m_gateway::engine::format::{self, DeviceFormats};
 use lwm2m_gateway::engine::{
     CommandInput, Directory, Engine, EngineOptions, Load, Output, Peer, Settings, request,
 };
@@ -30,10 +32,14 @@ use serde_json::value::RawValue;
 pub type Target = fn(&[u8]);
 
 /// All targets by the name of their corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 13] = [
     ("tlv", tlv),
     ("text", text),
     ("json", json),
+    ("senml_json", senml_json),
+    ("senml_cbor", senml_cbor),
+    ("lwm2m_cbor", lwm2m_cbor),
+    ("cbor", cbor),
     ("link", link),
     ("model", model),
     ("command", command),
@@ -61,6 +67,35 @@ pub fn text(data: &[u8]) {
 /// Decodes OMA JSON for requests of every depth.
 pub fn json(data: &[u8]) {
     for_each_request(ContentFormat::JSON, data, |_, _| {});
+}
+
+/// Decodes SenML-JSON for requests of every depth and writes what was read again.
+pub fn senml_json(data: &[u8]) {
+    for_each_request(ContentFormat::SENML_JSON, data, |request, records| {
+        write_again(ContentFormat::SENML_JSON, request, records);
+    });
+}
+
+/// Decodes SenML-CBOR for requests of every depth and writes what was read again.
+pub fn senml_cbor(data: &[u8]) {
+    for_each_request(ContentFormat::SENML_CBOR, data, |request, records| {
+        write_again(ContentFormat::SENML_CBOR, request, records);
+    });
+}
+
+/// Decodes LwM2M-CBOR for requests of every depth and writes what was read again.
+pub fn lwm2m_cbor(data: &[u8]) {
+    for_each_request(ContentFormat::LWM2M_CBOR, data, |request, records| {
+        write_again(ContentFormat::LWM2M_CBOR, request, records);
+    });
+}
+
+/// Decodes one CBOR value for requests of every depth and writes what was read again.
+pub fn cbor(data: &[u8]) {
+    for_each_request(ContentFormat::CBOR, data, |request, records| {
+        assert_eq!(records.len(), 1);
+        write_again(ContentFormat::CBOR, request, records);
+    });
 }
 
 /// Reads links, and what a registration says with them.
@@ -93,11 +128,17 @@ pub fn command(data: &[u8]) {
     // Echoed values stay as they were written, which may be a number or a lone surrogate that
     // only the grammar allows.
     let is_json = |payload: &[u8]| serde_json::from_slice::<&RawValue>(payload).is_ok();
+    let options = downlink::Options {
+        max_size: 1 << 16,
+        check_arguments: true,
+    };
     for dialect in [Dialect::Current, Dialect::Legacy] {
-        match downlink::parse(data, dialect, 1 << 16) {
+        match downlink::parse(data, dialect, &options) {
             Ok(command) => MODELS.with(|models| {
                 let schema = DeviceSchema::new(models, &[], Version::V1_1);
-                if let Ok(parts) = request::build(&command, "/lwm2m", &schema) {
+                let choice =
+                    format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
+                if let Ok(parts) = request::build(&command, "/lwm2m", &schema, &choice) {
                     let mut options = parts.path.iter().chain(&parts.queries);
                     assert!(options.all(|option| option.len() <= 255));
                 }
@@ -277,6 +318,19 @@ fn for_each_request(format: ContentFormat, data: &[u8], check: impl Fn(&Path, &[
             let Some(request) = Path::new(ids) else {
                 continue;
             };
+            let mut some = Vec::new();
+            let mut bad = Vec::new();
+            let partial = codec::decode_partial(
+                Some(format),
+                &request,
+                data,
+                &schema,
+                &options,
+                &mut some,
+                &mut bad,
+            );
+            assert!(some.len() + bad.len() <= options.max_records);
+            assert!(partial.is_ok() || some.is_empty() && bad.is_empty());
             let mut records = Vec::new();
             match codec::decode(
                 Some(format),
@@ -287,21 +341,32 @@ fn for_each_request(format: ContentFormat, data: &[u8], check: impl Fn(&Path, &[
                 &mut records,
             ) {
                 Ok(()) => {
-                    assert!(records.len() <= options.max_records);
+                    assert_eq!(records.len(), some.len());
+                    assert!(bad.is_empty());
                     check(&request, &records);
                 }
-                Err(_) => assert!(records.is_empty()),
+                Err(_) => {
+                    assert!(records.is_empty());
+                    assert!(partial.is_err() || !bad.is_empty());
+                }
             }
         }
     });
 }
 
-/// What has its defined type must come back as it is. Values are compared as text, because NaN is
+/// What has its defined type must come back as it is; of a history the last value. Values are compared as text, because NaN is
 /// not equal to itself.
 fn write_again(format: ContentFormat, request: &Path, records: &[Record<'_>]) {
-    let items: Vec<WriteItem> = records
+    let typed: Vec<&Record<'_>> = records.iter().filter(|record| !record.inferred).collect();
+    let items: Vec<WriteItem> = typed
         .iter()
-        .filter(|record| !record.inferred)
+        .enumerate()
+        .filter(|(index, record)| {
+            typed[index + 1..]
+                .iter()
+                .all(|later| later.path != record.path)
+        })
+        .map(|(_, record)| record)
         .map(|record| WriteItem {
             path: record.path.clone(),
             value: record.value.clone().into_owned(),

@@ -6,10 +6,16 @@ pub const CHANGED: u8 = 0x44;
 pub const CONTENT: u8 = 0x45;
 /// 4.00 Bad Request.
 pub const BAD_REQUEST: u8 = 0x80;
+/// 4.02 Bad Option.
+pub const BAD_OPTION: u8 = 0x82;
 /// 4.04 Not Found.
 pub const NOT_FOUND: u8 = 0x84;
 /// 4.05 Method Not Allowed.
 pub const METHOD_NOT_ALLOWED: u8 = 0x85;
+/// 4.06 Not Acceptable.
+pub const NOT_ACCEPTABLE: u8 = 0x86;
+/// 4.15 Unsupported Content-Format.
+pub const UNSUPPORTED_CONTENT_FORMAT: u8 = 0x8F;
 /// 5.00 Internal Server Error.
 pub const INTERNAL_SERVER_ERROR: u8 = 0xA0;
 /// 5.02 Bad Gateway.

@@ -1,12 +1,14 @@
 //! A command as it was read, and why one cannot be.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
 
 use super::echo::Echo;
+use crate::lwm2m::codec::ContentFormat;
 use crate::lwm2m::{Operation, Path, PathError};
 
 /// Longest Uri-Path or Uri-Query option in bytes (RFC 7252 §5.10).
@@ -33,10 +35,18 @@ pub enum Kind {
     Create,
     /// `delete`
     Delete,
+    /// `read-composite`
+    ReadComposite,
+    /// `observe-composite`
+    ObserveComposite,
+    /// `cancel-observe-composite`
+    CancelObserveComposite,
+    /// `write-composite`
+    WriteComposite,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Read,
         Self::Discover,
         Self::Observe,
@@ -46,6 +56,10 @@ impl Kind {
         Self::Execute,
         Self::Create,
         Self::Delete,
+        Self::ReadComposite,
+        Self::ObserveComposite,
+        Self::CancelObserveComposite,
+        Self::WriteComposite,
     ];
 
     /// The `msgType`.
@@ -60,7 +74,45 @@ impl Kind {
             Self::Execute => "execute",
             Self::Create => "create",
             Self::Delete => "delete",
+            Self::ReadComposite => "read-composite",
+            Self::ObserveComposite => "observe-composite",
+            Self::CancelObserveComposite => "cancel-observe-composite",
+            Self::WriteComposite => "write-composite",
         }
+    }
+
+    /// Whether the operation names several places at once.
+    pub const fn is_composite(self) -> bool {
+        matches!(
+            self,
+            Self::ReadComposite
+                | Self::ObserveComposite
+                | Self::CancelObserveComposite
+                | Self::WriteComposite
+        )
+    }
+
+    /// Whether the operation is answered with values.
+    pub const fn reads(self) -> bool {
+        matches!(
+            self,
+            Self::Read
+                | Self::Observe
+                | Self::CancelObserve
+                | Self::ReadComposite
+                | Self::ObserveComposite
+                | Self::CancelObserveComposite
+        )
+    }
+
+    /// Whether the operation begins an observation.
+    pub const fn observes(self) -> bool {
+        matches!(self, Self::Observe | Self::ObserveComposite)
+    }
+
+    /// Whether the operation ends an observation.
+    pub const fn cancels(self) -> bool {
+        matches!(self, Self::CancelObserve | Self::CancelObserveComposite)
     }
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
@@ -68,24 +120,74 @@ impl Kind {
     }
 }
 
+/// What a command asked for, as its answers name it: paths as they were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReqPath {
+    /// `reqPath`, without its query.
+    One(String),
+    /// `reqPaths` of a composite operation.
+    Several(Vec<String>),
+}
+
+impl ReqPath {
+    /// The path, when it is one.
+    pub fn one(&self) -> Option<&str> {
+        match self {
+            Self::One(text) => Some(text),
+            Self::Several(_) => None,
+        }
+    }
+}
+
 /// Where a command goes on the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// `reqPath` of the answers: the path as it was written, without its query.
-    pub text: String,
+    /// What the answers repeat.
+    pub text: ReqPath,
     /// Uri-Query items of the path.
     pub queries: Vec<String>,
-    /// The path as numbers; `None` for one that LwM2M does not know, which is sent as it is.
+    /// The path as numbers; `None` for one that LwM2M does not know, which is sent as it is. The
+    /// root for a composite operation.
     pub path: Option<Path>,
+    /// The paths of a composite operation in their order, empty for any other.
+    pub paths: Vec<Path>,
 }
 
 impl Target {
     /// The target of a path, as an application would write it.
     pub fn new(path: &Path) -> Self {
         Self {
-            text: path.to_string(),
+            text: ReqPath::One(path.to_string()),
             queries: Vec::new(),
             path: Some(path.clone()),
+            paths: Vec::new(),
+        }
+    }
+
+    /// The target of a composite operation: the root, where the payload names the paths.
+    pub(super) fn composite(written: Vec<String>, paths: Vec<Path>) -> Self {
+        Self {
+            text: ReqPath::Several(written),
+            queries: Vec::new(),
+            path: Some(Path::ROOT),
+            paths,
+        }
+    }
+
+    /// Whether both are the same place, however it is written. The order of the paths of a
+    /// composite operation does not matter.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.text, &other.text) {
+            (ReqPath::One(_), ReqPath::One(_)) => {
+                self.segments().eq(other.segments()) && self.queries == other.queries
+            }
+            (ReqPath::Several(_), ReqPath::Several(_)) => {
+                self.paths == other.paths || {
+                    let set = |paths: &[Path]| paths.iter().cloned().collect::<BTreeSet<_>>();
+                    set(&self.paths) == set(&other.paths)
+                }
+            }
+            _ => false,
         }
     }
 
@@ -121,15 +223,17 @@ impl Target {
             ));
         }
         Ok(Self {
-            text: path_text.to_owned(),
+            text: ReqPath::One(path_text.to_owned()),
             queries,
             path,
+            paths: Vec::new(),
         })
     }
 
-    /// Uri-Path segments, without the alternate path of the device.
+    /// Uri-Path segments, without the alternate path of the device; none for a composite
+    /// operation.
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        split_segments(&self.text)
+        self.text.one().into_iter().flat_map(split_segments)
     }
 
     /// The path as numbers.
@@ -158,6 +262,8 @@ pub struct Command {
     /// Indexes of written items without a `type`. Their values are guesses until
     /// `engine::request::build` sees the object definition.
     pub untyped: Vec<usize>,
+    /// `data.format`: what to ask for, or to write, whatever the device says of itself.
+    pub format: Option<ContentFormat>,
     /// What the answers repeat.
     pub echo: Echo,
     /// `mheaders.ttl`: how long the command may wait for a sleeping device; zero = it is sent at
@@ -173,7 +279,55 @@ impl Command {
             target: Target::new(path),
             operation: Operation::Observe,
             untyped: Vec::new(),
+            format: None,
             echo: Echo::auto_observe(path),
+            ttl: None,
+        }
+    }
+
+    /// The command that asks again for an observation of `target`.
+    pub fn observe_again(target: &Target, echo: &Echo, format: Option<ContentFormat>) -> Self {
+        let (kind, operation) = match target.text {
+            ReqPath::One(_) => (Kind::Observe, Operation::Observe),
+            ReqPath::Several(_) => (
+                Kind::ObserveComposite,
+                Operation::ObserveComposite {
+                    paths: target.paths.clone(),
+                },
+            ),
+        };
+        Self::of_observation(kind, operation, target, echo, format)
+    }
+
+    /// The command that reads what an observation of `target` watches, for the rest of a
+    /// notification in blocks (RFC 7959 §3.4).
+    pub fn read_observed(target: &Target, echo: &Echo, format: Option<ContentFormat>) -> Self {
+        let (kind, operation) = match target.text {
+            ReqPath::One(_) => (Kind::Read, Operation::Read),
+            ReqPath::Several(_) => (
+                Kind::ReadComposite,
+                Operation::ReadComposite {
+                    paths: target.paths.clone(),
+                },
+            ),
+        };
+        Self::of_observation(kind, operation, target, echo, format)
+    }
+
+    fn of_observation(
+        kind: Kind,
+        operation: Operation,
+        target: &Target,
+        echo: &Echo,
+        format: Option<ContentFormat>,
+    ) -> Self {
+        Self {
+            kind,
+            target: target.clone(),
+            operation,
+            untyped: Vec::new(),
+            format,
+            echo: echo.clone(),
             ttl: None,
         }
     }
@@ -214,10 +368,12 @@ pub enum Reason {
     BadEncoding,
     /// No attribute, or one that is neither string nor number.
     BadAttribute,
-    /// Arguments of execute that are no string.
+    /// Arguments of execute that are no string, or break the rules of LwM2M.
     BadArguments,
     /// A `mode` other than `replace` or `update`.
     BadMode,
+    /// A `format` that nobody knows, or that cannot do what is asked.
+    BadFormat,
 }
 
 impl Reason {
@@ -242,6 +398,7 @@ impl Reason {
             Self::BadAttribute => "bad_attribute",
             Self::BadArguments => "bad_arguments",
             Self::BadMode => "bad_mode",
+            Self::BadFormat => "bad_format",
         }
     }
 }
@@ -258,8 +415,8 @@ impl fmt::Display for Reason {
 pub struct CommandError {
     /// What the answer repeats; without members when the command was no JSON object.
     pub echo: Box<Echo>,
-    /// `reqPath` of the answer, where the command had a path.
-    pub req_path: Option<String>,
+    /// `reqPath` or `reqPaths` of the answer, where the command had any.
+    pub req_path: Option<ReqPath>,
     /// The stable code.
     pub reason: Reason,
     /// For people.
@@ -281,7 +438,7 @@ impl Fault {
         }
     }
 
-    pub(super) fn into_error(self, echo: Echo, req_path: Option<String>) -> CommandError {
+    pub(super) fn into_error(self, echo: Echo, req_path: Option<ReqPath>) -> CommandError {
         CommandError {
             echo: Box::new(echo),
             req_path,

@@ -3,11 +3,16 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use thiserror::Error;
+
 use super::code;
-use super::json::{put, put_float, put_integer, put_string};
+use super::command::Kind;
+use super::json::{put, put_float, put_integer, put_object_link, put_string};
 use super::uplink::Answer;
 use crate::config::Compat;
-use crate::lwm2m::codec::{ContentFormat, DecodeError, DecodeOptions, Record, Schema, decode};
+use crate::lwm2m::codec::{
+    BadRecord, ContentFormat, DecodeError, DecodeOptions, Record, Schema, decode_partial,
+};
 use crate::lwm2m::{Path, Value, link};
 
 /// What the content of an answer is read with.
@@ -26,25 +31,106 @@ pub struct Context<'a> {
     pub now: Option<f64>,
 }
 
-/// What became of a payload.
-enum Body<'a> {
-    Values(Vec<Record<'a>>),
-    /// One text at the requested path.
+/// What became of a payload. It is read once and serves every message that is made of it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Body<'a> {
+    /// The answer has no content to be read.
+    Nothing,
+    /// Values at paths.
+    Values {
+        /// What they were written in.
+        format: ContentFormat,
+        /// The values in the order of the payload.
+        records: Vec<Record<'a>>,
+        /// Records that could not be read.
+        bad: Vec<BadRecord>,
+    },
+    /// One text at a requested path that LwM2M does not know.
     Text(&'a str),
-    /// One value in base64 at the requested path, with the format when it has no codec.
+    /// Bytes at the requested path, with the format when it has no codec.
     Bytes {
+        /// Whether it has none.
         foreign: bool,
     },
+    /// The payload breaks its format.
     Bad {
+        /// Stable code.
         reason: &'static str,
+        /// For people.
         detail: String,
     },
 }
 
-/// Whether the answer has content to be read. Only Content (2.05) stands for a value when the
-/// payload is empty.
-pub(super) fn is_present(answer: &Answer<'_>) -> bool {
-    !code::is_error(answer.code) && (answer.code == code::CONTENT || !answer.payload.is_empty())
+impl<'a> Body<'a> {
+    /// The values, none when there are none at paths of LwM2M.
+    pub fn records(&self) -> &[Record<'a>] {
+        match self {
+            Self::Values { records, .. } => records,
+            _ => &[],
+        }
+    }
+}
+
+/// Why a Send is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum SendError {
+    /// A format that is none of Send (LwM2M Core 1.2 §6.4.6).
+    #[error("a Send has no content format {0:?}")]
+    Format(Option<u16>),
+    /// A payload that breaks its format.
+    #[error("{0}")]
+    Malformed(String),
+}
+
+impl SendError {
+    /// The CoAP code byte of the answer.
+    pub const fn code(&self) -> u8 {
+        match self {
+            Self::Format(_) => code::UNSUPPORTED_CONTENT_FORMAT,
+            Self::Malformed(_) => code::BAD_REQUEST,
+        }
+    }
+}
+
+/// Reads the content of an answer to an operation of `kind`, or of a notification. Only Content
+/// (2.05) stands for a value when the payload is empty.
+pub fn read<'a>(kind: Option<Kind>, answer: &Answer<'a>, context: &Context<'_>) -> Body<'a> {
+    let present = !code::is_error(answer.code)
+        && (answer.code == code::CONTENT || !answer.payload.is_empty());
+    if present && kind.is_some_and(Kind::reads) {
+        read_payload(answer.content_format, answer.payload, context)
+    } else {
+        Body::Nothing
+    }
+}
+
+/// Reads what a device sends by itself. The path of `context` does not matter: all names in a
+/// Send are full paths.
+///
+/// # Errors
+///
+/// [`SendError`], by which the device is answered. One record among others that cannot be read is
+/// no error.
+pub fn read_send<'a>(
+    content_format: Option<u16>,
+    payload: &'a [u8],
+    context: &Context<'_>,
+) -> Result<Body<'a>, SendError> {
+    if !matches!(
+        content_format.map(ContentFormat),
+        Some(ContentFormat::SENML_JSON | ContentFormat::SENML_CBOR | ContentFormat::LWM2M_CBOR)
+    ) {
+        return Err(SendError::Format(content_format));
+    }
+    let root = Path::ROOT;
+    let context = Context {
+        path: Some(&root),
+        ..*context
+    };
+    match read_payload(content_format, payload, &context) {
+        Body::Bad { detail, .. } => Err(SendError::Malformed(detail)),
+        body => Ok(body),
+    }
 }
 
 /// Appends `,"code":..,"codeMsg":..,"content":[..]`. A payload that cannot be read makes the
@@ -53,10 +139,10 @@ pub(super) fn put_content(
     out: &mut Vec<u8>,
     req_path: Option<&str>,
     answer: &Answer<'_>,
+    body: &Body<'_>,
     context: &Context<'_>,
 ) {
-    let body = read(answer, context);
-    if let Body::Bad { reason, detail } = &body {
+    if let Body::Bad { reason, detail } = body {
         put_code(out, code::BAD_REQUEST);
         put(out, r#","reason":"#);
         put_string(out, reason);
@@ -68,25 +154,66 @@ pub(super) fn put_content(
         return;
     }
     put_code(out, answer.code);
-    put(out, r#","content":["#);
-    match &body {
-        Body::Values(records) => put_records(out, records, req_path, answer, context),
+    out.push(b',');
+    match body {
+        Body::Nothing | Body::Bad { .. } => put(out, r#""content":[]"#),
+        Body::Values { .. } => put_values(out, req_path, body, context),
         Body::Text(text) => {
+            put(out, r#""content":["#);
             put_path(out, req_path, context);
             put(out, r#","value":"#);
             put_string(out, text);
-            out.push(b'}');
+            put(out, "}]");
         }
         Body::Bytes { foreign } => {
+            put(out, r#""content":["#);
             put_path(out, req_path, context);
             put(out, r#","value":"#);
             put_base64(out, answer.payload);
             if *foreign {
                 put_format(out, answer);
             }
-            out.push(b'}');
+            put(out, "}]");
         }
-        Body::Bad { .. } => {}
+    }
+}
+
+/// Appends `"content":[..]` with the values of the body and, when some records could not be
+/// read, `,"errors":[..]`.
+pub(super) fn put_values(
+    out: &mut Vec<u8>,
+    req_path: Option<&str>,
+    body: &Body<'_>,
+    context: &Context<'_>,
+) {
+    put(out, r#""content":["#);
+    let Body::Values {
+        format,
+        records,
+        bad,
+    } = body
+    else {
+        return out.push(b']');
+    };
+    put_records(out, *format, records, req_path, context);
+    out.push(b']');
+    if bad.is_empty() {
+        return;
+    }
+    put(out, r#","errors":["#);
+    for (index, record) in bad.iter().enumerate() {
+        put(
+            out,
+            if index > 0 {
+                r#",{"path":"#
+            } else {
+                r#"{"path":"#
+            },
+        );
+        put_string(out, &record.path);
+        put(out, r#","reason":"#);
+        put_string(out, &record.reason.to_string());
+        out.push(b'}');
     }
     out.push(b']');
 }
@@ -120,26 +247,23 @@ pub(super) fn put_links(out: &mut Vec<u8>, payload: &[u8]) {
     out.push(b']');
 }
 
-fn format_of(answer: &Answer<'_>) -> ContentFormat {
-    answer
-        .content_format
-        .map_or(ContentFormat::TEXT, ContentFormat)
-}
-
 fn is_text(format: ContentFormat) -> bool {
     matches!(format, ContentFormat::TEXT | ContentFormat::OLD_TEXT)
 }
 
-fn read<'a>(answer: &Answer<'a>, context: &Context<'_>) -> Body<'a> {
-    let format = format_of(answer);
-    if format == ContentFormat::OPAQUE {
-        return Body::Bytes { foreign: false };
-    }
+fn read_payload<'a>(
+    content_format: Option<u16>,
+    payload: &'a [u8],
+    context: &Context<'_>,
+) -> Body<'a> {
+    let format = content_format.map_or(ContentFormat::TEXT, ContentFormat);
     let Some(path) = context.path else {
         let readable = is_text(format) || format == ContentFormat::LINK;
-        return match std::str::from_utf8(answer.payload) {
+        return match std::str::from_utf8(payload) {
             Ok(text) if readable => Body::Text(text),
-            _ => Body::Bytes { foreign: true },
+            _ => Body::Bytes {
+                foreign: format != ContentFormat::OPAQUE,
+            },
         };
     };
     let options = DecodeOptions {
@@ -147,24 +271,18 @@ fn read<'a>(answer: &Answer<'a>, context: &Context<'_>) -> Body<'a> {
         now: context.now,
         ..DecodeOptions::default()
     };
-    let mut records = Vec::new();
-    let schema = context.schema;
-    match decode(
-        Some(format),
-        path,
-        answer.payload,
-        schema,
-        &options,
-        &mut records,
-    ) {
+    let (mut records, mut bad) = (Vec::new(), Vec::new());
+    let (schema, out) = (context.schema, &mut records);
+    match decode_partial(Some(format), path, payload, schema, &options, out, &mut bad) {
         Ok(()) => {
             let root =
                 Some(context.alternate_path.trim_matches('/')).filter(|root| !root.is_empty());
-            for record in records
-                .iter_mut()
-                .filter(|it| root.is_some() && it.path.prefix() == root)
-            {
-                record.path = std::mem::take(&mut record.path).with_prefix(None);
+            for record in &mut records {
+                if root.is_some() && record.path.prefix() == root {
+                    record.path = std::mem::take(&mut record.path).with_prefix(None);
+                }
+                // Bytes that the device calls bytes are no guess.
+                record.inferred &= format != ContentFormat::OPAQUE;
             }
             let typed = is_text(format) || is_tlv(format);
             let guessed = records.iter().find(|record| record.inferred);
@@ -173,7 +291,11 @@ fn read<'a>(answer: &Answer<'a>, context: &Context<'_>) -> Body<'a> {
                     reason: "unknown_object",
                     detail: format!("no definition of {}", record.path),
                 },
-                None => Body::Values(records),
+                None => Body::Values {
+                    format,
+                    records,
+                    bad,
+                },
             }
         }
         Err(DecodeError::Unsupported(_)) => Body::Bytes { foreign: true },
@@ -190,13 +312,12 @@ fn is_tlv(format: ContentFormat) -> bool {
 
 fn put_records(
     out: &mut Vec<u8>,
+    format: ContentFormat,
     records: &[Record<'_>],
     req_path: Option<&str>,
-    answer: &Answer<'_>,
     context: &Context<'_>,
 ) {
-    let format = format_of(answer);
-    let verbatim = is_text(format);
+    let verbatim = is_text(format) || format == ContentFormat::OPAQUE;
     let bare =
         context.compat.bare_multi_instance_path && is_tlv(format) && has_several_instances(records);
     for (index, record) in records.iter().enumerate() {
@@ -275,11 +396,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Boolean(value) => put(out, if *value { "true" } else { "false" }),
         Value::Opaque(bytes) => put_base64(out, bytes),
         Value::ObjectLink { object, instance } => {
-            out.push(b'"');
-            put_integer(out, object);
-            out.push(b':');
-            put_integer(out, instance);
-            out.push(b'"');
+            put_object_link(out, *object, *instance);
         }
     }
 }
@@ -299,7 +416,7 @@ fn put_time(out: &mut Vec<u8>, seconds: f64) {
     }
 }
 
-fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+pub(super) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     out.push(b'"');
     put(out, &STANDARD.encode(bytes));
     out.push(b'"');
@@ -318,14 +435,15 @@ pub(super) fn put_lwm2m_json(
     out: &mut Vec<u8>,
     req_path: &str,
     answer: &Answer<'_>,
+    body: &Body<'_>,
     context: &Context<'_>,
 ) -> bool {
-    let body = read(answer, context);
     let base = req_path.strip_suffix('/').unwrap_or(req_path);
     put(out, r#"{"bn":"#);
     put_string(out, base);
     put(out, r#","e":["#);
-    match &body {
+    match body {
+        Body::Nothing => {}
         Body::Bad { .. } => return false,
         Body::Text(text) => {
             put(out, r#"{"sv":"#);
@@ -337,7 +455,7 @@ pub(super) fn put_lwm2m_json(
             put_base64(out, answer.payload);
             out.push(b'}');
         }
-        Body::Values(records) => {
+        Body::Values { records, .. } => {
             let depth = context.path.map_or(0, Path::depth);
             for (index, record) in records.iter().enumerate() {
                 if index > 0 {

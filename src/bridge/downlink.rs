@@ -5,19 +5,40 @@ use std::time::Duration;
 
 use serde_json::value::RawValue;
 
-pub use super::command::{Command, CommandError, Kind, Reason, Target};
+pub use super::command::{Command, CommandError, Kind, Reason, ReqPath, Target};
 use super::command::{Fault, MAX_OPTION, split_segments};
 use super::echo::Echo;
 use super::json::{Elements, Members, is_number, string, too_deep};
 use super::typed::Scalar;
-use super::{Dialect, legacy};
+use super::{Dialect, arguments, legacy};
+use crate::config::Config;
+use crate::lwm2m::codec::ContentFormat;
 use crate::lwm2m::operation::{WriteItem, WriteMode};
-use crate::lwm2m::{Operation, Path, ResourceType, Value};
+use crate::lwm2m::{Operation, Path, PathError, ResourceType, Value};
 
 /// Attributes of Write-Attributes (LwM2M Core 1.2 §5.1.1) in the order EMQX sends them.
 const ATTRIBUTES: [&str; 10] = [
     "con", "edge", "epmax", "epmin", "gt", "hqmax", "lt", "pmax", "pmin", "st",
 ];
+
+/// How commands are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// `limits.max_command_size`, bytes.
+    pub max_size: usize,
+    /// `compat.execute_arguments`: whether they must be those of LwM2M.
+    pub check_arguments: bool,
+}
+
+impl Options {
+    /// Those of a configuration.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            max_size: config.limits.max_command_size,
+            check_arguments: !config.compat.pass_execute_arguments,
+        }
+    }
+}
 
 /// Reads one command. `dialect` is that of the topic it came by: the legacy topic takes both.
 /// Bytes that are no UTF-8 become U+FFFD, as in EMQX.
@@ -25,8 +46,8 @@ const ATTRIBUTES: [&str; 10] = [
 /// # Errors
 ///
 /// Everything that keeps the command from being sent; each error can be answered.
-pub fn parse(payload: &[u8], dialect: Dialect, max_size: usize) -> Result<Command, CommandError> {
-    let mut parsed = parse_either(payload, dialect, max_size);
+pub fn parse(payload: &[u8], dialect: Dialect, options: &Options) -> Result<Command, CommandError> {
+    let mut parsed = parse_either(payload, dialect, options);
     match &mut parsed {
         Ok(command) => command.echo.set_pair(dialect),
         Err(error) => error.echo.set_pair(dialect),
@@ -37,8 +58,9 @@ pub fn parse(payload: &[u8], dialect: Dialect, max_size: usize) -> Result<Comman
 fn parse_either(
     payload: &[u8],
     dialect: Dialect,
-    max_size: usize,
+    options: &Options,
 ) -> Result<Command, CommandError> {
+    let max_size = options.max_size;
     let unreadable =
         |reason, detail: String| Fault::new(reason, detail).into_error(Echo::nothing(), None);
     if payload.len() > max_size {
@@ -59,12 +81,12 @@ fn parse_either(
     })?;
     let old_form = command.get("Command").is_some() || command.get("CmdID").is_some();
     if dialect == Dialect::Legacy && old_form && command.get("msgType").is_none() {
-        return legacy::parse(&command);
+        return legacy::parse(&command, options);
     }
-    current(&command)
+    current(&command, options)
 }
 
-fn current(command: &Members<'_>) -> Result<Command, CommandError> {
+fn current(command: &Members<'_>, options: &Options) -> Result<Command, CommandError> {
     let echo = Echo::current(command);
     let data = command
         .get("data")
@@ -88,16 +110,25 @@ fn current(command: &Members<'_>) -> Result<Command, CommandError> {
         return Err(fault.into_error(echo, req_path));
     };
     let echo = echo.with_kind(kind);
+    let req_path = match &data {
+        Some(data) if kind.is_composite() => Some(requested_paths(data)),
+        _ => req_path,
+    };
     let Some(data) = data else {
         let fault = Fault::new(Reason::MissingData, "data must be an object");
         return Err(fault.into_error(echo, req_path));
     };
-    match read_operation(kind, &data, command.value("encoding")) {
-        Ok((target, operation, untyped)) => Ok(Command {
+    let read = format(&data).and_then(|format| {
+        let parts = read_operation(kind, &data, command.value("encoding"), options)?;
+        Ok((format, parts))
+    });
+    match read {
+        Ok((format, (target, operation, untyped))) => Ok(Command {
             kind,
             target,
             operation,
             untyped,
+            format,
             echo,
             ttl: ttl(command),
         }),
@@ -106,13 +137,39 @@ fn current(command: &Members<'_>) -> Result<Command, CommandError> {
 }
 
 /// `reqPath` by the rule of EMQX 6: `path`, else `basePath`, else `reqPath`, without its query.
-fn requested_path(data: &Members<'_>) -> Option<String> {
+fn requested_path(data: &Members<'_>) -> Option<ReqPath> {
     let text = ["path", "basePath", "reqPath"]
         .into_iter()
         .find_map(|name| data.value(name))
         .and_then(string)?;
     let path = text.split('?').next().unwrap_or_default();
-    Some(path.to_owned())
+    Some(ReqPath::One(path.to_owned()))
+}
+
+/// `reqPaths` of a composite operation that is refused: the paths that can be read.
+fn requested_paths(data: &Members<'_>) -> ReqPath {
+    let elements = |name| {
+        let Elements(elements) = serde_json::from_str(data.value(name)?.get()).ok()?;
+        Some(elements)
+    };
+    let paths = elements("paths").unwrap_or_default();
+    let paths = paths.into_iter().filter_map(string);
+    let content = elements("content").unwrap_or_default().into_iter();
+    let content = content.filter_map(|element| {
+        let members = Members::parse(element.get()).ok()?;
+        string(members.value("path")?)
+    });
+    ReqPath::Several(paths.chain(content).map(Cow::into_owned).collect())
+}
+
+/// `format`: a name or a number.
+fn format(data: &Members<'_>) -> Result<Option<ContentFormat>, Fault> {
+    let Some(raw) = data.value("format") else {
+        return Ok(None);
+    };
+    let name = string(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()));
+    let error = || Fault::new(Reason::BadFormat, format!("{name:?} is no content format"));
+    ContentFormat::from_name(&name).map(Some).ok_or_else(error)
 }
 
 /// `mheaders.ttl` in seconds; what is no such number is ignored, as EMQX does.
@@ -128,7 +185,15 @@ fn read_operation(
     kind: Kind,
     data: &Members<'_>,
     encoding: Option<&RawValue>,
+    options: &Options,
 ) -> Result<Parts, Fault> {
+    match kind {
+        Kind::ReadComposite | Kind::ObserveComposite | Kind::CancelObserveComposite => {
+            return read_composite(kind, data);
+        }
+        Kind::WriteComposite => return write_composite(data, hex(encoding)?),
+        _ => {}
+    }
     if kind == Kind::Write && !is_single_write(data) {
         return batch_write(data, hex(encoding)?);
     }
@@ -150,10 +215,16 @@ fn read_operation(
         Kind::Observe => Operation::Observe,
         Kind::CancelObserve => Operation::CancelObserve,
         Kind::Delete => Operation::Delete,
-        Kind::Execute => execute(&target, data)?,
+        Kind::Execute => execute(&target, data, options)?,
         Kind::WriteAttributes => write_attributes(&target, data)?,
         Kind::Write => return single_write(target, data, hex(encoding)?),
         Kind::Create => return create(target, data, hex(encoding)?),
+        Kind::ReadComposite
+        | Kind::ObserveComposite
+        | Kind::CancelObserveComposite
+        | Kind::WriteComposite => {
+            return Err(Fault::new(Reason::MissingPath, "paths must be an array"));
+        }
     };
     Ok((target, operation, Vec::new()))
 }
@@ -171,7 +242,7 @@ fn hex(encoding: Option<&RawValue>) -> Result<bool, Fault> {
     }
 }
 
-fn execute(target: &Target, data: &Members<'_>) -> Result<Operation, Fault> {
+fn execute(target: &Target, data: &Members<'_>, options: &Options) -> Result<Operation, Fault> {
     if target.path.as_ref().is_some_and(|path| path.depth() != 3) {
         return Err(Fault::new(
             Reason::BadPath,
@@ -186,6 +257,9 @@ fn execute(target: &Target, data: &Members<'_>) -> Result<Operation, Fault> {
         Some(_) => return Err(Fault::new(Reason::BadArguments, "args must be a string")),
         None => String::new(),
     };
+    if options.check_arguments {
+        arguments::check(&arguments)?;
+    }
     Ok(Operation::Execute { arguments })
 }
 
@@ -291,6 +365,71 @@ fn create(target: Target, data: &Members<'_>, hex: bool) -> Result<Parts, Fault>
     };
     let operation = Operation::Create { items: items.items };
     Ok((target, operation, items.untyped))
+}
+
+/// The operations that only name paths.
+fn read_composite(kind: Kind, data: &Members<'_>) -> Result<Parts, Fault> {
+    let Some(raw) = data.value("paths") else {
+        return Err(Fault::new(Reason::MissingPath, "paths must be an array"));
+    };
+    let bad = |error: serde_json::Error| Fault::new(Reason::BadPath, error.to_string());
+    let Elements(elements) = serde_json::from_str(raw.get()).map_err(bad)?;
+    if elements.is_empty() {
+        return Err(Fault::new(Reason::MissingPath, "paths is empty"));
+    }
+    let mut written = Vec::with_capacity(elements.len());
+    let mut paths = Vec::with_capacity(elements.len());
+    for element in elements {
+        let error = || Fault::new(Reason::BadPath, "a path must be a string");
+        let text = string(element).ok_or_else(error)?;
+        paths.push(full_path(&text)?);
+        written.push(text.into_owned());
+    }
+    let target = Target::composite(written, paths.clone());
+    let operation = match kind {
+        Kind::ObserveComposite => Operation::ObserveComposite { paths },
+        Kind::CancelObserveComposite => Operation::CancelObserveComposite { paths },
+        _ => Operation::ReadComposite { paths },
+    };
+    Ok((target, operation, Vec::new()))
+}
+
+fn write_composite(data: &Members<'_>, hex: bool) -> Result<Parts, Fault> {
+    let Some(content) = data.value("content") else {
+        return Err(Fault::new(Reason::MissingContent, "content is missing"));
+    };
+    let bad = |error: serde_json::Error| Fault::new(Reason::BadContent, error.to_string());
+    let Elements(elements) = serde_json::from_str(content.get()).map_err(bad)?;
+    if elements.is_empty() {
+        return Err(Fault::new(Reason::MissingContent, "content is empty"));
+    }
+    let mut written = Vec::with_capacity(elements.len());
+    let mut items = Items::default();
+    for element in elements {
+        let members = Members::parse(element.get()).map_err(bad)?;
+        let Some(raw) = members.value("path") else {
+            return Err(Fault::new(Reason::MissingPath, "an element has no path"));
+        };
+        let error = || Fault::new(Reason::BadPath, "path must be a string");
+        let text = string(raw).ok_or_else(error)?;
+        let path = full_path(&text)?;
+        if path.depth() < 3 {
+            let detail = format!("{path} is no resource");
+            return Err(Fault::new(Reason::BadPath, detail));
+        }
+        items.push(path, &members, hex)?;
+        written.push(text.into_owned());
+    }
+    let paths = items.items.iter().map(|item| item.path.clone()).collect();
+    let target = Target::composite(written, paths);
+    let operation = Operation::WriteComposite { items: items.items };
+    Ok((target, operation, items.untyped))
+}
+
+/// A path that a composite operation can name.
+fn full_path(text: &str) -> Result<Path, Fault> {
+    let error = |error: PathError| Fault::new(Reason::BadPath, error.to_string());
+    text.parse().map_err(error)
 }
 
 /// `mode`, an addition of ours: `replace` is PUT, `update` is POST (LwM2M Core 1.2 §6.3.3).

@@ -142,14 +142,6 @@ impl Echo {
             put(out, &self.members);
             out.push(b',');
         }
-        let own = [("imei", ids.imei, self.imei), ("imsi", ids.imsi, self.imsi)];
-        for (name, value, echoed) in own {
-            if let (Some(value), false) = (value, echoed) {
-                put_string(out, name);
-                out.push(b':');
-                put_string(out, value);
-                out.push(b',');
-            }
-        }
+        ids.put(out, self.imei, self.imsi);
     }
 }

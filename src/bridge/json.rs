@@ -189,6 +189,15 @@ pub(super) fn put_integer(out: &mut Vec<u8>, value: impl Serialize) {
     let _ = serde_json::to_writer(out, &value);
 }
 
+/// Appends an object link as text, `"3:0"`.
+pub(super) fn put_object_link(out: &mut Vec<u8>, object: u16, instance: u16) {
+    out.push(b'"');
+    put_integer(out, object);
+    out.push(b':');
+    put_integer(out, instance);
+    out.push(b'"');
+}
+
 /// Appends a finite number, shortest form that reads back the same.
 pub(super) fn put_float(out: &mut Vec<u8>, value: f64) {
     // Writing to a Vec cannot fail; the caller excludes what JSON cannot carry, which would be

@@ -2,14 +2,14 @@
 
 use serde_json::value::RawValue;
 
-use super::code;
-use super::command::{Command, CommandError, Fault, Kind, Reason, Target};
-use super::content::{self, Context};
-use super::downlink::{Items, attribute, join};
+use super::command::{Command, CommandError, Fault, Kind, Reason, ReqPath, Target};
+use super::content::{self, Body, Context};
+use super::downlink::{Items, Options, attribute, join};
 use super::echo::Echo;
 use super::json::{Elements, Members, is_number, put, put_string, string};
 use super::typed::Scalar;
 use super::uplink::{Answer, Ids};
+use super::{arguments, code};
 use crate::lwm2m::operation::WriteMode;
 use crate::lwm2m::{Operation, Path, ResourceType};
 
@@ -26,12 +26,12 @@ const COMMANDS: [(&str, Kind); 9] = [
     ("delete", Kind::Delete),
 ];
 
-pub(super) fn parse(command: &Members<'_>) -> Result<Command, CommandError> {
+pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command, CommandError> {
     let echo = Echo::legacy(command);
     let base = command.value("BaseName").and_then(string);
     let req_path = base.as_ref().map(|text| {
         let path = text.split('?').next().unwrap_or_default();
-        path.to_owned()
+        ReqPath::One(path.to_owned())
     });
     let name = command.value("Command").and_then(string);
     let kind = name.and_then(|name| {
@@ -48,12 +48,13 @@ pub(super) fn parse(command: &Members<'_>) -> Result<Command, CommandError> {
         let fault = Fault::new(Reason::MissingPath, "BaseName must be a string");
         return Err(fault.into_error(echo, req_path));
     };
-    match read_operation(kind, &base, command) {
+    match read_operation(kind, &base, command, options) {
         Ok((target, operation, untyped)) => Ok(Command {
             kind,
             target,
             operation,
             untyped,
+            format: None,
             echo,
             ttl: None,
         }),
@@ -65,6 +66,7 @@ fn read_operation(
     kind: Kind,
     base: &str,
     command: &Members<'_>,
+    options: &Options,
 ) -> Result<(Target, Operation, Vec<usize>), Fault> {
     let target = Target::parse(base)?;
     let value = command.value("Value");
@@ -75,8 +77,8 @@ fn read_operation(
         Kind::Observe => Operation::Observe,
         Kind::CancelObserve => Operation::CancelObserve,
         Kind::Delete => Operation::Delete,
-        Kind::Execute => Operation::Execute {
-            arguments: match command.value("Arguments").map(|raw| (raw, string(raw))) {
+        Kind::Execute => {
+            let arguments = match command.value("Arguments").map(|raw| (raw, string(raw))) {
                 None => String::new(),
                 Some((_, Some(text))) => text.into_owned(),
                 Some((raw, None)) if is_number(raw) => raw.get().to_owned(),
@@ -86,8 +88,12 @@ fn read_operation(
                         "Arguments must be a string",
                     ));
                 }
-            },
-        },
+            };
+            if options.check_arguments {
+                arguments::check(&arguments)?;
+            }
+            Operation::Execute { arguments }
+        }
         Kind::WriteAttributes => {
             let text = value.and_then(string).unwrap_or_default();
             let pairs = text.split('&').filter(|pair| !pair.is_empty());
@@ -132,6 +138,13 @@ fn read_operation(
                 mode,
                 items: items.items,
             }
+        }
+        // EMQ 2 had none, and the table of names has none.
+        Kind::ReadComposite
+        | Kind::ObserveComposite
+        | Kind::CancelObserveComposite
+        | Kind::WriteComposite => {
+            return Err(Fault::new(Reason::UnknownMsgType, "no such Command"));
         }
     };
     Ok((target, operation, untyped))
@@ -195,8 +208,9 @@ fn lwm2m_json(base: &Path, value: &RawValue) -> Result<Items, Fault> {
 pub(super) fn answer(
     echo: &Echo,
     ids: &Ids<'_>,
-    req_path: Option<&str>,
+    req_path: Option<&ReqPath>,
     answer: &Answer<'_>,
+    body: &Body<'_>,
     context: &Context<'_>,
 ) -> Vec<u8> {
     let mut out = head(echo, ids);
@@ -210,8 +224,9 @@ pub(super) fn answer(
             content::put_links(&mut out, answer.payload);
             true
         }
-        Some(Kind::Read | Kind::Observe | Kind::CancelObserve) if content::is_present(answer) => {
-            content::put_lwm2m_json(&mut out, req_path.unwrap_or("/"), answer, context)
+        _ if !matches!(body, Body::Nothing) => {
+            let base = req_path.and_then(ReqPath::one).unwrap_or("/");
+            content::put_lwm2m_json(&mut out, base, answer, body, context)
         }
         _ => {
             put_string(&mut out, &title(code::name(answer.code)));
@@ -277,6 +292,7 @@ mod tests {
     use super::super::{Dialect, downlink, uplink};
     use super::*;
     use crate::config::Compat;
+    use crate::engine::format::FormatChoice;
     use crate::engine::request::{self, Method};
     use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
     use serde_json::{Value as Json, json};
@@ -286,14 +302,25 @@ mod tests {
         imsi: None,
     };
 
+    const OPTIONS: Options = Options {
+        max_size: 4096,
+        check_arguments: true,
+    };
+
     fn parse(command: &Json) -> Result<Command, CommandError> {
-        downlink::parse(command.to_string().as_bytes(), Dialect::Legacy, 4096)
+        downlink::parse(command.to_string().as_bytes(), Dialect::Legacy, &OPTIONS)
     }
 
     fn build(command: &Json) -> (Method, String, Vec<u8>) {
         let models = ObjectModels::builtin();
         let schema = DeviceSchema::new(&models, &[], Version::V1_0);
-        let request = request::build(&parse(command).unwrap(), "/", &schema).unwrap();
+        let request = request::build(
+            &parse(command).unwrap(),
+            "/",
+            &schema,
+            &FormatChoice::default(),
+        );
+        let request = request.unwrap();
         let queries = request.queries.join("&");
         (
             request.method,
@@ -319,8 +346,9 @@ mod tests {
             content_format: Some(format),
             payload,
         };
-        let text = Some(command.target.text.as_str());
-        let json = uplink::response(&command.echo, &IDS, text, &answer, &context);
+        let body = content::read(Some(command.kind), &answer, &context);
+        let text = Some(&command.target.text);
+        let json = uplink::response(&command.echo, &IDS, text, &answer, &body, &context);
         serde_json::from_slice(&json).unwrap()
     }
 

@@ -14,10 +14,14 @@
 //! - **Unknown content formats** are delivered as base64 with `"contentFormat":N`.
 //! - **Undecodable payloads** are `4.00 bad_request` with `reason` `undecodable`, and `raw`
 //!   (base64) and `contentFormat` beside it.
+//! - **Records that cannot be read** among others that can stand in `errors` beside `content`,
+//!   each with `path` and `reason`.
+//! - **Arguments of execute** must be those of LwM2M unless `compat.execute_arguments` is `pass`.
 //! - **Floats that JSON cannot carry** are `"value":null` with `"nonFinite"` `"NaN"`,
 //!   `"Infinity"` or `"-Infinity"`, so that the type of `value` never changes.
 //! - **`seqNum`** belongs to the gateway: a command's own member of that name is not echoed.
 
+mod arguments;
 pub mod code;
 pub mod command;
 pub mod content;
@@ -27,11 +31,12 @@ mod json;
 pub mod legacy;
 pub mod report;
 pub mod router;
+pub mod series;
 pub mod topic;
 pub mod typed;
 pub mod uplink;
 
-pub use command::{Command, CommandError, Kind, Reason, Target};
+pub use command::{Command, CommandError, Kind, Reason, ReqPath, Target};
 pub use echo::Echo;
 pub use router::{CommandRouter, Route, RouteKey};
 pub use topic::TopicTemplate;

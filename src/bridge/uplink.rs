@@ -2,8 +2,8 @@
 //! ready text; no JSON tree is built.
 
 use super::code;
-use super::command::{CommandError, Kind};
-use super::content::{self, Context};
+use super::command::{CommandError, Kind, ReqPath};
+use super::content::{self, Body, Context};
 use super::echo::Echo;
 use super::json::{put, put_integer, put_string};
 use super::{Dialect, legacy};
@@ -16,6 +16,21 @@ pub struct Ids<'a> {
     pub imei: Option<&'a str>,
     /// Query `imsi`.
     pub imsi: Option<&'a str>,
+}
+
+impl Ids<'_> {
+    /// Appends those that stand nowhere else yet, each followed by a comma.
+    pub(super) fn put(&self, out: &mut Vec<u8>, has_imei: bool, has_imsi: bool) {
+        for (name, value, present) in [("imei", self.imei, has_imei), ("imsi", self.imsi, has_imsi)]
+        {
+            if let (Some(value), false) = (value, present) {
+                put_string(out, name);
+                out.push(b':');
+                put_string(out, value);
+                out.push(b',');
+            }
+        }
+    }
 }
 
 /// A response or notification of a device.
@@ -31,22 +46,24 @@ pub struct Answer<'a> {
     pub payload: &'a [u8],
 }
 
-/// The final answer to a command, for the response topic. `req_path` is `Target::text`.
+/// The final answer to a command, for the response topic. `req_path` is `Target::text`, `body`
+/// what [`content::read`] made of the answer.
 pub fn response(
     echo: &Echo,
     ids: &Ids<'_>,
-    req_path: Option<&str>,
+    req_path: Option<&ReqPath>,
     answer: &Answer<'_>,
+    body: &Body<'_>,
     context: &Context<'_>,
 ) -> Vec<u8> {
     if echo.dialect() == Dialect::Legacy {
-        return legacy::answer(echo, ids, req_path, answer, context);
+        return legacy::answer(echo, ids, req_path, answer, body, context);
     }
     let sequence = answer
         .observe
-        .filter(|number| echo.kind() == Some(Kind::Observe) && *number > 0);
+        .filter(|number| echo.kind().is_some_and(Kind::observes) && *number > 0);
     let mut out = open(echo, ids, echo.name(), sequence, answer.payload.len());
-    put_answer(&mut out, echo.kind(), req_path, answer, context);
+    put_answer(&mut out, echo.kind(), req_path, answer, body, context);
     out
 }
 
@@ -56,16 +73,29 @@ pub fn response(
 pub fn notify(
     echo: &Echo,
     ids: &Ids<'_>,
-    req_path: Option<&str>,
+    req_path: Option<&ReqPath>,
     sequence: Option<u32>,
     answer: &Answer<'_>,
+    body: &Body<'_>,
     context: &Context<'_>,
 ) -> Vec<u8> {
     if echo.dialect() == Dialect::Legacy {
-        return legacy::answer(echo, ids, req_path, answer, context);
+        return legacy::answer(echo, ids, req_path, answer, body, context);
     }
     let mut out = open(echo, ids, r#""notify""#, sequence, answer.payload.len());
-    put_answer(&mut out, Some(Kind::Observe), req_path, answer, context);
+    put_answer(&mut out, echo.kind(), req_path, answer, body, context);
+    out
+}
+
+/// What a device sent by itself (LwM2M Core 1.2 §6.4.6), for the send topic. `body` is what
+/// [`content::read_send`] made of it.
+pub fn send(ids: &Ids<'_>, body: &Body<'_>, context: &Context<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(128 + 64 * body.records().len());
+    out.push(b'{');
+    ids.put(&mut out, false, false);
+    put(&mut out, r#""msgType":"send","data":{"#);
+    content::put_values(&mut out, None, body, context);
+    put(&mut out, "}}");
     out
 }
 
@@ -95,7 +125,7 @@ pub fn coap_timeout(echo: &Echo, ids: &Ids<'_>) -> Vec<u8> {
 pub fn local_error(
     echo: &Echo,
     ids: &Ids<'_>,
-    req_path: Option<&str>,
+    req_path: Option<&ReqPath>,
     code: u8,
     reason: &str,
     detail: Option<&str>,
@@ -121,7 +151,7 @@ pub fn refused(error: &CommandError, ids: &Ids<'_>) -> Vec<u8> {
     local_error(
         &error.echo,
         ids,
-        error.req_path.as_deref(),
+        error.req_path.as_ref(),
         code::BAD_REQUEST,
         error.reason.as_str(),
         Some(&error.detail),
@@ -150,25 +180,39 @@ fn open(
     out
 }
 
-fn put_req_path(out: &mut Vec<u8>, req_path: Option<&str>) {
-    put(out, r#"{"reqPath":"#);
+fn put_req_path(out: &mut Vec<u8>, req_path: Option<&ReqPath>) {
     match req_path {
-        Some(text) => put_string(out, text),
-        None => put(out, "null"),
+        None => put(out, r#"{"reqPath":null"#),
+        Some(ReqPath::One(text)) => {
+            put(out, r#"{"reqPath":"#);
+            put_string(out, text);
+        }
+        Some(ReqPath::Several(paths)) => {
+            put(out, r#"{"reqPaths":["#);
+            for (index, path) in paths.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                put_string(out, path);
+            }
+            out.push(b']');
+        }
     }
 }
 
 fn put_answer(
     out: &mut Vec<u8>,
     kind: Option<Kind>,
-    req_path: Option<&str>,
+    req_path: Option<&ReqPath>,
     answer: &Answer<'_>,
+    body: &Body<'_>,
     context: &Context<'_>,
 ) {
     put_req_path(out, req_path);
     match kind {
-        Some(Kind::Read | Kind::Observe | Kind::CancelObserve) if content::is_present(answer) => {
-            content::put_content(out, req_path, answer, context);
+        _ if !matches!(body, Body::Nothing) => {
+            let path = req_path.and_then(ReqPath::one);
+            content::put_content(out, path, answer, body, context);
         }
         Some(Kind::Discover) if answer.code == code::CONTENT => {
             content::put_discovered(out, answer);
@@ -210,8 +254,13 @@ mod tests {
         imsi: None,
     };
 
+    const OPTIONS: downlink::Options = downlink::Options {
+        max_size: 4096,
+        check_arguments: true,
+    };
+
     fn echo(command: &str) -> Echo {
-        downlink::parse(command.as_bytes(), Dialect::Current, 4096)
+        downlink::parse(command.as_bytes(), Dialect::Current, &OPTIONS)
             .unwrap()
             .echo
     }
@@ -234,7 +283,9 @@ mod tests {
             compat: &compat,
             now: None,
         };
-        let json = response(echo, &NO_IDS, Some(path), answer, &context);
+        let body = content::read(echo.kind(), answer, &context);
+        let path = ReqPath::One(path.to_owned());
+        let json = response(echo, &NO_IDS, Some(&path), answer, &body, &context);
         serde_json::from_slice(&json).unwrap()
     }
 
@@ -290,7 +341,17 @@ mod tests {
             now: None,
         };
         let text = |sequence, answer: &Answer<'_>| {
-            let payload = notify(&echo, &NO_IDS, Some("/3/0/9"), sequence, answer, &context);
+            let body = content::read(echo.kind(), answer, &context);
+            let path = ReqPath::One("/3/0/9".to_owned());
+            let payload = notify(
+                &echo,
+                &NO_IDS,
+                Some(&path),
+                sequence,
+                answer,
+                &body,
+                &context,
+            );
             String::from_utf8(payload).unwrap()
         };
         assert_eq!(
@@ -317,6 +378,127 @@ mod tests {
         assert_eq!(first(Some(7)), 7);
         assert_eq!(first(Some(0)), Json::Null);
         assert_eq!(first(None), Json::Null);
+    }
+
+    #[test]
+    fn composite_answers_and_notifications() {
+        let compat = Compat::default();
+        let root = Path::ROOT;
+        let context = Context {
+            alternate_path: "/lwm2m",
+            path: Some(&root),
+            schema: &NoSchema,
+            compat: &compat,
+            now: Some(1_700_000_000.0),
+        };
+        let command = downlink::parse(
+            br#"{"id":1,"msgType":"observe-composite","data":{"paths":["3/0/9","/6"]}}"#,
+            Dialect::Current,
+            &OPTIONS,
+        )
+        .unwrap();
+        let pack = br#"[{"bn":"/lwm2m/3/0/","n":"9","v":74,"t":-2.5},{"bn":"","n":"/6/0/0","v":5},{"n":"x/y","v":1}]"#;
+        let answer = Answer {
+            observe: Some(4),
+            ..answer(0x45, 110, pack)
+        };
+        let (echo, text) = (&command.echo, Some(&command.target.text));
+        let body = content::read(echo.kind(), &answer, &context);
+        assert_eq!(body.records().len(), 2);
+        let first = response(echo, &NO_IDS, text, &answer, &body, &context);
+        let first: Json = serde_json::from_slice(&first).unwrap();
+        assert_eq!(first["msgType"], "observe-composite");
+        assert_eq!(first["seqNum"], 4);
+        let data = &first["data"];
+        assert_eq!(data["reqPaths"], json!(["3/0/9", "/6"]));
+        assert_eq!(data.get("reqPath"), None);
+        assert_eq!(
+            data["content"],
+            json!([
+                {"path": "/3/0/9", "value": 74, "time": 1_699_999_997.5, "inferred": true},
+                {"path": "/6/0/0", "value": 5, "inferred": true},
+            ])
+        );
+        assert_eq!(data["errors"].as_array().unwrap().len(), 1);
+        assert!(data["errors"][0]["path"].as_str().unwrap().contains("x/y"));
+        assert!(data["errors"][0]["reason"].is_string());
+        let later = notify(echo, &NO_IDS, text, Some(5), &answer, &body, &context);
+        let later: Json = serde_json::from_slice(&later).unwrap();
+        assert_eq!(
+            (&later["msgType"], &later["id"]),
+            (&json!("notify"), &json!(1))
+        );
+        assert_eq!(later["data"], *data);
+    }
+
+    #[test]
+    fn sends() {
+        let compat = Compat::default();
+        let context = Context {
+            alternate_path: "/",
+            path: None,
+            schema: &NoSchema,
+            compat: &compat,
+            now: None,
+        };
+        let ids = Ids {
+            imei: Some("86"),
+            imsi: None,
+        };
+        let sent = |payload: &[u8]| {
+            let body = content::read_send(Some(110), payload, &context).unwrap();
+            String::from_utf8(send(&ids, &body, &context)).unwrap()
+        };
+        assert_eq!(
+            sent(br#"[{"bn":"/9000/0/","n":"1","vs":"a","t":1500000000},{"n":"1","vs":"b","t":1500000000.5}]"#),
+            concat!(
+                r#"{"imei":"86","msgType":"send","data":{"content":["#,
+                r#"{"path":"/9000/0/1","value":"a","time":1500000000,"inferred":true},"#,
+                r#"{"path":"/9000/0/1","value":"b","time":1500000000.5,"inferred":true}]}}"#
+            )
+        );
+        assert_eq!(
+            sent(b"[]"),
+            r#"{"imei":"86","msgType":"send","data":{"content":[]}}"#
+        );
+        for (format, payload, code) in [
+            (Some(110), &b"[{"[..], code::BAD_REQUEST),
+            (Some(112), b"\xff", code::BAD_REQUEST),
+            (Some(11544), b"\xa1", code::BAD_REQUEST),
+            (Some(110), br#"[{"n":"/3/0/9"}]"#, code::BAD_REQUEST),
+            (Some(11542), b"", code::UNSUPPORTED_CONTENT_FORMAT),
+            (Some(65000), b"", code::UNSUPPORTED_CONTENT_FORMAT),
+            (None, b"74", code::UNSUPPORTED_CONTENT_FORMAT),
+        ] {
+            let error = content::read_send(format, payload, &context).unwrap_err();
+            assert_eq!(error.code(), code, "{format:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_content() {
+        let compat = Compat::default();
+        let path: Path = "/3/0/9".parse().unwrap();
+        let context = Context {
+            alternate_path: "/",
+            path: Some(&path),
+            schema: &NoSchema,
+            compat: &compat,
+            now: None,
+        };
+        let full = answer(0x45, 0, b"5");
+        for kind in Kind::ALL {
+            let body = content::read(Some(kind), &full, &context);
+            assert_eq!(body != Body::Nothing, kind.reads(), "{kind:?}");
+        }
+        assert_eq!(content::read(None, &full, &context), Body::Nothing);
+        let error = answer(0x84, 0, b"gone");
+        assert_eq!(
+            content::read(Some(Kind::Read), &error, &context),
+            Body::Nothing
+        );
+        let bytes = content::read(Some(Kind::Read), &answer(0x45, 42, b"\x01"), &context);
+        assert_eq!(bytes.records().len(), 1);
     }
 
     #[test]
@@ -350,8 +532,8 @@ mod tests {
             json!([{"path": "/.well-known/core", "value": "</3>"}])
         );
         assert_eq!(
-            data("/x", &answer(0x45, 60, b"\x01"))["content"],
-            json!([{"path": "/x", "value": "AQ==", "contentFormat": 60}])
+            data("/x", &answer(0x45, 50, b"\x01"))["content"],
+            json!([{"path": "/x", "value": "AQ==", "contentFormat": 50}])
         );
     }
 
@@ -406,7 +588,8 @@ mod tests {
     #[test]
     fn errors_of_the_gateway() {
         let echo = echo(READ);
-        let payload = local_error(&echo, &NO_IDS, Some("/3/0/9"), 0xa3, "queue_full", None);
+        let path = ReqPath::One("/3/0/9".to_owned());
+        let payload = local_error(&echo, &NO_IDS, Some(&path), 0xa3, "queue_full", None);
         assert_eq!(
             String::from_utf8(payload).unwrap(),
             concat!(

@@ -92,6 +92,8 @@ fn check_topics(
     for (name, translator) in [
         ("response", &translators.response),
         ("notify", &translators.notify),
+        ("send", &translators.send),
+        ("series", &translators.series.messages),
         ("register", &translators.register),
         ("update", &translators.update),
         ("legacy.response", &translators.legacy.response),
@@ -123,17 +125,19 @@ fn check_topics(
     let uplinks = [
         &translators.response,
         &translators.notify,
+        &translators.send,
         &translators.register,
         &translators.update,
     ];
-    let legacy = &translators.legacy;
+    let (legacy, series) = (&translators.legacy, &translators.series);
     for (name, command, served) in [
         ("command", &translators.command, true),
         ("legacy.command", &legacy.command, legacy.enable),
     ] {
         let own = uplinks
             .into_iter()
-            .chain(legacy.enable.then_some(&legacy.response));
+            .chain(legacy.enable.then_some(&legacy.response))
+            .chain(series.enable.then_some(&series.messages));
         if served
             && own
                 .into_iter()

@@ -9,9 +9,10 @@ use serde_json::Value;
 use crate::config::broker_url::BrokerUrl;
 use crate::config::value::{self, Parsed};
 use crate::config::{
-    AddressChange, AutoObserve, Config, HostileEndpoint, LifetimePolicy, UdpListener,
+    AddressChange, AutoObserve, BooleanSeries, Config, HostileEndpoint, LifetimePolicy,
     UpdateCondition,
 };
+use crate::lwm2m::codec::names::NAMES;
 
 /// A key of `T`, the whole configuration or one listener.
 pub(crate) struct Key<T: 'static> {
@@ -140,6 +141,20 @@ macro_rules! key {
     };
 }
 
+fn format_form() -> String {
+    let names: Vec<_> = NAMES
+        .iter()
+        .map(|(name, _)| format!("`\"{name}\"`"))
+        .collect();
+    format!("`\"auto\"`, {} or the number of one", names.join(", "))
+}
+
+mod emqx;
+mod listener;
+
+pub(crate) use emqx::{IGNORED, LISTENER_IGNORED, RENAMED};
+pub(crate) use listener::LISTENER_KEYS;
+
 /// Every key but those of a listener.
 pub(crate) static KEYS: &[Key<Config>] = &[
     key!(
@@ -233,6 +248,17 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         flag,
         "Publish `deregister` and `expired` messages on the register topic."
     ),
+    Key {
+        name: "format",
+        form: format_form,
+        meaning: "Content format to ask devices for and to write in, wherever it can carry what is asked for; `auto` takes the best that the device has declared.",
+        read: |into, from| {
+            into.format = value::format(from)?;
+            Ok(())
+        },
+        show: |of| format!("{:?}", value::show_format(of.format)),
+        is_text: true,
+    },
     key!(
         "shards",
         shards,
@@ -274,6 +300,36 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         translators.notify.qos,
         integer(0, 2),
         "QoS of notifications."
+    ),
+    key!(
+        "translators.send.topic",
+        translators.send.topic,
+        text,
+        "Where the Sends of devices go, below the mountpoint."
+    ),
+    key!(
+        "translators.send.qos",
+        translators.send.qos,
+        integer(0, 2),
+        "QoS of Sends."
+    ),
+    key!(
+        "translators.series.enable",
+        translators.series.enable,
+        flag,
+        "Also publish the values of answers, notifications and Sends as measurement series."
+    ),
+    key!(
+        "translators.series.topic",
+        translators.series.messages.topic,
+        text,
+        "Where measurement series go, below the mountpoint."
+    ),
+    key!(
+        "translators.series.qos",
+        translators.series.messages.qos,
+        integer(0, 2),
+        "QoS of measurement series."
     ),
     key!(
         "translators.register.topic",
@@ -329,6 +385,40 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         integer(0, 2),
         "QoS of answers there."
     ),
+    key!(
+        "series.boolean",
+        series.boolean,
+        choice(
+            "number" = BooleanSeries::Number,
+            "text" = BooleanSeries::Text
+        ),
+        "Booleans in measurement series: 1 and 0, or `true` and `false` as text."
+    ),
+    Key {
+        name: "series.paths",
+        form: || "list of paths".to_owned(),
+        meaning: "What goes into measurement series: objects, instances or resources, with all below them; an empty list for everything.",
+        read: |into, from| {
+            into.series.paths = value::series_paths(from)?;
+            Ok(())
+        },
+        show: |of| {
+            let paths: Vec<_> = of.series.paths.iter().map(ToString::to_string).collect();
+            format!("{paths:?}")
+        },
+        is_text: false,
+    },
+    Key {
+        name: "series.mapping",
+        form: || "table of paths and ids".to_owned(),
+        meaning: "Ids of metrics in measurement series instead of the paths of resources: `\"/3303/0/5700\" = \"temperature\"`.",
+        read: |into, from| {
+            into.series.mapping = value::series_mapping(from)?;
+            Ok(())
+        },
+        show: |_| "{}".to_owned(),
+        is_text: false,
+    },
     key!(
         "coap.ack_timeout",
         coap.ack_timeout,
@@ -509,6 +599,12 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "Take a write answered 2.05 for 2.04, or for 4.05, as EMQX does."
     ),
     key!(
+        "compat.execute_arguments",
+        compat.pass_execute_arguments,
+        choice("check" = false, "pass" = true),
+        "Arguments of execute must be those of LwM2M (`2,0='text'`), or may be any text."
+    ),
+    key!(
         "mqtt.bind",
         mqtt.bind,
         address(Ipv4Addr::LOCALHOST),
@@ -588,93 +684,3 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "Form of log lines."
     ),
 ];
-
-/// The keys of `listeners.udp.NAME`.
-pub(crate) static LISTENER_KEYS: &[Key<UdpListener>] = &[
-    key!("enable", enable, flag, "Whether the listener is opened."),
-    key!(
-        "bind",
-        bind,
-        address(Ipv4Addr::UNSPECIFIED),
-        "`\"ip:port\"`, `\"[ip6]:port\"`, `\":port\"`, `\"port\"` or a number."
-    ),
-    Key {
-        name: "max_connections",
-        form: || "integer or `\"infinity\"`".to_owned(),
-        meaning: "Most registrations by this listener.",
-        read: |into, from| {
-            into.max_connections = value::count_or_infinity(from)?;
-            Ok(())
-        },
-        show: |of| of.max_connections.to_string(),
-        is_text: false,
-    },
-    key!(
-        "mountpoint",
-        mountpoint,
-        optional_text,
-        "Instead of the gateway's `mountpoint`."
-    ),
-    key!(
-        "udp_options.recbuf",
-        recbuf,
-        size(4096, GB),
-        "Kernel receive buffer."
-    ),
-    key!(
-        "udp_options.sndbuf",
-        sndbuf,
-        size(4096, GB),
-        "Kernel send buffer."
-    ),
-];
-
-/// Keys of EMQX that are accepted, with a warning, and do nothing here; and why.
-pub(crate) const IGNORED: &[(&str, &str)] = &[
-    (
-        "enable",
-        "has no effect: a gateway that is started is enabled",
-    ),
-    ("enable_stats", "has no effect: statistics are always kept"),
-    (
-        "idle_timeout",
-        "has no effect: a peer without a registration holds no resources",
-    ),
-    ("clientinfo_override", "has no effect here"),
-    (
-        "authentication",
-        "has no effect: devices are NOT authenticated by this gateway",
-    ),
-];
-
-/// The same below `listeners.udp.NAME`.
-pub(crate) const LISTENER_IGNORED: &[(&str, &str)] = &[
-    (
-        "acceptors",
-        "has no effect: every shard has a socket of its own",
-    ),
-    (
-        "access_rules",
-        "has no effect: addresses are NOT filtered by this gateway",
-    ),
-    (
-        "authentication",
-        "has no effect: devices are NOT authenticated by this gateway",
-    ),
-    (
-        "enable_authn",
-        "has no effect: devices are NOT authenticated by this gateway",
-    ),
-    ("health_check", "has no effect here"),
-    ("max_conn_rate", "has no effect here"),
-    ("udp_options.active_n", "has no effect here"),
-    (
-        "udp_options.buffer",
-        "has no effect: datagrams are read at full size",
-    ),
-    ("udp_options.read_packets", "has no effect here"),
-    ("udp_options.reuseaddr", "has no effect here"),
-];
-
-/// Keys of EMQX under another name here.
-pub(crate) const RENAMED: &[(&str, &str)] = &[("coap_max_block_size", "blockwise.max_block_size")];

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::lwm2m::Path;
+use crate::lwm2m::codec::ContentFormat;
 
 pub mod broker_url;
 mod check;
@@ -40,6 +41,10 @@ pub struct Config {
     pub update_msg_publish_condition: UpdateCondition,
     /// Topics and QoS by kind of message.
     pub translators: Translators,
+    /// What goes into measurement series.
+    pub series: Series,
+    /// Content format to ask devices for and to write in. Default `auto`.
+    pub format: FormatDefault,
     /// What happens to an endpoint name that holds `/`, `+` or `#`. Default `refuse`.
     pub hostile_endpoint: HostileEndpoint,
     /// Whether an Update from a new address moves the registration there. Default `accept`.
@@ -64,6 +69,15 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Logging of the stand-alone host.
     pub log: Log,
+}
+
+/// See [`Config::format`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FormatDefault {
+    /// `auto`: the best that the device has declared.
+    Auto,
+    /// This one, wherever it can carry what is asked for.
+    Fixed(ContentFormat),
 }
 
 /// See [`Config::lifetime_policy`].
@@ -144,6 +158,10 @@ pub struct Translators {
     pub response: Translator,
     /// Notifications. Default `up/notify`.
     pub notify: Translator,
+    /// What devices send by themselves. Default `up/send`.
+    pub send: Translator,
+    /// Measurement series of answers, notifications and Sends.
+    pub series: SeriesTranslator,
     /// Registration reports. Default `up/resp`.
     pub register: Translator,
     /// Update reports. Default `up/resp`.
@@ -161,6 +179,35 @@ pub struct Legacy {
     pub command: Translator,
     /// Default `response`.
     pub response: Translator,
+}
+
+/// `translators.series`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesTranslator {
+    /// Default off.
+    pub enable: bool,
+    /// Default `up/series`.
+    pub messages: Translator,
+}
+
+/// `series.*`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// How booleans are written. Default `number`.
+    pub boolean: BooleanSeries,
+    /// Objects, instances and resources that go into series, with all below them; empty: all.
+    pub paths: Vec<Path>,
+    /// Ids of metrics instead of the paths of resources.
+    pub mapping: BTreeMap<Path, String>,
+}
+
+/// See [`Series::boolean`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BooleanSeries {
+    /// `number`: 1 or 0.
+    Number,
+    /// `text`: `true` or `false`.
+    Text,
 }
 
 /// `listeners.*`
@@ -181,6 +228,8 @@ pub struct UdpListener {
     pub max_connections: usize,
     /// Instead of the gateway's mountpoint.
     pub mountpoint: Option<String>,
+    /// Instead of the gateway's content format.
+    pub format: Option<FormatDefault>,
     /// Kernel receive buffer in bytes. Default 4 MiB.
     pub recbuf: usize,
     /// Kernel send buffer in bytes. Default 1 MiB.
@@ -269,6 +318,8 @@ pub struct Compat {
     pub drop_malformed: bool,
     /// `write_content`: take a write answered 2.05 for 2.04 / 4.05 as EMQX does.
     pub write_content_mapping: bool,
+    /// `execute_arguments`: `check` them by the rules of LwM2M, or `pass` any text.
+    pub pass_execute_arguments: bool,
 }
 
 /// `mqtt.*`, stand-alone host only.
@@ -318,6 +369,8 @@ impl Default for Config {
             auto_observe: AutoObserve::Off,
             update_msg_publish_condition: UpdateCondition::ObjectListChanged,
             translators: Translators::default(),
+            series: Series::default(),
+            format: FormatDefault::Auto,
             hostile_endpoint: HostileEndpoint::Refuse,
             address_change: AddressChange::Accept,
             listeners: Listeners::default(),
@@ -340,6 +393,11 @@ impl Default for Translators {
             command: Translator::new("dn/#"),
             response: Translator::new("up/resp"),
             notify: Translator::new("up/notify"),
+            send: Translator::new("up/send"),
+            series: SeriesTranslator {
+                enable: false,
+                messages: Translator::new("up/series"),
+            },
             register: Translator::new("up/resp"),
             update: Translator::new("up/resp"),
             legacy: Legacy {
@@ -347,6 +405,16 @@ impl Default for Translators {
                 command: Translator::new("command"),
                 response: Translator::new("response"),
             },
+        }
+    }
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self {
+            boolean: BooleanSeries::Number,
+            paths: Vec::new(),
+            mapping: BTreeMap::new(),
         }
     }
 }
@@ -366,6 +434,7 @@ impl Default for UdpListener {
             bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5683),
             max_connections: 1_000_000,
             mountpoint: None,
+            format: None,
             recbuf: 4 << 20,
             sndbuf: 1 << 20,
         }
@@ -433,6 +502,7 @@ impl Default for Compat {
             firmware_topic: false,
             drop_malformed: false,
             write_content_mapping: false,
+            pass_execute_arguments: false,
         }
     }
 }

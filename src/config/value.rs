@@ -1,5 +1,6 @@
 //! The value forms of a configuration: durations, byte sizes, addresses and the like.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -7,8 +8,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::config::AutoObserve;
+use crate::config::{AutoObserve, FormatDefault};
 use crate::lwm2m::Path;
+use crate::lwm2m::codec::ContentFormat;
+use crate::lwm2m::codec::names::NAMES;
 
 /// Why a value is refused, in words that follow the name of its key.
 pub(crate) type Parsed<T> = Result<T, String>;
@@ -299,11 +302,100 @@ pub(crate) fn choice<T: Copy>(value: &Value, words: &[(&'static str, T)]) -> Par
         })
 }
 
+/// `"auto"`, or the name or number of a content format with a codec.
+pub(crate) fn format(value: &Value) -> Parsed<FormatDefault> {
+    let name = match value {
+        Value::String(name) => name.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    if name == "auto" {
+        return Ok(FormatDefault::Auto);
+    }
+    ContentFormat::from_name(&name)
+        .filter(|format| format.name().is_some())
+        .map(FormatDefault::Fixed)
+        .ok_or_else(|| {
+            let known: Vec<_> = NAMES.iter().map(|(known, _)| *known).collect();
+            format!(
+                "expected auto, {} or the number of one, found {}",
+                known.join(", "),
+                shown(value)
+            )
+        })
+}
+
+/// The form that [`format`] reads back.
+pub(crate) fn show_format(format: FormatDefault) -> String {
+    match format {
+        FormatDefault::Auto => "auto".to_owned(),
+        FormatDefault::Fixed(format) => {
+            let number = || format.0.to_string();
+            format.name().map_or_else(number, str::to_owned)
+        }
+    }
+}
+
+fn path(text: &str) -> Parsed<Path> {
+    Path::from_str(text).map_err(|reason| format!("{text:?} is not a path: {reason}"))
+}
+
+/// `series.paths`: a list of paths, or one string with commas.
+pub(crate) fn series_paths(value: &Value) -> Parsed<Vec<Path>> {
+    let paths: Vec<Path> = match value {
+        Value::Array(list) => list
+            .iter()
+            .map(|entry| text(entry).and_then(|text| path(text.trim())))
+            .collect::<Parsed<_>>()?,
+        Value::String(text) => text
+            .split(',')
+            .map(|text| path(text.trim()))
+            .collect::<Parsed<_>>()?,
+        other => {
+            return Err(format!(
+                "expected paths such as [\"/3/0/9\", \"/3303\"], found {}",
+                shown(other)
+            ));
+        }
+    };
+    if paths.len() > 256 {
+        return Err("holds more than 256 paths".to_owned());
+    }
+    Ok(paths)
+}
+
+/// `series.mapping`: a table from the paths of resources to ids.
+pub(crate) fn series_mapping(value: &Value) -> Parsed<BTreeMap<Path, String>> {
+    let Value::Object(table) = value else {
+        return Err(format!(
+            "expected a table such as {{ \"/3303/0/5700\" = \"temperature\" }}, found {}",
+            shown(value)
+        ));
+    };
+    if table.len() > 65_536 {
+        return Err("holds more than 65536 paths".to_owned());
+    }
+    let mut mapping = BTreeMap::new();
+    for (name, value) in table {
+        let path = path(name)?;
+        if path.depth() < 3 {
+            return Err(format!("{name:?} is not the path of a resource"));
+        }
+        let id = filled_text(value).map_err(|reason| format!("{name:?} {reason}"))?;
+        if id.len() > 256 {
+            return Err(format!("the id for {name:?} is longer than 256 bytes"));
+        }
+        if mapping.insert(path, id).is_some() {
+            return Err(format!("{name:?} is given twice"));
+        }
+    }
+    Ok(mapping)
+}
+
 /// `false`, `true`, `"off"`, `"on"`, a list of paths, or one string with commas.
 pub(crate) fn auto_observe(value: &Value) -> Parsed<AutoObserve> {
-    fn path(text: &str) -> Parsed<Path> {
-        let path = Path::from_str(text.trim())
-            .map_err(|reason| format!("{:?} is not a path: {reason}", text.trim()))?;
+    fn observed(text: &str) -> Parsed<Path> {
+        let path = path(text.trim())?;
         if path.depth() == 0 {
             return Err("the root path cannot be observed".to_owned());
         }
@@ -312,10 +404,10 @@ pub(crate) fn auto_observe(value: &Value) -> Parsed<AutoObserve> {
     let paths: Vec<Path> = match value {
         Value::Array(list) => list
             .iter()
-            .map(|entry| text(entry).and_then(|text| path(&text)))
+            .map(|entry| text(entry).and_then(|text| observed(&text)))
             .collect::<Parsed<_>>()?,
         Value::String(text) if text.contains('/') => {
-            text.split(',').map(path).collect::<Parsed<_>>()?
+            text.split(',').map(observed).collect::<Parsed<_>>()?
         }
         other => {
             return match boolean(other) {
@@ -463,6 +555,48 @@ mod tests {
             json!([3]),
         ] {
             assert!(auto_observe(&wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn formats() {
+        for (form, number) in [
+            (json!("tlv"), 11542),
+            (json!("senml-cbor"), 112),
+            (json!(112), 112),
+            (json!("60"), 60),
+        ] {
+            let fixed = FormatDefault::Fixed(ContentFormat(number));
+            assert_eq!(format(&form), Ok(fixed), "{form}");
+            assert_eq!(format(&json!(show_format(fixed))), Ok(fixed));
+        }
+        assert_eq!(format(&json!("auto")), Ok(FormatDefault::Auto));
+        for wrong in [json!("xml"), json!(""), json!(65000), json!(1.5), json!([])] {
+            assert!(format(&wrong).unwrap_err().contains("tlv"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn paths_of_series() {
+        let read = |value: Value| series_paths(&value).map(|paths| format!("{paths:?}"));
+        assert_eq!(read(json!("/3303, 3/0/9")).unwrap(), "[/3303, /3/0/9]");
+        assert_eq!(read(json!([])).unwrap(), "[]");
+        assert!(read(json!(["/x/1"])).is_ok() && read(json!(["/3/x"])).is_err());
+        assert!(read(json!({})).is_err());
+
+        let mapping = series_mapping(&json!({"3303/0/5700": "temperature"})).unwrap();
+        let known: Path = "/3303/0/5700".parse().unwrap();
+        assert_eq!(mapping.get(&known).map(String::as_str), Some("temperature"));
+        for wrong in [
+            json!({"/3303": "x"}),
+            json!({"/3303/0/5700": ""}),
+            json!({"/3303/0/5700": 1}),
+            json!({"/a/b/c": "x"}),
+            json!({"/3303/0/5700": "a", "3303/0/5700": "b"}),
+            json!({"/3303/0/5700": "x".repeat(257)}),
+            json!([]),
+        ] {
+            assert!(series_mapping(&wrong).is_err(), "{wrong}");
         }
     }
 

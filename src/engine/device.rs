@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Peer;
+use super::format::{DeviceFormats, FormatChoice, Refused};
 use super::queue::CommandQueue;
 use super::registration::Registration;
 use super::request::RequestParts;
@@ -34,6 +35,10 @@ pub struct Device {
     pub(super) exchanges: Vec<Exchange>,
     pub(super) queue: CommandQueue,
     pub(super) observations: Vec<Observation>,
+    /// Content formats it would not take since it registered.
+    pub(super) refused: Refused,
+    /// Notifications whose first block came, at most one an observation.
+    pub(super) fetches: Vec<(Token, Body)>,
     /// Observations to be asked for again after a new registration.
     pub(super) refresh: Vec<Token>,
     /// Message id of the last separate response, whose repetition is acknowledged again.
@@ -56,6 +61,8 @@ pub(super) struct Exchange {
 pub(super) struct Job {
     pub(super) purpose: Purpose,
     pub(super) request: RequestParts,
+    /// The content formats of the request.
+    pub(super) choice: FormatChoice,
     /// The request's body, block by block (Block1).
     pub(super) sender: Option<Sender>,
     /// The response's body so far (Block2).
@@ -99,6 +106,8 @@ pub(super) struct Observation {
     pub(super) token: Token,
     pub(super) target: Target,
     pub(super) echo: Echo,
+    /// The content formats it was asked for in.
+    pub(super) choice: FormatChoice,
     pub(super) freshness: Freshness,
 }
 
@@ -109,6 +118,18 @@ impl Device {
         Ids {
             imei: query.get("imei"),
             imsi: query.get("imsi"),
+        }
+    }
+
+    /// What is known of its content formats.
+    pub(super) fn formats(&self) -> DeviceFormats<'_> {
+        let links = self.registration.links.as_ref();
+        DeviceFormats {
+            version: self.registration.version,
+            declared: links
+                .map(|links| &*links.content_formats)
+                .unwrap_or_default(),
+            refused: self.refused,
         }
     }
 

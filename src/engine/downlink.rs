@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use super::device::{Device, DeviceKey, Job, Purpose};
+use super::format::{self, FormatChoice};
 use super::queue::Queued;
-use super::request;
+use super::request::{self, BuildError, RequestParts};
 use super::uplink::{Refusal, unregistered_payload};
 use super::{CommandInput, Engine, Handoff, Output};
 use crate::bridge::{Command, downlink};
 use crate::coap::block::Sender;
+use crate::coap::{Code, Token};
+use crate::config::FormatDefault;
 use crate::time::Now;
 
-/// Value of the Observe option that asks for notifications (RFC 7641 §2).
-const OBSERVE_REGISTER: u32 = 0;
-
-/// Value of the Observe option that cancels them.
+/// Value of the Observe option that cancels an observation (RFC 7641 §2).
 pub(super) const OBSERVE_CANCEL: u32 = 1;
 
 impl Engine {
@@ -27,8 +27,8 @@ impl Engine {
             let handoff = Handoff::Command(input);
             return self.outputs.push_back(Output::Handoff { shard, handoff });
         }
-        let max_size = self.settings.config.limits.max_command_size;
-        let command = match downlink::parse(&input.payload, input.dialect, max_size) {
+        let options = downlink::Options::new(&self.settings.config);
+        let command = match downlink::parse(&input.payload, input.dialect, &options) {
             Ok(command) => command,
             Err(error) => return self.refuse_malformed(&input, &error),
         };
@@ -117,6 +117,10 @@ impl Engine {
                 break;
             }
             let awake = !device.registration.queue_mode || device.awake_until > now.mono;
+            if let Some((observation, body)) = device.fetches.pop() {
+                self.fetch_rest(now, key, observation, body);
+                continue;
+            }
             if awake && let Some(token) = device.refresh.pop() {
                 self.refresh(now, key, token);
                 continue;
@@ -136,62 +140,109 @@ impl Engine {
     }
 
     fn send_command(&mut self, now: Now, key: DeviceKey, command: Box<Command>) {
-        let models = self.models.clone();
         let Some(device) = self.device(key) else {
             return;
         };
-        let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
-        let mut request = match built {
+        let mut observations = device.observations.iter();
+        let same = observations.find(|known| known.target.is_same(&command.target));
+        let cancelled = same.filter(|_| command.kind.cancels());
+        // What is cancelled is named by its token and by the same options (RFC 7641 §3.6).
+        let (choice, token) = match cancelled {
+            Some(known) => (known.choice, Some(known.token)),
+            None => (self.choose(device, &command), None),
+        };
+        let limit = self.settings.config.limits.max_observations;
+        if command.kind.observes() && same.is_none() && device.observations.len() >= limit {
+            return self.refuse(key, &command, &Refusal::TOO_MANY_OBSERVATIONS);
+        }
+        self.request(now, key, command, choice, token);
+    }
+
+    /// Sends the first, or another, request of a command. `token` is that of the observation it
+    /// cancels.
+    pub(super) fn request(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        command: Box<Command>,
+        choice: FormatChoice,
+        token: Option<Token>,
+    ) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let mut request = match self.build(device, &command, &choice) {
             Ok(request) => request,
             Err(error) => {
                 let refusal = Refusal::unsuitable(error.reason.as_str(), error.detail);
                 return self.refuse(key, &command, &refusal);
             }
         };
-        let cancelled = (request.observe == Some(OBSERVE_CANCEL))
-            .then(|| {
-                device
-                    .observations
-                    .iter()
-                    .find(|known| known.target.text == command.target.text)
-            })
-            .flatten()
-            .map(|observation| observation.token);
-        let observe = request.observe == Some(OBSERVE_REGISTER);
-        if observe && device.observations.len() >= self.settings.config.limits.max_observations {
-            return self.refuse(key, &command, &Refusal::TOO_MANY_OBSERVATIONS);
-        }
-        // A cancellation carries the observation's own token (RFC 7641 §3.6).
-        let token = match cancelled {
+        let blockwise = self.settings.config.blockwise;
+        let in_blocks = blockwise.enable && request.payload.len() > blockwise.max_block_size;
+        let sender = in_blocks.then(|| {
+            let body = std::mem::take(&mut request.payload);
+            Sender::new(body, blockwise.max_block_size)
+        });
+        let observes = token.is_some() || command.kind.observes();
+        let token = match token {
             Some(token) => token,
             None => self.new_token(key),
         };
-        let observation = (observe || cancelled.is_some()).then_some(token);
-        let body = std::mem::take(&mut request.payload);
-        let block_size = self.settings.config.blockwise.max_block_size;
-        let in_blocks = self.settings.config.blockwise.enable && body.len() > block_size;
-        let (sender, body) = match in_blocks {
-            true => (Some(Sender::new(body, block_size)), Vec::new()),
-            false => (None, body),
-        };
-        request.payload = body;
         let purpose = Purpose::Command {
             command,
-            observation,
+            observation: observes.then_some(token),
             ack_reported: false,
         };
-        self.start(
-            now,
-            key,
-            token,
-            Box::new(Job {
-                purpose,
-                request,
-                sender,
-                body: None,
-            }),
-        );
+        let job = Job {
+            purpose,
+            request,
+            choice,
+            sender,
+            body: None,
+        };
+        self.start(now, key, token, Box::new(job));
+    }
+
+    /// The request of a command for a device.
+    pub(super) fn build(
+        &self,
+        device: &Device,
+        command: &Command,
+        choice: &FormatChoice,
+    ) -> Result<RequestParts, BuildError> {
+        let schema = device.registration.schema(&self.models);
+        let root = device.registration.alternate_path();
+        request::build(command, root, &schema, choice)
+    }
+
+    /// The content formats of a command for a device.
+    pub(super) fn choose(&self, device: &Device, command: &Command) -> FormatChoice {
+        format::choose(command, self.format_default(device), &device.formats())
+    }
+
+    /// The formats to try next after the device has answered `code`, if that was about formats.
+    pub(super) fn choose_again(
+        &mut self,
+        key: DeviceKey,
+        command: &Command,
+        choice: &FormatChoice,
+        code: Code,
+    ) -> Option<FormatChoice> {
+        let device = self.device(key)?;
+        let (default, formats) = (self.format_default(device), device.formats());
+        let mut refused = device.refused;
+        let next = format::next(command, default, &formats, &mut refused, choice, code.0);
+        self.device_mut(key)?.refused = refused;
+        next
+    }
+
+    fn format_default(&self, device: &Device) -> FormatDefault {
+        let listener = self
+            .settings
+            .listeners
+            .get(usize::from(device.peer.listener));
+        listener.map_or(self.settings.config.format, |listener| listener.format)
     }
 
     /// Answers all commands of a device that is gone.

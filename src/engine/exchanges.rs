@@ -19,6 +19,9 @@ use crate::time::Now;
 /// Critical options that responses may carry (RFC 7252 §5.4.1).
 const KNOWN_CRITICAL: [u16; 2] = [option::BLOCK1, option::BLOCK2];
 
+/// Exponent of the smallest block tried unasked: 64 bytes.
+const SMALLEST_BLOCK: u8 = 2;
+
 /// How often a representation may change while its blocks are fetched (RFC 7959 §2.4).
 const MAX_BLOCK_RESTARTS: u8 = 3;
 
@@ -198,28 +201,32 @@ impl Engine {
         let block1 = message
             .uint_option(option::BLOCK1, 3)
             .and_then(BlockOption::from_uint);
-        if let Some(sender) = &mut exchange.job.sender {
-            let go_on = match message.code() {
-                Code::CONTINUE => sender.advance(block1),
-                // RFC 7959 §2.9.3: smaller blocks may do.
-                Code::REQUEST_ENTITY_TOO_LARGE => {
-                    block1.is_some_and(|answer| sender.restart_smaller(answer.szx))
-                }
-                _ => false,
-            };
-            if go_on {
-                let token = self.new_token(key);
-                return self.start(now, key, token, exchange.job);
+        let go_on = match message.code() {
+            Code::CONTINUE => {
+                let sender = exchange.job.sender.as_mut();
+                sender.is_some_and(|sender| sender.advance(block1))
             }
-        } else if message.code() == Code::REQUEST_ENTITY_TOO_LARGE
-            && let Some(answer) = block1
-            && exchange.job.request.payload.len() > answer.size()
-        {
-            // The device takes the body in blocks only.
-            let body = std::mem::take(&mut exchange.job.request.payload);
-            exchange.job.sender = Some(Sender::new(body, answer.size()));
+            Code::REQUEST_ENTITY_TOO_LARGE => send_smaller(&mut exchange.job, block1),
+            _ => false,
+        };
+        if go_on {
             let token = self.new_token(key);
             return self.start(now, key, token, exchange.job);
+        }
+        if let Purpose::Command {
+            command,
+            observation,
+            ..
+        } = &exchange.job.purpose
+            && !message.code().is_success()
+        {
+            let choice = exchange.job.choice;
+            // The token of an observation to be cancelled stays, a new one gets another.
+            let token = observation.filter(|_| command.kind.cancels());
+            let command = command.clone();
+            if let Some(choice) = self.choose_again(key, &command, &choice, message.code()) {
+                return self.request(now, key, command, choice, token);
+            }
         }
         match self.collect(&mut exchange.job.body, message) {
             Collected::Whole => self.finish(now, key, exchange, message, message.payload()),
@@ -332,7 +339,7 @@ impl Engine {
             } => {
                 if job.request.observe.is_some() {
                     let observation = observation.unwrap_or(token);
-                    self.settle_observation(now, key, observation, &command, &answer);
+                    self.settle_observation(now, key, observation, &command, job.choice, &answer);
                 }
                 self.answer(now, key, &command, &answer);
             }
@@ -340,6 +347,10 @@ impl Engine {
                 // The device counts anew.
                 self.restart_observation(now, key, observation, answer.observe);
                 self.publish_notification(now, key, observation, &answer);
+            }
+            // The observation lives on; only this notification cannot be put together.
+            Purpose::Notification { .. } if !code.is_success() => {
+                self.counters.decode_errors.inc();
             }
             Purpose::Notification { observation } => {
                 self.publish_notification(now, key, observation, &answer);
@@ -439,6 +450,25 @@ pub(super) enum Collected {
     Failed(&'static str),
 }
 
+/// After 4.13, smaller blocks may do (RFC 7959 §2.9.3): of the size the device names, else of half
+/// the size, down to [`SMALLEST_BLOCK`]. False when there is nothing left to try.
+fn send_smaller(job: &mut Job, hint: Option<BlockOption>) -> bool {
+    let named = hint.map(|hint| hint.szx);
+    if let Some(sender) = &mut job.sender {
+        let half = sender.current().0.szx.checked_sub(1);
+        let szx = named.or(half.filter(|szx| *szx >= SMALLEST_BLOCK));
+        return szx.is_some_and(|szx| sender.restart_smaller(szx));
+    }
+    let length = job.request.payload.len();
+    let szx = named.unwrap_or_else(|| szx_of(length.saturating_sub(1)).min(5));
+    let shrinks = length > 1 << (szx + 4);
+    if shrinks {
+        let body = std::mem::take(&mut job.request.payload);
+        job.sender = Some(Sender::new(body, 1 << (szx + 4)));
+    }
+    shrinks
+}
+
 /// The datagram of a job's next request.
 fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec<u8> {
     let RequestParts {
@@ -475,7 +505,7 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
     }
     if let Some(body) = &job.body {
         builder = builder.uint(option::BLOCK2, body.next.to_uint());
-    } else if block_size < 1024 && *method == Method::Get {
+    } else if block_size < 1024 && matches!(method, Method::Get | Method::Fetch) {
         // Early negotiation of a smaller block size (RFC 7959 §2.4).
         let wish = BlockOption {
             number: 0,
@@ -484,7 +514,8 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
         };
         builder = builder.uint(option::BLOCK2, wish.to_uint());
     }
-    if continues {
+    // The body of a FETCH is part of what is asked for (RFC 8132 §2.2): it stands in each request.
+    if continues && *method != Method::Fetch {
         return builder.build();
     }
     if let Some(format) = content_format {

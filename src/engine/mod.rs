@@ -31,6 +31,7 @@ mod device;
 mod directory;
 mod downlink;
 mod exchanges;
+pub mod format;
 mod load;
 mod observations;
 mod queue;

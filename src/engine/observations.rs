@@ -1,12 +1,13 @@
 //! Observations of devices and their notifications (RFC 7641, LwM2M Core 1.2 §6.4).
 
+use super::Engine;
 use super::device::{Body, DeviceKey, Job, Observation, Purpose};
 use super::exchanges::Collected;
-use super::uplink::{is_firmware, seconds};
-use super::{Engine, request};
-use crate::bridge::content::Context;
+use super::format::FormatChoice;
+use super::uplink::{is_firmware, seconds, series_of};
+use crate::bridge::content::{self, Context};
 use crate::bridge::uplink::{self, Answer};
-use crate::bridge::{Command, Dialect, Kind, topic};
+use crate::bridge::{Command, Dialect, topic};
 use crate::coap::block::BlockOption;
 use crate::coap::message::option;
 use crate::coap::observe::Freshness;
@@ -17,7 +18,6 @@ use crate::time::Now;
 impl Engine {
     /// Asks again for what was observed before the device registered anew.
     pub(super) fn refresh(&mut self, now: Now, key: DeviceKey, token: Token) {
-        let models = self.models.clone();
         let Some(device) = self.device(key) else {
             return;
         };
@@ -27,35 +27,44 @@ impl Engine {
         let Some(observation) = device.observations.get(index) else {
             return;
         };
-        let command = Command {
-            kind: Kind::Observe,
-            target: observation.target.clone(),
-            operation: crate::lwm2m::Operation::Observe,
-            untyped: Vec::new(),
-            echo: observation.echo.clone(),
-            ttl: None,
+        let choice = observation.choice;
+        let command = Command::observe_again(&observation.target, &observation.echo, None);
+        let Ok(request) = self.build(device, &command, &choice) else {
+            return;
         };
-        let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
-        let Ok(request) = built else { return };
         let purpose = Purpose::Refresh { observation: token };
-        self.start(
-            now,
-            key,
-            token,
-            Box::new(Job {
-                purpose,
-                request,
-                sender: None,
-                body: None,
-            }),
-        );
+        let job = Job {
+            purpose,
+            request,
+            choice,
+            sender: None,
+            body: None,
+        };
+        self.start(now, key, token, Box::new(job));
+    }
+
+    /// The rest of a notification that came in blocks is fetched when NSTART allows it. A newer
+    /// notification replaces one whose blocks are still to come; the answer to a cancellation
+    /// under way is newer still.
+    fn plan_fetch(&mut self, key: DeviceKey, observation: Token, body: Body) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        device.fetches.retain(|(known, _)| *known != observation);
+        let stale = device.exchanges.iter().position(|exchange| {
+            matches!(exchange.job.purpose, Purpose::Notification { observation: of } if of == observation)
+        });
+        if device.exchange_by_token(observation).is_none() {
+            device.fetches.push((observation, body));
+        }
+        if let Some(index) = stale {
+            self.take_exchange(key, index);
+        }
     }
 
     /// Fetches the rest of a notification that came in blocks (RFC 7959 §3.4: with a token of
     /// its own and without Observe).
     pub(super) fn fetch_rest(&mut self, now: Now, key: DeviceKey, observation: Token, body: Body) {
-        let models = self.models.clone();
         let Some(device) = self.device(key) else {
             return;
         };
@@ -65,29 +74,17 @@ impl Engine {
         else {
             return;
         };
-        let command = Command {
-            kind: Kind::Read,
-            target: known.target.clone(),
-            operation: crate::lwm2m::Operation::Read,
-            untyped: Vec::new(),
-            echo: known.echo.clone(),
-            ttl: None,
+        let choice = known.choice;
+        let command = Command::read_observed(&known.target, &known.echo, None);
+        let Ok(request) = self.build(device, &command, &choice) else {
+            return;
         };
-        let schema = device.registration.schema(&models);
-        let built = request::build(&command, device.registration.alternate_path(), &schema);
-        let Ok(request) = built else { return };
-        // A newer notification replaces one whose blocks are still on their way.
-        let stale = device.exchanges.iter().position(|exchange| {
-            matches!(exchange.job.purpose, Purpose::Notification { observation: of } if of == observation)
-        });
-        if let Some(index) = stale {
-            self.take_exchange(key, index);
-        }
         let purpose = Purpose::Notification { observation };
         let token = self.new_token(key);
         let job = Job {
             purpose,
             request,
+            choice,
             sender: None,
             body: Some(body),
         };
@@ -101,17 +98,17 @@ impl Engine {
         key: DeviceKey,
         token: Token,
         command: &Command,
+        choice: FormatChoice,
         answer: &Answer<'_>,
     ) {
         self.end_observation(key, token);
-        let established = command.kind == Kind::Observe
-            && Code(answer.code).is_success()
-            && answer.observe.is_some();
+        let established =
+            command.kind.observes() && Code(answer.code).is_success() && answer.observe.is_some();
         if !established {
             return;
         }
         // One observation a path: the newest (RFC 7641 §4.1).
-        let same = |known: &Observation| known.target.text == command.target.text;
+        let same = |known: &Observation| known.target.is_same(&command.target);
         let older = self
             .device(key)
             .and_then(|device| device.observations.iter().find(|known| same(known)));
@@ -127,6 +124,7 @@ impl Engine {
                 token,
                 target,
                 echo,
+                choice,
                 freshness,
             });
             self.counters.observations.add(1);
@@ -160,6 +158,7 @@ impl Engine {
             return;
         };
         device.observations.swap_remove(index);
+        device.fetches.retain(|(known, _)| *known != token);
         let still_used = device.exchange_by_token(token).is_some();
         let observations = &self.counters.observations;
         observations.set(observations.get().saturating_sub(1));
@@ -196,7 +195,7 @@ impl Engine {
             .and_then(BlockOption::from_uint);
         if block.is_some_and(|block| block.more) {
             match self.first_block(message) {
-                Some(body) => return self.fetch_rest(now, key, token, body),
+                Some(body) => return self.plan_fetch(key, token, body),
                 None => return self.counters.decode_errors.inc(),
             }
         }
@@ -250,12 +249,14 @@ impl Engine {
         let sequence = answer
             .observe
             .unwrap_or_else(|| observation.freshness.sequence());
+        let body = content::read(echo.kind(), answer, &context);
         let payload = uplink::notify(
             echo,
             &device.ids(),
             Some(&target.text),
             Some(sequence),
             answer,
+            &body,
             &context,
         );
         let (topic, qos) = match echo.pair() {
@@ -277,7 +278,9 @@ impl Engine {
             payload,
             qos,
         };
+        let series = series_of(&settings, device, &body);
         self.publish(publish);
+        series.into_iter().for_each(|publish| self.publish(publish));
         if !Code(answer.code).is_success() || answer.observe.is_none() {
             self.end_observation(key, token);
         }

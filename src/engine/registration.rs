@@ -165,6 +165,8 @@ pub(super) struct Links {
     /// In the order of the device.
     pub(super) objects: Strings,
     versions: Box<[(u16, Version)]>,
+    /// Of the root link.
+    pub(super) content_formats: Box<[u16]>,
 }
 
 impl From<RegistrationLinks> for Links {
@@ -174,6 +176,7 @@ impl From<RegistrationLinks> for Links {
             alternate_path: (path != "/").then(|| path.into()),
             objects: links.objects.iter().map(String::as_str).collect(),
             versions: links.versions.into(),
+            content_formats: links.content_formats.into(),
         }
     }
 }

@@ -3,14 +3,15 @@
 
 use thiserror::Error;
 
+use super::format::FormatChoice;
 use crate::bridge::command::{Command, Reason};
 use crate::bridge::typed::coerce;
 use crate::lwm2m::Operation;
 use crate::lwm2m::Path;
-use crate::lwm2m::codec::{ContentFormat, Schema, encode};
+use crate::lwm2m::codec::{ContentFormat, EncodeError, Schema, encode, encode_paths};
 use crate::lwm2m::operation::{WriteItem, WriteMode};
 
-/// The CoAP methods LwM2M servers use towards single targets (RFC 7252 §5.8).
+/// The CoAP methods of LwM2M servers (RFC 7252 §5.8, RFC 8132).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Method {
     /// GET
@@ -21,6 +22,10 @@ pub enum Method {
     Put,
     /// DELETE
     Delete,
+    /// FETCH (RFC 8132)
+    Fetch,
+    /// iPATCH (RFC 8132)
+    Ipatch,
 }
 
 impl Method {
@@ -31,6 +36,8 @@ impl Method {
             Self::Post => 2,
             Self::Put => 3,
             Self::Delete => 4,
+            Self::Fetch => 5,
+            Self::Ipatch => 7,
         }
     }
 }
@@ -65,9 +72,7 @@ pub struct BuildError {
 }
 
 /// The request of `command` for a device whose objects live below `alternate_path` (`/` for
-/// most). `schema` gives values without a `type` theirs.
-///
-/// No Accept is sent with reads: the device chooses the format, as with EMQX.
+/// most), in the formats of `choice`. `schema` gives values without a `type` theirs.
 ///
 /// # Errors
 ///
@@ -76,6 +81,7 @@ pub fn build(
     command: &Command,
     alternate_path: &str,
     schema: &dyn Schema,
+    choice: &FormatChoice,
 ) -> Result<RequestParts, BuildError> {
     let target = &command.target;
     let root = alternate_path.split('/').filter(|level| !level.is_empty());
@@ -92,10 +98,21 @@ pub fn build(
         payload: Vec::new(),
     };
     match &command.operation {
-        Operation::Read => {}
+        Operation::Read => request.accept = choice.accept,
         Operation::Discover => request.accept = Some(ContentFormat::LINK),
-        Operation::Observe => request.observe = Some(0),
-        Operation::CancelObserve => request.observe = Some(1),
+        Operation::Observe => {
+            request.accept = choice.accept;
+            request.observe = Some(0);
+        }
+        Operation::CancelObserve => {
+            request.accept = choice.accept;
+            request.observe = Some(1);
+        }
+        Operation::ReadComposite { paths } => fetch(&mut request, paths, None, choice)?,
+        Operation::ObserveComposite { paths } => fetch(&mut request, paths, Some(0), choice)?,
+        Operation::CancelObserveComposite { paths } => {
+            fetch(&mut request, paths, Some(1), choice)?;
+        }
         Operation::Delete => request.method = Method::Delete,
         Operation::Execute { arguments } => {
             request.method = Method::Post;
@@ -116,37 +133,70 @@ pub fn build(
                 WriteMode::Replace => Method::Put,
                 WriteMode::Update => Method::Post,
             };
-            write(&mut request, command, items, schema)?;
+            let base = target.path.as_ref().unwrap_or(&Path::ROOT);
+            write(&mut request, command, base, items, schema, choice.write)?;
         }
         Operation::Create { items } => {
             request.method = Method::Post;
-            write(&mut request, command, items, schema)?;
+            let base = target.path.as_ref().unwrap_or(&Path::ROOT);
+            write(&mut request, command, base, items, schema, choice.write)?;
+        }
+        Operation::WriteComposite { items } => {
+            request.method = Method::Ipatch;
+            // All of them lie behind one gateway object, or none: encoding finds out.
+            let prefix = items.first().and_then(|item| item.path.prefix());
+            let base = Path::ROOT.with_prefix(prefix.map(Into::into));
+            write(&mut request, command, &base, items, schema, choice.write)?;
         }
     }
     Ok(request)
 }
 
+/// Read-Composite and Observe-Composite: the paths in the payload.
+fn fetch(
+    request: &mut RequestParts,
+    paths: &[Path],
+    observe: Option<u32>,
+    choice: &FormatChoice,
+) -> Result<(), BuildError> {
+    request.method = Method::Fetch;
+    request.accept = choice.accept;
+    request.content_format = Some(choice.write);
+    request.observe = observe;
+    request.payload = encode_paths(choice.write, paths).map_err(|e| unsuitable(&e))?;
+    Ok(())
+}
+
+fn unsuitable(error: &EncodeError) -> BuildError {
+    let reason = match error {
+        EncodeError::Unsupported(_) => Reason::BadFormat,
+        _ => Reason::BadContent,
+    };
+    BuildError {
+        reason,
+        detail: error.to_string(),
+    }
+}
+
 fn write(
     request: &mut RequestParts,
     command: &Command,
+    base: &Path,
     items: &[WriteItem],
     schema: &dyn Schema,
+    format: ContentFormat,
 ) -> Result<(), BuildError> {
-    request.content_format = Some(ContentFormat::TLV);
-    if items.is_empty() {
+    request.content_format = Some(format);
+    // Nothing is an empty payload in TLV, but a pack without records in other formats.
+    if items.is_empty() && format == ContentFormat::TLV {
         return Ok(());
     }
-    let base = command.target.path.as_ref().unwrap_or(&Path::ROOT);
     let encoded = if command.untyped.is_empty() {
-        encode(ContentFormat::TLV, base, items)
+        encode(format, base, items)
     } else {
-        let items = typed_items(items, &command.untyped, schema)?;
-        encode(ContentFormat::TLV, base, &items)
+        encode(format, base, &typed_items(items, &command.untyped, schema)?)
     };
-    request.payload = encoded.map_err(|error| BuildError {
-        reason: Reason::BadContent,
-        detail: error.to_string(),
-    })?;
+    request.payload = encoded.map_err(|e| unsuitable(&e))?;
     Ok(())
 }
 

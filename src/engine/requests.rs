@@ -8,6 +8,7 @@ use tracing::debug;
 use super::blocks::Progress;
 use super::device::{Device, DeviceKey};
 use super::directory::ClaimError;
+use super::format::Refused;
 use super::queue::CommandQueue;
 use super::registration::{Location, Query, RegisterError, Registration};
 use super::registry::mountpoint;
@@ -54,6 +55,7 @@ pub(super) struct Request<'a> {
 enum Resource<'a> {
     Register,
     Registration(&'a str),
+    DataPush,
     WellKnown,
     Unknown,
 }
@@ -111,6 +113,7 @@ impl Engine {
                 joined = rest.join("/");
                 Resource::Registration(&joined)
             }
+            Some(["dp"]) => Resource::DataPush,
             Some([".well-known", "core"]) => Resource::WellKnown,
             _ => Resource::Unknown,
         };
@@ -124,6 +127,7 @@ impl Engine {
                 self.update(now, from, request, at, body);
             }
             (Code::DELETE, Resource::Registration(at)) => self.deregister(from, message, at),
+            (Code::POST, Resource::DataPush) => self.data_push(now, from, message, body),
             (Code::GET, Resource::WellKnown) => self.respond_sliced(from, message, WELL_KNOWN),
             (_, Resource::Unknown) => self.respond(from, message, Response::new(Code::NOT_FOUND)),
             _ => self.respond(from, message, Response::new(Code::METHOD_NOT_ALLOWED)),
@@ -284,6 +288,8 @@ impl Engine {
                 exchanges: Vec::new(),
                 queue: CommandQueue::default(),
                 observations: Vec::new(),
+                refused: Refused::default(),
+                fetches: Vec::new(),
                 refresh: Vec::new(),
                 last_separate: None,
             })),
@@ -359,6 +365,7 @@ impl Engine {
             return;
         };
         device.registration = registration;
+        device.refused = Refused::default();
         device.mount = mount.into();
         device.refresh = device
             .observations
@@ -451,6 +458,27 @@ impl Engine {
         self.counters.deregistered.inc();
         self.respond(from, message, Response::new(Code::DELETED));
         self.remove(key, Event::Deregister);
+    }
+
+    /// Send (LwM2M Core 1.2 §6.4.6): a device reports by itself, and is awake.
+    fn data_push(&mut self, now: Now, from: Peer, message: &Message, body: &[u8]) {
+        let known = self.peers.get(&from).map(|state| state.device);
+        let key = known.filter(|key| self.device(*key).is_some_and(|device| device.peer == from));
+        let Some(key) = key else {
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        };
+        self.counters.sends.inc();
+        self.touch(now, key);
+        match self.push_data(now, key, message, body) {
+            Ok(()) => self.respond(from, message, Response::new(Code::CHANGED)),
+            Err(error) => {
+                self.counters.decode_errors.inc();
+                debug!(peer = %from.address, %error, "Send refused");
+                let response = Response::error(Code(error.code()), &error.to_string());
+                self.respond(from, message, response);
+            }
+        }
+        self.pump(now, key);
     }
 
     /// Whether the holder of `location` may come from a new address: only if nobody can guess it.

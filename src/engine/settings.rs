@@ -1,7 +1,7 @@
 //! The configuration as the engine uses it: templates compiled, listeners by index.
 
 use crate::bridge::topic::TopicTemplate;
-use crate::config::Config;
+use crate::config::{Config, FormatDefault};
 
 /// What one listener adds to the configuration.
 #[derive(Debug)]
@@ -10,6 +10,8 @@ pub struct ListenerSettings {
     pub name: String,
     /// Its own mountpoint or the gateway's.
     pub mountpoint: TopicTemplate,
+    /// Content format of its devices where neither command nor device decide.
+    pub format: FormatDefault,
     /// Most registrations by this listener.
     pub max_connections: usize,
 }
@@ -36,6 +38,7 @@ impl Settings {
                 mountpoint: TopicTemplate::parse(
                     listener.mountpoint.as_deref().unwrap_or(&config.mountpoint),
                 ),
+                format: listener.format.unwrap_or(config.format),
                 max_connections: listener.max_connections,
             })
             .collect();

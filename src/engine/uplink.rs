@@ -4,11 +4,11 @@ use tracing::debug;
 
 use super::device::{Device, DeviceKey, Purpose};
 use super::{CommandInput, Engine, Settings};
-use crate::bridge::content::Context;
+use crate::bridge::content::{self, Body, Context, SendError};
 use crate::bridge::report::{Event, RegistrationReport, report};
 use crate::bridge::uplink::{self, Answer};
-use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, topic};
-use crate::coap::Code;
+use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, series, topic};
+use crate::coap::{Code, Message};
 use crate::config::Translator;
 use crate::host::Publish;
 use crate::time::Now;
@@ -103,14 +103,52 @@ impl Engine {
             compat: &self.settings.config.compat,
             now: Some(seconds(now)),
         };
+        let body = content::read(Some(command.kind), answer, &context);
         let payload = uplink::response(
             &command.echo,
             &device.ids(),
             Some(&command.target.text),
             answer,
+            &body,
             &context,
         );
+        let series = series_of(&self.settings, device, &body);
         self.publish_answer(key, &command.echo, payload);
+        series.into_iter().for_each(|publish| self.publish(publish));
+    }
+
+    /// What a device sends by itself (LwM2M Core 1.2 §6.4.6).
+    pub(super) fn push_data(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        message: &Message,
+        body: &[u8],
+    ) -> Result<(), SendError> {
+        let settings = self.settings.clone();
+        let Some(device) = self.device(key) else {
+            return Ok(());
+        };
+        let schema = device.registration.schema(&self.models);
+        let context = Context {
+            path: None,
+            schema: &schema,
+            alternate_path: device.registration.alternate_path(),
+            compat: &settings.config.compat,
+            now: Some(seconds(now)),
+        };
+        let body = content::read_send(message.content_format(), body, &context)?;
+        let translator = &settings.config.translators.send;
+        let publish = Publish {
+            endpoint: device.endpoint.clone(),
+            topic: topic::topic(&device.mount, translator),
+            payload: uplink::send(&device.ids(), &body, &context),
+            qos: translator.qos,
+        };
+        let series = series_of(&settings, device, &body);
+        self.publish(publish);
+        series.into_iter().for_each(|publish| self.publish(publish));
+        Ok(())
     }
 
     /// `ack`, `coap_reset` or `coap_timeout` for an exchange of a command or an observation.
@@ -257,9 +295,9 @@ fn response_translator<'a>(settings: &'a Settings, echo: &Echo) -> &'a Translato
 
 /// The answer to a command that no shard can take at the moment.
 pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
-    let max_size = settings.config.limits.max_command_size;
+    let options = downlink::Options::new(&settings.config);
     let ids = uplink::Ids::default();
-    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, max_size) {
+    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, &options) {
         Ok(command) => {
             let payload = local_error(&command, &ids, &Refusal::OVERLOADED);
             (command.echo, payload)
@@ -278,6 +316,24 @@ pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
     }
 }
 
+/// The measurement series of what a device said, if they are wanted.
+pub(super) fn series_of(settings: &Settings, device: &Device, body: &Body<'_>) -> Vec<Publish> {
+    let translator = &settings.config.translators.series;
+    if !translator.enable || body.records().is_empty() {
+        return Vec::new();
+    }
+    let translator = &translator.messages;
+    series::series(&device.endpoint, body.records(), &settings.config.series)
+        .into_iter()
+        .map(|payload| Publish {
+            endpoint: device.endpoint.clone(),
+            topic: topic::topic(&device.mount, translator),
+            payload,
+            qos: translator.qos,
+        })
+        .collect()
+}
+
 /// EMQX looks at the first segment of the request path.
 pub(super) fn is_firmware(target: &Target) -> bool {
     target.segments().next() == Some("5")
@@ -293,7 +349,7 @@ fn refusal_payload(device: &Device, command: &Command, refusal: &Refusal) -> Vec
 
 fn local_error(command: &Command, ids: &uplink::Ids<'_>, refusal: &Refusal) -> Vec<u8> {
     let (code, detail) = (refusal.code.0, refusal.detail.as_deref());
-    let path = Some(command.target.text.as_str());
+    let path = Some(&command.target.text);
     uplink::local_error(&command.echo, ids, path, code, refusal.reason, detail)
 }
 

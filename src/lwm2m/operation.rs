@@ -56,4 +56,24 @@ pub enum Operation {
     },
     /// Delete an object instance.
     Delete,
+    /// Read-Composite (LwM2M Core 1.2 §6.3.8).
+    ReadComposite {
+        /// What to read, in the order of the command.
+        paths: Vec<Path>,
+    },
+    /// Observe-Composite (LwM2M Core 1.2 §6.4.4).
+    ObserveComposite {
+        /// What to observe.
+        paths: Vec<Path>,
+    },
+    /// Cancel a composite observation (LwM2M Core 1.2 §6.4.5).
+    CancelObserveComposite {
+        /// What was observed.
+        paths: Vec<Path>,
+    },
+    /// Write-Composite (LwM2M Core 1.2 §6.3.9).
+    WriteComposite {
+        /// What to write, in the order of the command.
+        items: Vec<WriteItem>,
+    },
 }

@@ -1,5 +1,6 @@
 """The published client package `emqxlwm2m`, unmodified, against a simulated device."""
 
+import itertools
 import queue
 
 import pytest
@@ -11,11 +12,14 @@ from emqxlwm2m.lwm2m import Attributes, Notification, Registration  # noqa: E402
 from coap import GET, TEXT  # noqa: E402
 from gateway import Process, binary  # noqa: E402
 
+_number = itertools.count()
+
 
 @pytest.fixture
 def endpoint(bench, programs):
     """The package's handle of a simulated device."""
-    prefix = "emqxpy-"  # the package takes an endpoint with "up" in its name for an uplink
+    # The package takes a topic with "up" in it, so an endpoint too, for an uplink.
+    prefix = f"emqxpy{next(_number)}-"
     program = Process(
         [
             *(binary(), "simulate", "--server", "coap://%s:%d" % bench.gateway.udp),
@@ -28,7 +32,6 @@ def endpoint(bench, programs):
     with emqxlwm2m.EMQxEngine.via_mqtt(host=host, port=port, timeout=10) as engine:
         endpoint = engine.endpoint(prefix + "0")
         bench.app.report(prefix + "0")
-        bench.app.messages[:] = [m for m in bench.app.messages if prefix not in m.topic]
         yield endpoint
         program.stop()
 

@@ -9,14 +9,11 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Number;
 
 use super::{
-    DecodeError, DecodeOptions, EncodeError, MAX_RECORDS, Path, Record, ResourceType, Schema,
-    Value, WriteItem, effective_items, parse_base64, parse_object_link, text,
+    DecodeError, DecodeOptions, EncodeError, FIRST_ABSOLUTE_TIME, MAX_RECORDS, Path, Record,
+    ResourceType, Schema, Value, WriteItem, effective_items, parse_base64, parse_object_link, text,
 };
 
 const FORMAT: &str = "json";
-
-/// Times below 2^28 seconds are relative to now (RFC 8428 §4.5.3).
-const FIRST_ABSOLUTE_TIME: f64 = 268_435_456.0;
 
 #[derive(Deserialize)]
 struct Pack<'a> {

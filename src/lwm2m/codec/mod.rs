@@ -1,16 +1,28 @@
 //! Content formats (LwM2M Core 1.2 §7.4): bytes to and from [`Record`]s, one format a file.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use thiserror::Error;
 
 use super::operation::WriteItem;
-use super::{Path, ResourceType, Value};
+use super::{Path, PathError, ResourceType, Value};
 
+pub mod cbor;
 pub mod json;
+pub mod lwm2m_cbor;
+pub mod names;
 pub mod opaque;
+pub mod senml_cbor;
+pub mod senml_json;
 pub mod text;
 pub mod tlv;
+
+mod cbor_item;
+mod scalar;
+mod senml;
+#[cfg(test)]
+mod testing;
 
 /// A CoAP Content-Format number (RFC 7252 §12.3 registry).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,10 +35,22 @@ impl ContentFormat {
     pub const LINK: Self = Self(40);
     /// `application/octet-stream`
     pub const OPAQUE: Self = Self(42);
+    /// `application/cbor`
+    pub const CBOR: Self = Self(60);
+    /// `application/senml+json`
+    pub const SENML_JSON: Self = Self(110);
+    /// `application/senml+cbor`
+    pub const SENML_CBOR: Self = Self(112);
+    /// `application/senml-etch+json`
+    pub const SENML_ETCH_JSON: Self = Self(320);
+    /// `application/senml-etch+cbor`
+    pub const SENML_ETCH_CBOR: Self = Self(322);
     /// `application/vnd.oma.lwm2m+tlv`
     pub const TLV: Self = Self(11542);
     /// `application/vnd.oma.lwm2m+json`
     pub const JSON: Self = Self(11543);
+    /// `application/vnd.oma.lwm2m+cbor`
+    pub const LWM2M_CBOR: Self = Self(11544);
     /// Text as numbered before the registration of the OMA formats.
     pub const OLD_TEXT: Self = Self(1541);
     /// TLV, old number.
@@ -106,6 +130,48 @@ pub enum DecodeError {
     /// More records, or deeper nesting, than the limits allow.
     #[error("payload exceeds the limit of {0}")]
     Limit(&'static str),
+    /// One of the records cannot be read.
+    #[error("{0}")]
+    Record(#[from] BadRecord),
+}
+
+/// A record that cannot be read, of a payload that otherwise can.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("record {path:?}: {reason}")]
+pub struct BadRecord {
+    /// Its path, as far as it can be told, in the notation of the payload.
+    pub path: String,
+    /// What is wrong with it.
+    pub reason: RecordError,
+}
+
+/// What is wrong with one record.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum RecordError {
+    /// The name is not a path.
+    #[error(transparent)]
+    NotAPath(#[from] PathError),
+    /// The name is longer than any path.
+    #[error("the name is too long")]
+    LongName,
+    /// The name is a number, say.
+    #[error("the name is no text")]
+    Name,
+    /// A key is neither an id nor an array of ids.
+    #[error("a key is no path")]
+    Key,
+    /// A value at an object or an object instance.
+    #[error("a value needs the path of a resource")]
+    NoResource,
+    /// No value, null, or something no resource can have.
+    #[error("no value")]
+    NoValue,
+    /// The time is not a finite number.
+    #[error("the time is no finite number")]
+    Time,
+    /// One field several times, or several values.
+    #[error("a field occurs twice")]
+    Repeated,
 }
 
 /// Why values could not be written in a format.
@@ -148,6 +214,9 @@ pub struct DecodeOptions {
 /// [`DecodeOptions::max_records`] by default.
 pub const MAX_RECORDS: usize = 16_384;
 
+/// Times below 2^28 seconds are relative to now (RFC 8428 §4.5.3).
+const FIRST_ABSOLUTE_TIME: f64 = 268_435_456.0;
+
 impl Default for DecodeOptions {
     fn default() -> Self {
         Self {
@@ -162,7 +231,9 @@ impl Default for DecodeOptions {
 /// `out`. No `format` means text/plain. After an error `out` is as it was before.
 ///
 /// A resource without a definition, or a value that does not fit its definition beside others
-/// that do, gets the type its form suggests and is marked [`Record::inferred`].
+/// that do, gets the type its form suggests and is marked [`Record::inferred`]. Formats that tell
+/// types apart (SenML, CBOR) keep a single value that does not fit in the same way. Several
+/// records of one path are kept in their order.
 ///
 /// # Errors
 ///
@@ -177,7 +248,35 @@ pub fn decode<'a>(
     out: &mut Vec<Record<'a>>,
 ) -> Result<(), DecodeError> {
     let before = out.len();
-    let result = match format.unwrap_or(ContentFormat::TEXT) {
+    let mut bad = Vec::new();
+    decode_partial(format, request, payload, schema, options, out, &mut bad)?;
+    match bad.into_iter().next() {
+        None => Ok(()),
+        Some(record) => {
+            out.truncate(before);
+            Err(record.into())
+        }
+    }
+}
+
+/// Like [`decode`], but a record that cannot be read does not spoil the others: it is appended to
+/// `bad`. Only SenML and LwM2M-CBOR have such records. When no record at all can be read, that is
+/// an error, and `bad` like `out` is as it was before.
+///
+/// # Errors
+///
+/// As [`decode`]; [`DecodeError::Record`] with the first of the records when none can be read.
+pub fn decode_partial<'a>(
+    format: Option<ContentFormat>,
+    request: &Path,
+    payload: &'a [u8],
+    schema: &dyn Schema,
+    options: &DecodeOptions,
+    out: &mut Vec<Record<'a>>,
+    bad: &mut Vec<BadRecord>,
+) -> Result<(), DecodeError> {
+    let (records, refused) = (out.len(), bad.len());
+    let mut result = match format.unwrap_or(ContentFormat::TEXT) {
         ContentFormat::TEXT | ContentFormat::OLD_TEXT => {
             text::decode(request, payload, schema, options, out)
         }
@@ -185,22 +284,98 @@ pub fn decode<'a>(
             opaque::decode(request, payload, schema, out);
             Ok(())
         }
+        ContentFormat::CBOR => cbor::decode(request, payload, schema, out),
+        ContentFormat::SENML_JSON | ContentFormat::SENML_ETCH_JSON => {
+            senml_json::decode(request, payload, schema, options, out, bad)
+        }
+        ContentFormat::SENML_CBOR | ContentFormat::SENML_ETCH_CBOR => {
+            senml_cbor::decode(request, payload, schema, options, out, bad)
+        }
         ContentFormat::TLV | ContentFormat::OLD_TLV => {
             tlv::decode(request, payload, schema, options, out)
         }
         ContentFormat::JSON | ContentFormat::OLD_JSON => {
             json::decode(request, payload, schema, options, out)
         }
+        ContentFormat::LWM2M_CBOR => lwm2m_cbor::decode(payload, schema, options, out, bad),
         ContentFormat(number) => Err(DecodeError::Unsupported(number)),
     };
+    if result.is_ok()
+        && out.len() == records
+        && let Some(record) = bad.get(refused)
+    {
+        result = Err(record.clone().into());
+    }
     if result.is_err() {
-        out.truncate(before);
+        out.truncate(records);
+        bad.truncate(refused);
     }
     result
 }
 
-/// Writes `items` as the payload of a Write or Create to `base`. Of several items with the same
-/// path the last one counts, at its own place.
+/// Where decoders of packs put their records.
+struct Sink<'a, 's> {
+    schema: &'s dyn Schema,
+    /// How many records may still come.
+    left: usize,
+    out: &'s mut Vec<Record<'a>>,
+    bad: &'s mut Vec<BadRecord>,
+}
+
+impl<'a, 's> Sink<'a, 's> {
+    fn new(
+        schema: &'s dyn Schema,
+        options: &DecodeOptions,
+        out: &'s mut Vec<Record<'a>>,
+        bad: &'s mut Vec<BadRecord>,
+    ) -> Self {
+        Self {
+            schema,
+            left: options.max_records,
+            out,
+            bad,
+        }
+    }
+
+    /// Counts a record, good or bad.
+    fn count(&mut self) -> Result<(), DecodeError> {
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or(DecodeError::Limit("records"))?;
+        Ok(())
+    }
+
+    /// Adds what `typed` makes of a value and its defined type.
+    fn add(
+        &mut self,
+        path: Path,
+        time: Option<f64>,
+        typed: impl FnOnce(Option<ResourceType>) -> Option<(Value<'a>, bool)>,
+    ) -> Result<(), RecordError> {
+        let (Some(object), Some(resource)) = (path.object(), path.resource()) else {
+            return Err(RecordError::NoResource);
+        };
+        let kind = self.schema.resource(object, resource).and_then(|s| s.kind);
+        let (value, inferred) = typed(kind).ok_or(RecordError::NoValue)?;
+        self.out.push(Record {
+            path,
+            value,
+            time,
+            inferred,
+        });
+        Ok(())
+    }
+
+    /// Notes a record that cannot be read.
+    fn refuse(&mut self, path: String, reason: RecordError) {
+        self.bad.push(BadRecord { path, reason });
+    }
+}
+
+/// Writes `items` as the payload of a Write or Create to `base`, or of a Write-Composite, which has
+/// the root as its base. Of several items with the same path the last one counts, at its own
+/// place.
 ///
 /// # Errors
 ///
@@ -215,8 +390,35 @@ pub fn encode(
     match format {
         ContentFormat::TEXT | ContentFormat::OLD_TEXT => text::encode(base, items),
         ContentFormat::OPAQUE => opaque::encode(base, items),
+        ContentFormat::CBOR => cbor::encode(base, items),
+        ContentFormat::SENML_JSON | ContentFormat::SENML_ETCH_JSON => {
+            senml_json::encode(base, items)
+        }
+        ContentFormat::SENML_CBOR | ContentFormat::SENML_ETCH_CBOR => {
+            senml_cbor::encode(base, items)
+        }
         ContentFormat::TLV | ContentFormat::OLD_TLV => tlv::encode(base, items),
         ContentFormat::JSON | ContentFormat::OLD_JSON => json::encode(base, items),
+        ContentFormat::LWM2M_CBOR => lwm2m_cbor::encode(base, items),
+        ContentFormat(number) => Err(EncodeError::Unsupported(number)),
+    }
+}
+
+/// Writes the paths of a Read-Composite or Observe-Composite (LwM2M Core 1.2 §6.3.8 and §6.4.4).
+///
+/// # Errors
+///
+/// [`EncodeError::Unsupported`] for a format that cannot list paths, [`EncodeError::Unsuitable`]
+/// for the root in LwM2M-CBOR.
+pub fn encode_paths(format: ContentFormat, paths: &[Path]) -> Result<Vec<u8>, EncodeError> {
+    match format {
+        ContentFormat::SENML_JSON | ContentFormat::SENML_ETCH_JSON => {
+            senml_json::encode_paths(paths)
+        }
+        ContentFormat::SENML_CBOR | ContentFormat::SENML_ETCH_CBOR => {
+            Ok(senml_cbor::encode_paths(paths))
+        }
+        ContentFormat::LWM2M_CBOR => lwm2m_cbor::encode_paths(paths),
         ContentFormat(number) => Err(EncodeError::Unsupported(number)),
     }
 }
@@ -252,6 +454,23 @@ fn effective_items<'i>(
     Ok(kept)
 }
 
+/// The items by their id at `level` of the path, in order of first appearance.
+fn groups<'i>(items: &[&'i WriteItem], level: usize) -> Vec<(u16, Vec<&'i WriteItem>)> {
+    let mut order: HashMap<u16, usize> = HashMap::new();
+    let mut groups: Vec<(u16, Vec<&WriteItem>)> = Vec::new();
+    for item in items {
+        let Some(id) = item.path.ids().get(level).copied() else {
+            continue;
+        };
+        let index = *order.entry(id).or_insert(groups.len());
+        match groups.get_mut(index) {
+            Some((_, members)) => members.push(item),
+            None => groups.push((id, vec![item])),
+        }
+    }
+    groups
+}
+
 /// The one value of a format that carries no paths.
 fn single_value<'i>(
     format: &'static str,
@@ -279,20 +498,30 @@ fn infer_bytes(bytes: &[u8]) -> Value<'_> {
     {
         return Value::String(Cow::Borrowed(text));
     }
-    match plausible_double(bytes) {
+    match plausible_float(bytes) {
         Some(number) => Value::Float(number),
         None => signed(bytes).map_or(Value::Opaque(Cow::Borrowed(bytes)), Value::Integer),
     }
 }
 
-/// Eight bytes that make an everyday floating-point number and, as an integer, one beyond 2^53:
-/// devices send sensor values so, and hardly ever such integers.
-fn plausible_double(bytes: &[u8]) -> Option<f64> {
-    let bytes = <[u8; 8]>::try_from(bytes).ok()?;
-    let number = f64::from_be_bytes(bytes);
-    let ordinary = (1e-9..1e15).contains(&number.abs());
-    let huge = i64::from_be_bytes(bytes).unsigned_abs() > 1 << 53;
-    (ordinary && huge).then_some(number)
+/// Four or eight bytes that make an everyday floating-point number and, as an integer, a huge one:
+/// devices send sensor values so, and hardly ever such integers. Unix times are no such floats.
+fn plausible_float(bytes: &[u8]) -> Option<f64> {
+    let integer = signed(bytes)?.unsigned_abs();
+    let (number, ordinary, huge) = match *bytes {
+        [a, b, c, d] => (
+            f64::from(f32::from_be_bytes([a, b, c, d])),
+            1e-3..1e7,
+            1 << 24,
+        ),
+        [a, b, c, d, e, f, g, h] => (
+            f64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            1e-9..1e15,
+            1 << 53,
+        ),
+        _ => return None,
+    };
+    (ordinary.contains(&number.abs()) && integer > huge).then_some(number)
 }
 
 /// A big-endian signed integer of 1, 2, 4 or 8 bytes.

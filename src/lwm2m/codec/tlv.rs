@@ -1,11 +1,10 @@
 //! `application/vnd.oma.lwm2m+tlv` (LwM2M Core 1.2 §7.4.3).
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use super::{
     DecodeError, DecodeOptions, EncodeError, Path, Record, ResourceType, Schema, Value, WriteItem,
-    effective_items, infer_bytes, signed,
+    effective_items, groups, infer_bytes, signed,
 };
 
 const FORMAT: &str = "tlv";
@@ -313,23 +312,6 @@ pub fn encode(base: &Path, items: &[WriteItem]) -> Result<Vec<u8>, EncodeError> 
         _ => write_resource_instances(&items, &mut out)?,
     }
     Ok(out)
-}
-
-/// The items by their id at `level` of the path, in order of first appearance.
-fn groups<'i>(items: &[&'i WriteItem], level: usize) -> Vec<(u16, Vec<&'i WriteItem>)> {
-    let mut order: HashMap<u16, usize> = HashMap::new();
-    let mut groups: Vec<(u16, Vec<&WriteItem>)> = Vec::new();
-    for item in items {
-        let Some(id) = item.path.ids().get(level).copied() else {
-            continue;
-        };
-        let index = *order.entry(id).or_insert(groups.len());
-        match groups.get_mut(index) {
-            Some((_, members)) => members.push(item),
-            None => groups.push((id, vec![item])),
-        }
-    }
-    groups
 }
 
 fn write_resources(items: &[&WriteItem], out: &mut Vec<u8>) -> Result<(), EncodeError> {
