@@ -1,9 +1,11 @@
-//! CoAP messages (RFC 7252 §3): strict checks on the way in, options by number instead of by name,
-//! so that unknown ones survive. A received message is one copy of its datagram and a built one is
-//! one buffer, since every notification passes here.
+//! CoAP messages (RFC 7252 §3). What is sent is built by `coap-lite`. What is received is read here:
+//! `coap-lite` takes other versions, reserved classes and Empty messages with content, and copies
+//! each option. A received message is one copy of its datagram, with codes and options by number,
+//! so that unknown ones survive; every notification passes here.
 
 use std::ops::Range;
 
+use coap_lite::{MessageClass, MessageType as LiteType, Packet};
 use thiserror::Error;
 
 /// Option numbers (RFC 7252 §12.2, RFC 7641, RFC 7959).
@@ -349,42 +351,30 @@ impl Message {
     }
 }
 
-/// Builds a message to send.
+/// Builds a message to send, by `coap-lite`.
 #[derive(Debug, Clone)]
-pub struct Builder {
-    /// Header and token.
-    head: Vec<u8>,
-    /// In order of numbers, values one after the other in `values`.
-    options: Vec<(u16, Range<usize>)>,
-    values: Vec<u8>,
-    payload: Vec<u8>,
-}
+pub struct Builder(Packet);
 
 impl Builder {
     /// A message of `kind` and `code` with `mid` and `token` (at most 8 bytes).
     pub fn new(kind: MessageType, code: Code, mid: u16, token: &[u8]) -> Self {
-        let token = token.get(..token.len().min(8)).unwrap_or_default();
-        let [mid_high, mid_low] = mid.to_be_bytes();
-        // Version 1, type and token length (RFC 7252 §3).
-        let first = 0x40 | (kind as u8) << 4 | token.len() as u8;
-        let mut head = Vec::with_capacity(64);
-        head.extend([first, code.0, mid_high, mid_low]);
-        head.extend_from_slice(token);
-        Self {
-            head,
-            options: Vec::new(),
-            values: Vec::new(),
-            payload: Vec::new(),
-        }
+        let mut packet = Packet::new();
+        packet.header.set_type(match kind {
+            MessageType::Confirmable => LiteType::Confirmable,
+            MessageType::NonConfirmable => LiteType::NonConfirmable,
+            MessageType::Acknowledgement => LiteType::Acknowledgement,
+            MessageType::Reset => LiteType::Reset,
+        });
+        packet.header.code = MessageClass::from(code.0);
+        packet.header.message_id = mid;
+        packet.set_token(token.get(..token.len().min(8)).unwrap_or_default().to_vec());
+        Self(packet)
     }
 
     /// Adds one value of an option, after those it has already.
     #[must_use]
     pub fn option(mut self, number: u16, value: impl AsRef<[u8]>) -> Self {
-        let start = self.values.len();
-        self.values.extend_from_slice(value.as_ref());
-        let at = self.options.partition_point(|(known, _)| *known <= number);
-        self.options.insert(at, (number, start..self.values.len()));
+        self.0.add_option(number.into(), value.as_ref().to_vec());
         self
     }
 
@@ -399,46 +389,14 @@ impl Builder {
     /// Sets the payload.
     #[must_use]
     pub fn payload(mut self, payload: impl Into<Vec<u8>>) -> Self {
-        self.payload = payload.into();
+        self.0.payload = payload.into();
         self
     }
 
     /// The datagram. Sizes are the caller's business: block-wise transfer keeps them small.
     pub fn build(self) -> Vec<u8> {
-        let mut out = self.head;
-        let mut last = 0;
-        for (number, range) in self.options {
-            let value = self.values.get(range).unwrap_or_default();
-            let delta = usize::from(number - last);
-            last = number;
-            out.push(nibble(delta) << 4 | nibble(value.len()));
-            put_extension(&mut out, delta);
-            put_extension(&mut out, value.len());
-            out.extend_from_slice(value);
-        }
-        if !self.payload.is_empty() {
-            out.push(PAYLOAD_MARKER);
-            out.extend_from_slice(&self.payload);
-        }
-        out
-    }
-}
-
-/// The four bits that stand for an option delta or length (RFC 7252 §3.1).
-const fn nibble(value: usize) -> u8 {
-    match value {
-        0..=12 => value as u8,
-        13..=268 => 13,
-        _ => 14,
-    }
-}
-
-/// The bytes that follow them.
-fn put_extension(out: &mut Vec<u8>, value: usize) {
-    match value {
-        0..=12 => {}
-        13..=268 => out.push((value - 13) as u8),
-        _ => out.extend(u16::try_from(value - 269).unwrap_or(u16::MAX).to_be_bytes()),
+        // Fails only for a token longer than 15 bytes, which `new` cannot produce.
+        self.0.to_bytes_unlimited().unwrap_or_default()
     }
 }
 
@@ -526,7 +484,7 @@ mod tests {
             let bytes = Builder::new(MessageType::Confirmable, Code::GET, 1, &[])
                 .option(number, vec![7; size])
                 .build();
-            let packet = coap_lite::Packet::from_bytes(&bytes).unwrap();
+            let packet = Packet::from_bytes(&bytes).unwrap();
             let read: Vec<_> = packet.options().collect();
             assert_eq!(read.len(), 1);
             assert_eq!(*read[0].0, number);
@@ -555,7 +513,7 @@ mod tests {
                 builder = builder.option(*number, value.clone());
             }
             let bytes = builder.payload(payload.clone()).build();
-            let packet = coap_lite::Packet::from_bytes(&bytes).unwrap();
+            let packet = Packet::from_bytes(&bytes).unwrap();
             let message = Message::parse(&bytes).unwrap();
             prop_assert_eq!(message.code(), Code::new(code.0, code.1));
             prop_assert_eq!(message.mid(), mid);

@@ -456,7 +456,7 @@ fn send_smaller(job: &mut Job, hint: Option<BlockOption>) -> bool {
     let named = hint.map(|hint| hint.szx);
     if let Some(sender) = &mut job.sender {
         let half = sender.current().0.szx.checked_sub(1);
-        let szx = named.or(half.filter(|szx| *szx >= SMALLEST_BLOCK));
+        let szx = named.or_else(|| half.filter(|szx| *szx >= SMALLEST_BLOCK));
         return szx.is_some_and(|szx| sender.restart_smaller(szx));
     }
     let length = job.request.payload.len();
