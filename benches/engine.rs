@@ -46,12 +46,12 @@ fn each(
 
 fn notify(c: &mut Criterion<CpuTime>) {
     let resource = |size| Fleet::observed(size, "/3/0/9", &[0xc1, 0x09, 0x64]);
-    each(c, "notify/resource", resource, |fleet, index| {
-        assert_eq!(fleet.notify(index), 1);
+    each(c, "notify/resource", resource, |fleet, _| {
+        assert_eq!(fleet.notify(), 1);
     });
     let instance = |size| Fleet::observed(size, "/3/0", DEVICE_TLV);
-    each(c, "notify/instance", instance, |fleet, index| {
-        assert_eq!(fleet.notify(index), 1);
+    each(c, "notify/instance", instance, |fleet, _| {
+        assert_eq!(fleet.notify(), 1);
     });
 }
 

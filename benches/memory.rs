@@ -52,7 +52,6 @@ fn main() {
         .collect();
     fleet.devices.iter_mut().for_each(|device| {
         device.location = "x".repeat(11);
-        device.notification.reserve_exact(24);
     });
     println!("Device: {} B", size_of::<lwm2m_gateway::engine::Device>());
     let empty = measure();
@@ -76,9 +75,4 @@ fn main() {
         fleet.observe(index, "/3/0/9", &[0xc1, 0x09, 0x64]);
     }
     report("with one observation");
-    for index in 0..DEVICES {
-        fleet.notify(index);
-    }
-    fleet.pass(Duration::from_secs(300));
-    report("with one observation, after a while");
 }

@@ -291,8 +291,7 @@ impl Chaos {
     /// What came out: devices react, answers are noted.
     fn collect(&mut self) {
         while let Some((to, datagram)) = self.world.sent.pop_front() {
-            let message =
-                Message::parse(&datagram).expect("the gateway sends well-formed messages");
+            let message = Message::parse(&datagram).unwrap();
             self.react(to, &message);
         }
         while let Some(published) = self.world.published.pop_front() {

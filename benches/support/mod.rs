@@ -10,6 +10,7 @@
 )]
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,14 +44,18 @@ pub struct Device {
     pub mid: u16,
     /// Path segment of its registration.
     pub location: String,
-    /// A notification; [`Fleet::notify`] changes message id and sequence number in place.
-    pub notification: Vec<u8>,
-    pub sequence: u32,
+    /// Of its observation.
+    pub token: [u8; 8],
 }
 
-/// Where the Observe option's value starts in a notification: header, token of eight bytes,
-/// option byte.
-const SEQUENCE_AT: usize = 4 + 8 + 1;
+/// Where the token is in a notification.
+const TOKEN: Range<usize> = 4..12;
+
+/// Where the value of the Observe option is.
+const SEQUENCE: Range<usize> = 13..16;
+
+/// Devices notify in an order that defeats the cache, as they do in the field.
+const STRIDE: usize = 7919;
 
 /// Three bytes long, so that it can be changed in place.
 const FIRST_SEQUENCE: u32 = 0x01_0000;
@@ -59,6 +64,13 @@ pub struct Fleet {
     pub engine: Engine,
     pub now: Now,
     pub devices: Vec<Device>,
+    /// Who notifies next, in order; read one after the other, like datagrams from a socket.
+    turns: Vec<(Peer, [u8; 8])>,
+    turn: usize,
+    /// How often all have notified.
+    round: u32,
+    /// The notification of all devices but for message id, token and sequence number.
+    notification: Vec<u8>,
 }
 
 impl Fleet {
@@ -81,6 +93,10 @@ impl Fleet {
             engine,
             now,
             devices: Vec::new(),
+            turns: Vec::new(),
+            turn: 0,
+            round: 0,
+            notification: Vec::new(),
         }
     }
 
@@ -100,6 +116,7 @@ impl Fleet {
         for index in 0..count {
             fleet.observe(index, path, payload);
         }
+        fleet.take_turns();
         fleet
     }
 
@@ -114,8 +131,7 @@ impl Fleet {
             },
             mid: 1,
             location: String::new(),
-            notification: Vec::new(),
-            sequence: FIRST_SEQUENCE,
+            token: [0; 8],
         });
     }
 
@@ -176,24 +192,36 @@ impl Fleet {
                 .build()
         };
         let answer = build(MessageType::Acknowledgement, request.mid(), FIRST_SEQUENCE);
-        let notification = build(MessageType::NonConfirmable, 0, FIRST_SEQUENCE);
+        self.notification = build(MessageType::NonConfirmable, 0, FIRST_SEQUENCE);
+        self.devices[index].token = request.token().try_into().unwrap();
         let peer = self.devices[index].peer;
         self.engine.handle_datagram(self.now, peer, &answer);
         assert_eq!(self.drain(), 1, "one answer");
-        self.devices[index].notification = notification;
     }
 
-    /// Makes and handles the next notification of a device; returns how many messages came out.
-    pub fn notify(&mut self, index: usize) -> usize {
-        let device = &mut self.devices[index];
-        device.mid = device.mid.wrapping_add(1);
-        device.sequence = device.sequence.wrapping_add(1) & 0xff_ffff;
-        device.notification[2..4].copy_from_slice(&device.mid.to_be_bytes());
-        let [_, sequence @ ..] = device.sequence.to_be_bytes();
-        device.notification[SEQUENCE_AT..SEQUENCE_AT + 3].copy_from_slice(&sequence);
-        let device = &self.devices[index];
+    /// Lays down the order of notifications.
+    pub fn take_turns(&mut self) {
+        let count = self.devices.len();
+        self.turns = (0..count)
+            .map(|turn| &self.devices[turn * STRIDE % count])
+            .map(|device| (device.peer, device.token))
+            .collect();
+    }
+
+    /// The next notification; returns how many messages came out.
+    pub fn notify(&mut self) -> usize {
+        if self.turn == 0 {
+            self.round += 1;
+        }
+        let (peer, token) = self.turns[self.turn];
+        self.turn = (self.turn + 1) % self.turns.len();
+        let [_, _, mid @ ..] = self.round.to_be_bytes();
+        let [_, sequence @ ..] = (FIRST_SEQUENCE + self.round).to_be_bytes();
+        self.notification[2..4].copy_from_slice(&mid);
+        self.notification[TOKEN].copy_from_slice(&token);
+        self.notification[SEQUENCE].copy_from_slice(&sequence);
         self.engine
-            .handle_datagram(self.now, device.peer, &device.notification);
+            .handle_datagram(self.now, peer, &self.notification);
         self.drain()
     }
 
@@ -272,7 +300,7 @@ impl Fleet {
         let mut sent = None;
         loop {
             match self.engine.poll_output() {
-                Output::Idle(_) => return sent.expect("a datagram"),
+                Output::Idle(_) => return sent.unwrap(),
                 Output::Transmit { datagram, .. } => {
                     assert!(sent.replace(datagram).is_none(), "one datagram");
                 }

@@ -144,8 +144,6 @@ impl ReqPath {
 pub struct Target {
     /// What the answers repeat.
     pub text: ReqPath,
-    /// Uri-Path segments, without the alternate path of the device.
-    pub segments: Vec<String>,
     /// Uri-Query items of the path.
     pub queries: Vec<String>,
     /// The path as numbers; `None` for one that LwM2M does not know, which is sent as it is. The
@@ -158,11 +156,8 @@ pub struct Target {
 impl Target {
     /// The target of a path, as an application would write it.
     pub fn new(path: &Path) -> Self {
-        let text = path.to_string();
-        let segments = split_segments(&text).map(str::to_owned).collect();
         Self {
-            text: ReqPath::One(text),
-            segments,
+            text: ReqPath::One(path.to_string()),
             queries: Vec::new(),
             path: Some(path.clone()),
             paths: Vec::new(),
@@ -173,7 +168,6 @@ impl Target {
     pub(super) fn composite(written: Vec<String>, paths: Vec<Path>) -> Self {
         Self {
             text: ReqPath::Several(written),
-            segments: Vec::new(),
             queries: Vec::new(),
             path: Some(Path::ROOT),
             paths,
@@ -185,7 +179,7 @@ impl Target {
     pub fn is_same(&self, other: &Self) -> bool {
         match (&self.text, &other.text) {
             (ReqPath::One(_), ReqPath::One(_)) => {
-                self.segments == other.segments && self.queries == other.queries
+                self.segments().eq(other.segments()) && self.queries == other.queries
             }
             (ReqPath::Several(_), ReqPath::Several(_)) => {
                 self.paths == other.paths || {
@@ -205,7 +199,7 @@ impl Target {
             Err(PathError::BadSegment(_)) => None,
             Err(error) => return Err(Fault::new(Reason::BadPath, error.to_string())),
         };
-        let segments: Vec<String> = split_segments(path_text).map(str::to_owned).collect();
+        let segments: Vec<&str> = split_segments(path_text).collect();
         let queries: Vec<String> = query
             .split('&')
             .filter(|item| !item.is_empty())
@@ -216,11 +210,12 @@ impl Target {
         }
         if segments
             .iter()
-            .any(|segment| matches!(segment.as_str(), "" | "." | ".."))
+            .any(|segment| matches!(*segment, "" | "." | ".."))
         {
             return Err(Fault::new(Reason::BadPath, "empty or dotted path segment"));
         }
-        let mut options = segments.iter().chain(&queries);
+        let queries_text = queries.iter().map(String::as_str);
+        let mut options = segments.iter().copied().chain(queries_text);
         if options.any(|option| option.len() > MAX_OPTION) {
             return Err(Fault::new(
                 Reason::BadPath,
@@ -229,11 +224,16 @@ impl Target {
         }
         Ok(Self {
             text: ReqPath::One(path_text.to_owned()),
-            segments,
             queries,
             path,
             paths: Vec::new(),
         })
+    }
+
+    /// Uri-Path segments, without the alternate path of the device; none for a composite
+    /// operation.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.text.one().into_iter().flat_map(split_segments)
     }
 
     /// The path as numbers.

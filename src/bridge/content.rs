@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::code;
 use super::command::Kind;
-use super::json::{put, put_float, put_plain, put_string};
+use super::json::{put, put_float, put_integer, put_object_link, put_string};
 use super::uplink::Answer;
 use crate::config::Compat;
 use crate::lwm2m::codec::{
@@ -370,7 +370,7 @@ fn put_record_path(out: &mut Vec<u8>, path: &Path, bare: bool) {
         if index > 0 || !bare {
             out.push(b'/');
         }
-        put_plain(out, id);
+        put_integer(out, id);
     }
     out.push(b'"');
 }
@@ -379,8 +379,8 @@ fn put_record_path(out: &mut Vec<u8>, path: &Path, bare: bool) {
 fn put_value(out: &mut Vec<u8>, value: &Value<'_>) {
     match value {
         Value::String(text) | Value::CoreLink(text) => put_string(out, text),
-        Value::Integer(number) | Value::Time(number) => put_plain(out, number),
-        Value::Unsigned(number) => put_plain(out, number),
+        Value::Integer(number) | Value::Time(number) => put_integer(out, number),
+        Value::Unsigned(number) => put_integer(out, number),
         Value::Float(number) if number.is_finite() => put_float(out, *number),
         Value::Float(number) => {
             let name = if number.is_nan() {
@@ -396,7 +396,7 @@ fn put_value(out: &mut Vec<u8>, value: &Value<'_>) {
         Value::Boolean(value) => put(out, if *value { "true" } else { "false" }),
         Value::Opaque(bytes) => put_base64(out, bytes),
         Value::ObjectLink { object, instance } => {
-            put_plain(out, format_args!("\"{object}:{instance}\""));
+            put_object_link(out, *object, *instance);
         }
     }
 }
@@ -408,7 +408,7 @@ fn put_time(out: &mut Vec<u8>, seconds: f64) {
     if seconds.fract() == 0.0 && seconds.abs() < EXACT {
         // The range check makes the conversion exact.
         #[allow(clippy::cast_possible_truncation)]
-        put_plain(out, seconds as i64);
+        put_integer(out, seconds as i64);
     } else if seconds.is_finite() {
         put_float(out, seconds);
     } else {
@@ -425,7 +425,7 @@ pub(super) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 fn put_format(out: &mut Vec<u8>, answer: &Answer<'_>) {
     if let Some(format) = answer.content_format {
         put(out, r#","contentFormat":"#);
-        put_plain(out, format);
+        put_integer(out, format);
     }
 }
 
@@ -467,7 +467,7 @@ pub(super) fn put_lwm2m_json(
                     put(out, r#""n":""#);
                     for id in below {
                         out.push(b'/');
-                        put_plain(out, id);
+                        put_integer(out, id);
                     }
                     put(out, r#"","#);
                 }

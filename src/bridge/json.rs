@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -182,11 +183,19 @@ pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
-/// Appends a display form that needs no escapes: a number, a path of numbers.
-pub(super) fn put_plain(out: &mut Vec<u8>, value: impl fmt::Display) {
-    use std::io::Write as _;
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{value}");
+/// Appends an integer.
+pub(super) fn put_integer(out: &mut Vec<u8>, value: impl Serialize) {
+    // Neither serializing an integer nor writing to a Vec can fail.
+    let _ = serde_json::to_writer(out, &value);
+}
+
+/// Appends an object link as text, `"3:0"`.
+pub(super) fn put_object_link(out: &mut Vec<u8>, object: u16, instance: u16) {
+    out.push(b'"');
+    put_integer(out, object);
+    out.push(b':');
+    put_integer(out, instance);
+    out.push(b'"');
 }
 
 /// Appends a finite number, shortest form that reads back the same.

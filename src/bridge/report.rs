@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::json::{put, put_plain, put_string};
+use super::json::{put, put_integer, put_string};
 
 /// Queries that stay with the gateway, whatever their case.
 const SECRETS: [&str; 18] = [
@@ -93,7 +93,7 @@ pub fn report<T: Display>(event: Event, info: &RegistrationReport<'_, T>) -> Vec
     }
     if let Some(lifetime) = info.lifetime {
         name(&mut out, "lt");
-        put_plain(&mut out, lifetime);
+        put_integer(&mut out, lifetime);
     }
     if let Some(path) = info.alternate_path {
         name(&mut out, "alternatePath");

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 
 use super::content::put_base64;
-use super::json::{put, put_float, put_plain, put_string};
+use super::json::{put, put_float, put_integer, put_object_link, put_string};
 use crate::config::{BooleanSeries, Series};
 use crate::lwm2m::codec::Record;
 use crate::lwm2m::{Path, Value};
@@ -158,11 +158,11 @@ fn put_measurement(out: &mut Vec<u8>, record: &Record<'_>, config: &Series) -> b
         }
         Value::Integer(number) | Value::Time(number) => {
             put(out, NUMBER);
-            put_plain(out, number);
+            put_integer(out, number);
         }
         Value::Unsigned(number) => {
             put(out, NUMBER);
-            put_plain(out, number);
+            put_integer(out, number);
         }
         Value::Boolean(value) => match config.boolean {
             BooleanSeries::Number => {
@@ -184,12 +184,12 @@ fn put_measurement(out: &mut Vec<u8>, record: &Record<'_>, config: &Series) -> b
         }
         Value::ObjectLink { object, instance } => {
             put(out, TEXT);
-            put_plain(out, format_args!("\"{object}:{instance}\""));
+            put_object_link(out, *object, *instance);
         }
     }
     if let Some(date) = record.time.and_then(milliseconds) {
         put(out, r#","date":"#);
-        put_plain(out, date);
+        put_integer(out, date);
     }
     out.push(b'}');
     true

@@ -5,7 +5,7 @@ use super::code;
 use super::command::{CommandError, Kind, ReqPath};
 use super::content::{self, Body, Context};
 use super::echo::Echo;
-use super::json::{put, put_plain, put_string};
+use super::json::{put, put_integer, put_string};
 use super::{Dialect, legacy};
 
 /// Identities that stand at the top of answers when the command did not carry them: query
@@ -174,7 +174,7 @@ fn open(
     put(&mut out, name);
     if let Some(sequence) = sequence {
         put(&mut out, r#","seqNum":"#);
-        put_plain(&mut out, sequence);
+        put_integer(&mut out, sequence);
     }
     put(&mut out, r#","data":"#);
     out
@@ -509,7 +509,7 @@ mod tests {
             value,
             json!({"is_auto_observe": true, "msgType": "coap_reset", "data": {"path": "/3/0"}})
         );
-        assert_eq!(command.target.segments, ["3", "0"]);
+        assert!(command.target.segments().eq(["3", "0"]));
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl Device {
         DeviceFormats {
             version: self.registration.version,
             declared: links
-                .map(|links| links.content_formats.as_slice())
+                .map(|links| &*links.content_formats)
                 .unwrap_or_default(),
             refused: self.refused,
         }

@@ -40,6 +40,7 @@ mod registry;
 pub mod request;
 mod requests;
 mod settings;
+mod strings;
 mod timer;
 mod uplink;
 

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 
+use super::strings::Strings;
 use crate::coap::Code;
 use crate::config::{Compat, Config, LifetimePolicy, UpdateCondition};
 use crate::lwm2m::link::{LinkError, RegistrationLinks};
@@ -106,49 +107,46 @@ impl RegisterError {
 
 /// The query of a Register or Update as it was sent, in order; a key without `=` has no value.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Query(Vec<Box<str>>);
+pub(super) struct Query(Strings);
 
 impl Query {
     pub(super) fn parse<'a>(
         options: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Self, RegisterError> {
-        let text = |bytes| match str::from_utf8(bytes) {
-            Ok(text) => Ok(text.into()),
-            Err(_) => Err(RegisterError::NotUtf8),
-        };
-        let mut items: Vec<_> = options.map(text).collect::<Result<_, _>>()?;
-        // One for each registered device, for as long as it stays.
-        items.shrink_to_fit();
-        Ok(Self(items))
+        let items = options.map(|bytes| str::from_utf8(bytes).map_err(|_| RegisterError::NotUtf8));
+        items.collect::<Result<_, _>>().map(Self)
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&str> {
-        let mut pairs = self.pairs();
-        pairs.find(|(known, _)| *known == key)?.1
+        // Notifications ask for two keys each: no more work than needed.
+        self.0
+            .iter()
+            .find_map(|item| item.strip_prefix(key)?.strip_prefix('='))
     }
 
     fn has_flag(&self, key: &str) -> bool {
-        self.0.iter().any(|item| **item == *key)
+        self.0.contains(key)
     }
 
     /// Keys and values for the report.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0.iter().map(|item| key_and_value(item))
+        self.0.iter().map(key_and_value)
     }
 
     /// An Update's query over what was known (LwM2M Core 1.2 §6.2.2). The endpoint cannot change.
-    fn merge(&mut self, update: Self) {
-        for item in update.0 {
-            let (key, _) = key_and_value(&item);
+    fn merge(&mut self, update: &Self) {
+        let mut items: Vec<&str> = self.0.iter().collect();
+        for item in update.0.iter() {
+            let (key, _) = key_and_value(item);
             if key == "ep" {
                 continue;
             }
-            let known = self.0.iter_mut().find(|it| key_and_value(it).0 == key);
-            match known {
+            match items.iter_mut().find(|it| key_and_value(it).0 == key) {
                 Some(known) => *known = item,
-                None => self.0.push(item),
+                None => items.push(item),
             }
         }
+        self.0 = items.into_iter().collect();
     }
 }
 
@@ -156,6 +154,30 @@ fn key_and_value(item: &str) -> (&str, Option<&str>) {
     match item.split_once('=') {
         Some((key, value)) => (key, Some(value)),
         None => (item, None),
+    }
+}
+
+/// What a device said of its objects, as far as it is needed later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Links {
+    /// `None` for `/`, which most devices have.
+    alternate_path: Option<Box<str>>,
+    /// In the order of the device.
+    pub(super) objects: Strings,
+    versions: Box<[(u16, Version)]>,
+    /// Of the root link.
+    pub(super) content_formats: Box<[u16]>,
+}
+
+impl From<RegistrationLinks> for Links {
+    fn from(links: RegistrationLinks) -> Self {
+        let path = links.alternate_path;
+        Self {
+            alternate_path: (path != "/").then(|| path.into()),
+            objects: links.objects.iter().map(String::as_str).collect(),
+            versions: links.versions.into(),
+            content_formats: links.content_formats.into(),
+        }
     }
 }
 
@@ -169,7 +191,7 @@ pub(super) struct Registration {
     pub(super) queue_mode: bool,
     pub(super) query: Query,
     /// From the payload; `None` when there was none.
-    pub(super) links: Option<RegistrationLinks>,
+    pub(super) links: Option<Links>,
 }
 
 /// Versions a server has to take (LwM2M Core 1.2 §6.2.1): 1.0, 1.1 and 1.2, also as `1` and with
@@ -208,9 +230,9 @@ fn bounded_lifetime(seconds: u64, config: &Config) -> Result<Duration, RegisterE
     }
 }
 
-fn object_list(payload: &[u8]) -> Result<Option<RegistrationLinks>, LinkError> {
+fn object_list(payload: &[u8]) -> Result<Option<Links>, LinkError> {
     (!payload.is_empty())
-        .then(|| RegistrationLinks::parse(payload))
+        .then(|| RegistrationLinks::parse(payload).map(Links::from))
         .transpose()
 }
 
@@ -265,13 +287,14 @@ impl Registration {
         payload: &[u8],
         config: &Config,
     ) -> Result<bool, RegisterError> {
+        // Either all of an Update applies or nothing.
         let lifetime = lifetime(&query, config)?;
-        self.query.merge(query);
+        let links = object_list(payload)?;
+        self.query.merge(&query);
         if let Some(lifetime) = lifetime {
             self.lifetime = lifetime;
         }
         self.queue_mode = queue_mode(&self.query);
-        let links = object_list(payload)?;
         let carried = links.is_some();
         let mut changed = false;
         if let Some(links) = links {
@@ -293,7 +316,7 @@ impl Registration {
         let versions = self
             .links
             .as_ref()
-            .map(|links| links.versions.as_slice())
+            .map(|links| &*links.versions)
             .unwrap_or_default();
         DeviceSchema::new(models, versions, self.version)
     }
@@ -302,7 +325,8 @@ impl Registration {
     pub(super) fn alternate_path(&self) -> &str {
         self.links
             .as_ref()
-            .map_or("/", |links| links.alternate_path.as_str())
+            .and_then(|links| links.alternate_path.as_deref())
+            .unwrap_or("/")
     }
 }
 

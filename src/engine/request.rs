@@ -89,7 +89,7 @@ pub fn build(
         method: Method::Get,
         path: root
             .map(str::to_owned)
-            .chain(target.segments.clone())
+            .chain(target.segments().map(str::to_owned))
             .collect(),
         queries: target.queries.clone(),
         accept: None,

@@ -262,6 +262,7 @@ impl Engine {
             .pairs()
             .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
             .collect();
+        let objects: Option<Vec<&str>> = links.map(|links| links.objects.iter().collect());
         let payload = report(
             event,
             &RegistrationReport {
@@ -270,8 +271,8 @@ impl Engine {
                     .query
                     .get("lt")
                     .and_then(|text| text.parse().ok()),
-                alternate_path: links.map(|links| links.alternate_path.as_str()),
-                object_list: links.map(|links| links.objects.as_slice()),
+                alternate_path: links.map(|_| registration.alternate_path()),
+                object_list: objects.as_deref(),
             },
         );
         let publish = Publish {
@@ -335,10 +336,7 @@ pub(super) fn series_of(settings: &Settings, device: &Device, body: &Body<'_>) -
 
 /// EMQX looks at the first segment of the request path.
 pub(super) fn is_firmware(target: &Target) -> bool {
-    target
-        .segments
-        .first()
-        .is_some_and(|segment| segment == "5")
+    target.segments().next() == Some("5")
 }
 
 pub(super) fn seconds(now: Now) -> f64 {

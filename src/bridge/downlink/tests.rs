@@ -31,7 +31,7 @@ fn a_command() {
     .unwrap();
     assert_eq!(command.kind, Kind::Read);
     assert_eq!(command.target.text.one(), Some("3/0/9/"));
-    assert_eq!(command.target.segments, ["3", "0", "9"]);
+    assert!(command.target.segments().eq(["3", "0", "9"]));
     assert_eq!(command.target.queries, ["a", "b=1"]);
     assert_eq!(command.target.path, "/3/0/9".parse().ok());
     assert_eq!(command.ttl, Some(Duration::ZERO));
