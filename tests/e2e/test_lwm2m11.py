@@ -166,6 +166,15 @@ def test_write_of_an_instance(bench, clients, content_format, mode, code):
     assert client.tree.values == {"/1/0/1": 60, "/1/0/6": True, "/1/0/7": "U"}
 
 
+@pytest.mark.parametrize("kind", ["write", "write-composite"])
+def test_bytes_go_in_a_declared_format_first(bench, clients, kind):
+    client = clients(bench, known=[SENML_JSON], values={})
+    value = {"path": "/5/0/0", "type": "Opaque", "value": "/wA="}
+    data = do(bench, client, kind, **(value if kind == "write" else {"content": [value]}))
+    assert data["code"] == "2.04" and client.tree.values == {"/5/0/0": b"\xff\x00"}
+    assert [request.opt.content_format for request in client.tree.requests] == [SENML_JSON]
+
+
 @pytest.mark.parametrize("refusal", ["UNSUPPORTED_CONTENT_FORMAT", "NOT_ACCEPTABLE"])
 def test_fall_back(bench, clients, refusal):
     """What was refused is tried once only. Wakaama says 4.06 to a payload as well."""
