@@ -35,6 +35,8 @@ class Tree(resource.ObservableResource):
         super().__init__()
         self.values, self.formats = dict(values), list(known)
         self.requests = []
+        # To content formats it does not know.
+        self.refusal = aiocoap.UNSUPPORTED_CONTENT_FORMAT
 
     async def needs_blockwise_assembly(self, request):
         return True
@@ -43,7 +45,7 @@ class Tree(resource.ObservableResource):
         self.requests.append(request)
         path = "/" + "/".join(request.opt.uri_path)
         if request.payload and request.opt.content_format not in self.formats:
-            raise error.UnsupportedContentFormat()
+            return aiocoap.Message(code=self.refusal)
         if request.code == aiocoap.GET:
             return self.answer(request, path, [path])
         assert request.payload, request

@@ -166,9 +166,20 @@ def test_write_of_an_instance(bench, clients, content_format, mode, code):
     assert client.tree.values == {"/1/0/1": 60, "/1/0/6": True, "/1/0/7": "U"}
 
 
-def test_fall_back(bench, clients):
-    """What was refused is tried once only."""
+@pytest.mark.parametrize("kind", ["write", "write-composite"])
+def test_bytes_go_in_a_declared_format_first(bench, clients, kind):
+    client = clients(bench, known=[SENML_JSON], values={})
+    value = {"path": "/5/0/0", "type": "Opaque", "value": "/wA="}
+    data = do(bench, client, kind, **(value if kind == "write" else {"content": [value]}))
+    assert data["code"] == "2.04" and client.tree.values == {"/5/0/0": b"\xff\x00"}
+    assert [request.opt.content_format for request in client.tree.requests] == [SENML_JSON]
+
+
+@pytest.mark.parametrize("refusal", ["UNSUPPORTED_CONTENT_FORMAT", "NOT_ACCEPTABLE"])
+def test_fall_back(bench, clients, refusal):
+    """What was refused is tried once only. Wakaama says 4.06 to a payload as well."""
     client = clients(bench, known=[TLV], ct="112 11542", values={"/3/0/0": "Example"})
+    client.tree.refusal = getattr(aiocoap, refusal)
     for accepted in ([SENML_CBOR, TLV], [TLV]):
         client.tree.requests.clear()
         assert content(do(bench, client, "read", path="/3/0")) == {"/3/0/0": "Example"}
@@ -179,6 +190,20 @@ def test_fall_back(bench, clients):
         assert data["code"] == "2.04"
         assert [request.opt.content_format for request in client.tree.requests] == written
         assert client.tree.values["/3/0/15"] == b"\xc3\x0fUTC"
+
+
+def test_a_device_that_does_not_know_accept(bench, clients):
+    client = clients(bench, values={"/3/0/0": "Example"})
+    answer = client.tree.answer
+
+    def refuse(request, *rest):
+        if request.opt.accept is not None:
+            return aiocoap.Message(code=aiocoap.BAD_OPTION)
+        return answer(request, *rest)
+
+    client.tree.answer = refuse
+    assert content(do(bench, client, "read", path="/3/0")) == {"/3/0/0": "Example"}
+    assert [request.opt.accept for request in client.tree.requests] == [SENML_CBOR, None]
 
 
 def test_fall_back_of_a_composite_read(bench, clients):
