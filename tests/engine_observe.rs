@@ -283,8 +283,15 @@ fn a_notification_from_a_new_address_does_not_end_the_observation() {
         .uint(option::OBSERVE, 2)
         .payload("21")
         .build();
-    // It arrives at another shard even; neither taken from there nor reset.
+    // It arrives at another shard even, and is not taken from there.
     world.datagram_at(1, moved.peer, &notification);
+    assert_eq!(world.next_for(moved.peer).kind(), MessageType::Reset);
+    let unconfirmed = moved
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 3)
+        .payload("21")
+        .build();
+    world.datagram_at(1, moved.peer, &unconfirmed);
     world.assert_quiet();
     let location = device.location.clone();
     let update = moved.request(Code::POST, &["rd", &location], &[]).build();
@@ -440,5 +447,39 @@ fn blocks_of_a_notification_wait_for_a_request_under_way() {
         &device.answer(&cancel, Code::CONTENT).payload("21").build(),
     );
     assert_eq!(world.next_published().json["msgType"], "cancel-observe");
+    world.assert_quiet();
+}
+
+#[test]
+fn transfers_go_on_in_the_order_of_their_first_blocks() {
+    // Anjay cannot tell two transfers of one resource apart, and serves the oldest first.
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    world.command(
+        "ep1",
+        r#"{"reqID":1,"msgType":"read","data":{"path":"/3303/0/5700"}}"#,
+    );
+    let read = world.next_for(device.peer);
+    let notification = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 5)
+        .uint(option::BLOCK2, 8)
+        .payload("notification 16!");
+    world.datagram(device.peer, &notification.build());
+    let answer = device.answer(&read, Code::CONTENT).uint(option::BLOCK2, 8);
+    world.datagram(device.peer, &answer.payload("answer, 16 bytes").build());
+    for (text, kind) in [("N", "notify"), ("A", "read")] {
+        let rest = world.next_for(device.peer);
+        assert!(world.sent.is_empty(), "one at a time");
+        let answer = device
+            .answer(&rest, Code::CONTENT)
+            .uint(option::BLOCK2, 1 << 4);
+        world.datagram(device.peer, &answer.payload(text).build());
+        let published = world.next_published().json;
+        assert_eq!(published["msgType"], kind);
+        let value = published["data"]["content"][0]["value"].as_str().unwrap();
+        assert!(value.ends_with(text), "{value}");
+    }
     world.assert_quiet();
 }

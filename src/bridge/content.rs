@@ -122,6 +122,9 @@ pub fn read_send<'a>(
     ) {
         return Err(SendError::Format(content_format));
     }
+    if payload.is_empty() {
+        return Err(SendError::Malformed("no payload".to_owned()));
+    }
     let root = Path::ROOT;
     let context = Context {
         path: Some(&root),

@@ -1,6 +1,7 @@
 //! Command JSON to operations.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -379,10 +380,15 @@ fn read_composite(kind: Kind, data: &Members<'_>) -> Result<Parts, Fault> {
     }
     let mut written = Vec::with_capacity(elements.len());
     let mut paths = Vec::with_capacity(elements.len());
+    let mut seen = BTreeSet::new();
     for element in elements {
         let error = || Fault::new(Reason::BadPath, "a path must be a string");
         let text = string(element).ok_or_else(error)?;
-        paths.push(full_path(&text)?);
+        let path = full_path(&text)?;
+        // One key each: a map with equal keys is no CBOR.
+        if seen.insert(path.clone()) {
+            paths.push(path);
+        }
         written.push(text.into_owned());
     }
     let target = Target::composite(written, paths.clone());

@@ -1,5 +1,6 @@
 //! Everything the engine knows of one registered device. A device moves between shards as a whole.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::Peer;
@@ -37,12 +38,22 @@ pub struct Device {
     pub(super) observations: Vec<Observation>,
     /// Content formats it would not take since it registered.
     pub(super) refused: Refused,
-    /// Notifications whose first block came, at most one an observation.
-    pub(super) fetches: Vec<(Token, Body)>,
+    /// Transfers whose first block came, in that order: devices that cannot tell them apart serve
+    /// the rest of them so.
+    pub(super) transfers: VecDeque<Transfer>,
     /// Observations to be asked for again after a new registration.
     pub(super) refresh: Vec<Token>,
     /// Message id of the last separate response, whose repetition is acknowledged again.
     pub(super) last_separate: Option<u16>,
+}
+
+/// A body of which the first block is here.
+#[derive(Debug)]
+pub(super) enum Transfer {
+    /// Of a notification; at most one an observation.
+    Notification { observation: Token, body: Body },
+    /// Of the answer to a request.
+    Answer(Box<Job>),
 }
 
 /// A request on its way to the device.
@@ -162,6 +173,13 @@ impl Device {
             next = next.min((at, Reason::QueuedCommand));
         }
         next
+    }
+
+    /// The rest of a notification is no longer wanted.
+    pub(super) fn forget_transfer(&mut self, of: Token) {
+        self.transfers.retain(|transfer| {
+            !matches!(transfer, Transfer::Notification { observation, .. } if *observation == of)
+        });
     }
 
     pub(super) fn observation(&self, token: Token) -> Option<usize> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::device::{Device, DeviceKey, Job, Purpose};
+use super::device::{Device, DeviceKey, Job, Purpose, Transfer};
 use super::format::{self, FormatChoice};
 use super::queue::Queued;
 use super::request::{self, BuildError, RequestParts};
@@ -117,9 +117,17 @@ impl Engine {
                 break;
             }
             let awake = !device.registration.queue_mode || device.awake_until > now.mono;
-            if let Some((observation, body)) = device.fetches.pop() {
-                self.fetch_rest(now, key, observation, body);
-                continue;
+            match device.transfers.pop_front() {
+                Some(Transfer::Notification { observation, body }) => {
+                    self.fetch_rest(now, key, observation, body);
+                    continue;
+                }
+                Some(Transfer::Answer(job)) => {
+                    let token = self.new_token(key);
+                    self.start(now, key, token, job);
+                    continue;
+                }
+                None => {}
             }
             if awake && let Some(token) = device.refresh.pop() {
                 self.refresh(now, key, token);
@@ -247,13 +255,17 @@ impl Engine {
 
     /// Answers all commands of a device that is gone.
     pub(super) fn refuse_waiting(&mut self, device: &mut Device, refusal: &Refusal) {
-        let exchanges = std::mem::take(&mut device.exchanges);
-        let in_flight = exchanges
-            .into_iter()
-            .filter_map(|exchange| match exchange.job.purpose {
-                Purpose::Command { command, .. } => Some(command),
-                Purpose::Refresh { .. } | Purpose::Notification { .. } => None,
-            });
+        let exchanges = std::mem::take(&mut device.exchanges).into_iter();
+        let transfers = std::mem::take(&mut device.transfers).into_iter();
+        let parked = transfers.filter_map(|transfer| match transfer {
+            Transfer::Answer(job) => Some(job),
+            Transfer::Notification { .. } => None,
+        });
+        let jobs = exchanges.map(|exchange| exchange.job).chain(parked);
+        let in_flight = jobs.filter_map(|job| match job.purpose {
+            Purpose::Command { command, .. } => Some(command),
+            Purpose::Refresh { .. } | Purpose::Notification { .. } => None,
+        });
         let waiting: Vec<_> = device.queue.drain().map(|queued| queued.command).collect();
         for command in in_flight.chain(waiting).collect::<Vec<_>>() {
             self.refuse_for(device, &command, refusal);

@@ -2,7 +2,7 @@
 
 use tracing::debug;
 
-use super::device::{Body, DeviceKey, Exchange, Job, Purpose};
+use super::device::{Body, DeviceKey, Exchange, Job, Purpose, Transfer};
 use super::downlink::OBSERVE_CANCEL;
 use super::request::{Method, RequestParts};
 use super::uplink::{Refusal, Status};
@@ -180,10 +180,17 @@ impl Engine {
                 );
             }
             // A notification from an address that is not the device's: it has a new one, and will
-            // say so with its next Update. A Reset would end its observation.
-            MessageType::Confirmable | MessageType::NonConfirmable
+            // say so with its next Update; then the observation is asked for again. A Confirmable
+            // one is reset all the same: the device would repeat it and send nothing else
+            // meanwhile (NSTART), not even the Update.
+            kind @ (MessageType::Confirmable | MessageType::NonConfirmable)
                 if Token::from_slice(message.token())
-                    .is_some_and(|token| self.directory.missed(token)) => {}
+                    .is_some_and(|token| self.directory.missed(token)) =>
+            {
+                if kind == MessageType::Confirmable {
+                    self.transmit(from, message::empty(MessageType::Reset, message.mid()));
+                }
+            }
             // RFC 7641 §3.5: a notification that is not recognised is reset, confirmable or not.
             MessageType::Confirmable | MessageType::NonConfirmable => {
                 self.transmit(from, message::empty(MessageType::Reset, message.mid()));
@@ -231,13 +238,20 @@ impl Engine {
                 return self.request(now, key, command, choice, token);
             }
         }
+        let first = exchange.job.body.is_none();
         match self.collect(&mut exchange.job.body, message) {
             Collected::Whole => self.finish(now, key, exchange, message, message.payload()),
             Collected::Last(body) => self.finish(now, key, exchange, message, &body),
             Collected::More => {
                 exchange.job.sender = None;
-                let token = self.new_token(key);
-                self.start(now, key, token, exchange.job);
+                let waiting = self.device_mut(key).map(|device| &mut device.transfers);
+                match waiting.filter(|transfers| first && !transfers.is_empty()) {
+                    Some(transfers) => transfers.push_back(Transfer::Answer(exchange.job)),
+                    None => {
+                        let token = self.new_token(key);
+                        self.start(now, key, token, exchange.job);
+                    }
+                }
             }
             Collected::Failed(reason) => {
                 if let Purpose::Command { command, .. } = &exchange.job.purpose {

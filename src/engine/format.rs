@@ -285,13 +285,17 @@ pub fn choose(
         _ => &PREFERRED,
     };
     let others = others.iter().copied().filter(|format| need.fits(*format));
-    let wanted = declared(preferred).chain(others);
     // Base64 makes bytes a third longer, and not every device reads it.
     let opaque = writes_opaque(command);
-    let binary = wanted
-        .clone()
-        .filter(|format| !(opaque && is_text(*format)));
-    let wanted = fixed.into_iter().chain(binary).chain(wanted);
+    let binary_first = |formats: Vec<ContentFormat>| {
+        let (text, binary): (Vec<_>, Vec<_>) = formats
+            .into_iter()
+            .partition(|format| opaque && is_text(*format));
+        binary.into_iter().chain(text)
+    };
+    let declared = binary_first(declared(preferred).collect());
+    let others = binary_first(others.collect());
+    let wanted = fixed.into_iter().chain(declared).chain(others);
     let write = first(wanted.map(Some), |format| {
         device.refused.write.contains(format)
     });

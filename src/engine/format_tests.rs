@@ -158,12 +158,16 @@ fn bytes_are_written_in_a_binary_format_first() {
     let write = command(
         &json!({"msgType": "write", "data": {"path": "/5/0/0", "type": "Opaque", "value": "AQID"}}),
     );
-    let wakaama = device(Version::V1_1, &[110]);
-    let choice = choose(&write, FormatDefault::Auto, &wakaama);
-    assert_eq!(choice.write, ContentFormat::TLV);
-    let anjay = device(Version::V1_1, &[110, 112]);
-    let choice = choose(&write, FormatDefault::Auto, &anjay);
-    assert_eq!(choice.write, ContentFormat::SENML_CBOR);
+    let formats = |declared: &[u16], code| {
+        let device = device(Version::V1_1, declared);
+        let tried = tries(&write, FormatDefault::Auto, &device, code);
+        tried.iter().map(|(_, write)| *write).collect::<Vec<_>>()
+    };
+    // What is declared goes before what is not.
+    let wakaama = formats(&[110], code::NOT_ACCEPTABLE);
+    assert_eq!(wakaama.first_chunk(), Some(&[110, 11542]));
+    let anjay = formats(&[110, 112], code::UNSUPPORTED_CONTENT_FORMAT);
+    assert_eq!(anjay.first_chunk(), Some(&[112, 110, 11542]));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Observations of devices and their notifications (RFC 7641, LwM2M Core 1.2 §6.4).
 
 use super::Engine;
-use super::device::{Body, DeviceKey, Job, Observation, Purpose};
+use super::device::{Body, DeviceKey, Job, Observation, Purpose, Transfer};
 use super::exchanges::Collected;
 use super::format::FormatChoice;
 use super::uplink::{is_firmware, seconds, series_of};
@@ -51,12 +51,13 @@ impl Engine {
         let Some(device) = self.device_mut(key) else {
             return;
         };
-        device.fetches.retain(|(known, _)| *known != observation);
+        device.forget_transfer(observation);
         let stale = device.exchanges.iter().position(|exchange| {
             matches!(exchange.job.purpose, Purpose::Notification { observation: of } if of == observation)
         });
         if device.exchange_by_token(observation).is_none() {
-            device.fetches.push((observation, body));
+            let transfer = Transfer::Notification { observation, body };
+            device.transfers.push_back(transfer);
         }
         if let Some(index) = stale {
             self.take_exchange(key, index);
@@ -170,7 +171,7 @@ impl Engine {
             return;
         };
         device.observations.swap_remove(index);
-        device.fetches.retain(|(known, _)| *known != token);
+        device.forget_transfer(token);
         let still_used = device.exchange_by_token(token).is_some();
         let observations = &self.counters.observations;
         observations.set(observations.get().saturating_sub(1));

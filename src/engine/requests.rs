@@ -1,5 +1,6 @@
 //! Requests of devices: the registration interface on `/rd`, and a clear answer to anything else.
 
+use std::collections::VecDeque;
 use std::str;
 use std::sync::Arc;
 
@@ -289,7 +290,7 @@ impl Engine {
                 queue: CommandQueue::default(),
                 observations: Vec::new(),
                 refused: Refused::default(),
-                fetches: Vec::new(),
+                transfers: VecDeque::new(),
                 refresh: Vec::new(),
                 last_separate: None,
             })),

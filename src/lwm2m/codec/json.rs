@@ -263,15 +263,18 @@ struct OutElement<'a> {
 /// [`EncodeError`] for items outside of `base` and for numbers JSON does not have (infinities).
 pub fn encode(base: &Path, items: &[WriteItem]) -> Result<Vec<u8>, EncodeError> {
     let items = effective_items(FORMAT, base, items)?;
-    let mut bn = base.to_string();
-    let at_base = items.iter().all(|item| item.path == *base);
-    if !at_base && !bn.ends_with('/') {
+    // The value of the base itself stands below its parent: Wakaama wants a base that ends in a
+    // slash, and a name.
+    let at_base = items.iter().any(|item| item.path == *base);
+    let depth = base.depth().saturating_sub(usize::from(at_base));
+    let mut bn = base.truncated(depth).to_string();
+    if !bn.ends_with('/') {
         bn.push('/');
     }
     let e = items
         .iter()
         .map(|item| {
-            let below = item.path.ids().get(base.depth()..).unwrap_or_default();
+            let below = item.path.ids().get(depth..).unwrap_or_default();
             let names: Vec<String> = below.iter().map(u16::to_string).collect();
             let mut element = element_of(&item.value)?;
             element.n = (!names.is_empty()).then(|| names.join("/"));
@@ -469,7 +472,7 @@ mod tests {
         let text = encode(&"/3/0/1".parse().unwrap(), &items[..1]).unwrap();
         assert_eq!(
             String::from_utf8(text).unwrap(),
-            r#"{"bn":"/3/0/1","e":[{"sv":"a\"b"}]}"#
+            r#"{"bn":"/3/0/","e":[{"n":"1","sv":"a\"b"}]}"#
         );
         let nan = [item("/3/0/1", Value::Float(f64::NAN))];
         assert!(encode(&"/3/0/1".parse().unwrap(), &nan).is_err());
