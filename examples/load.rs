@@ -45,7 +45,9 @@ impl Options {
         let mut values = HashMap::new();
         let mut arguments = std::env::args().skip(1);
         while let Some(name) = arguments.next() {
-            let value = arguments.next().ok_or(format!("{name} needs a value"))?;
+            let value = arguments
+                .next()
+                .ok_or_else(|| format!("{name} needs a value"))?;
             values.insert(name, value);
         }
         let mut take =
