@@ -308,6 +308,7 @@ fn a_notification_from_a_new_address_does_not_end_the_observation() {
 
 #[test]
 fn blocks_of_a_notification_are_of_one_format() {
+    // Wakaama chooses a format for each request; Anjay wants all requests of a transfer alike.
     let mut world = World::new();
     let mut device = Device::registered(&mut world, "ep1", 5001);
     let request = observed(&mut world, &device);
@@ -319,7 +320,11 @@ fn blocks_of_a_notification_are_of_one_format() {
         .payload("0123456789abcdef");
     world.datagram(device.peer, &first.build());
     let rest = world.next_for(device.peer);
-    assert_eq!(rest.uint_option(option::ACCEPT, 2), Some(11543));
+    assert_eq!(
+        rest.first_option(option::ACCEPT),
+        None,
+        "like the first request"
+    );
     let other = device
         .answer(&rest, Code::CONTENT)
         .option(option::CONTENT_FORMAT, [42])
@@ -327,8 +332,57 @@ fn blocks_of_a_notification_are_of_one_format() {
         .payload("g");
     world.datagram(device.peer, &other.build());
     let again = world.next_for(device.peer);
-    let block2 = again.uint_option(option::BLOCK2, 3);
-    assert_eq!(block2, Some(0), "from the start, in one format");
+    assert_eq!((again.observe(), again.token()), (Some(0), request.token()));
+    assert_eq!(again.uint_option(option::ACCEPT, 2), Some(11543));
+    let answer = device
+        .answer(&again, Code::CONTENT)
+        .uint(option::OBSERVE, 6)
+        .uint(option::CONTENT_FORMAT, 11543)
+        .payload(r#"{"bn":"/3303/0/5700","e":[{"v":21}]}"#);
+    world.datagram(device.peer, &answer.build());
+    assert_eq!(
+        world.next_published().json["data"]["content"][0]["value"],
+        21
+    );
+    world.assert_quiet();
+}
+
+#[test]
+fn an_observe_in_blocks_of_two_formats_begins_anew() {
+    let mut world = World::new();
+    let device = Device::registered(&mut world, "ep1", 5001);
+    world.command(
+        "ep1",
+        r#"{"reqID":9,"msgType":"observe","data":{"path":"/3303/0"}}"#,
+    );
+    let request = world.next_for(device.peer);
+    let first = |request: &Message| {
+        device
+            .answer(request, Code::CONTENT)
+            .uint(option::OBSERVE, 1)
+            .uint(option::CONTENT_FORMAT, 11543)
+            .uint(option::BLOCK2, 8)
+            .payload(r#"{"bn":"/3303/0/""#)
+            .build()
+    };
+    world.datagram(device.peer, &first(&request));
+    let rest = world.next_for(device.peer);
+    world.datagram(device.peer, &device.answer(&rest, Code::BAD_OPTION).build());
+    let again = world.next_for(device.peer);
+    assert_eq!((again.observe(), again.token()), (Some(0), request.token()));
+    assert_eq!(again.uint_option(option::ACCEPT, 2), Some(11543));
+    world.datagram(device.peer, &first(&again));
+    let rest = world.next_for(device.peer);
+    assert_eq!(rest.uint_option(option::ACCEPT, 2), Some(11543));
+    let last = device
+        .answer(&rest, Code::CONTENT)
+        .uint(option::CONTENT_FORMAT, 11543)
+        .uint(option::BLOCK2, 1 << 4)
+        .payload(r#","e":[]}"#);
+    world.datagram(device.peer, &last.build());
+    assert_eq!(world.next_published().json["data"]["code"], "2.05");
+    assert_eq!(world.counter("observations"), 1);
+    world.assert_quiet();
 }
 
 #[test]

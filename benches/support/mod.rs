@@ -1,7 +1,13 @@
 //! An engine with a fleet of devices, without sockets: the caller brings datagrams and time.
 
 // What the benchmarks measure must not fail quietly, and each uses its part.
-#![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    dead_code,
+    missing_docs,
+    unreachable_pub
+)]
 
 use std::net::SocketAddr;
 use std::ops::Range;

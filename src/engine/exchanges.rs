@@ -213,6 +213,9 @@ impl Engine {
             let token = self.new_token(key);
             return self.start(now, key, token, exchange.job);
         }
+        if let Some(format) = unpinned(&exchange.job, message) {
+            return self.pin_format(now, key, exchange, format);
+        }
         if let Purpose::Command {
             command,
             observation,
@@ -243,6 +246,31 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Begins a transfer anew with the format of its first block as Accept, this time and whenever
+    /// the observation is asked for.
+    fn pin_format(&mut self, now: Now, key: DeviceKey, exchange: Exchange, format: ContentFormat) {
+        let Exchange { token, mut job, .. } = exchange;
+        job.request.accept = Some(format);
+        job.choice.accept = Some(format);
+        job.body = None;
+        let observation = match &job.purpose {
+            Purpose::Command { observation, .. } => *observation,
+            Purpose::Refresh { observation } | Purpose::Notification { observation } => {
+                self.remember_accept(key, *observation, format);
+                Some(*observation)
+            }
+        };
+        if matches!(job.purpose, Purpose::Notification { .. }) {
+            // Only its observation can bring the notification's value again.
+            if let (Some(device), Some(observation)) = (self.device_mut(key), observation) {
+                device.refresh.push(observation);
+            }
+            return;
+        }
+        // The first request again, Observe included: with the token it had.
+        self.start(now, key, observation.unwrap_or(token), job);
     }
 
     /// Adds a block of a response (Block2, RFC 7959 §2.4).
@@ -438,6 +466,19 @@ impl Engine {
     }
 }
 
+/// The requests of a transfer are alike but for Block2 (RFC 7959 §2.4). A device that was not told
+/// a format may choose one for each request (Wakaama does so), or find no such block in the other
+/// format: then the format of the first block is to be asked for.
+fn unpinned(job: &Job, message: &Message) -> Option<ContentFormat> {
+    let first = job.body.as_ref()?.content_format?;
+    let other = message
+        .content_format()
+        .is_some_and(|format| format != first);
+    let changed = other && message.code().is_success();
+    let refused = message.code().class() == 4;
+    (job.request.accept.is_none() && (changed || refused)).then_some(ContentFormat(first))
+}
+
 /// What [`Engine::collect`] made of a response.
 pub(super) enum Collected {
     /// Not in blocks.
@@ -492,11 +533,7 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
     for query in queries {
         builder = builder.option(option::URI_QUERY, query.as_bytes());
     }
-    // The format of the first block pins the representation of the others: without Accept, a
-    // device may choose another one for each request.
-    let pinned = job.body.as_ref().and_then(|body| body.content_format);
-    let pinned = pinned.map(ContentFormat);
-    if let Some(accept) = pinned.or(*accept) {
+    if let Some(accept) = accept {
         builder = builder.uint(option::ACCEPT, u32::from(accept.0));
     }
     let continues = job.body.is_some();

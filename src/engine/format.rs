@@ -8,9 +8,9 @@
 use crate::bridge::code;
 use crate::bridge::command::Command;
 use crate::config::FormatDefault;
-use crate::lwm2m::Operation;
 use crate::lwm2m::codec::ContentFormat;
 use crate::lwm2m::model::Version;
+use crate::lwm2m::{Operation, Value};
 
 /// The formats of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,10 @@ impl Refused {
             // Accept is critical: who does not know it has to refuse it (RFC 7252 §5.4.1 and
             // §5.10.4), whatever its value.
             (code::BAD_OPTION, Some(_)) if need.reads() => self.accept.insert_all(),
+            // Wakaama says 4.06 to payloads it cannot read as well.
+            (code::NOT_ACCEPTABLE, _) if need.writes() && !need.reads() => {
+                self.write.insert(choice.write)
+            }
             (code::UNSUPPORTED_CONTENT_FORMAT, _) if need.writes() => {
                 self.write.insert(choice.write)
             }
@@ -281,7 +285,13 @@ pub fn choose(
         _ => &PREFERRED,
     };
     let others = others.iter().copied().filter(|format| need.fits(*format));
-    let wanted = fixed.into_iter().chain(declared(preferred)).chain(others);
+    let wanted = declared(preferred).chain(others);
+    // Base64 makes bytes a third longer, and not every device reads it.
+    let opaque = writes_opaque(command);
+    let binary = wanted
+        .clone()
+        .filter(|format| !(opaque && is_text(*format)));
+    let wanted = fixed.into_iter().chain(binary).chain(wanted);
     let write = first(wanted.map(Some), |format| {
         device.refused.write.contains(format)
     });
@@ -316,6 +326,29 @@ pub fn next(
     let refused_again = next.accept.is_some_and(|it| refused.accept.contains(it))
         || (need.writes() && refused.write.contains(next.write));
     (!refused_again).then_some(next)
+}
+
+fn writes_opaque(command: &Command) -> bool {
+    let items = match &command.operation {
+        Operation::Write { items, .. }
+        | Operation::Create { items }
+        | Operation::WriteComposite { items } => items.as_slice(),
+        _ => &[],
+    };
+    items
+        .iter()
+        .any(|item| matches!(item.value, Value::Opaque(_)))
+}
+
+/// Whether the format writes bytes as base64.
+const fn is_text(format: ContentFormat) -> bool {
+    matches!(
+        format,
+        ContentFormat::TEXT
+            | ContentFormat::JSON
+            | ContentFormat::SENML_JSON
+            | ContentFormat::SENML_ETCH_JSON
+    )
 }
 
 /// What the answer to a request in `format` is in.

@@ -142,14 +142,28 @@ fn a_refused_format_makes_room_for_the_next() {
     // Other errors are no question of formats.
     let tried = tries(&read("/3"), FormatDefault::Auto, &modern, code::NOT_FOUND);
     assert_eq!(tried.len(), 1);
-    // What a write says of its payload is nothing about Accept, and the other way round.
+    // Wakaama answers 4.06 to a payload it cannot read.
     let tried = tries(
         &write_instance(),
         FormatDefault::Auto,
         &modern,
         code::NOT_ACCEPTABLE,
     );
-    assert_eq!(tried.len(), 1);
+    let written: Vec<_> = tried.iter().map(|(_, write)| *write).collect();
+    assert_eq!(written, [112, 11542, 110, 11544, 11543]);
+}
+
+#[test]
+fn bytes_are_written_in_a_binary_format_first() {
+    let write = command(
+        &json!({"msgType": "write", "data": {"path": "/5/0/0", "type": "Opaque", "value": "AQID"}}),
+    );
+    let wakaama = device(Version::V1_1, &[110]);
+    let choice = choose(&write, FormatDefault::Auto, &wakaama);
+    assert_eq!(choice.write, ContentFormat::TLV);
+    let anjay = device(Version::V1_1, &[110, 112]);
+    let choice = choose(&write, FormatDefault::Auto, &anjay);
+    assert_eq!(choice.write, ContentFormat::SENML_CBOR);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use crate::coap::message::option;
 use crate::coap::observe::Freshness;
 use crate::coap::{Code, Message, Token};
 use crate::host::Publish;
+use crate::lwm2m::codec::ContentFormat;
 use crate::time::Now;
 
 impl Engine {
@@ -130,6 +131,17 @@ impl Engine {
             self.counters.observations.add(1);
             self.tokens.insert(token, key);
             self.directory.observe(token);
+        }
+    }
+
+    /// An observation is asked for in this format from now on.
+    pub(super) fn remember_accept(&mut self, key: DeviceKey, token: Token, format: ContentFormat) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let index = device.observation(token);
+        if let Some(known) = index.and_then(|index| device.observations.get_mut(index)) {
+            known.choice.accept = Some(format);
         }
     }
 

@@ -10,7 +10,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-_ids = itertools.count(1)
+# Above the ids that emqxlwm2m draws.
+_ids = itertools.count(1_000_000)
 
 
 class Published:

@@ -106,9 +106,39 @@ def bench(gateway):
     return gateway()
 
 
+@pytest.fixture
+def client(bench, clients):
+    """A device of LwM2M 1.2 at the gateway with its default settings."""
+    return clients(bench)
+
+
+@pytest.fixture
+def clients():
+    """Registers devices: `clients(bench, "Q", known=[112])`."""
+    pytest.importorskip("aiocoap", reason="aiocoap is not installed")
+    pytest.importorskip("cbor2", reason="cbor2 is not installed")
+    from client import Client
+
+    started = []
+
+    def start(bench, *query, lwm2m="1.2", ct=None, **kwargs):
+        client = Client(bench.gateway, **kwargs)
+        started.append(client)
+        client.register(*query, lwm2m=lwm2m, ct=ct)
+        bench.app.report(client.endpoint)
+        return client
+
+    yield start
+    for client in started:
+        client.close()
+
+
 def toml(value):
+    """Text that begins with a bracket is TOML already."""
     if isinstance(value, bool):
         return str(value).lower()
+    if str(value).startswith(("[", "{")):
+        return value
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 

@@ -10,6 +10,8 @@ aiocoap = pytest.importorskip("aiocoap", reason="aiocoap is not installed")
 
 from aiocoap import resource  # noqa: E402
 
+from gateway import free_udp_port  # noqa: E402
+
 BINARY = bytes(range(256)) * 20
 
 
@@ -74,7 +76,11 @@ class AiocoapDevice:
         site.add_resource(["3", "0", "9"], self.battery)
         site.add_resource(["3", "0", "15"], self.time_zone)
         site.add_resource(["5", "0", "0"], Binary(""))
-        self.context = await aiocoap.Context.create_server_context(site, bind=("127.0.0.1", 0))
+        # aiocoap shares its port (SO_REUSEPORT): at port 0 it may get that of a gateway.
+        address = ("127.0.0.1", free_udp_port())
+        self.context = await aiocoap.Context.create_server_context(
+            site, bind=address, transports=["udp6"]
+        )
 
     def post(self, path, payload=b"", code=aiocoap.POST):
         async def exchange():

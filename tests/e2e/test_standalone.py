@@ -87,6 +87,59 @@ def test_check_config_accepts_what_is_right(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+SEND_AND_SERIES = """
+format = "senml-cbor"
+[translators.send]
+topic = "up/send"
+qos = 1
+[translators.series]
+enable = true
+topic = "up/series"
+qos = 2
+[series]
+boolean = "text"
+paths = ["/3303", "/3/0/9", "/dev0/3303/0/5700"]
+[series.mapping]
+"/3303/0/5700" = "temperature"
+[listeners.udp.default]
+bind = "127.0.0.1:5683"
+format = 11542
+"""
+
+
+def test_check_config_of_send_and_series(tmp_path):
+    file = tmp_path / "gateway.toml"
+    file.write_text(SEND_AND_SERIES)
+    done = run("check-config", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "right, wrong, key",
+    [
+        ('format = "senml-cbor"', 'format = "xml"', "format"),
+        ('topic = "up/send"', 'topic = "up/#"', "translators.send.topic"),
+        ("qos = 1", "qos = 3", "translators.send.qos"),
+        ("enable = true", 'enable = "maybe"', "translators.series.enable"),
+        ('topic = "up/series"', 'topic = "up/+"', "translators.series.topic"),
+        ("qos = 2", "qos = -1", "translators.series.qos"),
+        ('boolean = "text"', 'boolean = "yes"', "series.boolean"),
+        ('"/3303", ', '"/3303/x", ', "series.paths"),
+        ('"/3303/0/5700" =', '"/3303/0" =', "series.mapping"),
+        ('= "temperature"', "= 7", "series.mapping"),
+        ("boolean", "bolean", "series.bolean"),
+        ("format = 11542", 'format = "TLV?"', "listeners.udp.default.format"),
+    ],
+)
+def test_check_config_of_what_is_wrong_there(tmp_path, right, wrong, key):
+    file = tmp_path / "gateway.toml"
+    assert SEND_AND_SERIES.count(right) >= 1
+    file.write_text(SEND_AND_SERIES.replace(right, wrong, 1))
+    done = run("check-config", file)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0 and key in output, output
+
+
 def test_check_config_of_a_missing_file(tmp_path):
     done = run("check-config", tmp_path / "none.toml")
     assert done.returncode != 0 and "none.toml" in done.stdout + done.stderr
