@@ -400,9 +400,11 @@ impl Builder {
     }
 }
 
-/// An Empty message: ACK or RST of `mid` (RFC 7252 §4.2).
+/// An Empty message: ACK or RST of `mid` (RFC 7252 §4.2). Written out, since each Confirmable
+/// notification is answered by one.
 pub fn empty(kind: MessageType, mid: u16) -> Vec<u8> {
-    Builder::new(kind, Code::EMPTY, mid, &[]).build()
+    let [high, low] = mid.to_be_bytes();
+    vec![0x40 | (kind as u8) << 4, Code::EMPTY.0, high, low]
 }
 
 #[cfg(test)]

@@ -238,7 +238,7 @@ impl Engine {
         token: Token,
         answer: &Answer<'_>,
     ) {
-        let settings = self.settings.clone();
+        let settings = &self.settings;
         let translators = &settings.config.translators;
         let Some(device) = self.device(key) else {
             return;
@@ -291,7 +291,7 @@ impl Engine {
             payload,
             qos,
         };
-        let series = series_of(&settings, device, &body);
+        let series = series_of(settings, device, &body);
         self.publish(publish);
         series.into_iter().for_each(|publish| self.publish(publish));
         if !Code(answer.code).is_success() || answer.observe.is_none() {
