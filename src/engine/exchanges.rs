@@ -565,8 +565,10 @@ fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec
         };
         builder = builder.uint(option::BLOCK2, wish.to_uint());
     }
-    // The body of a FETCH is part of what is asked for (RFC 8132 §2.2): it stands in each request.
-    if continues && *method != Method::Fetch {
+    // The body of a FETCH is part of what is asked for (RFC 8132 §2.2): it stands in each request,
+    // unless it was sent in blocks itself (RFC 7959 §3.3).
+    let repeats = *method == Method::Fetch && payload.len() <= block_size;
+    if continues && !repeats {
         return builder.build();
     }
     if let Some(format) = content_format {

@@ -143,6 +143,7 @@ enum Need {
     },
     Write {
         single: bool,
+        opaque: bool,
     },
     ReadComposite,
     WriteComposite,
@@ -157,6 +158,7 @@ impl Need {
             },
             Operation::Write { items, .. } | Operation::Create { items } => Self::Write {
                 single: matches!(items.as_slice(), [item] if Some(&item.path) == target),
+                opaque: writes_opaque(command),
             },
             Operation::ReadComposite { .. }
             | Operation::ObserveComposite { .. }
@@ -184,7 +186,8 @@ impl Need {
     fn fits(self, format: ContentFormat) -> bool {
         match self {
             Self::Nothing => false,
-            Self::Read { single } | Self::Write { single } => match format {
+            Self::Write { opaque: false, .. } if format == ContentFormat::OPAQUE => false,
+            Self::Read { single } | Self::Write { single, .. } => match format {
                 ContentFormat::TEXT | ContentFormat::OPAQUE | ContentFormat::CBOR => single,
                 ContentFormat::SENML_ETCH_JSON | ContentFormat::SENML_ETCH_CBOR => false,
                 _ => true,

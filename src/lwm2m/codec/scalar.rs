@@ -112,7 +112,7 @@ impl<'a> Scalar<'a> {
         match self {
             Self::Text(text) => match parse_base64(text.as_bytes()) {
                 Some(bytes) => Self::Bytes(Cow::Owned(bytes)).typed(kind),
-                None => Some((Value::String(text), true)),
+                None => None,
             },
             other => other.typed(kind),
         }
