@@ -577,3 +577,25 @@ fn blocks_of_an_update_with_and_without_content_format() {
         json!(["/3303/0", "/33/0"])
     );
 }
+
+#[test]
+fn a_restarted_device_may_begin_with_the_same_message() {
+    let mut world = World::new();
+    for round in 0..3 {
+        // The same port, message id, token and content each time.
+        let mut device = Device::registered(&mut world, "ep1", 5001);
+        assert_eq!(world.directory.len(), 1);
+        if round == 1 {
+            // It registers once more, with another message, and restarts without a word.
+            device.register(&mut world, &[], "</3/0>");
+            world.next_published();
+            continue;
+        }
+        let location = device.location.clone();
+        let request = device.request(Code::DELETE, &["rd", &location], &[]);
+        // The message ids of the rounds are alike, the locations are not.
+        world.datagram(device.peer, &request.build());
+        assert_eq!(world.next_for(device.peer).code(), Code::DELETED);
+        assert_eq!(world.directory.len(), 0);
+    }
+}

@@ -43,6 +43,8 @@ pub struct Device {
     pub(super) transfers: VecDeque<Transfer>,
     /// Observations to be asked for again after a new registration.
     pub(super) refresh: Vec<Token>,
+    /// Message id of its Register.
+    pub(super) register_mid: u16,
     /// Message id of the last separate response, whose repetition is acknowledged again.
     pub(super) last_separate: Option<u16>,
 }

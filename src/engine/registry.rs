@@ -112,6 +112,7 @@ impl Engine {
         if self.settings.config.publish_deregister {
             self.report(key, event);
         }
+        self.forget_register(key, None);
         self.unsubscribe(key);
         let Some(mut device) = self.detach(key) else {
             return;

@@ -276,6 +276,7 @@ impl Engine {
         let key = match known {
             Some(key) => {
                 self.reregister(now, key, from, registration, mount);
+                self.forget_register(key, Some(message.mid()));
                 key
             }
             None => self.insert(Box::new(Device {
@@ -292,6 +293,7 @@ impl Engine {
                 refused: Refused::default(),
                 transfers: VecDeque::new(),
                 refresh: Vec::new(),
+                register_mid: message.mid(),
                 last_separate: None,
             })),
         };
@@ -319,6 +321,19 @@ impl Engine {
         self.auto_observe(now, key);
         self.pump(now, key);
         Ok(())
+    }
+
+    /// The reply to a Register that no longer stands must not be given again: a device that
+    /// restarts may begin with the same message id, token and content.
+    pub(super) fn forget_register(&mut self, key: DeviceKey, newer: Option<u16>) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let (peer, mid) = (device.peer, device.register_mid);
+        device.register_mid = newer.unwrap_or(mid);
+        if newer != Some(mid) {
+            self.dedup.forget(peer, mid);
+        }
     }
 
     fn new_location(&mut self) -> Location {
