@@ -483,3 +483,25 @@ fn transfers_go_on_in_the_order_of_their_first_blocks() {
     }
     world.assert_quiet();
 }
+
+#[test]
+fn a_notification_that_cannot_be_put_together_is_counted() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let request = observed(&mut world, &device);
+    let first = device
+        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+        .uint(option::OBSERVE, 5)
+        .uint(option::BLOCK2, 8)
+        .payload("0123456789abcdef");
+    world.datagram(device.peer, &first.build());
+    let rest = world.next_for(device.peer);
+    let wrong = device
+        .answer(&rest, Code::CONTENT)
+        .uint(option::BLOCK2, 3 << 4)
+        .payload("g");
+    world.datagram(device.peer, &wrong.build());
+    world.assert_quiet();
+    assert_eq!(world.counter("decode_errors"), 1);
+    assert_eq!(world.counter("observations"), 1);
+}

@@ -171,6 +171,10 @@ impl Engine {
             .get(&from)
             .and_then(|state| self.device(state.device));
         let repeated = known.is_some_and(|device| device.last_separate == Some(message.mid()));
+        // A notification from an address that is not the device's: it has a new one and will say so
+        // with its next Update; then the observation is asked for again.
+        let token = Token::from_slice(message.token());
+        let early = token.is_some_and(|token| self.directory.missed(token));
         match message.kind() {
             MessageType::Confirmable if repeated => {
                 // Our acknowledgement of a separate response was lost.
@@ -179,19 +183,11 @@ impl Engine {
                     message::empty(MessageType::Acknowledgement, message.mid()),
                 );
             }
-            // A notification from an address that is not the device's: it has a new one, and will
-            // say so with its next Update; then the observation is asked for again. A Confirmable
-            // one is reset all the same: the device would repeat it and send nothing else
-            // meanwhile (NSTART), not even the Update.
-            kind @ (MessageType::Confirmable | MessageType::NonConfirmable)
-                if Token::from_slice(message.token())
-                    .is_some_and(|token| self.directory.missed(token)) =>
-            {
-                if kind == MessageType::Confirmable {
-                    self.transmit(from, message::empty(MessageType::Reset, message.mid()));
-                }
-            }
+            // A Reset would end the observation.
+            MessageType::NonConfirmable if early => {}
             // RFC 7641 §3.5: a notification that is not recognised is reset, confirmable or not.
+            // An early Confirmable one as well: the device would repeat it and send nothing else
+            // meanwhile (NSTART), not even the Update.
             MessageType::Confirmable | MessageType::NonConfirmable => {
                 self.transmit(from, message::empty(MessageType::Reset, message.mid()));
             }
@@ -253,12 +249,15 @@ impl Engine {
                     }
                 }
             }
-            Collected::Failed(reason) => {
-                if let Purpose::Command { command, .. } = &exchange.job.purpose {
+            Collected::Failed(reason) => match &exchange.job.purpose {
+                Purpose::Command { command, .. } => {
                     let command = command.clone();
                     self.refuse(key, &command, &Refusal::bad_gateway(reason));
                 }
-            }
+                Purpose::Refresh { .. } | Purpose::Notification { .. } => {
+                    self.counters.decode_errors.inc();
+                }
+            },
         }
     }
 

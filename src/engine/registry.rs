@@ -40,13 +40,14 @@ impl Engine {
     }
 
     /// Takes a device in from another shard.
-    pub(super) fn adopt(&mut self, device: Box<Device>) {
+    pub(super) fn adopt(&mut self, mut device: Box<Device>) {
         let (endpoint, location) = (
             device.endpoint.clone(),
             device.registration.location.clone(),
         );
         if self.endpoints.contains_key(&endpoint) {
-            return;
+            // It has registered here meanwhile; what waited for the old registration is answered.
+            return self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
         }
         self.departed.remove(&endpoint);
         self.directory.assign(&endpoint, &location, self.shard);
