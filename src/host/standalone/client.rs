@@ -316,20 +316,30 @@ impl Connection {
     /// client itself would drop it when the broker does not know the session any more.
     fn interrupted(&mut self) -> VecDeque<Request> {
         let mut requests: Vec<_> = std::mem::take(&mut self.events.pending).into();
+        // What was sent just before the break may not have been told yet.
+        for event in &self.events.state.events {
+            if let Event::Outgoing(Outgoing::Publish(id @ 1..)) = event {
+                self.last_sent = *id;
+            }
+        }
         // Packet identifiers go round: those above the last one are older than those below.
         let last = self.last_sent;
-        requests.sort_by_key(|request| match request {
+        let age = |request: &Request| match request {
             Request::PubRel(_) => (0, false, 0),
             Request::Publish(publish) if publish.pkid != 0 => {
                 (1, publish.pkid <= last, publish.pkid)
             }
             _ => (2, false, 0),
-        });
+        };
+        requests.sort_by_key(age);
         if let Some(collided) = self.events.state.collision.take() {
-            requests.push(Request::Publish(MqttPublish {
+            // It waited for a free identifier: younger than what was sent, older than the rest.
+            let at = requests.partition_point(|request| age(request).0 < 2);
+            let collided = MqttPublish {
                 pkid: 0,
                 ..collided
-            }));
+            };
+            requests.insert(at, Request::Publish(collided));
         }
         requests.into()
     }
