@@ -1,0 +1,5 @@
+//! Pre-shared keys.
+
+mod key;
+
+pub use key::Key;
