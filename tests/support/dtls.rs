@@ -42,7 +42,7 @@ pub fn address(n: u32) -> SocketAddr {
     SocketAddr::from(([10, a, b, c], 40_000))
 }
 
-/// A datagram on its way, or an event.
+/// A server and what came out of it.
 pub struct World {
     pub server: Server,
     pub context: Arc<Context>,
@@ -147,7 +147,10 @@ impl World {
 
     /// The datagrams for `to` so far, in order.
     pub fn take_sent(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
-        let (mine, others) = self.sent.drain(..).partition::<Vec<_>, _>(|(t, _)| *t == to);
+        let (mine, others) = self
+            .sent
+            .drain(..)
+            .partition::<Vec<_>, _>(|(t, _)| *t == to);
         self.sent = others.into();
         mine.into_iter().map(|(_, datagram)| datagram).collect()
     }
@@ -230,7 +233,11 @@ unsafe extern "C" {
 }
 
 extern "C" fn short_timeout(_: *mut openssl_sys::SSL, previous: c_uint) -> c_uint {
-    if previous == 0 { 20_000 } else { (previous * 2).min(200_000) }
+    if previous == 0 {
+        20_000
+    } else {
+        (previous * 2).min(200_000)
+    }
 }
 
 /// OpenSSL as client.
@@ -250,6 +257,7 @@ pub struct ClientOptions {
     pub suites: &'static str,
     pub mtu: u32,
     pub session: Option<SslSession>,
+    pub version: Option<SslVersion>,
 }
 
 impl Default for ClientOptions {
@@ -260,6 +268,7 @@ impl Default for ClientOptions {
             suites: "PSK-AES128-CCM8",
             mtu: 1200,
             session: None,
+            version: None,
         }
     }
 }
@@ -267,7 +276,9 @@ impl Default for ClientOptions {
 impl OpensslClient {
     pub fn new(options: ClientOptions) -> Self {
         let mut builder = SslContext::builder(SslMethod::dtls_client()).unwrap();
-        builder.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
+        builder
+            .set_max_proto_version(Some(SslVersion::DTLS1_2))
+            .unwrap();
         builder.set_cipher_list(options.suites).unwrap();
         builder.set_security_level(0);
         builder.set_options(SslOptions::NO_QUERY_MTU);
@@ -278,6 +289,10 @@ impl OpensslClient {
             to_key[..key.len()].copy_from_slice(&key);
             Ok(key.len())
         });
+        if let Some(version) = options.version {
+            builder.set_min_proto_version(Some(version)).unwrap();
+            builder.set_max_proto_version(Some(version)).unwrap();
+        }
         let mut ssl = Ssl::new(&builder.build()).unwrap();
         ssl.set_mtu(options.mtu).unwrap();
         ssl.set_connect_state();
@@ -506,7 +521,7 @@ pub struct Network {
     pub delay: u64,
     pub truncate: u64,
     pub flip: u64,
-    seed: u64,
+    pub seed: u64,
 }
 
 impl Network {
@@ -524,7 +539,10 @@ impl Network {
 
     fn random(&mut self, below: u64) -> u64 {
         // Knuth's linear congruential generator.
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_041);
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_041);
         (self.seed >> 33) % below
     }
 
@@ -597,7 +615,9 @@ pub fn run_until(
 /// Runs over a good network until both are connected.
 pub fn connect(world: &mut World, client: &mut dyn Client, at: SocketAddr) {
     let connected = run_until(world, client, at, Network::default(), |world, client| {
-        client.is_connected() && world.server.identity(at).is_some() && world.server.handshakes() == 0
+        let is_established =
+            |event: &Output| matches!(event, Output::Established { peer, .. } if *peer == at);
+        client.is_connected() && world.events.iter().any(is_established)
     });
     assert!(connected, "not connected");
 }
