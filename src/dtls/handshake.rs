@@ -36,8 +36,8 @@ const MAX_DATAGRAMS: u32 = 200;
 /// has one to send, and repeats it about five times before the time is up.
 const MAX_ENCRYPTED: u32 = 8;
 
-/// Least bytes of an encrypted record: what the suites need, those with CBC aside, which a Finished
-/// always has. The suite may not be known yet.
+/// Least bytes of an encrypted record while the suite is not known: enough for all of them but CBC,
+/// which OpenSSL checks itself. A Finished, which is what may come then, has more.
 const LEAST_ENCRYPTED: usize = 24;
 
 /// Longest handshake message of a client in bytes, and its highest number: OpenSSL keeps parts of
@@ -208,7 +208,9 @@ impl Handshake {
 
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
-        with_wire(&mut self.stream, wire, ext::handle_timeout)
+        let is_well = with_wire(&mut self.stream, wire, ext::handle_timeout);
+        self.note_sent(wire);
+        is_well
     }
 
     /// Time to the next retransmission. None while the key is awaited: the device has done its
@@ -242,7 +244,9 @@ impl Handshake {
     /// Looks through the records of a datagram before OpenSSL may see them. `None`: there is
     /// something in it that has no place in a handshake with PSK.
     fn inspect(&mut self, datagram: &[u8]) -> Option<Contents> {
-        if has_short_record(datagram, LEAST_ENCRYPTED) {
+        let cipher = self.stream.ssl().current_cipher();
+        let suite: Option<Suite> = cipher.and_then(|cipher| cipher.name().parse().ok());
+        if has_short_record(datagram, suite.map_or(LEAST_ENCRYPTED, Suite::overhead)) {
             return None;
         }
         let mut contents = Contents::default();
@@ -264,7 +268,7 @@ impl Handshake {
                         && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
                     {
                         contents.has_key_exchange = true;
-                        contents.identity = contents.identity.or(self.reader.add(&message));
+                        contents.identity = contents.identity.or_else(|| self.reader.add(&message));
                     }
                 }
             }
@@ -291,9 +295,7 @@ impl Handshake {
 
     fn drive(&mut self, wire: &mut Wire) -> Step {
         let result = with_wire(&mut self.stream, wire, SslStream::do_handshake);
-        let sent = wire.written().flat_map(records);
-        let in_the_clear = sent.filter(|record| record.epoch == 0);
-        self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
+        self.note_sent(wire);
         let error = match result {
             Ok(()) => return Step::Complete,
             Err(error) => error,
@@ -306,6 +308,13 @@ impl Handshake {
             return Step::Failed("the key is wrong, or nobody knows the identity".to_owned());
         }
         Step::Pending
+    }
+
+    /// Looks at what OpenSSL has written, for the number of a record of our own.
+    fn note_sent(&mut self, wire: &Wire) {
+        let records = wire.written().flat_map(records);
+        let in_the_clear = records.filter(|record| record.epoch == 0);
+        self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
     }
 }
 
