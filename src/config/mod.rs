@@ -492,25 +492,3 @@ impl Default for Log {
         }
     }
 }
-
-/// `listeners.dtls.NAME.endpoint_rule`: which identity may register which endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum EndpointRule {
-    /// `any`
-    #[default]
-    Any,
-    /// `equal`
-    Equal,
-    /// `listed`
-    Listed,
-}
-
-/// `listeners.dtls.NAME.takeover`: the registrations of a connection that a newer one displaces.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Takeover {
-    /// `move`
-    #[default]
-    Move,
-    /// `end`
-    End,
-}
