@@ -10,6 +10,7 @@ pub mod bridge;
 pub mod coap;
 pub mod config;
 pub mod engine;
+pub mod ffi;
 pub mod host;
 pub mod lwm2m;
 pub mod runtime;

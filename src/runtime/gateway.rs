@@ -208,6 +208,7 @@ impl Gateway {
     /// ignored, what cannot be taken is answered.
     pub fn deliver(&self, message: Message) {
         let inner = &self.inner;
+        let mut refused = Vec::new();
         let routes = inner.routes.read();
         for route in routes.router.routes(&message.topic) {
             let endpoints = match route.key {
@@ -228,10 +229,14 @@ impl Gateway {
                 };
                 if let Err(input) = mailbox.push(Mail::Command(input)) {
                     inner.own_counters.mailbox_overflow.add_shared(1);
-                    let answer = engine::overflow_answer(&routes.settings, &input);
-                    inner.host.publish(&mut vec![answer]);
+                    refused.push(engine::overflow_answer(&routes.settings, &input));
                 }
             }
+        }
+        // Not under the lock: the host may deliver the next message from within.
+        drop(routes);
+        if !refused.is_empty() {
+            inner.host.publish(&mut refused);
         }
     }
 
@@ -297,25 +302,31 @@ impl Gateway {
     }
 
     /// Answers what is still waiting, closes the sockets and joins the threads. Returns after
-    /// `deadline` at the latest.
-    pub fn stop(&self, deadline: Duration) {
-        if self.inner.stopped.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        for mailbox in &self.inner.mailboxes {
-            // Only commands are ever refused.
-            let _ = mailbox.push(Mail::Stop);
+    /// `deadline` at the latest, and whether all threads have ended; another call waits for those
+    /// that have not.
+    pub fn stop(&self, deadline: Duration) -> bool {
+        if !self.inner.stopped.swap(true, Ordering::AcqRel) {
+            for mailbox in &self.inner.mailboxes {
+                // Only commands are ever refused.
+                let _ = mailbox.push(Mail::Stop);
+            }
         }
         let until = SystemInstant::now() + deadline;
-        let threads = std::mem::take(&mut *self.inner.threads.lock());
+        let mut threads = self.inner.threads.lock();
         while threads.iter().any(|thread| !thread.is_finished()) && SystemInstant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
-        for thread in threads.into_iter().filter(JoinHandle::is_finished) {
+        let (ended, busy) = std::mem::take(&mut *threads)
+            .into_iter()
+            .partition(JoinHandle::is_finished);
+        *threads = busy;
+        let ended: Vec<_> = ended;
+        for thread in ended {
             if thread.join().is_err() {
                 warn!("a shard had panicked");
             }
         }
+        threads.is_empty()
     }
 
     /// Subscribes to what the router needs and leaves what it needs no more.
