@@ -9,6 +9,7 @@
 pub mod bridge;
 pub mod coap;
 pub mod config;
+pub mod credentials;
 pub mod engine;
 pub mod ffi;
 pub mod host;

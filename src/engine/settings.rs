@@ -1,7 +1,7 @@
 //! The configuration as the engine uses it: templates compiled, listeners by index.
 
 use crate::bridge::topic::TopicTemplate;
-use crate::config::{Config, FormatDefault};
+use crate::config::{Config, EndpointRule, FormatDefault, Takeover};
 
 /// What one listener adds to the configuration.
 #[derive(Debug)]
@@ -14,6 +14,10 @@ pub struct ListenerSettings {
     pub format: FormatDefault,
     /// Most registrations by this listener.
     pub max_connections: usize,
+    /// Which identity may register which endpoint; `None` without DTLS.
+    pub endpoint_rule: Option<EndpointRule>,
+    /// What becomes of the registrations of a displaced connection.
+    pub takeover: Takeover,
 }
 
 /// See the module.
@@ -40,8 +44,15 @@ impl Settings {
                 ),
                 format: listener.format.unwrap_or(config.format),
                 max_connections: listener.max_connections,
+                endpoint_rule: None,
+                takeover: Takeover::default(),
             })
             .collect();
         Self { config, listeners }
+    }
+
+    /// A listener by its index.
+    pub fn listener(&self, index: u16) -> Option<&ListenerSettings> {
+        self.listeners.get(usize::from(index))
     }
 }

@@ -11,9 +11,11 @@ use super::boundary::{self, Failure, boundary, boundary_value, c_text};
 use super::handle::lwm2m_gateway;
 use super::options;
 use super::types::{
-    LWM2M_GATEWAY_ABI_VERSION, lwm2m_gateway_message, lwm2m_gateway_options, lwm2m_gateway_status,
+    LWM2M_GATEWAY_ABI_VERSION, lwm2m_gateway_decision, lwm2m_gateway_message,
+    lwm2m_gateway_options, lwm2m_gateway_status,
 };
-use crate::host::Message;
+use crate::credentials::{Key, MAX_KEY};
+use crate::host::{Decision, Message};
 
 /// `LWM2M_GATEWAY_ABI_VERSION` of the library that was loaded. Any thread, any time.
 #[unsafe(no_mangle)]
@@ -220,6 +222,113 @@ pub unsafe extern "C" fn lwm2m_gateway_listeners(
     unsafe { text_out(gateway, json, lwm2m_gateway::listeners) }
 }
 
+/// All registered devices as a JSON array of objects with `endpoint`, `peer`, `listener`,
+/// `identity` (DTLS only), `mountpoint`, `lifetime` (seconds), `version`, `queue_mode`,
+/// `registered_at` (milliseconds since 1970), `idle_ms`, `alternate_path`, `objects`, `query`,
+/// `observations` and `queued` (commands that wait). In no particular order. Asks the gateway's
+/// threads, for 5 seconds at most.
+///
+/// On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
+/// inside of a callback.
+///
+/// Errors: `ARGUMENT`, `STATE`, `BUSY`, `PANIC`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lwm2m_gateway_devices(
+    gateway: *const lwm2m_gateway,
+    json: *mut *mut c_char,
+) -> lwm2m_gateway_status {
+    // SAFETY: NULL or a live gateway; NULL or a place for a pointer, as the header asks for.
+    unsafe { text_out(gateway, json, lwm2m_gateway::devices) }
+}
+
+/// One registered device as a JSON object, as in `lwm2m_gateway_devices()`. `endpoint` is its
+/// endpoint name.
+///
+/// On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
+/// inside of a callback.
+///
+/// Errors: `ARGUMENT`, `STATE`, `BUSY`, `NOT_FOUND`, `PANIC`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lwm2m_gateway_device(
+    gateway: *const lwm2m_gateway,
+    endpoint: *const c_char,
+    json: *mut *mut c_char,
+) -> lwm2m_gateway_status {
+    // SAFETY: NULL or a live gateway, NULL or text, NULL or a place for a pointer, as the header
+    // asks for.
+    unsafe { text_out(gateway, json, |gateway| gateway.device(endpoint_of(endpoint)?)) }
+}
+
+/// Ends the registration of a device. It is not told: its next Update is answered 4.04, which
+/// makes it register again. `endpoint` is its endpoint name. Any thread, also inside of callbacks.
+///
+/// Errors: `ARGUMENT`, `STATE`, `NOT_FOUND`, `PANIC`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lwm2m_gateway_kick(
+    gateway: *mut lwm2m_gateway,
+    endpoint: *const c_char,
+) -> lwm2m_gateway_status {
+    // SAFETY: NULL or a live gateway; NULL or text, as the header asks for.
+    unsafe { lwm2m_gateway::enter(gateway, |gateway| gateway.kick(endpoint_of(endpoint)?)) }
+}
+
+/// Answers an `authorize` callback: `id` is that of its registration, `decision` an
+/// `lwm2m_gateway_decision`. `detail` may be NULL; otherwise it is, for `ALLOW`, the mountpoint of
+/// this device instead of the configured one, without placeholders, as in `site7/lwm2m/dev1/`; for
+/// `DENY` a reason, which the device gets as text.
+///
+/// A device that has waited for 15 seconds is answered 5.03; an answer that comes later changes
+/// nothing. Any thread, also inside of callbacks.
+///
+/// Errors: `ARGUMENT`, `NOT_FOUND` (never asked, answered already, or too old), `PANIC`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lwm2m_gateway_answer_authorization(
+    gateway: *mut lwm2m_gateway,
+    id: u64,
+    decision: u32,
+    detail: *const c_char,
+) -> lwm2m_gateway_status {
+    // SAFETY: NULL or a live gateway; NULL or text, as the header asks for.
+    unsafe {
+        lwm2m_gateway::enter(gateway, |gateway| {
+            let detail = boundary::text("detail", detail)?;
+            gateway.answer_authorization(id, decision_of(decision, detail)?)
+        })
+    }
+}
+
+/// Answers a `psk_lookup` callback: `id` is that of its request, `key` has `key_length` bytes, 256
+/// at most. NULL for `key` means that the identity is unknown. The key is copied, and the copy
+/// wiped when it is not needed any more.
+///
+/// An answer that comes after the device has given up changes nothing. Any thread, also inside of
+/// callbacks.
+///
+/// Errors: `ARGUMENT`, `NOT_FOUND` (never asked, answered already, or too old), `PANIC`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn lwm2m_gateway_answer_psk(
+    gateway: *mut lwm2m_gateway,
+    id: u64,
+    key: *const u8,
+    key_length: usize,
+) -> lwm2m_gateway_status {
+    // SAFETY: NULL or a live gateway; NULL or as many bytes, as the header asks for.
+    unsafe {
+        lwm2m_gateway::enter(gateway, |gateway| {
+            if key.is_null() {
+                return gateway.answer_psk(id, None);
+            }
+            if key_length == 0 || key_length > MAX_KEY {
+                return Err(Failure::argument(format_args!(
+                    "key_length is {key_length}, not 1 to {MAX_KEY}"
+                )));
+            }
+            let key = Key::new(bytes_of("key", key, key_length)?.to_vec());
+            gateway.answer_psk(id, Some(key))
+        })
+    }
+}
+
 /// Gives a text back that a function of this library returned for it. NULL is nothing. Any thread,
 /// any time, also after the gateway was freed.
 #[unsafe(no_mangle)]
@@ -280,6 +389,38 @@ pub unsafe extern "C" fn lwm2m_gateway_free(gateway: *mut lwm2m_gateway) -> lwm2
         Ok(())
     });
     if status == lwm2m_gateway_status::Ok { freed } else { status }
+}
+
+fn decision_of(decision: u32, detail: Option<&str>) -> Result<Decision, Failure> {
+    const ALLOW: u32 = lwm2m_gateway_decision::Allow as u32;
+    const DENY: u32 = lwm2m_gateway_decision::Deny as u32;
+    const UNAVAILABLE: u32 = lwm2m_gateway_decision::Unavailable as u32;
+    match decision {
+        ALLOW => {
+            if detail.is_some_and(|mount| mount.contains(['+', '#'])) {
+                return Err(Failure::argument("detail: a mountpoint has no + and no #"));
+            }
+            let mountpoint = detail.map(str::to_owned);
+            Ok(Decision::Allow { mountpoint })
+        }
+        DENY => {
+            let reason = detail.unwrap_or_default().to_owned();
+            Ok(Decision::Deny { reason })
+        }
+        UNAVAILABLE => Ok(Decision::Unavailable),
+        other => {
+            let text = format_args!("decision: {other} is none of LWM2M_GATEWAY_DECISION_*");
+            Err(Failure::argument(text))
+        }
+    }
+}
+
+/// # Safety
+/// `endpoint` is NULL, or text that ends with NUL and stays as it is during `'a`.
+unsafe fn endpoint_of<'a>(endpoint: *const c_char) -> Result<&'a str, Failure> {
+    // SAFETY: what the caller promises.
+    let endpoint = unsafe { boundary::text("endpoint", endpoint) }?;
+    endpoint.ok_or_else(|| Failure::argument("endpoint is NULL"))
 }
 
 /// A place for a result of the host, set to `empty`.

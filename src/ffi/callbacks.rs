@@ -11,14 +11,18 @@ use parking_lot::{Mutex, RwLock};
 
 use super::boundary::{Failure, InCallback, c_text};
 use super::options::Options;
+use super::pending::Pending;
 use super::queue::{Event, LogLine, Pushed, Queue};
 use super::types::{
     lwm2m_gateway_kind as Kind, lwm2m_gateway_log_level as LogLevel,
-    lwm2m_gateway_mode as Mode, lwm2m_gateway_publication as Publication,
+    lwm2m_gateway_mode as Mode, lwm2m_gateway_psk_request as CPskRequest,
+    lwm2m_gateway_publication as Publication, lwm2m_gateway_registration as CRegistration,
     lwm2m_gateway_status as Status,
 };
 use super::wake::Wake;
-use crate::host::{Host, Publish, Subscriptions};
+use crate::host::{
+    AuthorizationRequest, DeviceEvent, Host, PskRequest, Publish, PublishKind, Subscriptions,
+};
 
 /// See the module.
 pub(super) struct Callbacks {
@@ -26,6 +30,9 @@ pub(super) struct Callbacks {
     queue: Mutex<Queue>,
     /// Callbacks are made at once: in threaded mode, after the start.
     direct: AtomicBool,
+    /// What the host has been asked and not answered.
+    pub(super) authorizations: Pending<AuthorizationRequest>,
+    pub(super) psk_requests: Pending<PskRequest>,
     wake: Wake,
     /// The thread that polls.
     polling: Mutex<()>,
@@ -45,6 +52,8 @@ impl Callbacks {
             queue: Mutex::new(Queue::new(options.queue_limit, options.queue_bytes)),
             options,
             direct: AtomicBool::new(false),
+            authorizations: Pending::default(),
+            psk_requests: Pending::default(),
             wake: Wake::new()?,
             polling: Mutex::new(()),
             closed: RwLock::new(false),
@@ -218,7 +227,56 @@ impl Callbacks {
                     unsafe { log(user_data, line.level, target.as_ptr(), text.as_ptr()) };
                 }
             }
+            Event::Authorize(request) => self.call_authorize(request),
+            Event::PskLookup(request) => self.call_psk_lookup(request),
+            Event::Device(json) => {
+                if let Some(device_event) = self.options.device_event {
+                    let json = c_text(json);
+                    // SAFETY: the host's function; the text outlives the call.
+                    unsafe { device_event(self.options.user_data, json.as_ptr()) };
+                }
+            }
         });
+    }
+
+    fn call_authorize(&self, request: AuthorizationRequest) {
+        let Some(authorize) = self.options.authorize else {
+            return;
+        };
+        let known = &request.registration;
+        let endpoint = c_text(&*known.endpoint);
+        let peer = c_text(known.peer.to_string());
+        let identity = known.identity.as_deref().map(c_text);
+        let json = c_text(serde_json::to_string(known).unwrap_or_default());
+        let registration = CRegistration {
+            size: size_of::<CRegistration>(),
+            id: self.authorizations.add(request),
+            endpoint: endpoint.as_ptr(),
+            peer: peer.as_ptr(),
+            identity: identity.as_ref().map_or(ptr::null(), |it| it.as_ptr()),
+            json: json.as_ptr(),
+        };
+        // SAFETY: the host's function; the struct and what it points to outlive the call.
+        unsafe { authorize(self.options.user_data, &raw const registration) };
+    }
+
+    fn call_psk_lookup(&self, request: PskRequest) {
+        let Some(psk_lookup) = self.options.psk_lookup else {
+            return;
+        };
+        let identity = request.identity.clone();
+        let peer = c_text(request.peer.to_string());
+        let listener = c_text(&*request.listener);
+        let request = CPskRequest {
+            size: size_of::<CPskRequest>(),
+            id: self.psk_requests.add(request),
+            identity: identity.as_ptr(),
+            identity_length: identity.len(),
+            peer: peer.as_ptr(),
+            listener: listener.as_ptr(),
+        };
+        // SAFETY: the host's function; the struct and what it points to outlive the call.
+        unsafe { psk_lookup(self.options.user_data, &raw const request) };
     }
 
     fn call_publish(&self, publish: Publish) {
@@ -229,7 +287,7 @@ impl Callbacks {
         let topic = c_text(publish.topic);
         let publication = Publication {
             size: size_of::<Publication>(),
-            kind: kind_of(&publish.payload),
+            kind: kind_of(publish.kind),
             qos: publish.qos.into(),
             endpoint: endpoint.as_ptr(),
             topic: topic.as_ptr(),
@@ -265,8 +323,43 @@ impl Host for Callbacks {
     fn subscriptions(&self) -> Subscriptions {
         self.options.subscriptions
     }
+
+    fn authorizes(&self) -> bool {
+        self.options.authorize.is_some()
+    }
+
+    fn authorize(&self, request: AuthorizationRequest) {
+        self.emit(Event::Authorize(request));
+    }
+
+    fn provides_psk(&self) -> bool {
+        self.options.psk_lookup.is_some()
+    }
+
+    fn psk_lookup(&self, request: PskRequest) {
+        self.emit(Event::PskLookup(request));
+    }
+
+    fn watches_devices(&self) -> bool {
+        self.options.device_event.is_some()
+    }
+
+    fn device_events(&self, batch: &mut Vec<DeviceEvent>) {
+        for event in batch.drain(..) {
+            // Strings and numbers always become JSON.
+            let json = serde_json::to_string(&event).unwrap_or_default();
+            self.emit(Event::Device(json));
+        }
+    }
 }
 
-fn kind_of(_: &[u8]) -> Kind {
-    Kind::Response
+fn kind_of(kind: PublishKind) -> Kind {
+    match kind {
+        PublishKind::Register => Kind::Register,
+        PublishKind::Update => Kind::Update,
+        PublishKind::Response => Kind::Response,
+        PublishKind::Notify => Kind::Notify,
+        PublishKind::Send => Kind::Send,
+        PublishKind::Series => Kind::Series,
+    }
 }

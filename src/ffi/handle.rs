@@ -19,7 +19,8 @@ use super::options::Options;
 use super::types::lwm2m_gateway_status as Status;
 use crate::config::Config;
 use crate::config::read::Source;
-use crate::host::Message;
+use crate::credentials::Key;
+use crate::host::{Decision, Message};
 use crate::runtime::{Gateway, ReloadError};
 
 /// How long a gateway that is freed without having been stopped may take to stop.
@@ -157,6 +158,36 @@ impl lwm2m_gateway {
         Ok(())
     }
 
+    /// All devices as JSON.
+    pub(super) fn devices(&self) -> Result<String, Failure> {
+        self.outside_of_callbacks("devices")?;
+        json(&self.running()?.devices())
+    }
+
+    /// One device as JSON.
+    pub(super) fn device(&self, endpoint: &str) -> Result<String, Failure> {
+        self.outside_of_callbacks("device")?;
+        let device = self.running()?.device(endpoint);
+        json(&device.ok_or_else(|| not_registered(endpoint))?)
+    }
+
+    pub(super) fn kick(&self, endpoint: &str) -> Result<(), Failure> {
+        let known = self.running()?.kick(endpoint);
+        known.then_some(()).ok_or_else(|| not_registered(endpoint))
+    }
+
+    pub(super) fn answer_authorization(&self, id: u64, decision: Decision) -> Result<(), Failure> {
+        let request = self.callbacks.authorizations.take(id);
+        request.ok_or_else(|| not_asked(id))?.answer(decision);
+        Ok(())
+    }
+
+    pub(super) fn answer_psk(&self, id: u64, key: Option<Key>) -> Result<(), Failure> {
+        let request = self.callbacks.psk_requests.take(id);
+        request.ok_or_else(|| not_asked(id))?.answer(key);
+        Ok(())
+    }
+
     /// Counters as JSON.
     pub(super) fn statistics(&self) -> Result<String, Failure> {
         let gateway = self.started()?;
@@ -245,15 +276,18 @@ impl Drop for Poison<'_> {
 }
 
 fn parse(text: &str) -> Result<(Config, Vec<impl std::fmt::Display + use<>>), Failure> {
-    let source = if text.trim_start().starts_with('{') {
-        Source::from_json(text)
-    } else {
-        Source::from_toml(text)
-    };
-    source.read().map_err(|errors| {
+    Source::parse(text).read().map_err(|errors| {
         let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
         Failure::new(Status::Config, lines.join("\n"))
     })
+}
+
+fn not_registered(endpoint: &str) -> Failure {
+    Failure::new(Status::NotFound, format_args!("{endpoint:?} is not registered"))
+}
+
+fn not_asked(id: u64) -> Failure {
+    Failure::new(Status::NotFound, format_args!("no request {id} waits"))
 }
 
 fn system(error: impl std::error::Error) -> Failure {

@@ -13,6 +13,7 @@ mod callbacks;
 mod handle;
 mod log;
 mod options;
+mod pending;
 mod queue;
 pub mod types;
 mod wake;

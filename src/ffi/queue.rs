@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::host::Publish;
+use crate::host::{AuthorizationRequest, Publish, PskRequest};
 
 use super::types::lwm2m_gateway_log_level as LogLevel;
 
@@ -13,6 +13,10 @@ pub(super) enum Event {
     Subscribe { filter: String, qos: u8 },
     Unsubscribe { filter: String },
     Log(LogLine),
+    Authorize(AuthorizationRequest),
+    PskLookup(PskRequest),
+    /// As JSON.
+    Device(String),
 }
 
 /// A line of the log.
@@ -30,9 +34,17 @@ impl Event {
             Self::Publish(publish) => publish.topic.len().saturating_add(publish.payload.len()),
             Self::Subscribe { filter, .. } | Self::Unsubscribe { filter } => filter.len(),
             Self::Log(line) => line.text.len(),
+            Self::Authorize(request) => query_length(&request.registration.query),
+            Self::PskLookup(request) => request.identity.len(),
+            Self::Device(json) => json.len(),
         };
         content.saturating_add(size_of::<Self>())
     }
+}
+
+fn query_length(query: &[(String, String)]) -> usize {
+    let lengths = query.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+    lengths.fold(0, usize::saturating_add)
 }
 
 /// What [`Queue::push`] did.
