@@ -4,8 +4,10 @@
  * A host makes a gateway with its callbacks, starts it, gives it the messages of its broker and
  * publishes what the gateway has to say:
  *
- *     lwm2m_gateway_options options = { sizeof options };
+ *     lwm2m_gateway_options options;
  *     lwm2m_gateway *gateway;
+ *     memset(&options, 0, sizeof options);
+ *     options.size = sizeof options;
  *     options.publish = publish;
  *     if (lwm2m_gateway_create(&options, "xml_dir = '/etc/lwm2m/objects'", &gateway) != 0 ||
  *         lwm2m_gateway_start(gateway) != 0)
@@ -401,8 +403,8 @@ typedef void (*lwm2m_gateway_device_event_callback)(void *user_data, const char 
 
 /**
  * How a gateway is made. Begin with
- * `lwm2m_gateway_options options = { sizeof options };`, which sets everything else to zero: the
- * defaults. Only `publish` has to be set.
+ * `memset(&options, 0, sizeof options); options.size = sizeof options;`: zeros are the defaults.
+ * Only `publish` has to be set.
  *
  * `size` makes it possible to add fields at the end. A library takes a struct of an older, shorter
  * header as if the missing fields were zero, and refuses one of a newer, longer header only if a
@@ -481,8 +483,7 @@ typedef struct {
  * A message of the host's broker, for `lwm2m_gateway_deliver()`. The host owns the struct and
  * everything that it points to; the gateway copies what it keeps.
  *
- * Begin with `lwm2m_gateway_message message = { sizeof message };`, which sets everything else
- * to zero.
+ * Begin with `memset(&message, 0, sizeof message); message.size = sizeof message;`.
  */
 typedef struct {
     /**
@@ -652,6 +653,72 @@ lwm2m_gateway_status lwm2m_gateway_statistics(const lwm2m_gateway *gateway, char
  * Errors: `ARGUMENT`, `STATE` (not started yet), `PANIC`.
  */
 lwm2m_gateway_status lwm2m_gateway_listeners(const lwm2m_gateway *gateway, char **json);
+
+/**
+ * All registered devices as a JSON array of objects with `endpoint`, `peer`, `listener`,
+ * `identity` (DTLS only), `mountpoint`, `lifetime` (seconds), `version`, `queue_mode`,
+ * `registered_at` (milliseconds since 1970), `idle_ms`, `alternate_path`, `objects`, `query`,
+ * `observations` and `queued` (commands that wait). In no particular order. Asks the gateway's
+ * threads, for 5 seconds at most.
+ *
+ * On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
+ * inside of a callback.
+ *
+ * Errors: `ARGUMENT`, `STATE`, `BUSY`, `PANIC`.
+ */
+lwm2m_gateway_status lwm2m_gateway_devices(const lwm2m_gateway *gateway, char **json);
+
+/**
+ * One registered device as a JSON object, as in `lwm2m_gateway_devices()`. `endpoint` is its
+ * endpoint name.
+ *
+ * On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
+ * inside of a callback.
+ *
+ * Errors: `ARGUMENT`, `STATE`, `BUSY`, `NOT_FOUND`, `PANIC`.
+ */
+lwm2m_gateway_status lwm2m_gateway_device(const lwm2m_gateway *gateway,
+                                          const char *endpoint,
+                                          char **json);
+
+/**
+ * Ends the registration of a device. It is not told: its next Update is answered 4.04, which
+ * makes it register again. `endpoint` is its endpoint name. Any thread, also inside of callbacks.
+ *
+ * Errors: `ARGUMENT`, `STATE`, `NOT_FOUND`, `PANIC`.
+ */
+lwm2m_gateway_status lwm2m_gateway_kick(lwm2m_gateway *gateway, const char *endpoint);
+
+/**
+ * Answers an `authorize` callback: `id` is that of its registration, `decision` an
+ * `lwm2m_gateway_decision`. `detail` may be NULL; otherwise it is, for `ALLOW`, the mountpoint of
+ * this device instead of the configured one, without placeholders, as in `site7/lwm2m/dev1/`; for
+ * `DENY` a reason, which the device gets as text.
+ *
+ * A device that has waited for 15 seconds is answered 5.03; an answer that comes later changes
+ * nothing. Any thread, also inside of callbacks.
+ *
+ * Errors: `ARGUMENT`, `NOT_FOUND` (never asked, answered already, or too old), `PANIC`.
+ */
+lwm2m_gateway_status lwm2m_gateway_answer_authorization(lwm2m_gateway *gateway,
+                                                        uint64_t id,
+                                                        uint32_t decision,
+                                                        const char *detail);
+
+/**
+ * Answers a `psk_lookup` callback: `id` is that of its request, `key` has `key_length` bytes, 256
+ * at most. NULL for `key` means that the identity is unknown. The key is copied, and the copy
+ * wiped when it is not needed any more.
+ *
+ * An answer that comes after the device has given up changes nothing. Any thread, also inside of
+ * callbacks.
+ *
+ * Errors: `ARGUMENT`, `NOT_FOUND` (never asked, answered already, or too old), `PANIC`.
+ */
+lwm2m_gateway_status lwm2m_gateway_answer_psk(lwm2m_gateway *gateway,
+                                              uint64_t id,
+                                              const uint8_t *key,
+                                              size_t key_length);
 
 /**
  * Gives a text back that a function of this library returned for it. NULL is nothing. Any thread,
