@@ -287,7 +287,8 @@ typedef void (*lwm2m_gateway_unsubscribe_callback)(void *user_data, const char *
  *
  * Threaded: called by the gateway's threads and by any thread inside of any function of this
  * gateway, `lwm2m_gateway_create()` and `lwm2m_gateway_free()` included. Polled: inside of
- * `lwm2m_gateway_poll()`.
+ * `lwm2m_gateway_poll()`. In both modes functions of the same gateway return
+ * `LWM2M_GATEWAY_STATUS_BUSY` inside of it.
  */
 typedef void (*lwm2m_gateway_log_callback)(void *user_data,
                                            lwm2m_gateway_log_level level,
@@ -410,8 +411,8 @@ typedef void (*lwm2m_gateway_device_event_callback)(void *user_data, const char 
  * header as if the missing fields were zero, and refuses one of a newer, longer header only if a
  * field that it does not know is not zero.
  *
- * In callbacks of a gateway all of its functions may be called, except those that say
- * `LWM2M_GATEWAY_STATUS_BUSY`. Callbacks must return normally: neither a C++ exception nor
+ * In callbacks of a gateway, `log` excepted, all of its functions may be called whose comments do
+ * not say otherwise. Functions of other gateways may be called in all of them. Callbacks must return normally: neither a C++ exception nor
  * `longjmp()` may leave them.
  */
 typedef struct {
@@ -621,8 +622,8 @@ int lwm2m_gateway_fd(const lwm2m_gateway *gateway);
 /**
  * Takes another configuration, in the same forms as `lwm2m_gateway_create()`, and reads the files
  * that it names: object definitions, keys. NULL reads the files of the configuration in force
- * again. Registered devices stay. Listeners and the number of threads stay as they were at the
- * start; a change of them is reported in the log.
+ * again. Registered devices stay; listeners are opened and closed as the configuration says. The
+ * number of threads stays as it was at the start; a change of it is reported in the log.
  *
  * When it fails the old configuration stays in force as a whole. Any thread; not inside of a
  * callback.

@@ -169,8 +169,8 @@ pub unsafe extern "C" fn lwm2m_gateway_fd(gateway: *const lwm2m_gateway) -> c_in
 
 /// Takes another configuration, in the same forms as `lwm2m_gateway_create()`, and reads the files
 /// that it names: object definitions, keys. NULL reads the files of the configuration in force
-/// again. Registered devices stay. Listeners and the number of threads stay as they were at the
-/// start; a change of them is reported in the log.
+/// again. Registered devices stay; listeners are opened and closed as the configuration says. The
+/// number of threads stays as it was at the start; a change of it is reported in the log.
 ///
 /// When it fails the old configuration stays in force as a whole. Any thread; not inside of a
 /// callback.

@@ -36,7 +36,7 @@ thread_local! {
     static LAST_ERROR: RefCell<CString> = RefCell::default();
     /// The gateways whose callbacks this thread is inside of, the innermost last. A number names
     /// a gateway for as long as it lives.
-    static CALLBACKS: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) };
+    static CALLBACKS: RefCell<Vec<(usize, Callback)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs the body of a function; a panic becomes a failure.
@@ -79,19 +79,37 @@ pub(super) fn c_text(text: impl Into<Vec<u8>>) -> CString {
     CString::new(bytes).unwrap_or_default()
 }
 
+/// What may be called from within differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Callback {
+    /// Made with whatever locks held: no function of the gateway.
+    Log,
+    /// Most functions.
+    Other,
+}
+
 /// This thread is inside of a callback of a gateway until the mark is dropped.
 pub(super) struct InCallback;
 
 impl InCallback {
-    pub(super) fn enter(gateway: usize) -> Self {
-        let _ = CALLBACKS.try_with(|inside| inside.borrow_mut().push(gateway));
+    pub(super) fn enter(gateway: usize, callback: Callback) -> Self {
+        let _ = CALLBACKS.try_with(|inside| inside.borrow_mut().push((gateway, callback)));
         Self
     }
 
     /// Whether this thread is inside of a callback of `gateway`.
     pub(super) fn of(gateway: usize) -> bool {
+        Self::any(|(of, _)| of == gateway)
+    }
+
+    /// Whether this thread is inside of a line of the log of `gateway`.
+    pub(super) fn of_log(gateway: usize) -> bool {
+        Self::any(|mark| mark == (gateway, Callback::Log))
+    }
+
+    fn any(test: impl Fn((usize, Callback)) -> bool) -> bool {
         CALLBACKS
-            .try_with(|inside| inside.borrow().contains(&gateway))
+            .try_with(|inside| inside.borrow().iter().copied().any(test))
             .unwrap_or(false)
     }
 }
@@ -169,9 +187,10 @@ mod tests {
 
     #[test]
     fn callbacks_are_nested() {
-        let outer = InCallback::enter(1);
-        let inner = InCallback::enter(2);
+        let outer = InCallback::enter(1, Callback::Log);
+        let inner = InCallback::enter(2, Callback::Other);
         assert!(InCallback::of(1) && InCallback::of(2) && !InCallback::of(3));
+        assert!(InCallback::of_log(1) && !InCallback::of_log(2));
         drop(inner);
         assert!(InCallback::of(1) && !InCallback::of(2));
         drop(outer);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
-use super::boundary::{Failure, InCallback, c_text};
+use super::boundary::{Callback, Failure, InCallback, c_text};
 use super::options::Options;
 use super::pending::Pending;
 use super::queue::{Event, LogLine, Pushed, Queue};
@@ -184,7 +184,7 @@ impl Callbacks {
         }
         self.wake.set();
         if let Some(wakeup) = self.options.wakeup {
-            self.guarded(|| {
+            self.guarded(Callback::Other, || {
                 // SAFETY: the host's function, with the argument that it asked for.
                 unsafe { wakeup(self.options.user_data) }
             });
@@ -192,18 +192,22 @@ impl Callbacks {
     }
 
     /// Calls the host, unless it has freed the gateway.
-    fn guarded(&self, call: impl FnOnce()) {
+    fn guarded(&self, callback: Callback, call: impl FnOnce()) {
         // Recursive: a callback may call functions that call back.
         let closed = self.closed.read_recursive();
         if *closed {
             return;
         }
-        let _inside = InCallback::enter(self.id());
+        let _inside = InCallback::enter(self.id(), callback);
         call();
     }
 
     fn call(&self, event: Event) {
-        self.guarded(|| match event {
+        let callback = match event {
+            Event::Log(_) => Callback::Log,
+            _ => Callback::Other,
+        };
+        self.guarded(callback, || match event {
             Event::Publish(publish) => self.call_publish(publish),
             Event::Subscribe { filter, qos } => {
                 if let Some(subscribe) = self.options.subscribe {

@@ -87,6 +87,10 @@ impl lwm2m_gateway {
             let text = "an internal error has made this gateway unusable";
             return Err(Failure::new(Status::Panic, text));
         }
+        if InCallback::of_log(self.callbacks.id()) {
+            let text = "no function of a gateway may be called inside of its log callback";
+            return Err(Failure::new(Status::Busy, text));
+        }
         let poison = Poison(&self.poisoned);
         let result = dispatcher::with_default(&self.dispatch, || body(self));
         std::mem::forget(poison);

@@ -240,7 +240,8 @@ pub type lwm2m_gateway_unsubscribe_callback =
 ///
 /// Threaded: called by the gateway's threads and by any thread inside of any function of this
 /// gateway, `lwm2m_gateway_create()` and `lwm2m_gateway_free()` included. Polled: inside of
-/// `lwm2m_gateway_poll()`.
+/// `lwm2m_gateway_poll()`. In both modes functions of the same gateway return
+/// `LWM2M_GATEWAY_STATUS_BUSY` inside of it.
 pub type lwm2m_gateway_log_callback = Option<
     unsafe extern "C" fn(
         user_data: *mut c_void,
@@ -294,8 +295,8 @@ pub type lwm2m_gateway_device_event_callback =
 /// header as if the missing fields were zero, and refuses one of a newer, longer header only if a
 /// field that it does not know is not zero.
 ///
-/// In callbacks of a gateway all of its functions may be called, except those that say
-/// `LWM2M_GATEWAY_STATUS_BUSY`. Callbacks must return normally: neither a C++ exception nor
+/// In callbacks of a gateway, `log` excepted, all of its functions may be called whose comments do
+/// not say otherwise. Functions of other gateways may be called in all of them. Callbacks must return normally: neither a C++ exception nor
 /// `longjmp()` may leave them.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]

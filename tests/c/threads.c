@@ -104,6 +104,37 @@ void test_polled_callbacks_may_not_poll(void)
     refuses_inside(LWM2M_GATEWAY_MODE_POLLED);
 }
 
+static void refused_in_log(struct notes *notes, const struct seen *seen)
+{
+    lwm2m_gateway_message message = message_of("lwm2m/x/dn/dm", "{}");
+    char *json;
+    (void)seen;
+    if (notes->gateway == NULL)
+        return; /* inside of lwm2m_gateway_create() */
+    CHECK_STATUS(lwm2m_gateway_deliver(notes->gateway, &message), BUSY);
+    CHECK_STATUS(lwm2m_gateway_statistics(notes->gateway, &json), BUSY);
+    CHECK_STATUS(lwm2m_gateway_listeners(notes->gateway, &json), BUSY);
+    CHECK_STATUS(lwm2m_gateway_free(notes->gateway), BUSY);
+    notes->publish_result = 17; /* it was here */
+}
+
+void test_log_may_not_call(void)
+{
+    struct notes notes;
+    lwm2m_gateway_options options;
+    lwm2m_gateway *gateway;
+    notes_init(&notes);
+    notes.inside = refused_in_log;
+    notes.inside_of = 'l';
+    options = noting(&notes, LWM2M_GATEWAY_MODE_THREADED);
+    options.log_level = LWM2M_GATEWAY_LOG_LEVEL_DEBUG;
+    gateway = start(&notes, &options, "");
+    OK(lwm2m_gateway_reload(gateway, NULL));
+    wait_for(&notes, 'l', "reloaded");
+    CHECK(notes.publish_result == 17);
+    stop_and_free(gateway, &notes);
+}
+
 /* Each has its callbacks, its log and its end. */
 void test_two_gateways(void)
 {

@@ -156,6 +156,7 @@ void test_reload(void)
     struct device device;
     lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
+    char *json;
     notes_init(&notes);
     options = noting(&notes, LWM2M_GATEWAY_MODE_THREADED);
     gateway = start(&notes, &options, "");
@@ -169,9 +170,13 @@ void test_reload(void)
     CHECK_STATUS(lwm2m_gateway_reload(gateway, "xml_dir = '/nowhere'"),
                  LWM2M_GATEWAY_STATUS_SYSTEM);
 
-    OK(lwm2m_gateway_reload(gateway, "publish_deregister = true\n"
+    OK(lwm2m_gateway_reload(gateway, "publish_deregister = true\nshards = 7\n"
                                      "translators.command.topic = 'orders'\n"
-                                     "listeners.udp.default.bind = '127.0.0.1:1'"));
+                                     "listeners.udp.default.bind = '127.0.0.1:0'\n"
+                                     "listeners.udp.second.bind = '127.0.0.1:0'"));
+    OK(lwm2m_gateway_listeners(gateway, &json));
+    CHECK(strstr(json, "\"udp:second\"") != NULL);
+    lwm2m_gateway_string_free(json);
     CHECK(count_of(&notes, 'l', "next start") == 1);
     CHECK(count_of(&notes, '-', "lwm2m/+/dn/#") == 1);
     CHECK(count_of(&notes, '+', "lwm2m/+/orders") == 1);
