@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use super::mailbox::{Mail, Mailbox};
 use super::shard::Shard;
-use super::{Clock, models};
+use super::{Clock, block_signals, models};
 use crate::bridge::topic::TopicError;
 use crate::bridge::{CommandRouter, RouteKey};
 use crate::config::{Config, UdpListener};
@@ -160,6 +160,8 @@ impl Gateway {
                 stopped: AtomicBool::new(false),
             }),
         };
+        // A host that logs by a subscriber of its own has set it for this thread only.
+        let log = tracing::dispatcher::get_default(Clone::clone);
         for (index, sockets) in sockets.into_iter().enumerate() {
             let (Some(mailbox), Some(counters)) = (mailboxes.get(index), counters.get(index))
             else {
@@ -188,9 +190,13 @@ impl Gateway {
                 counters: counters.clone(),
                 clock,
             };
+            let log = log.clone();
             let thread = thread::Builder::new()
                 .name(format!("lwm2m-{index}"))
-                .spawn(move || shard.run())
+                .spawn(move || {
+                    block_signals();
+                    tracing::dispatcher::with_default(&log, || shard.run());
+                })
                 .map_err(|source| {
                     gateway.stop(Duration::from_secs(1));
                     StartError::System {

@@ -25,12 +25,19 @@ DEFAULTS = {
 
 def binary():
     """The program under test: `LWM2M_GATEWAY`, or the newest build."""
-    if path := os.environ.get("LWM2M_GATEWAY"):
-        return path
+    return os.environ.get("LWM2M_GATEWAY") or newest("lwm2m-gateway")
+
+
+def library():
+    """The shared library under test: `LWM2M_GATEWAY_LIBRARY`, or the newest build."""
+    return os.environ.get("LWM2M_GATEWAY_LIBRARY") or newest("liblwm2m_gateway.so")
+
+
+def newest(name):
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    builds = [target / kind / "lwm2m-gateway" for kind in ("debug", "release")]
+    builds = [target / kind / name for kind in ("debug", "release")]
     builds = [path for path in builds if path.exists()]
-    assert builds, f"no lwm2m-gateway below {target}: run `cargo build` first"
+    assert builds, f"no {name} below {target}: run `cargo build` first"
     return str(max(builds, key=lambda path: path.stat().st_mtime))
 
 
@@ -134,4 +141,41 @@ class Standalone(Process):
         self.wait_ready(lambda: answers_ping(self.udp) and (broker or accepts_tcp(self.mqtt)))
 
 
-HOSTS = {"standalone": Standalone}
+class Mosquitto(Process):
+    """Debian's mosquitto, or `MOSQUITTO`, with the library as its plugin."""
+
+    def __init__(self, settings=None, lines=(), options=None, udp=None, mqtt=None):
+        """`options` are of the plugin alone, `lines` of the broker's own configuration."""
+        self.udp = udp or ("127.0.0.1", free_udp_port())
+        self.mqtt = mqtt or ("127.0.0.1", free_tcp_port())
+        self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
+        self.conf = pathlib.Path(self.folder.name) / "mosquitto.conf"
+        self.options = {
+            "listeners.udp.default.bind": "%s:%d" % self.udp, **DEFAULTS, **(settings or {}),
+            **(options or {}),
+        }
+        self.lines = lines
+        self.write()
+        super().__init__([os.environ.get("MOSQUITTO", "mosquitto"), "-c", self.conf])
+        self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+    def write(self):
+        """Writes the broker's configuration."""
+        lines = [
+            "listener %d %s" % self.mqtt[::-1], "allow_anonymous true", "persistence false",
+            # Root would become a user who may not read the build.
+            *(["user root"] if os.geteuid() == 0 else []),
+            "set_tcp_nodelay true", "max_queued_messages 0", "log_dest stderr", "log_type all",
+            *self.lines,
+            f"plugin {library()}",
+            *(f"plugin_opt_{key} {value}" for key, value in self.options.items()),
+        ]
+        self.conf.write_text("\n".join(lines) + "\n")
+
+    def stop(self, *args, **kwargs):
+        code = super().stop(*args, **kwargs)
+        self.folder.cleanup()
+        return code
+
+
+HOSTS = {"standalone": Standalone, "mosquitto": Mosquitto}
