@@ -17,6 +17,7 @@ mod epoll;
 mod log;
 mod options;
 mod outbox;
+mod packet;
 mod plugin;
 mod sys;
 mod wake;

@@ -17,6 +17,7 @@ use tracing::{error, info, warn};
 use super::abi::{Broker, Level, MessageEvent, OnThread, event, status};
 use super::log::BrokerLog;
 use super::options::Options;
+use super::packet::{Lost, Packets, Shown};
 use super::sys::SysTree;
 use super::wake::{Bell, Tuner};
 use super::{Shared, caught, list, log};
@@ -48,6 +49,7 @@ pub(super) struct Plugin {
     dispatch: Dispatch,
     gateway: Gateway,
     main: RefCell<Main>,
+    packets: Packets,
     ticks: Arc<Ticks>,
 }
 
@@ -120,6 +122,7 @@ impl Plugin {
             dispatch,
             gateway,
             main,
+            packets: Packets::new(),
             ticks,
         }))
     }
@@ -251,12 +254,38 @@ impl Plugin {
         let len = c_int::try_from(event.payload_len).unwrap_or(0);
         // SAFETY: so many bytes of payload live through the event; NULL when there are none.
         let payload = unsafe { list(event.payload, len) };
-        let message = Message {
-            topic: topic.to_owned(),
-            payload: payload.to_vec(),
-            expiry: None,
+        with_default(&self.dispatch, || {
+            self.gateway.deliver(Message {
+                topic: topic.to_owned(),
+                payload: payload.to_vec(),
+                expiry: self.expiry(event, topic, payload),
+            });
+        });
+    }
+
+    /// The Message-Expiry-Interval, where the broker lets it be found.
+    fn expiry(&self, event: &MessageEvent, topic: &str, payload: &[u8]) -> Option<u32> {
+        let broker = self.broker.get()?;
+        // SAFETY: the client of the event that is being handled.
+        if !unsafe { broker.speaks_mqtt5(event.client) } {
+            return None;
+        }
+        let message = Shown {
+            topic: topic.as_bytes(),
+            payload,
+            qos: event.qos,
         };
-        with_default(&self.dispatch, || self.gateway.deliver(message));
+        self.packets
+            .expiry(event.client as u64, message)
+            .unwrap_or_else(|lost| {
+                if lost == Lost::Forever {
+                    warn!(
+                        "this broker hides the Message-Expiry-Interval of commands: \
+                         only their ttl counts"
+                    );
+                }
+                None
+            })
     }
 
     fn reload(&self) {
@@ -289,7 +318,7 @@ fn start_gateway(config: Config, shared: &Arc<Shared>) -> Result<Gateway, c_int>
     })?;
     for (name, address) in gateway.listeners() {
         let (kind, name) = name.split_once(':').unwrap_or(("udp", &name));
-        info!(%kind, %address, name, "listening");
+        info!("listening {kind}={address} name={name}");
     }
     Ok(gateway)
 }
