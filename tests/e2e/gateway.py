@@ -141,36 +141,43 @@ class Standalone(Process):
         self.wait_ready(lambda: answers_ping(self.udp) and (broker or accepts_tcp(self.mqtt)))
 
 
+def mosquitto():
+    """The broker under test: `MOSQUITTO`, or the one that is installed."""
+    return os.environ.get("MOSQUITTO", "mosquitto")
+
+
+def mosquitto_conf(mqtt, options, lines=()):
+    """A configuration of Mosquitto with the plugin and its `options`, keys and values."""
+    lines = [
+        *lines,
+        "listener %d %s" % mqtt[::-1],
+        "allow_anonymous true",
+        # Root would become a user who may not read the build.
+        *(["user root"] if os.geteuid() == 0 else []),
+        "set_tcp_nodelay true",
+        "max_queued_messages 0",
+        "log_dest stderr",
+        "log_type all",
+        f"plugin {library()}",
+        *(f"plugin_opt_{key} {value}" for key, value in options),
+    ]
+    return "\n".join(lines) + "\n"
+
+
 class Mosquitto(Process):
-    """Debian's mosquitto, or `MOSQUITTO`, with the library as its plugin."""
+    """Mosquitto with the library as its plugin; `again` starts one in the place of another."""
 
-    def __init__(self, settings=None, lines=(), options=None, udp=None, mqtt=None):
-        """`options` are of the plugin alone, `lines` of the broker's own configuration."""
-        self.udp = udp or ("127.0.0.1", free_udp_port())
-        self.mqtt = mqtt or ("127.0.0.1", free_tcp_port())
+    def __init__(self, settings=None, lines=(), again=None):
+        """`lines` are of the broker's own configuration."""
+        self.udp = again.udp if again else ("127.0.0.1", free_udp_port())
+        self.mqtt = again.mqtt if again else ("127.0.0.1", free_tcp_port())
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
-        self.conf = pathlib.Path(self.folder.name) / "mosquitto.conf"
-        self.options = {
-            "listeners.udp.default.bind": "%s:%d" % self.udp, **DEFAULTS, **(settings or {}),
-            **(options or {}),
-        }
-        self.lines = lines
-        self.write()
-        super().__init__([os.environ.get("MOSQUITTO", "mosquitto"), "-c", self.conf])
+        conf = pathlib.Path(self.folder.name) / "mosquitto.conf"
+        listener = {"listeners.udp.default.bind": "%s:%d" % self.udp}
+        options = {**listener, **DEFAULTS, **(settings or {})}
+        conf.write_text(mosquitto_conf(self.mqtt, options.items(), lines))
+        super().__init__([mosquitto(), "-c", conf])
         self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
-
-    def write(self):
-        """Writes the broker's configuration."""
-        lines = [
-            "listener %d %s" % self.mqtt[::-1], "allow_anonymous true", "persistence false",
-            # Root would become a user who may not read the build.
-            *(["user root"] if os.geteuid() == 0 else []),
-            "set_tcp_nodelay true", "max_queued_messages 0", "log_dest stderr", "log_type all",
-            *self.lines,
-            f"plugin {library()}",
-            *(f"plugin_opt_{key} {value}" for key, value in self.options.items()),
-        ]
-        self.conf.write_text("\n".join(lines) + "\n")
 
     def stop(self, *args, **kwargs):
         code = super().stop(*args, **kwargs)
