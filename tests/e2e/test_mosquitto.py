@@ -104,7 +104,7 @@ def test_commands_of_any_qos_once(start, qos):
     device.silence(0.5)
 
 
-@pytest.mark.parametrize("payload", [b"", b"\0", b"\xff\xfe", b"{\"reqID\":", b"x" * 3_000_000])
+@pytest.mark.parametrize("payload", [b"", b"\0", b"\xff\xfe", b"{\"reqID\":", b"x" * 1_500_000])
 def test_payloads_that_are_no_command(start, payload):
     bench = start()
     device = bench.registered()
@@ -471,6 +471,7 @@ def test_an_address_in_use(start, tmp_path):
     assert f"listeners.udp.default.bind {address}: Address already in use" in log
 
 
+@pytest.mark.skipif("version() >= (2, 1)", reason="this broker runs two gateways")
 def test_loaded_twice(tmp_path):
     again = mosquitto_conf(("127.0.0.1", 1), [("listeners.udp.default.bind", "127.0.0.1:0")])
     again = [line for line in again.splitlines() if line.startswith("plugin")]

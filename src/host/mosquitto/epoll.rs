@@ -181,7 +181,8 @@ mod tests {
         assert!(found.contains(&EventSet(ours.as_raw_fd())));
         assert!(!found.contains(&EventSet(other.as_raw_fd())));
         assert!(!found.contains(&EventSet(number.as_raw_fd())));
-        drop((known.kind, strange.kind));
+        assert_eq!((known.kind, known.socket + 1), (1, strange.socket));
+        assert_eq!(strange.kind, 1);
     }
 
     #[test]
