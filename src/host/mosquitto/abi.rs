@@ -9,7 +9,6 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::marker::PhantomData;
 use std::mem;
 use std::ptr;
-use std::thread::{self, ThreadId};
 
 /// `MOSQ_EVT_*`
 pub(super) mod event {
@@ -236,7 +235,7 @@ pub(super) fn stay_in_memory() {
 /// A value that only the thread it was made on gets to see.
 pub(super) struct OnThread<T> {
     value: T,
-    thread: ThreadId,
+    thread: libc::pthread_t,
 }
 
 // SAFETY: `get` hands the value out on its own thread only. It is dropped wherever the last owner
@@ -249,12 +248,18 @@ impl<T> OnThread<T> {
     pub(super) fn new(value: T) -> Self {
         Self {
             value,
-            thread: thread::current().id(),
+            thread: this_thread(),
         }
     }
 
     /// The value, on its thread.
     pub(super) fn get(&self) -> Option<&T> {
-        (thread::current().id() == self.thread).then_some(&self.value)
+        (this_thread() == self.thread).then_some(&self.value)
     }
+}
+
+/// Of the broker's thread too, without a handle that nobody would free.
+fn this_thread() -> libc::pthread_t {
+    // SAFETY: a plain call that cannot fail.
+    unsafe { libc::pthread_self() }
 }

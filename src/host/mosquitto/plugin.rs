@@ -198,7 +198,6 @@ impl Plugin {
             ..
         } = &mut *main;
         let now = Instant::now();
-        with_default(&self.dispatch, || tuner.tick(now));
         self.shared.bell.answer();
         self.shared.outbox.take(messages, lines);
         for (level, line) in lines.drain(..) {
@@ -218,6 +217,7 @@ impl Plugin {
             // Mosquitto 2.1 sends what a tick has published after its next wait.
             self.shared.bell.ring();
         }
+        with_default(&self.dispatch, || tuner.tick(now));
     }
 
     fn publish(&self, broker: &Broker, topic: String, payload: &[u8], qos: u8, retain: bool) {

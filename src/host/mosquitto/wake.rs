@@ -176,8 +176,8 @@ impl Bell {
 /// A turn that comes within this time was asked for: an idle broker takes 100 ms.
 const SOON: Duration = Duration::from_millis(50);
 
-/// Trials of one way; a busy machine may be late once.
-const TRIALS: u8 = 3;
+/// Trials of one way: a busy machine may be late now and then.
+const TRIALS: u8 = 5;
 
 enum State {
     /// No tick yet.
@@ -214,7 +214,7 @@ impl Tuner {
         }
     }
 
-    /// To be called at each tick, before [`Bell::answer`].
+    /// To be called at each tick, after [`Bell::answer`].
     pub(super) fn tick(&mut self, now: Instant) {
         match self.state {
             State::Settled => {}
@@ -227,8 +227,11 @@ impl Tuner {
             State::Trying { since, .. } if now.saturating_duration_since(since) <= SOON => {
                 self.settle();
             }
-            State::Trying { left: 0, .. } => self.next(now),
-            State::Trying { left, .. } => self.try_for(now, left.saturating_sub(1)),
+            State::Trying { left: 1, .. } => self.next(now),
+            State::Trying { left, .. } => {
+                self.bell.ring();
+                self.try_for(now, left.saturating_sub(1));
+            }
         }
     }
 
