@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::listeners::{Change, Listeners};
 use super::mailbox::{Mail, Mailbox};
 use super::shard::{self, Shard};
-use super::{Clock, models, signals};
+use super::{Clock, block_signals, models};
 use crate::bridge::topic::TopicError;
 use crate::bridge::{CommandRouter, Dialect, RouteKey};
 use crate::config::Config;
@@ -244,7 +244,7 @@ impl Gateway {
         let thread = thread::Builder::new()
             .name(name)
             .spawn(move || {
-                signals::block_all();
+                block_signals();
                 tracing::dispatcher::with_default(&log, run);
             })
             .map_err(|source| StartError::System {
