@@ -167,9 +167,9 @@ mod tests {
     }
 
     fn found(store: &CredentialStore, presented: &[u8]) -> String {
-        store.find(presented).map_or("-".to_owned(), |credential| {
-            String::from_utf8_lossy(&credential.identity).into_owned()
-        })
+        let credential = store.find(presented);
+        let identity = credential.as_ref().map_or(&b"-"[..], |it| &it.identity);
+        String::from_utf8_lossy(identity).into_owned()
     }
 
     #[test]
