@@ -1,5 +1,6 @@
 """Starts the gateway under test. One class a host; the tests know its addresses only."""
 
+import functools
 import os
 import pathlib
 import signal
@@ -185,4 +186,46 @@ class Mosquitto(Process):
         return code
 
 
-HOSTS = {"standalone": Standalone, "mosquitto": Mosquitto}
+class CHost(Process):
+    """The broker in C of `tests/c`, which makes the gateway's callbacks on its own thread."""
+
+    arguments = ()
+
+    def __init__(self, settings=None, config=""):
+        """`config` is TOML that is put before the settings."""
+        self.udp = ("127.0.0.1", free_udp_port())
+        self.mqtt = ("127.0.0.1", free_tcp_port())
+        self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
+        self.config = pathlib.Path(self.folder.name) / "gateway.toml"
+        listener = {"listeners.udp.default.bind": '"%s:%d"' % self.udp}
+        settings = {**listener, **DEFAULTS, **(settings or {})}
+        self.config.write_text(config + "".join(f"{k} = {v}\n" for k, v in settings.items()))
+        super().__init__([self.program(), *self.arguments, self.mqtt[1], self.config])
+        self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+    @staticmethod
+    @functools.cache
+    def program():
+        out = pathlib.Path(library()).resolve().parent / "c"
+        make = ["make", "-s", "-C", ROOT / "tests" / "c", f"LIBRARY={library()}", f"OUT={out}"]
+        subprocess.run([*make, out / "host"], check=True)
+        return out / "host"
+
+    def stop(self, *args, **kwargs):
+        code = super().stop(*args, **kwargs)
+        self.folder.cleanup()
+        return code
+
+
+class CHostThreaded(CHost):
+    """The same, with the gateway's threads making the callbacks."""
+
+    arguments = ("--threaded",)
+
+
+HOSTS = {
+    "standalone": Standalone,
+    "mosquitto": Mosquitto,
+    "c": CHost,
+    "c-threaded": CHostThreaded,
+}
