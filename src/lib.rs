@@ -9,6 +9,7 @@
 pub mod bridge;
 pub mod coap;
 pub mod config;
+pub mod credentials;
 pub mod engine;
 pub mod host;
 pub mod lwm2m;

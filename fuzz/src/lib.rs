@@ -202,6 +202,8 @@ pub fn engine(mut data: &[u8]) {
         shard: 0,
         seed: [1; 32],
         per_device_subscriptions: true,
+        authorize: false,
+        device_events: false,
     });
     let mut now = Now {
         mono: Instant::ZERO,
@@ -214,6 +216,7 @@ pub fn engine(mut data: &[u8]) {
         let peer = Peer {
             listener: 0,
             address: SocketAddr::from(([127, 0, 0, 1], 5000 + u16::from(event % PEERS))),
+            session: 0,
         };
         match event / PEERS % 8 {
             0..4 => engine.handle_datagram(now, peer, bytes),
@@ -290,7 +293,11 @@ fn take_outputs(engine: &mut Engine, request: &mut Vec<u8>) -> Option<Instant> {
                 }
             }
             Output::Publish(publish) => assert_json(&publish.payload),
-            Output::Subscribe { .. } | Output::Unsubscribe { .. } => {}
+            Output::Subscribe { .. }
+            | Output::Unsubscribe { .. }
+            | Output::Authorize { .. }
+            | Output::DeviceEvent(_)
+            | Output::Disconnect(_) => {}
             Output::Handoff { .. } => panic!("there is one shard"),
             Output::Idle(deadline) => return deadline.map(|(at, _)| at),
         }

@@ -48,7 +48,7 @@ enum Command {
     Simulate(simulate::Options),
     /// Check a configuration file: every mistake with its key, on standard error
     CheckConfig {
-        /// TOML file
+        /// TOML or JSON file
         file: PathBuf,
     },
     /// List the object definitions that are known

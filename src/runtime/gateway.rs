@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as SystemInstant};
 
@@ -15,14 +16,19 @@ use tracing::{info, warn};
 
 use super::mailbox::{Mail, Mailbox};
 use super::shard::Shard;
-use super::{Clock, models};
+use super::{Clock, models, signals};
 use crate::bridge::topic::TopicError;
-use crate::bridge::{CommandRouter, RouteKey};
+use crate::bridge::{CommandRouter, Dialect, RouteKey};
 use crate::config::{Config, UdpListener};
-use crate::engine::{self, CommandInput, Directory, Engine, EngineOptions, Settings, ShardId};
+use crate::engine::{
+    self, CommandInput, DeviceInfo, Directory, Engine, EngineOptions, Settings, ShardId,
+};
 use crate::host::{Host, Message, Subscriptions};
 use crate::telemetry::Counters;
 use crate::transport::udp::UdpSocket;
+
+/// How long [`Gateway::devices`] waits.
+const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a gateway does not start.
 #[derive(Debug, Error)]
@@ -98,6 +104,14 @@ struct Routes {
     settings: Arc<Settings>,
 }
 
+impl Inner {
+    /// Of the shard that has the endpoint; of any when none has.
+    fn mailbox_of(&self, endpoint: &str) -> Option<&Arc<Mailbox>> {
+        let shard = self.directory.shard_of(endpoint).unwrap_or(0);
+        self.mailboxes.get(usize::from(shard))
+    }
+}
+
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gateway")
@@ -133,6 +147,8 @@ impl Gateway {
                 .zip(bound)
                 .for_each(|(sockets, socket)| sockets.push(socket));
         }
+        // What the shards log goes where the caller's log goes.
+        let log = tracing::dispatcher::get_default(Clone::clone);
         let directory = Arc::new(Directory::default());
         let settings = Arc::new(Settings::new(config));
         let clock = Clock::new();
@@ -178,6 +194,8 @@ impl Gateway {
                 shard: ShardId::try_from(index).unwrap_or(ShardId::MAX),
                 seed,
                 per_device_subscriptions: host.subscriptions() == Subscriptions::PerDevice,
+                authorize: host.authorizes(),
+                device_events: host.watches_devices(),
             });
             let shard = Shard {
                 engine,
@@ -190,7 +208,14 @@ impl Gateway {
             };
             let thread = thread::Builder::new()
                 .name(format!("lwm2m-{index}"))
-                .spawn(move || shard.run())
+                .spawn({
+                    let log = log.clone();
+                    move || {
+                        // Signals are the host's business.
+                        signals::block_all();
+                        tracing::dispatcher::with_default(&log, || shard.run());
+                    }
+                })
                 .map_err(|source| {
                     gateway.stop(Duration::from_secs(1));
                     StartError::System {
@@ -215,23 +240,48 @@ impl Gateway {
                 RouteKey::Mountpoint(mount) => inner.directory.endpoints_at(mount),
             };
             for endpoint in endpoints {
-                let shard = inner.directory.shard_of(&endpoint).unwrap_or(0);
-                let input = CommandInput {
-                    endpoint,
-                    mount: route.mount.into(),
-                    dialect: route.dialect,
-                    payload: message.payload.clone(),
-                    expiry: message.expiry,
-                };
-                let Some(mailbox) = inner.mailboxes.get(usize::from(shard)) else {
-                    continue;
-                };
-                if let Err(input) = mailbox.push(Mail::Command(input)) {
-                    inner.own_counters.mailbox_overflow.add_shared(1);
-                    let answer = engine::overflow_answer(&routes.settings, &input);
-                    inner.host.publish(&mut vec![answer]);
-                }
+                self.command(
+                    &routes.settings,
+                    CommandInput {
+                        endpoint,
+                        mount: route.mount.into(),
+                        dialect: route.dialect,
+                        payload: message.payload.clone(),
+                        expiry: message.expiry,
+                    },
+                );
             }
+        }
+    }
+
+    /// Takes a command for one endpoint from a host that knows whose it is, because it subscribed
+    /// for each device ([`Subscriptions::PerDevice`]). Answers to an endpoint that is gone by now
+    /// are published below `mountpoint`.
+    pub fn deliver_to(&self, endpoint: &str, mountpoint: &str, message: Message) {
+        let routes = self.inner.routes.read();
+        let dialect = routes
+            .router
+            .route(&message.topic)
+            .map_or(Dialect::Current, |route| route.dialect);
+        let input = CommandInput {
+            endpoint: endpoint.into(),
+            mount: mountpoint.into(),
+            dialect,
+            payload: message.payload,
+            expiry: message.expiry,
+        };
+        self.command(&routes.settings, input);
+    }
+
+    fn command(&self, settings: &Settings, input: CommandInput) {
+        let inner = &self.inner;
+        let Some(mailbox) = inner.mailbox_of(&input.endpoint) else {
+            return;
+        };
+        if let Err(input) = mailbox.push(Mail::Command(input)) {
+            inner.own_counters.mailbox_overflow.add_shared(1);
+            let answer = engine::overflow_answer(settings, &input);
+            inner.host.publish(&mut vec![answer]);
         }
     }
 
@@ -272,6 +322,54 @@ impl Gateway {
         self.subscribe(&old_filters);
         info!("configuration reloaded");
         Ok(())
+    }
+
+    /// All registered devices, in no order. Waits for every shard, [`QUERY_TIMEOUT`] at most;
+    /// devices of a shard that does not answer are missing. Must not be called from a method of
+    /// [`Host`].
+    pub fn devices(&self) -> Vec<DeviceInfo> {
+        self.ask(None, &self.inner.mailboxes)
+    }
+
+    /// One registered device; as [`Gateway::devices`].
+    pub fn device(&self, endpoint: &str) -> Option<DeviceInfo> {
+        let shard = self.inner.directory.shard_of(endpoint)?;
+        let mailbox = self.inner.mailboxes.get(usize::from(shard))?;
+        self.ask(Some(endpoint.into()), std::slice::from_ref(mailbox))
+            .pop()
+    }
+
+    fn ask(&self, which: Option<Arc<str>>, mailboxes: &[Arc<Mailbox>]) -> Vec<DeviceInfo> {
+        if self.inner.stopped.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let (to, answers) = mpsc::channel();
+        for mailbox in mailboxes {
+            // Only commands are ever refused.
+            let _ = mailbox.push(Mail::Devices(which.clone(), to.clone()));
+        }
+        drop(to);
+        let until = SystemInstant::now() + QUERY_TIMEOUT;
+        let mut devices = Vec::new();
+        while let Ok(mut some) =
+            answers.recv_timeout(until.saturating_duration_since(SystemInstant::now()))
+        {
+            devices.append(&mut some);
+        }
+        devices
+    }
+
+    /// Ends a registration; false when there is none.
+    pub fn kick(&self, endpoint: &str) -> bool {
+        let inner = &self.inner;
+        if inner.directory.shard_of(endpoint).is_none() {
+            return false;
+        }
+        if let Some(mailbox) = inner.mailbox_of(endpoint) {
+            // Only commands are ever refused.
+            let _ = mailbox.push(Mail::Kick(endpoint.into()));
+        }
+        true
     }
 
     /// Counters of all shards.

@@ -7,10 +7,11 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
 
-use crate::engine::{CommandInput, Handoff, Settings};
+use crate::engine::{AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Settings};
 use crate::lwm2m::model::ObjectModels;
 
 /// Commands waiting for one shard to look, at most. It looks every few microseconds; only a
@@ -24,6 +25,12 @@ pub(super) enum Mail {
     Command(CommandInput),
     /// From another shard.
     Handoff(Handoff),
+    /// The host's word on a Register.
+    Authorization(AuthorizationId, Decision),
+    /// A registration ends by order of the host.
+    Kick(Arc<str>),
+    /// What is known of the devices, or of one.
+    Devices(Option<Arc<str>>, Sender<Vec<DeviceInfo>>),
     /// A new configuration.
     Reconfigure(Arc<Settings>, Arc<ObjectModels>),
     /// Finish.

@@ -7,6 +7,7 @@ mod gateway;
 mod mailbox;
 mod models;
 mod shard;
+mod signals;
 
 pub use gateway::{Gateway, ReloadError, StartError, Statistics};
 pub use models::load as load_models;

@@ -5,14 +5,17 @@
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use tracing::warn;
 
 use super::Clock;
 use super::mailbox::{Mail, Mailbox};
-use crate::engine::{Engine, Output, Peer};
-use crate::host::{Host, Publish};
+use crate::engine::{
+    AuthorizationId, Decision, DeviceEvent, DeviceInfo, Engine, Output, Peer, RegistrationRequest,
+};
+use crate::host::{AuthorizationRequest, Host, Publish};
 use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
@@ -41,6 +44,7 @@ struct Effects {
     /// By listener index.
     transmits: Vec<Vec<(SocketAddr, Vec<u8>)>>,
     publishes: Vec<Publish>,
+    device_events: Vec<DeviceEvent>,
 }
 
 impl Shard {
@@ -64,6 +68,11 @@ impl Shard {
                 match item {
                     Mail::Command(input) => self.engine.handle_command(now, input),
                     Mail::Handoff(handoff) => self.engine.handle_handoff(now, handoff),
+                    Mail::Authorization(id, decision) => {
+                        self.engine.handle_authorization(now, id, decision);
+                    }
+                    Mail::Kick(endpoint) => self.engine.kick(&endpoint),
+                    Mail::Devices(which, to) => self.list(now, which.as_deref(), &to),
                     Mail::Reconfigure(settings, models) => {
                         self.engine.reconfigure(settings, models)
                     }
@@ -115,8 +124,12 @@ impl Shard {
         };
         let listener = u16::try_from(listener).unwrap_or(u16::MAX);
         for (address, datagram) in buffers.datagrams() {
-            self.engine
-                .handle_datagram(now, Peer { listener, address }, datagram);
+            let peer = Peer {
+                listener,
+                address,
+                session: 0,
+            };
+            self.engine.handle_datagram(now, peer, datagram);
             *deadline = self.drain(effects);
         }
         received
@@ -134,6 +147,9 @@ impl Shard {
                 Output::Publish(publish) => effects.publishes.push(publish),
                 Output::Subscribe { filter, qos } => self.host.subscribe(&filter, qos),
                 Output::Unsubscribe { filter } => self.host.unsubscribe(&filter),
+                Output::Authorize { id, request } => self.authorize(id, request),
+                Output::DeviceEvent(event) => effects.device_events.push(event),
+                Output::Disconnect(_) => {}
                 Output::Handoff { shard, handoff } => {
                     if let Some(mailbox) = self.mailboxes.get(usize::from(shard)) {
                         // Only commands are ever refused, and this is none.
@@ -145,6 +161,29 @@ impl Shard {
         }
     }
 
+    /// Asks the host, whose answer comes back by mail.
+    fn authorize(&self, id: AuthorizationId, registration: RegistrationRequest) {
+        let mailbox = self.mailbox.clone();
+        let answer = move |decision: Option<Decision>| {
+            let decision = decision.unwrap_or(Decision::Unavailable);
+            // Only commands are ever refused.
+            let _ = mailbox.push(Mail::Authorization(id, decision));
+        };
+        self.host.authorize(AuthorizationRequest {
+            registration,
+            answer: Some(Box::new(answer)),
+        });
+    }
+
+    fn list(&self, now: Now, which: Option<&str>, to: &Sender<Vec<DeviceInfo>>) {
+        let devices = match which {
+            Some(endpoint) => self.engine.device_info(now, endpoint).into_iter().collect(),
+            None => self.engine.device_infos(now),
+        };
+        // Whoever asked may have given up.
+        let _ = to.send(devices);
+    }
+
     fn flush(&mut self, effects: &mut Effects) {
         for (socket, batch) in self.sockets.iter().zip(&mut effects.transmits) {
             if !batch.is_empty() {
@@ -152,6 +191,10 @@ impl Shard {
                 self.counters.datagrams_send_failed.add(failed as u64);
                 batch.clear();
             }
+        }
+        if !effects.device_events.is_empty() {
+            self.host.device_events(&mut effects.device_events);
+            effects.device_events.clear();
         }
         if !effects.publishes.is_empty() {
             self.host.publish(&mut effects.publishes);
