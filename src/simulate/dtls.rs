@@ -11,7 +11,8 @@ use openssl::ssl::{
     self, ErrorCode, ShutdownState, Ssl, SslContext, SslMethod, SslOptions, SslStream,
     SslVerifyMode, SslVersion,
 };
-use zeroize::Zeroizing;
+
+use crate::credentials::Key;
 
 /// Largest datagram of a handshake, in bytes of UDP payload.
 const MTU: u32 = 1280;
@@ -28,7 +29,7 @@ const MAX_PLAINTEXT: usize = 1 << 14;
 #[derive(Clone)]
 pub(super) struct Credentials {
     pub(super) identity: String,
-    pub(super) key: Zeroizing<Vec<u8>>,
+    pub(super) key: Key,
 }
 
 /// What all sessions of a run share.
@@ -85,9 +86,9 @@ fn copy(credentials: &Credentials, identity: &mut [u8], key: &mut [u8]) -> Optio
     let (end, rest) = identity.split_at_mut_checked(name.len())?;
     end.copy_from_slice(name);
     *rest.first_mut()? = 0;
-    key.get_mut(..credentials.key.len())?
-        .copy_from_slice(&credentials.key);
-    Some(credentials.key.len())
+    let secret = credentials.key.as_bytes();
+    key.get_mut(..secret.len())?.copy_from_slice(secret);
+    Some(secret.len())
 }
 
 /// Datagrams on their way into and out of OpenSSL; each call of it is about one of them.
@@ -366,7 +367,7 @@ mod tests {
                 client: Client::new("PSK-AES128-CCM8").unwrap(),
                 session: Session::new(Credentials {
                     identity: "sim-0".to_owned(),
-                    key: Zeroizing::new(key.to_vec()),
+                    key: Key::new(key.to_vec()),
                 }),
                 server: SslStream::new(ssl, Datagrams::default()).unwrap(),
                 now: Instant::now(),
@@ -497,7 +498,7 @@ mod tests {
     fn an_identity_without_room_is_not_cut() {
         let long = Credentials {
             identity: "x".repeat(256),
-            key: Zeroizing::new(vec![1]),
+            key: Key::new(vec![1]),
         };
         assert_eq!(copy(&long, &mut [0; 256], &mut [0; 512]), None);
         assert_eq!(copy(&long, &mut [0; 257], &mut [0; 512]), Some(1));

@@ -1,8 +1,8 @@
 //! Simulated LwM2M devices, for people without hardware, for tests and for load.
 //!
 //! Everything a device says goes through code of its own: no codec and no protocol state is shared
-//! with the gateway, only [`crate::lwm2m::Path`]. A mistake of one side therefore shows on the
-//! other.
+//! with the gateway, only [`crate::lwm2m::Path`] and the reading of pre-shared keys. A mistake of
+//! one side therefore shows on the other.
 
 // The simulator is a program of its own: it owns sockets, a thread and a clock.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -16,17 +16,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::credentials::{IdentityError, Key, KeyError};
+
 use device::{Counters, Device, Profile};
-use secret::HexKey;
+use keys::Keys;
 use swarm::{Security, Swarm};
 
 mod content;
 mod device;
 mod dtls;
+mod keys;
 mod objects;
 mod observations;
 mod resources;
-mod secret;
 mod swarm;
 mod wire;
 
@@ -72,8 +74,8 @@ pub struct Options {
     #[arg(long, value_name = "TEXT")]
     pub psk_identity: Option<String>,
     /// Pre-shared key of every device, in hexadecimal digits
-    #[arg(long, value_name = "HEX", conflicts_with = "psk_file", value_parser = HexKey::parse)]
-    pub psk_key: Option<HexKey>,
+    #[arg(long, value_name = "HEX", conflicts_with = "psk_file", value_parser = key)]
+    pub psk_key: Option<Key>,
     /// File of pre-shared keys, a line `identity:hexkey` for each device
     #[arg(long, value_name = "FILE")]
     pub psk_file: Option<PathBuf>,
@@ -93,6 +95,10 @@ fn known_object(text: &str) -> Result<u16, String> {
             objects::KNOWN
         )),
     }
+}
+
+fn key(text: &str) -> Result<Key, KeyError> {
+    Key::from_hex(text.as_bytes())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -155,8 +161,8 @@ impl Options {
             };
         }
         let keys = match (&self.psk_file, &self.psk_key) {
-            (Some(file), _) => secret::Keys::read(file)?,
-            (None, Some(key)) => secret::Keys::Same(key.clone()),
+            (Some(file), _) => Keys::read(file)?,
+            (None, Some(key)) => Keys::Same(key.clone()),
             (None, None) => return Err(Error::NoKey),
         };
         let identities = (0..).zip(endpoints).map(|(number, endpoint): (usize, _)| {
@@ -192,19 +198,19 @@ pub enum Error {
     #[error("--server coaps://... needs --psk-key or --psk-file")]
     NoKey,
     /// The file of keys cannot be read.
-    #[error("--psk-file {file}: {reason}")]
-    KeyFile {
-        /// Its path.
-        file: String,
-        /// What is wrong, with the number of the line.
-        reason: String,
-    },
+    #[error("--psk-file: {0}")]
+    Keys(String),
     /// A device has no key in the file.
-    #[error("--psk-file: no key for identity {0:?}")]
+    #[error("--psk-file: no key for the identity {0:?}")]
     UnknownIdentity(String),
-    /// An identity that the protocol has no room for.
-    #[error("PSK identity {0:?}: more than 128 bytes, or a zero byte in it")]
-    Identity(String),
+    /// An identity that is none.
+    #[error("PSK identity {identity:?}: {reason}")]
+    Identity {
+        /// What the device would say.
+        identity: String,
+        /// What is wrong with it.
+        reason: IdentityError,
+    },
     /// OpenSSL does not take the options.
     #[error("DTLS with --ciphers {ciphers}: {reason}")]
     Dtls {
