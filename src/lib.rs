@@ -10,6 +10,7 @@ pub mod bridge;
 pub mod coap;
 pub mod config;
 pub mod credentials;
+pub mod dtls;
 pub mod engine;
 pub mod host;
 pub mod lwm2m;
