@@ -3,15 +3,13 @@
 import hashlib
 import itertools
 import re
-import select
-import shutil
 import socket
 import subprocess
 import tempfile
 import time
 
 from device import Device
-from dtls import CCM8, Session
+from dtls import Session
 
 # Identities that devices of the tests take one after the other.
 POOL = 4000
@@ -34,15 +32,20 @@ def pool_lines():
 
 
 class SecureDevice(Device):
-    """A scripted device over a DTLS session, established when it is made."""
+    """A scripted device over a DTLS session, established when it is made if not given."""
 
-    def __init__(self, gateway, endpoint=None, identity=None, key=None, **options):
-        self.identity = identity or fresh_identity()
+    def __init__(
+        self, gateway, endpoint=None, identity=None, key=None, session=None, **options
+    ):
+        self.identity = session.identity if session else identity or fresh_identity()
         self.key = key or key_of(self.identity)
-        self.options = options
+        self.session, self.options = session, options
         super().__init__(gateway, endpoint)
 
     def connect(self):
+        if self.session:
+            session, self.session = self.session, None
+            return session
         return Session(self.gateway.dtls, self.identity, self.key, **self.options).handshake()
 
 
@@ -122,3 +125,24 @@ class SClient:
         self.process.kill()
         self.process.wait()
         self.messages.close()
+
+
+class Changes(dict):
+    """How far the counters of a gateway have gone since this was made."""
+
+    def __init__(self, gateway):
+        self.gateway, self.before = gateway, gateway.statistics()
+        self.look()
+
+    def look(self):
+        now = self.gateway.statistics()
+        self.update({name: count - self.before.get(name, 0) for name, count in now.items()})
+        return self
+
+    def wait(self, name, count=1, timeout=10):
+        """Waits until `name` has gone up by `count`."""
+        end = time.monotonic() + timeout
+        while self.look()[name] < count:
+            assert time.monotonic() < end, f"{name}: {self[name]} of {count} in {timeout} s"
+            time.sleep(0.05)
+        return self
