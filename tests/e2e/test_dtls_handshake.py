@@ -40,7 +40,7 @@ def quick(secure):
 
 
 @pytest.fixture
-def session(request):
+def session():
     """`session(bench, outgoing=...)`: a session before its handshake, with a fresh identity."""
     made = []
 
@@ -157,7 +157,7 @@ def test_a_lost_datagram_of_the_device(quick, session, number):
     works(quick, session(quick, outgoing=once(number, lambda datagram: [])).handshake())
 
 
-@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("number", range(3))
 def test_a_lost_datagram_of_the_gateway(quick, session, number):
     works(quick, session(quick, incoming=once(number, lambda datagram: [])).handshake())
 
@@ -226,9 +226,9 @@ def test_a_cut_connection(quick, session):
     changes.wait("dtls_handshakes_started")
     changes.wait("dtls_handshakes_timed_out")
     assert changes["dtls_sessions"] == 0
-    again = session(quick, sock=sock)
-    again.handshake()
-    works(quick, again)
+    while cut.pump(0):  # what the gateway repeated
+        pass
+    works(quick, session(quick, sock=sock).handshake())
 
 
 def test_a_handshake_begun_anew_from_the_same_port(quick, session):
