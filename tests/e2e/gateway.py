@@ -1,8 +1,10 @@
 """Starts the gateway under test. One class a host; the tests know its addresses only."""
 
 import functools
+import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -102,6 +104,21 @@ class Process:
 
     def log(self):
         return pathlib.Path(self.output.name).read_text(errors="replace")
+
+    def statistics(self):
+        """The counters, which are logged on SIGUSR1."""
+
+        def logged():
+            return re.findall(r"counters=(\{.*?\})", self.log())
+
+        before = len(logged())
+        self.send_signal(signal.SIGUSR1)
+        return json.loads(wait_for(lambda: logged()[before:], 10, "statistics")[-1])
+
+    def memory(self):
+        """Resident memory in bytes."""
+        pages = pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def wait_ready(self, check, timeout=20):
         def ready():
