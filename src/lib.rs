@@ -9,7 +9,10 @@
 pub mod bridge;
 pub mod coap;
 pub mod config;
+pub mod credentials;
+pub mod dtls;
 pub mod engine;
+pub mod ffi;
 pub mod host;
 pub mod lwm2m;
 pub mod runtime;

@@ -4,8 +4,10 @@
 #![allow(clippy::disallowed_methods)] // a shell: clocks, threads and files live here
 
 mod gateway;
+mod listeners;
 mod mailbox;
 mod models;
+mod secure;
 mod shard;
 mod signals;
 
