@@ -174,15 +174,22 @@ def client(bench, clients):
 
 
 @pytest.fixture
-def clients():
+def clients(request):
     """Registers devices: `clients(bench, "Q", known=[112])`."""
     pytest.importorskip("aiocoap", reason="aiocoap is not installed")
     pytest.importorskip("cbor2", reason="cbor2 is not installed")
     from client import Client
 
     started = []
+    secured = request.config.getoption("--transport") == "dtls"
+    if secured:
+        pytest.importorskip("DTLSSocket", reason="DTLSSocket is not installed")
 
     def start(bench, *query, lwm2m="1.2", ct=None, **kwargs):
+        if secured:
+            from secure import fresh_identity, key_of
+
+            kwargs["credentials"] = ((identity := fresh_identity()), key_of(identity))
         client = Client(bench.gateway, **kwargs)
         started.append(client)
         client.register(*query, lwm2m=lwm2m, ct=ct)
