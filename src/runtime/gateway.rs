@@ -19,14 +19,14 @@ use tracing::{info, warn};
 use super::listeners::{Change, Listeners};
 use super::mailbox::{Mail, Mailbox};
 use super::shard::{self, Shard};
-use super::{Clock, models, signals};
+use super::{Clock, block_signals, models};
 use crate::bridge::topic::TopicError;
 use crate::bridge::{CommandRouter, Dialect, RouteKey};
 use crate::config::Config;
 use crate::credentials::FileError;
 use crate::dtls::DtlsError;
 use crate::engine::{self, CommandInput, DeviceInfo, Directory, Settings};
-use crate::host::{Host, Message, Subscriptions};
+use crate::host::{Host, Message, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
 use crate::telemetry::Counters;
 
@@ -184,7 +184,9 @@ impl Gateway {
         };
         gateway
             .start_threads(&settings, &models, changes)
-            .inspect_err(|_| gateway.stop(Duration::from_secs(1)))?;
+            .inspect_err(|_| {
+                gateway.stop(Duration::from_secs(1));
+            })?;
         gateway.subscribe(&[]);
         Ok(gateway)
     }
@@ -242,7 +244,7 @@ impl Gateway {
         let thread = thread::Builder::new()
             .name(name)
             .spawn(move || {
-                signals::block_all();
+                block_signals();
                 tracing::dispatcher::with_default(&log, run);
             })
             .map_err(|source| StartError::System {
@@ -257,6 +259,7 @@ impl Gateway {
     /// ignored, what cannot be taken is answered.
     pub fn deliver(&self, message: Message) {
         let inner = &self.inner;
+        let mut refused = Vec::new();
         let routes = inner.routes.read();
         for route in routes.router.routes(&message.topic) {
             let endpoints = match route.key {
@@ -264,7 +267,7 @@ impl Gateway {
                 RouteKey::Mountpoint(mount) => inner.directory.endpoints_at(mount),
             };
             for endpoint in endpoints {
-                self.command(
+                refused.extend(self.command(
                     &routes.settings,
                     CommandInput {
                         endpoint,
@@ -273,8 +276,13 @@ impl Gateway {
                         payload: message.payload.clone(),
                         expiry: message.expiry,
                     },
-                );
+                ));
             }
+        }
+        // Not under the lock: the host may deliver the next message from within.
+        drop(routes);
+        if !refused.is_empty() {
+            inner.host.publish(&mut refused);
         }
     }
 
@@ -294,19 +302,20 @@ impl Gateway {
             payload: message.payload,
             expiry: message.expiry,
         };
-        self.command(&routes.settings, input);
+        let refused = self.command(&routes.settings, input);
+        drop(routes);
+        if let Some(answer) = refused {
+            self.inner.host.publish(&mut vec![answer]);
+        }
     }
 
-    fn command(&self, settings: &Settings, input: CommandInput) {
+    /// Gives a command to its shard. Returns the answer when there is no room.
+    fn command(&self, settings: &Settings, input: CommandInput) -> Option<Publish> {
         let inner = &self.inner;
-        let Some(mailbox) = inner.mailbox_of(&input.endpoint) else {
-            return;
-        };
-        if let Err(input) = mailbox.push(Mail::Command(input)) {
-            inner.own_counters.mailbox_overflow.add_shared(1);
-            let answer = engine::overflow_answer(settings, &input);
-            inner.host.publish(&mut vec![answer]);
-        }
+        let mailbox = inner.mailbox_of(&input.endpoint)?;
+        let input = mailbox.push(Mail::Command(input)).err()?;
+        inner.own_counters.mailbox_overflow.add_shared(1);
+        Some(engine::overflow_answer(settings, &input))
     }
 
     /// Whether a topic is one that commands come by.
@@ -423,25 +432,30 @@ impl Gateway {
     }
 
     /// Answers what is still waiting, closes the sockets and joins the threads. Returns after
-    /// `deadline` at the latest.
-    pub fn stop(&self, deadline: Duration) {
-        if self.inner.stop.ask() {
-            return;
-        }
-        for mailbox in &self.inner.mailboxes {
-            // Only commands are ever refused.
-            let _ = mailbox.push(Mail::Stop);
+    /// `deadline` at the latest, and whether all threads have ended; another call waits for those
+    /// that have not.
+    pub fn stop(&self, deadline: Duration) -> bool {
+        if !self.inner.stop.ask() {
+            for mailbox in &self.inner.mailboxes {
+                // Only commands are ever refused.
+                let _ = mailbox.push(Mail::Stop);
+            }
         }
         let until = SystemInstant::now() + deadline;
-        let threads = std::mem::take(&mut *self.inner.threads.lock());
+        let mut threads = self.inner.threads.lock();
         while threads.iter().any(|thread| !thread.is_finished()) && SystemInstant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
-        for thread in threads.into_iter().filter(JoinHandle::is_finished) {
+        let (ended, busy): (Vec<_>, _) = std::mem::take(&mut *threads)
+            .into_iter()
+            .partition(JoinHandle::is_finished);
+        *threads = busy;
+        for thread in ended {
             if thread.join().is_err() {
                 warn!("a shard had panicked");
             }
         }
+        threads.is_empty()
     }
 
     /// Subscribes to what the router needs and leaves what it needs no more.

@@ -13,6 +13,7 @@ mod signals;
 
 pub use gateway::{Gateway, ReloadError, StartError, Statistics};
 pub use models::load as load_models;
+pub(crate) use signals::block_signals;
 
 use std::time::{Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
