@@ -6,7 +6,7 @@ use std::path::Path;
 use super::Error;
 use super::dtls::Credentials;
 use crate::config::KeyEncoding;
-use crate::credentials::{Key, Lines, check_identity, read};
+use crate::credentials::{Key, Lines, check_identity, read_file};
 
 /// Where the keys come from.
 pub(super) enum Keys {
@@ -17,7 +17,7 @@ pub(super) enum Keys {
 impl Keys {
     /// Reads a PSK file as the gateway does, but a bad line is a mistake.
     pub(super) fn read(file: &Path) -> Result<Self, Error> {
-        let (text, _) = read(file).map_err(|error| Error::Keys(error.to_string()))?;
+        let (text, _) = read_file(file).map_err(|error| Error::Keys(error.to_string()))?;
         Self::parse(&text)
             .map_err(|(line, why)| Error::Keys(format!("{}: line {line}: {why}", file.display())))
     }

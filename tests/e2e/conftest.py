@@ -21,9 +21,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is about another host: `pytest.mark.HOST_only`."""
-    host = config.getoption("--host")
+    """Leaves out what is about another host or transport: `pytest.mark.HOST_only`, `udp_only`."""
+    host, transport = config.getoption("--host"), config.getoption("--transport")
     others = {f"{other}_only" for other in HOSTS if other != host}
+    others |= {"udp_only"} if transport != "udp" else set()
     left_out = [item for item in items if others & {mark.name for mark in item.iter_markers()}]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
