@@ -145,8 +145,15 @@ impl Shard {
                     }
                 }
                 Output::Publish(publish) => effects.publishes.push(publish),
-                Output::Subscribe { filter, qos } => self.host.subscribe(&filter, qos),
-                Output::Unsubscribe { filter } => self.host.unsubscribe(&filter),
+                Output::Subscribe {
+                    endpoint,
+                    mountpoint,
+                    filter,
+                    qos,
+                } => (self.host).subscribe_device(&endpoint, &mountpoint, &filter, qos),
+                Output::Unsubscribe { endpoint, filter } => {
+                    self.host.unsubscribe_device(&endpoint, &filter);
+                }
                 Output::Authorize { id, request } => self.authorize(id, request),
                 Output::DeviceEvent(event) => effects.device_events.push(event),
                 Output::Disconnect(_) => {}
