@@ -142,17 +142,7 @@ impl Engine {
         let Some(mut device) = self.detach(key) else {
             return;
         };
-        self.directory
-            .remove(&device.endpoint, device.peer.listener);
-        self.directory
-            .remove_location(&device.registration.location);
-        if let Some(identity) = &device.identity {
-            self.directory.unregistered(identity);
-        }
-        for observation in &device.observations {
-            self.directory.forget_observation(observation.token);
-        }
-        self.directory.remove_mount(&device.mount, &device.endpoint);
+        self.forget_in_directory(&device);
         debug!(endpoint = %device.endpoint, ?reason, "gone");
         if self.device_events {
             let endpoint = device.endpoint.to_string();
@@ -160,6 +150,19 @@ impl Engine {
             self.outputs.push_back(Output::DeviceEvent(event));
         }
         self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
+    }
+
+    pub(super) fn forget_in_directory(&self, device: &Device) {
+        let directory = &self.directory;
+        directory.remove(&device.endpoint, device.peer.listener);
+        directory.remove_location(&device.registration.location);
+        if let Some(identity) = &device.identity {
+            directory.unregistered(identity);
+        }
+        for observation in &device.observations {
+            directory.forget_observation(observation.token);
+        }
+        directory.remove_mount(&device.mount, &device.endpoint);
     }
 
     pub(super) fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {

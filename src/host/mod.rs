@@ -1,5 +1,6 @@
 //! Who loads the gateway: each host adapts [`Host`], nothing more.
 
+pub mod mosquitto;
 #[cfg(feature = "standalone")]
 pub mod standalone;
 
