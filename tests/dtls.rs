@@ -23,7 +23,10 @@ fn talk_and_close(world: &mut World, client: &mut dyn Client) {
     let at = address(1);
     connect(world, client, at);
     let (peer, identity, resumed, suite) = world.established().unwrap();
-    assert_eq!((peer, identity.as_bytes(), resumed), (at, &b"device"[..], false));
+    assert_eq!(
+        (peer, identity.as_bytes(), resumed),
+        (at, &b"device"[..], false)
+    );
     assert_eq!(suite, Suite::PskAes128Ccm8);
     for length in [1, 64, 1152] {
         client.send(&vec![0xa5; length]);
@@ -39,7 +42,10 @@ fn talk_and_close(world: &mut World, client: &mut dyn Client) {
     assert!(client.is_closed());
     assert_eq!(world.server.sessions(), 0);
     let now = world.now();
-    assert_eq!(world.server.send(now, at, b"late"), Err(SendError::NoSession));
+    assert_eq!(
+        world.server.send(now, at, b"late"),
+        Err(SendError::NoSession)
+    );
     assert_eq!(world.counters.dtls_handshakes_completed.get(), 1);
     assert_eq!(world.counters.dtls_sessions.get(), 0);
 }

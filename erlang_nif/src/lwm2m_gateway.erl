@@ -75,8 +75,8 @@
 -opaque gateway() :: #lwm2m_gateway{}.
 %% Handle of a running gateway.
 
--type id() :: reference().
-%% Names a gateway in the messages to its owner.
+-type id() :: pos_integer().
+%% Names a gateway of this node in the messages to its owner.
 
 -type batch() :: pos_integer().
 %% Number of a batch, one more than the one before.
@@ -190,7 +190,7 @@
 
 -type gone_info() :: #{endpoint := binary(), reason := gone_reason()}.
 
--type gone_reason() :: deregistered | expired | kicked | displaced | listener_closed.
+-type gone_reason() :: deregistered | expired | kicked | displaced | listener_closed | lost.
 
 -opaque authorization() :: reference().
 %% Names a Register that waits. When no process holds it any more, the device is told that the
@@ -211,7 +211,7 @@
 
 -type start_error() ::
     {invalid_config, [config_error()]}
-    | {bind | models | topic | system, Message :: binary()}
+    | {bind | credentials | dtls | models | topic | system, Message :: binary()}
     | owner_dead.
 
 -type properties() :: #{expiry => non_neg_integer()}.
@@ -234,9 +234,9 @@ start(Options) when is_map(Options) ->
     },
     All = maps:merge(Defaults, Options),
     map_size(All) =:= map_size(Defaults) orelse error(badarg, [Options]),
-    #{owner := Owner, config := Config} = All,
-    Id = make_ref(),
-    try lwm2m_gateway_nif:start(Id, Owner, config(Config), maps:remove(config, All)) of
+    #{config := Config} = All,
+    Id = erlang:unique_integer([positive]),
+    try lwm2m_gateway_nif:start(Id, config(Config), maps:remove(config, All)) of
         {ok, Handle} -> {ok, #lwm2m_gateway{id = Id, handle = Handle}};
         {error, _} = Error -> Error
     catch

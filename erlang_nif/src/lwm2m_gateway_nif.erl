@@ -3,7 +3,7 @@
 -module(lwm2m_gateway_nif).
 
 -export([
-    start/4,
+    start/3,
     stop/2,
     stop_all/1,
     ack/2,
@@ -28,7 +28,7 @@
 -on_load(init/0).
 
 -nifs([
-    start/4,
+    start/3,
     stop/2,
     stop_all/1,
     ack/2,
@@ -68,9 +68,9 @@ priv_dir() ->
             Dir
     end.
 
--spec start(lwm2m_gateway:id(), pid(), config(), map()) ->
+-spec start(lwm2m_gateway:id(), config(), map()) ->
     {ok, handle()} | {error, lwm2m_gateway:start_error()}.
-start(_Id, _Owner, _Config, _Options) -> ?NOT_LOADED.
+start(_Id, _Config, _Options) -> ?NOT_LOADED.
 
 -spec stop(handle(), non_neg_integer()) -> ok | {error, timeout}.
 stop(_Handle, _Milliseconds) -> ?NOT_LOADED.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::bridge::report::Event;
 use crate::bridge::topic::{self, TopicError, Vars};
-use crate::config::{Config, Translator};
+use crate::config::Config;
 use crate::time::Now;
 
 impl Engine {

@@ -93,11 +93,7 @@ pub unsafe extern "C" fn lwm2m_gateway_deliver(
 ) -> lwm2m_gateway_status {
     // SAFETY: NULL or a live gateway; NULL or a message whose pointers reach as far as its lengths
     // say, as the header asks for.
-    unsafe {
-        lwm2m_gateway::enter(gateway, |gateway| {
-            gateway.deliver(message_of(message)?)
-        })
-    }
+    unsafe { lwm2m_gateway::enter(gateway, |gateway| gateway.deliver(message_of(message)?)) }
 }
 
 /// Whether messages of a topic are commands, for hosts that would rather not deliver all others.
@@ -256,7 +252,11 @@ pub unsafe extern "C" fn lwm2m_gateway_device(
 ) -> lwm2m_gateway_status {
     // SAFETY: NULL or a live gateway, NULL or text, NULL or a place for a pointer, as the header
     // asks for.
-    unsafe { text_out(gateway, json, |gateway| gateway.device(endpoint_of(endpoint)?)) }
+    unsafe {
+        text_out(gateway, json, |gateway| {
+            gateway.device(endpoint_of(endpoint)?)
+        })
+    }
 }
 
 /// Ends the registration of a device. It is not told: its next Update is answered 4.04, which
@@ -388,7 +388,11 @@ pub unsafe extern "C" fn lwm2m_gateway_free(gateway: *mut lwm2m_gateway) -> lwm2
         drop(unsafe { Box::from_raw(gateway) });
         Ok(())
     });
-    if status == lwm2m_gateway_status::Ok { freed } else { status }
+    if status == lwm2m_gateway_status::Ok {
+        freed
+    } else {
+        status
+    }
 }
 
 fn decision_of(decision: u32, detail: Option<&str>) -> Result<Decision, Failure> {
@@ -478,7 +482,9 @@ unsafe fn message_of(message: *const lwm2m_gateway_message) -> Result<Message, F
         ("has_message_expiry", message.has_message_expiry),
     ] {
         if flag > 1 {
-            return Err(Failure::argument(format_args!("{name} is {flag}, not 0 or 1")));
+            return Err(Failure::argument(format_args!(
+                "{name} is {flag}, not 0 or 1"
+            )));
         }
     }
     Ok(Message {
@@ -501,11 +507,7 @@ unsafe fn topic_of<'a>(topic: *const c_char, length: usize) -> Result<&'a str, F
 
 /// # Safety
 /// `bytes` is NULL or has `length` bytes that stay as they are during `'a`.
-unsafe fn bytes_of<'a>(
-    what: &str,
-    bytes: *const u8,
-    length: usize,
-) -> Result<&'a [u8], Failure> {
+unsafe fn bytes_of<'a>(what: &str, bytes: *const u8, length: usize) -> Result<&'a [u8], Failure> {
     if length == 0 {
         return Ok(&[]);
     }
@@ -513,7 +515,9 @@ unsafe fn bytes_of<'a>(
         return Err(Failure::argument(format_args!("{what} is NULL")));
     }
     if isize::try_from(length).is_err() {
-        return Err(Failure::argument(format_args!("length of {what} is {length}")));
+        return Err(Failure::argument(format_args!(
+            "length of {what} is {length}"
+        )));
     }
     // SAFETY: not NULL, not longer than any object, and as long as the caller promises.
     Ok(unsafe { std::slice::from_raw_parts(bytes, length) })

@@ -125,10 +125,7 @@ impl Drop for InCallback {
 /// # Safety
 /// `text` is NULL or points to bytes that end with NUL and stay as they are during `'a`.
 #[allow(unsafe_code)]
-pub(super) unsafe fn text<'a>(
-    what: &str,
-    text: *const c_char,
-) -> Result<Option<&'a str>, Failure> {
+pub(super) unsafe fn text<'a>(what: &str, text: *const c_char) -> Result<Option<&'a str>, Failure> {
     if text.is_null() {
         return Ok(None);
     }

@@ -14,10 +14,9 @@ use super::options::Options;
 use super::pending::Pending;
 use super::queue::{Event, LogLine, Pushed, Queue};
 use super::types::{
-    lwm2m_gateway_kind as Kind, lwm2m_gateway_log_level as LogLevel,
-    lwm2m_gateway_mode as Mode, lwm2m_gateway_psk_request as CPskRequest,
-    lwm2m_gateway_publication as Publication, lwm2m_gateway_registration as CRegistration,
-    lwm2m_gateway_status as Status,
+    lwm2m_gateway_kind as Kind, lwm2m_gateway_log_level as LogLevel, lwm2m_gateway_mode as Mode,
+    lwm2m_gateway_psk_request as CPskRequest, lwm2m_gateway_publication as Publication,
+    lwm2m_gateway_registration as CRegistration, lwm2m_gateway_status as Status,
 };
 use super::wake::Wake;
 use crate::host::{
@@ -77,7 +76,10 @@ impl Callbacks {
     pub(super) fn counters(&self) -> [(&'static str, u64); 3] {
         let waiting = u64::try_from(self.queue.lock().len()).unwrap_or(u64::MAX);
         [
-            ("publish_dropped", self.publish_dropped.load(Ordering::Relaxed)),
+            (
+                "publish_dropped",
+                self.publish_dropped.load(Ordering::Relaxed),
+            ),
             ("host_queue", waiting),
             ("host_queue_overflow", self.overflow.load(Ordering::Relaxed)),
         ]

@@ -239,7 +239,8 @@ impl lwm2m_gateway {
     fn stop_within(&self, deadline: Duration) -> Result<(), Failure> {
         let late = || Failure::new(Status::Timeout, "not everything has stopped in time");
         // Whoever starts or reloads comes to an end first.
-        let _config: MutexGuard<'_, Config> = self.config.try_lock_for(deadline).ok_or_else(late)?;
+        let _config: MutexGuard<'_, Config> =
+            self.config.try_lock_for(deadline).ok_or_else(late)?;
         self.stopped.store(true, Ordering::Release);
         let Some(gateway) = self.gateway.get() else {
             return Ok(());
@@ -287,7 +288,10 @@ fn parse(text: &str) -> Result<(Config, Vec<impl std::fmt::Display + use<>>), Fa
 }
 
 fn not_registered(endpoint: &str) -> Failure {
-    Failure::new(Status::NotFound, format_args!("{endpoint:?} is not registered"))
+    Failure::new(
+        Status::NotFound,
+        format_args!("{endpoint:?} is not registered"),
+    )
 }
 
 fn not_asked(id: u64) -> Failure {

@@ -28,7 +28,9 @@ impl Filter {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let level = |text: &str| {
             let known = text.trim().parse::<LevelFilter>();
-            known.map_err(|_| format!("log.level: {text:?} is none of error, warn, info, debug, trace, off"))
+            known.map_err(|_| {
+                format!("log.level: {text:?} is none of error, warn, info, debug, trace, off")
+            })
         };
         let mut filter = Self {
             level: LevelFilter::ERROR,
@@ -43,7 +45,9 @@ impl Filter {
                 None => filter.level = level(item)?,
             }
         }
-        filter.parts.sort_by_key(|(part, _)| std::cmp::Reverse(part.len()));
+        filter
+            .parts
+            .sort_by_key(|(part, _)| std::cmp::Reverse(part.len()));
         Ok(filter)
     }
 
@@ -54,7 +58,10 @@ impl Filter {
 
     fn wants(&self, metadata: &Metadata<'_>) -> bool {
         let target = metadata.target();
-        let part = self.parts.iter().find(|(part, _)| target.starts_with(part.as_str()));
+        let part = self
+            .parts
+            .iter()
+            .find(|(part, _)| target.starts_with(part.as_str()));
         *metadata.level() <= part.map_or(self.level, |(_, level)| *level)
     }
 }

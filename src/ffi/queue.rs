@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use crate::host::{AuthorizationRequest, Publish, PskRequest};
+use crate::host::{AuthorizationRequest, PskRequest, Publish};
 
 use super::types::lwm2m_gateway_log_level as LogLevel;
 
@@ -10,8 +10,13 @@ use super::types::lwm2m_gateway_log_level as LogLevel;
 #[derive(Debug)]
 pub(super) enum Event {
     Publish(Publish),
-    Subscribe { filter: String, qos: u8 },
-    Unsubscribe { filter: String },
+    Subscribe {
+        filter: String,
+        qos: u8,
+    },
+    Unsubscribe {
+        filter: String,
+    },
     Log(LogLine),
     Authorize(AuthorizationRequest),
     PskLookup(PskRequest),
@@ -43,7 +48,9 @@ impl Event {
 }
 
 fn query_length(query: &[(String, String)]) -> usize {
-    let lengths = query.iter().map(|(name, value)| name.len().saturating_add(value.len()));
+    let lengths = query
+        .iter()
+        .map(|(name, value)| name.len().saturating_add(value.len()));
     lengths.fold(0, usize::saturating_add)
 }
 

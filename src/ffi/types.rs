@@ -264,9 +264,8 @@ pub type lwm2m_gateway_wakeup_callback = Option<unsafe extern "C" fn(user_data: 
 /// the handshake waits, nothing else does.
 ///
 /// Threaded: called by the gateway's threads. Polled: inside of `lwm2m_gateway_poll()`.
-pub type lwm2m_gateway_psk_lookup_callback = Option<
-    unsafe extern "C" fn(user_data: *mut c_void, request: *const lwm2m_gateway_psk_request),
->;
+pub type lwm2m_gateway_psk_lookup_callback =
+    Option<unsafe extern "C" fn(user_data: *mut c_void, request: *const lwm2m_gateway_psk_request)>;
 
 /// Asks whether a device may register. The answer is given by
 /// `lwm2m_gateway_answer_authorization()`, inside of the callback or later, from any thread;

@@ -147,7 +147,10 @@ impl World {
 
     /// The datagrams for `to` so far, in order.
     pub fn take_sent(&mut self, to: SocketAddr) -> Vec<Vec<u8>> {
-        let (mine, others) = self.sent.drain(..).partition::<Vec<_>, _>(|(t, _)| *t == to);
+        let (mine, others) = self
+            .sent
+            .drain(..)
+            .partition::<Vec<_>, _>(|(t, _)| *t == to);
         self.sent = others.into();
         mine.into_iter().map(|(_, datagram)| datagram).collect()
     }
@@ -230,7 +233,11 @@ unsafe extern "C" {
 }
 
 extern "C" fn short_timeout(_: *mut openssl_sys::SSL, previous: c_uint) -> c_uint {
-    if previous == 0 { 20_000 } else { (previous * 2).min(200_000) }
+    if previous == 0 {
+        20_000
+    } else {
+        (previous * 2).min(200_000)
+    }
 }
 
 /// OpenSSL as client.
@@ -267,7 +274,9 @@ impl Default for ClientOptions {
 impl OpensslClient {
     pub fn new(options: ClientOptions) -> Self {
         let mut builder = SslContext::builder(SslMethod::dtls_client()).unwrap();
-        builder.set_max_proto_version(Some(SslVersion::DTLS1_2)).unwrap();
+        builder
+            .set_max_proto_version(Some(SslVersion::DTLS1_2))
+            .unwrap();
         builder.set_cipher_list(options.suites).unwrap();
         builder.set_security_level(0);
         builder.set_options(SslOptions::NO_QUERY_MTU);
@@ -524,7 +533,10 @@ impl Network {
 
     fn random(&mut self, below: u64) -> u64 {
         // Knuth's linear congruential generator.
-        self.seed = self.seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_041);
+        self.seed = self
+            .seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_041);
         (self.seed >> 33) % below
     }
 
@@ -597,7 +609,9 @@ pub fn run_until(
 /// Runs over a good network until both are connected.
 pub fn connect(world: &mut World, client: &mut dyn Client, at: SocketAddr) {
     let connected = run_until(world, client, at, Network::default(), |world, client| {
-        client.is_connected() && world.server.identity(at).is_some() && world.server.handshakes() == 0
+        client.is_connected()
+            && world.server.identity(at).is_some()
+            && world.server.handshakes() == 0
     });
     assert!(connected, "not connected");
 }

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::panic::RefUnwindSafe;
 
-use lwm2m_gateway::credentials::Key;
-use lwm2m_gateway::engine::{DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest};
+use lwm2m_gateway::credentials::{Key, MAX_KEY};
+use lwm2m_gateway::engine::{DeviceEvent, DeviceInfo, RegistrationRequest};
 use lwm2m_gateway::host::{AuthorizationRequest, PskRequest, Publish, PublishKind};
 use parking_lot::Mutex;
 use rustler::types::tuple::make_tuple;
@@ -148,9 +148,11 @@ impl Resource for Question<AuthorizationRequest> {}
 #[rustler::resource_impl]
 impl Resource for Question<PskRequest> {}
 
-/// A key without a copy left behind.
-pub(crate) fn key(bytes: &[u8]) -> Key {
-    Key::new(bytes.to_vec())
+/// A key of a length that DTLS takes.
+pub(crate) fn key(bytes: &[u8]) -> Option<Key> {
+    (1..=MAX_KEY)
+        .contains(&bytes.len())
+        .then(|| Key::new(bytes.to_vec()))
 }
 
 fn kind(kind: PublishKind) -> Atom {
@@ -169,18 +171,14 @@ fn device_event<'a>(env: Env<'a>, event: &DeviceEvent) -> Term<'a> {
         DeviceEvent::Registered(info) => (atoms::registered(), device_info(env, info)),
         DeviceEvent::Updated(info) => (atoms::updated(), device_info(env, info)),
         DeviceEvent::Gone { endpoint, reason } => {
-            let reason = match reason {
-                GoneReason::Deregistered => atoms::deregistered(),
-                GoneReason::Expired => atoms::expired(),
-                GoneReason::Kicked => atoms::kicked(),
-                GoneReason::Displaced => atoms::displaced(),
-                GoneReason::ListenerClosed => atoms::listener_closed(),
-            };
+            // Every reason there is has a name in the API of JSON.
+            let name = serde_json::to_value(reason).unwrap_or_default();
+            let reason = Atom::from_str(env, name.as_str().unwrap_or_default());
             let info = map(
                 env,
                 &[
                     (atoms::endpoint(), text(env, endpoint)),
-                    (atoms::reason(), reason.encode(env)),
+                    (atoms::reason(), reason.ok().encode(env)),
                 ],
             );
             (atoms::gone(), info)
@@ -255,5 +253,5 @@ pub(crate) fn text<'a>(env: Env<'a>, text: &str) -> Term<'a> {
 /// A map with different keys.
 fn map<'a>(env: Env<'a>, pairs: &[(Atom, Term<'a>)]) -> Term<'a> {
     // Refused only when a key stands twice.
-    Term::map_from_pairs(env, pairs).unwrap_or_else(|_| env.map_new())
+    Term::map_from_pairs(env, pairs).unwrap_or_else(|_| Term::map_new(env))
 }

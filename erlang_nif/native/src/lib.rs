@@ -4,6 +4,7 @@
 //! Events go to the owner from the gateway's own threads. Panics become `error:nif_panicked`.
 
 #![deny(unsafe_code)]
+#![allow(clippy::disallowed_methods)] // a shell: it owns clocks
 #![allow(clippy::needless_pass_by_value)] // rustler decodes arguments by value
 
 mod event;
@@ -32,7 +33,7 @@ mod atoms {
         // What a publish is about.
         register, update, response, notify, send, series,
         // What happened to a device.
-        registered, updated, gone, deregistered, expired, kicked, displaced, listener_closed,
+        registered, updated, gone,
         // Keys of maps.
         endpoint, peer, listener, identity, mountpoint, lifetime, version, queue_mode,
         registered_at, idle_ms, alternate_path, objects, query, observations, queued, reason,
@@ -41,10 +42,7 @@ mod atoms {
         info, debug,
         // Results.
         ok, error, undefined, allow, deny, unavailable, answered, not_found, timeout, owner_dead,
-        invalid_config, bind, models, topic, system,
-        // Statistics.
-        owner_batches, owner_events, owner_unacknowledged, owner_queue, owner_queue_bytes,
-        publish_dropped, log_dropped, events_lost,
+        invalid_config, bind, credentials, dtls, models, topic, system,
     }
 }
 
@@ -74,10 +72,7 @@ fn start<'a>(env: Env<'a>, id: u64, config: Term<'a>, options: Options) -> NifRe
         Err(errors) => {
             return Ok(result(
                 env,
-                Err((
-                    atoms::invalid_config(),
-                    options::errors(env, errors),
-                )),
+                Err((atoms::invalid_config(), options::errors(env, errors))),
             ));
         }
     };
@@ -101,7 +96,7 @@ fn stop_all(env: Env<'_>, milliseconds: u64) -> Term<'_> {
 
 #[rustler::nif]
 fn ack(env: Env<'_>, handle: ResourceArc<Handle>, batch: u64) -> NifResult<Term<'_>> {
-    if handle.outbox.acknowledge(batch, env) {
+    if handle.outbox().acknowledge(batch, env) {
         Ok(atoms::ok().encode(env))
     } else {
         Err(Error::BadArg)
@@ -117,8 +112,8 @@ fn deliver<'a>(
     expiry: Option<u32>,
 ) -> NifResult<Term<'a>> {
     let message = message(&topic, &payload, expiry)?;
-    let delivered = handle.with(|gateway| gateway.deliver(message));
-    handle.outbox.flush(env);
+    let delivered = handle.gateway().map(|gateway| gateway.deliver(message));
+    handle.outbox().flush(env);
     Ok(result(env, delivered.ok_or(atoms::stopped())))
 }
 
@@ -134,8 +129,9 @@ fn deliver_to<'a>(
 ) -> NifResult<Term<'a>> {
     let message = message(&topic, &payload, expiry)?;
     let (endpoint, mountpoint) = (text(&endpoint)?, text(&mountpoint)?);
-    let delivered = handle.with(|gateway| gateway.deliver_to(endpoint, mountpoint, message));
-    handle.outbox.flush(env);
+    let delivered =
+        (handle.gateway()).map(|gateway| gateway.deliver_to(endpoint, mountpoint, message));
+    handle.outbox().flush(env);
     Ok(result(env, delivered.ok_or(atoms::stopped())))
 }
 
@@ -149,11 +145,10 @@ fn message(topic: &Binary<'_>, payload: &Binary<'_>, expiry: Option<u32>) -> Nif
 
 #[rustler::nif]
 fn is_command(handle: ResourceArc<Handle>, topic: Binary<'_>) -> bool {
-    text(&topic).is_ok_and(|topic| {
-        handle
-            .with(|gateway| gateway.is_command(topic))
-            .unwrap_or_default()
-    })
+    let Ok(topic) = text(&topic) else {
+        return false;
+    };
+    (handle.gateway()).is_some_and(|gateway| gateway.is_command(topic))
 }
 
 #[rustler::nif]
@@ -162,18 +157,18 @@ fn authorized<'a>(
     question: ResourceArc<Question<AuthorizationRequest>>,
     decision: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let decision = if decision == atoms::allow() {
+    let decision = if atoms::allow() == decision {
         Decision::Allow { mountpoint: None }
-    } else if decision == atoms::unavailable() {
+    } else if atoms::unavailable() == decision {
         Decision::Unavailable
     } else {
         let (word, argument): (Term<'_>, Binary<'_>) = decision.decode()?;
         let argument = text(&argument)?.to_owned();
-        if word == atoms::allow() {
+        if atoms::allow() == word {
             Decision::Allow {
                 mountpoint: Some(argument),
             }
-        } else if word == atoms::deny() {
+        } else if atoms::deny() == word {
             Decision::Deny { reason: argument }
         } else {
             return Err(Error::BadArg);
@@ -189,7 +184,7 @@ fn psk_found<'a>(
     question: ResourceArc<Question<PskRequest>>,
     key: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let key = if key == atoms::undefined() {
+    let key = if atoms::undefined() == key {
         None
     } else {
         let bytes: Binary<'_> = key.decode()?;
@@ -200,11 +195,7 @@ fn psk_found<'a>(
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn reload<'a>(
-    env: Env<'a>,
-    handle: ResourceArc<Handle>,
-    config: Term<'a>,
-) -> NifResult<Term<'a>> {
+fn reload<'a>(env: Env<'a>, handle: ResourceArc<Handle>, config: Term<'a>) -> NifResult<Term<'a>> {
     let config = match read_config(config)? {
         Ok((config, _)) => config,
         Err(errors) => {
@@ -233,7 +224,7 @@ fn statistics(env: Env<'_>, handle: ResourceArc<Handle>) -> NifResult<Term<'_>> 
 
 #[rustler::nif]
 fn listeners(env: Env<'_>, handle: ResourceArc<Handle>) -> Vec<(Term<'_>, Term<'_>)> {
-    let listeners = handle.with(|gateway| gateway.listeners());
+    let listeners = handle.gateway().map(|gateway| gateway.listeners());
     (listeners.unwrap_or_default().into_iter())
         .map(|(name, address)| (event::text(env, &name), event::address(env, address)))
         .collect()
@@ -241,8 +232,9 @@ fn listeners(env: Env<'_>, handle: ResourceArc<Handle>) -> Vec<(Term<'_>, Term<'
 
 #[rustler::nif]
 fn registrations(handle: ResourceArc<Handle>) -> usize {
-    let count = handle.with(|gateway| gateway.registrations());
-    count.unwrap_or_default()
+    handle
+        .gateway()
+        .map_or(0, |gateway| gateway.registrations())
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
@@ -269,11 +261,10 @@ fn device<'a>(
 
 #[rustler::nif]
 fn kick(handle: ResourceArc<Handle>, endpoint: Binary<'_>) -> bool {
-    text(&endpoint).is_ok_and(|endpoint| {
-        handle
-            .with(|gateway| gateway.kick(endpoint))
-            .unwrap_or_default()
-    })
+    let Ok(endpoint) = text(&endpoint) else {
+        return false;
+    };
+    (handle.gateway()).is_some_and(|gateway| gateway.kick(endpoint))
 }
 
 #[rustler::nif]

@@ -3,11 +3,14 @@
 use lwm2m_gateway::Config;
 use lwm2m_gateway::config::read::{ConfigError, ConfigWarning, Source};
 use lwm2m_gateway::host::Subscriptions;
-use rustler::{Atom, Binary, Decoder, Env, Error, ListIterator, LocalPid, MapIterator, NifResult, Term};
+use rustler::{
+    Atom, Binary, Decoder, Env, Error, ListIterator, LocalPid, MapIterator, NifResult, Term,
+};
 use serde_json::{Map, Number, Value};
 use tracing::level_filters::LevelFilter;
 
 use crate::atoms;
+use crate::event::text;
 
 /// Deepest nesting of a configuration; the schema needs five levels.
 const MAX_DEPTH: usize = 16;
@@ -69,9 +72,10 @@ pub(crate) fn read_config(
     term: Term<'_>,
 ) -> NifResult<Result<(Config, Vec<ConfigWarning>), Vec<ConfigError>>> {
     let source = if term.is_map() {
-        let tree = json(term, 0)?;
-        // Text, because that is what the reader takes.
-        Source::from_json(&tree.to_string())
+        match json(term, 0)? {
+            Value::Object(root) => Source::from_object(root),
+            _ => return Err(Error::BadArg),
+        }
     } else {
         let binary: Binary<'_> = term.decode()?;
         match std::str::from_utf8(binary.as_slice()) {
@@ -138,13 +142,16 @@ fn name(term: Term<'_>) -> NifResult<String> {
     text.map(str::to_owned).map_err(|_| Error::BadArg)
 }
 
-/// Errors or warnings as `config_error()`.
-pub(crate) fn remarks<'a>(
-    env: Env<'a>,
-    remarks: impl IntoIterator<Item = (String, String)>,
-) -> Vec<(Term<'a>, Term<'a>)> {
-    let term = |text: &str| crate::event::text(env, text);
-    (remarks.into_iter())
-        .map(|(key, message)| (term(&key), term(&message)))
+/// Errors as `config_error()`.
+pub(crate) fn errors(env: Env<'_>, errors: Vec<ConfigError>) -> Vec<(Term<'_>, Term<'_>)> {
+    (errors.iter())
+        .map(|it| (text(env, &it.key), text(env, &it.message)))
+        .collect()
+}
+
+/// Warnings as `config_error()`.
+pub(crate) fn warnings(env: Env<'_>, warnings: Vec<ConfigWarning>) -> Vec<(Term<'_>, Term<'_>)> {
+    (warnings.iter())
+        .map(|it| (text(env, &it.key), text(env, &it.message)))
         .collect()
 }

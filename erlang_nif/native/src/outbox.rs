@@ -36,19 +36,11 @@ const MAX_LOG: usize = 1024;
 
 /// Counters of an outbox.
 #[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub(crate) publish_dropped: AtomicU64,
-    pub(crate) log_dropped: AtomicU64,
-    pub(crate) events_lost: AtomicU64,
-    pub(crate) events: AtomicU64,
-}
-
-/// Where things stand.
-pub(crate) struct Gauges {
-    pub(crate) batches: u64,
-    pub(crate) unacknowledged: u64,
-    pub(crate) queue: u64,
-    pub(crate) queue_bytes: u64,
+struct Counters {
+    publish_dropped: AtomicU64,
+    log_dropped: AtomicU64,
+    events_lost: AtomicU64,
+    events: AtomicU64,
 }
 
 /// See the module.
@@ -59,7 +51,7 @@ pub(crate) struct Outbox {
     credit: u64,
     max_publishes: usize,
     state: Mutex<State>,
-    pub(crate) counters: Counters,
+    counters: Counters,
 }
 
 #[derive(Default)]
@@ -81,12 +73,12 @@ struct State {
 }
 
 impl Outbox {
-    pub(crate) fn new(owner: LocalPid, id: u64, credit: u64, max_publishes: usize) -> Self {
+    pub(crate) fn new(owner: LocalPid, id: u64, credit: u32, max_publishes: u32) -> Self {
         Self {
             owner,
             id,
-            credit,
-            max_publishes,
+            credit: credit.into(),
+            max_publishes: usize::try_from(max_publishes).unwrap_or(usize::MAX),
             state: Mutex::default(),
             counters: Counters::default(),
         }
@@ -139,14 +131,20 @@ impl Outbox {
         drop(queue);
     }
 
-    pub(crate) fn gauges(&self) -> Gauges {
+    /// Name and value of each counter and gauge.
+    pub(crate) fn statistics(&self) -> [(&'static str, u64); 8] {
         let state = self.state.lock();
-        Gauges {
-            batches: state.sent,
-            unacknowledged: state.sent - state.acknowledged,
-            queue: state.queue.len() as u64,
-            queue_bytes: state.bytes as u64,
-        }
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("owner_batches", state.sent),
+            ("owner_events", count(&self.counters.events)),
+            ("owner_unacknowledged", state.sent - state.acknowledged),
+            ("owner_queue", state.queue.len() as u64),
+            ("owner_queue_bytes", state.bytes as u64),
+            ("publish_dropped", count(&self.counters.publish_dropped)),
+            ("log_dropped", count(&self.counters.log_dropped)),
+            ("events_lost", count(&self.counters.events_lost)),
+        ]
     }
 
     fn enqueue(&self, state: &mut State, event: Event) {
