@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::panic::RefUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use lwm2m_gateway::Config;
@@ -14,6 +15,7 @@ use rustler::{Atom, Encoder, Env, LocalPid, Monitor, NifResult, Resource, Resour
 use tracing::{Dispatch, dispatcher};
 
 use crate::atoms;
+use crate::event::Event;
 use crate::host::Owner;
 use crate::log::Log;
 use crate::options::Options;
@@ -21,6 +23,10 @@ use crate::outbox::Outbox;
 
 /// Every gateway whose threads may still run: they have to end before the library goes.
 static RUNNING: Mutex<Vec<Arc<Shared>>> = Mutex::new(Vec::new());
+
+/// How long the end of an abandoned gateway is waited for. Its threads need half a second when
+/// devices owe answers.
+const ABANDONED_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A gateway, for as long as a process holds it or its threads run.
 pub(crate) struct Shared {
@@ -82,7 +88,6 @@ impl Handle {
         config: Config,
         options: Options,
     ) -> Result<ResourceArc<Self>, Refusal> {
-        reap();
         let owner = options.owner;
         let outbox = Arc::new(Outbox::new(owner, id, options.credit, options.max_queue));
         let log = Dispatch::new(Log {
@@ -151,12 +156,16 @@ impl Handle {
 
 impl Shared {
     fn stop(self: &Arc<Self>, deadline: Duration) -> bool {
-        let waiting = self.stopping.lock();
+        let until = Instant::now() + deadline;
         let first = !self.stopped.swap(true, Ordering::AcqRel);
-        let ended = dispatcher::with_default(&self.log, || self.gateway.stop(deadline));
+        let Some(waiting) = self.stopping.try_lock_until(until) else {
+            return false;
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        let ended = dispatcher::with_default(&self.log, || self.gateway.stop(left));
         drop(waiting);
         if first {
-            self.outbox.push([crate::event::Event::Stopped]);
+            self.outbox.push([Event::Stopped]);
         }
         if ended {
             RUNNING.lock().retain(|it| !Arc::ptr_eq(it, self));
@@ -164,13 +173,17 @@ impl Shared {
         ended
     }
 
-    /// Nobody listens any more. Called on a scheduler, so the threads end by themselves.
-    fn abandon(&self) {
+    /// Nobody listens any more. Called on a scheduler, so another thread waits for the end.
+    fn abandon(self: &Arc<Self>) {
         self.outbox.close();
         self.stopped.store(true, Ordering::Release);
-        // Whoever holds it has told the threads already.
-        if let Some(_waiting) = self.stopping.try_lock() {
-            self.gateway.stop(Duration::ZERO);
+        let gateway = self.clone();
+        let waiting = thread::Builder::new()
+            .name("lwm2m-stop".to_owned())
+            .spawn(move || gateway.stop(ABANDONED_TIMEOUT));
+        if waiting.is_err() {
+            // Without waiting: stop_all finds it.
+            self.stop(Duration::ZERO);
         }
     }
 }
@@ -186,14 +199,4 @@ pub(crate) fn stop_all(env: Env<'_>, deadline: Duration) -> bool {
             ended
         })
         .fold(true, |all, ended| all && ended)
-}
-
-/// Forgets the gateways that have ended by themselves.
-fn reap() {
-    let running = RUNNING.lock().clone();
-    for gateway in running {
-        if gateway.stopped.load(Ordering::Acquire) {
-            gateway.stop(Duration::ZERO);
-        }
-    }
 }

@@ -109,7 +109,7 @@ fn deliver<'a>(
     handle: ResourceArc<Handle>,
     topic: Binary<'a>,
     payload: Binary<'a>,
-    expiry: Option<u32>,
+    expiry: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let message = message(&topic, &payload, expiry)?;
     let delivered = handle.gateway().map(|gateway| gateway.deliver(message));
@@ -125,7 +125,7 @@ fn deliver_to<'a>(
     mountpoint: Binary<'a>,
     topic: Binary<'a>,
     payload: Binary<'a>,
-    expiry: Option<u32>,
+    expiry: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let message = message(&topic, &payload, expiry)?;
     let (endpoint, mountpoint) = (text(&endpoint)?, text(&mountpoint)?);
@@ -135,7 +135,12 @@ fn deliver_to<'a>(
     Ok(result(env, delivered.ok_or(atoms::stopped())))
 }
 
-fn message(topic: &Binary<'_>, payload: &Binary<'_>, expiry: Option<u32>) -> NifResult<Message> {
+fn message(topic: &Binary<'_>, payload: &Binary<'_>, expiry: Term<'_>) -> NifResult<Message> {
+    let expiry = if atoms::undefined() == expiry {
+        None
+    } else {
+        Some(expiry.decode()?)
+    };
     Ok(Message {
         topic: text(topic)?.to_owned(),
         payload: payload.as_slice().to_vec(),
@@ -246,17 +251,14 @@ fn devices(env: Env<'_>, handle: ResourceArc<Handle>) -> Vec<Term<'_>> {
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
-fn device<'a>(
-    env: Env<'a>,
-    handle: ResourceArc<Handle>,
-    endpoint: Binary<'a>,
-) -> NifResult<Term<'a>> {
-    let endpoint = text(&endpoint)?;
-    let device = (handle.gateway()).and_then(|gateway| gateway.device(endpoint));
-    Ok(match device {
+fn device<'a>(env: Env<'a>, handle: ResourceArc<Handle>, endpoint: Binary<'a>) -> Term<'a> {
+    // Names that are no UTF-8 are nobody's.
+    let device = (text(&endpoint).ok().zip(handle.gateway()))
+        .and_then(|(endpoint, gateway)| gateway.device(endpoint));
+    match device {
         Some(info) => (atoms::ok(), event::device_info(env, &info)).encode(env),
         None => (atoms::error(), atoms::not_found()).encode(env),
-    })
+    }
 }
 
 #[rustler::nif]
