@@ -2,7 +2,7 @@
 -module(device).
 
 -export([open/1, close/1, post/4, register/3, register/2, update/2, request/1, request/2]).
--export([reply/4, notify/4, message/2]).
+-export([reply/3, reply/4, notify/4, message/2]).
 
 -record(device, {socket, port}).
 
@@ -59,9 +59,12 @@ request(Device, Timeout) ->
             timeout
     end.
 
-%% Answers a request.
-reply(Device, {_, _, Id, Token}, Code, {Format, Payload}) ->
-    send(Device, encode(2, Code, Id, Token, [{12, Format}], Payload)).
+%% Answers a request with 2.05 and text, and other options than its format.
+reply(Device, Request, Payload) ->
+    reply(Device, Request, Payload, []).
+
+reply(Device, {_, _, Id, Token}, Payload, Options) ->
+    send(Device, encode(2, {2, 5}, Id, Token, Options ++ [{12, <<>>}], Payload)).
 
 %% A Non-confirmable notification with a token of an observation.
 notify(Device, Token, Sequence, Payload) ->

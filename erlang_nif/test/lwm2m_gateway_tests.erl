@@ -229,7 +229,7 @@ register_command_answer() ->
     ok = lwm2m_gateway:deliver(Gateway, "lwm2m/sensor/dn/cmd", command("/3/0/0", 5), #{expiry => 60}),
     Request = device:request(Device),
     ?assertMatch({{0, 1}, [<<"3">>, <<"0">>, <<"0">>], _, _}, Request),
-    device:reply(Device, Request, {2, 5}, {<<>>, <<"ACME">>}),
+    device:reply(Device, Request, <<"ACME">>),
     {publish, response, <<"sensor">>, <<"lwm2m/sensor/up/resp">>, Answer, 0} =
         ?next(Gateway, {publish, response, _, _, _, _}),
     [?assert(contains(Answer, Part)) || Part <- [<<"\"reqID\":\"5\"">>, <<"ACME">>]],
@@ -248,7 +248,7 @@ notifications_come_in_order() ->
     Observe = "{\"reqID\":1,\"msgType\":\"observe\",\"data\":{\"path\":\"/3/0/13\"}}",
     ok = lwm2m_gateway:deliver(Gateway, "lwm2m/sensor/dn/cmd", Observe),
     {_, _, _, Token} = Request = device:request(Device),
-    device:reply(Device, Request, {2, 5}, {<<>>, <<"0">>}),
+    device:reply(Device, Request, <<"0">>, [{6, <<0:24>>}]),
     _ = ?next(Gateway, {publish, response, _, _, _, _}),
     Count = 500,
     Values = [integer_to_binary(N) || N <- lists:seq(1, Count)],
@@ -393,10 +393,9 @@ subscriptions_per_device() ->
     ?assertEqual({<<"lwm2m/a/">>, <<"lwm2m/a/dn/#">>}, {Mountpoint, Filter}),
     ok = lwm2m_gateway:deliver_to(Gateway, <<"a">>, Mountpoint, <<"lwm2m/a/dn/x">>, command("/3/0/0", 1)),
     Request = device:request(Device),
-    device:reply(Device, Request, {2, 5}, {<<>>, <<"ACME">>}),
+    device:reply(Device, Request, <<"ACME">>),
     {publish, response, <<"a">>, _, Answer, _} = ?next(Gateway, {publish, response, _, _, _, _}),
     ?assert(contains(Answer, <<"ACME">>)),
-    Delete = spawn_link(fun() -> receive stop -> ok end end),
     ?assert(lwm2m_gateway:kick(Gateway, <<"a">>)),
     ?assertEqual({unsubscribe, <<"a">>, Filter}, ?next(Gateway, {unsubscribe, _, _})),
     ?assertEqual({4, 4}, device:update(Device, Location)),
@@ -406,7 +405,6 @@ subscriptions_per_device() ->
     {publish, response, <<"a">>, <<"lwm2m/a/up/resp">>, Gone, _} =
         ?next(Gateway, {publish, response, _, _, _, _}),
     ?assert(contains(Gone, <<"4.04">>)),
-    Delete ! stop,
     device:close(Device),
     stop(Gateway).
 
@@ -657,7 +655,7 @@ log_levels() ->
     ?assert(contains(Target, <<"lwm2m_gateway">>)),
     ?assert(byte_size(Text) > 0),
     ?assertEqual(ok, lwm2m_gateway:log(Event)),
-    ?assertMatch({subscribe, _, _}, ?next(Quiet, _)),
+    ?assertMatch({subscribe, _, _}, ?next(Quiet, {subscribe, _, _})),
     QuietId = lwm2m_gateway:id(Quiet),
     receive
         {lwm2m_gateway, QuietId, _, Events} -> error({not_quiet, Events})
