@@ -6,7 +6,7 @@
  * MQTT at 127.0.0.1:PORT, the gateway as the file CONFIG says. Polled, everything is done by the
  * main thread, which waits for sockets and for the gateway's descriptor. Threaded, the gateway's
  * threads leave what they have in a queue. SIGTERM ends, SIGHUP reads CONFIG again, SIGUSR1 writes
- * counters and devices.
+ * the counters.
  */
 #define _GNU_SOURCE /* ppoll */
 
@@ -217,7 +217,7 @@ static void reload(struct host *host, const char *file)
 
 static void print(const char *name, lwm2m_gateway_status status, char *json)
 {
-    fprintf(stderr, "%s %s\n", name, status == LWM2M_GATEWAY_STATUS_OK ? json
+    fprintf(stderr, "%s%s\n", name, status == LWM2M_GATEWAY_STATUS_OK ? json
                                                                        : lwm2m_gateway_last_error());
     lwm2m_gateway_string_free(json);
 }
@@ -236,7 +236,7 @@ static void run(struct host *host, const char *config, const sigset_t *unblocked
             if (hangup)
                 reload(host, config);
             if (show)
-                print("statistics", lwm2m_gateway_statistics(host->gateway, &json), json);
+                print("counters=", lwm2m_gateway_statistics(host->gateway, &json), json);
             hangup = show = 0;
             continue;
         }

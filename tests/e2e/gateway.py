@@ -1,7 +1,10 @@
 """Starts the gateway under test. One class a host; the tests know its addresses only."""
 
+import functools
+import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -102,6 +105,21 @@ class Process:
     def log(self):
         return pathlib.Path(self.output.name).read_text(errors="replace")
 
+    def statistics(self):
+        """The counters, which are logged on SIGUSR1."""
+
+        def logged():
+            return re.findall(r"counters=(\{.*?\})", self.log())
+
+        before = len(logged())
+        self.send_signal(signal.SIGUSR1)
+        return json.loads(wait_for(lambda: logged()[before:], 10, "statistics")[-1])
+
+    def memory(self):
+        """Resident memory in bytes."""
+        pages = pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def wait_ready(self, check, timeout=20):
         def ready():
             assert self.process.poll() is None, f"{self.command} ended: {self.log()}"
@@ -185,4 +203,46 @@ class Mosquitto(Process):
         return code
 
 
-HOSTS = {"standalone": Standalone, "mosquitto": Mosquitto}
+class CHost(Process):
+    """The broker in C of `tests/c`, which makes the gateway's callbacks on its own thread."""
+
+    arguments = ()
+
+    def __init__(self, settings=None, config=""):
+        """`config` is TOML that is put before the settings."""
+        self.udp = ("127.0.0.1", free_udp_port())
+        self.mqtt = ("127.0.0.1", free_tcp_port())
+        self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
+        self.config = pathlib.Path(self.folder.name) / "gateway.toml"
+        listener = {"listeners.udp.default.bind": '"%s:%d"' % self.udp}
+        settings = {**listener, **DEFAULTS, **(settings or {})}
+        self.config.write_text(config + "".join(f"{k} = {v}\n" for k, v in settings.items()))
+        super().__init__([self.program(), *self.arguments, self.mqtt[1], self.config])
+        self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+    @staticmethod
+    @functools.cache
+    def program():
+        out = pathlib.Path(library()).resolve().parent / "c"
+        make = ["make", "-s", "-C", ROOT / "tests" / "c", f"LIBRARY={library()}", f"OUT={out}"]
+        subprocess.run([*make, out / "host"], check=True)
+        return out / "host"
+
+    def stop(self, *args, **kwargs):
+        code = super().stop(*args, **kwargs)
+        self.folder.cleanup()
+        return code
+
+
+class CHostThreaded(CHost):
+    """The same, with the gateway's threads making the callbacks."""
+
+    arguments = ("--threaded",)
+
+
+HOSTS = {
+    "standalone": Standalone,
+    "mosquitto": Mosquitto,
+    "c": CHost,
+    "c-threaded": CHostThreaded,
+}
