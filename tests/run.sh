@@ -31,6 +31,7 @@ packages() {
     command -v c++ >/dev/null && command -v make >/dev/null || wanted+=(build-essential)
     command -v cmake >/dev/null || wanted+=(cmake)
     command -v pkg-config >/dev/null || wanted+=(pkg-config)
+    pkg-config --exists openssl 2>/dev/null || wanted+=(libssl-dev)
     command -v valgrind >/dev/null || wanted+=(valgrind)
     command -v coap-client-notls >/dev/null || wanted+=(libcoap3-bin)
     command -v mosquitto >/dev/null || wanted+=(mosquitto)
