@@ -10,6 +10,8 @@ from dtls import SUITES
 from gateway import Process, binary, wait_for
 from secure import Changes, fresh_identity, key_of
 
+pytestmark = pytest.mark.standalone_only  # they read its counters
+
 FLEET = "000102030405060708090a0b0c0d0e0f"
 
 
