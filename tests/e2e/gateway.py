@@ -208,16 +208,16 @@ class CHost(Process):
 
     arguments = ()
 
-    def __init__(self, settings=None, config=""):
-        """`config` is TOML that is put before the settings."""
+    def __init__(self, settings=None, arguments=()):
         self.udp = ("127.0.0.1", free_udp_port())
         self.mqtt = ("127.0.0.1", free_tcp_port())
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
         self.config = pathlib.Path(self.folder.name) / "gateway.toml"
         listener = {"listeners.udp.default.bind": '"%s:%d"' % self.udp}
         settings = {**listener, **DEFAULTS, **(settings or {})}
-        self.config.write_text(config + "".join(f"{k} = {v}\n" for k, v in settings.items()))
-        super().__init__([self.program(), *self.arguments, self.mqtt[1], self.config])
+        self.config.write_text("".join(f"{k} = {v}\n" for k, v in settings.items()))
+        arguments = (*self.arguments, *arguments, self.mqtt[1], self.config)
+        super().__init__([self.program(), *arguments])
         self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
 
     @staticmethod
