@@ -421,7 +421,8 @@ MISTAKES = [
     ({"listeners.tcp.default.bind": "5683"}, "plugin_opt_listeners.tcp.default.bind: unknown key"),
     ({"blockwise.max_block_size": "1000"}, "plugin_opt_blockwise.max_block_size: 1000 is none of"),
     ({"auto_observe": "[\"/3/x\"]"}, "plugin_opt_auto_observe: \"/3/x\" is not a path"),
-    ({"xml_dir": "/nowhere"}, "xml_dir /nowhere: No such file"),
+    ({"xml_dir": "/nowhere"}, "plugin_opt_xml_dir /nowhere: No such file"),
+    ({"listeners.dtls.default.psk_file": "/nowhere"}, "listeners.dtls.default.psk_file"),
     # The file
     ("a = [1,\nb", "line 2"),
     ("[coap]\nnstart = 0\n", "coap.nstart: 0 is out of range"),
@@ -468,7 +469,7 @@ def test_all_mistakes_at_once(tmp_path):
 def test_an_address_in_use(start, tmp_path):
     address = "%s:%d" % start().gateway.udp
     log = refused(tmp_path, [("listeners.udp.default.bind", address)])
-    assert f"listeners.udp.default.bind {address}: Address already in use" in log
+    assert f"plugin_opt_listeners.udp.default.bind {address}: Address already in use" in log
 
 
 @pytest.mark.skipif("version() >= (2, 1)", reason="this broker runs two gateways")

@@ -104,6 +104,16 @@ impl Options {
         }
     }
 
+    /// `text` begins with a key; when that was set by an option, with the option.
+    pub(super) fn named(&self, text: &str) -> String {
+        let key = text.split([' ', ':']).next().unwrap_or_default();
+        if self.settings.iter().any(|(given, _)| given == key) {
+            format!("{PREFIX}{text}")
+        } else {
+            text.to_owned()
+        }
+    }
+
     fn error(&mut self, key: &str, message: &str) {
         self.errors.push(format!("{PREFIX}{key}: {message}"));
     }
@@ -233,6 +243,16 @@ mod tests {
                 "{lines:?}"
             );
         }
+    }
+
+    #[test]
+    fn errors_of_the_start_name_their_option() {
+        let options = options(&[("xml_dir", "/nowhere")]);
+        assert_eq!(
+            options.named("xml_dir /nowhere: no"),
+            "plugin_opt_xml_dir /nowhere: no"
+        );
+        assert_eq!(options.named("eventfd: no"), "eventfd: no");
     }
 
     #[test]
