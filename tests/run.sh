@@ -28,7 +28,11 @@ packages() {
     local wanted=() root=()
     command -v curl >/dev/null || wanted+=(curl)
     python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
-    command -v cc >/dev/null || wanted+=(build-essential)
+    command -v c++ >/dev/null && command -v make >/dev/null || wanted+=(build-essential)
+    command -v cmake >/dev/null || wanted+=(cmake)
+    command -v pkg-config >/dev/null || wanted+=(pkg-config)
+    pkg-config --exists openssl 2>/dev/null || wanted+=(libssl-dev)
+    command -v valgrind >/dev/null || wanted+=(valgrind)
     command -v coap-client-notls >/dev/null || wanted+=(libcoap3-bin)
     command -v mosquitto >/dev/null || wanted+=(mosquitto)
     command -v mosquitto_pub >/dev/null || wanted+=(mosquitto-clients)
@@ -80,6 +84,14 @@ end_to_end() {
     "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini tests/e2e "$@"
 }
 
+# The C tests against the library that `cargo build` made.
+c_api() {
+    local built=${CARGO_TARGET_DIR:-$PWD/target}/debug
+    local checks=(check asan)
+    command -v valgrind >/dev/null && checks+=(valgrind)
+    make -s -C tests/c LIBRARY="$built/liblwm2m_gateway.so" OUT="$built/c" "${checks[@]}"
+}
+
 title "what the tests need"
 packages
 python_packages
@@ -98,7 +110,11 @@ step "cargo fmt" cargo fmt --check
 step "cargo clippy" cargo clippy --all-targets -- -D warnings
 step "cargo build" cargo build
 step "cargo test" cargo test
+step "C API" c_api
 step "end to end" end_to_end
+step "end to end, in a C host" end_to_end --host c
+step "end to end, in a C host with callbacks from threads" end_to_end --host c-threaded \
+    -k "test_contract or test_commands or test_observe"
 if command -v mosquitto >/dev/null; then
     step "end to end, in Mosquitto" end_to_end --host mosquitto
 fi

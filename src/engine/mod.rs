@@ -183,6 +183,10 @@ pub enum Output {
     Publish(Publish),
     /// A device registered: for hosts that subscribe per device.
     Subscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Its rendered mountpoint.
+        mountpoint: String,
         /// Topic filter of its commands.
         filter: String,
         /// QoS of the command translator.
@@ -190,6 +194,8 @@ pub enum Output {
     },
     /// The device is gone.
     Unsubscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
         /// As subscribed.
         filter: String,
     },

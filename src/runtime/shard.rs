@@ -381,8 +381,15 @@ impl Shard {
             match self.engine.poll_output() {
                 Output::Transmit { to, datagram } => self.transmit(now, to, datagram),
                 Output::Publish(publish) => effects.publishes.push(publish),
-                Output::Subscribe { filter, qos } => self.host.subscribe(&filter, qos),
-                Output::Unsubscribe { filter } => self.host.unsubscribe(&filter),
+                Output::Subscribe {
+                    endpoint,
+                    mountpoint,
+                    filter,
+                    qos,
+                } => (self.host).subscribe_device(&endpoint, &mountpoint, &filter, qos),
+                Output::Unsubscribe { endpoint, filter } => {
+                    self.host.unsubscribe_device(&endpoint, &filter);
+                }
                 Output::Authorize { id, request } => self.authorize(id, request),
                 Output::DeviceEvent(event) => effects.device_events.push(event),
                 Output::Disconnect(peer) => {

@@ -21,9 +21,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is about another host: `pytest.mark.HOST_only`."""
-    host = config.getoption("--host")
+    """Leaves out what is about another host or transport: `pytest.mark.HOST_only`, `udp_only`."""
+    host, transport = config.getoption("--host"), config.getoption("--transport")
     others = {f"{other}_only" for other in HOSTS if other != host}
+    others |= {"udp_only"} if transport != "udp" else set()
     left_out = [item for item in items if others & {mark.name for mark in item.iter_markers()}]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -184,15 +185,22 @@ def client(bench, clients):
 
 
 @pytest.fixture
-def clients():
+def clients(request):
     """Registers devices: `clients(bench, "Q", known=[112])`."""
     pytest.importorskip("aiocoap", reason="aiocoap is not installed")
     pytest.importorskip("cbor2", reason="cbor2 is not installed")
     from client import Client
 
     started = []
+    secured = request.config.getoption("--transport") == "dtls"
+    if secured:
+        pytest.importorskip("DTLSSocket", reason="DTLSSocket is not installed")
 
     def start(bench, *query, lwm2m="1.2", ct=None, **kwargs):
+        if secured:
+            from secure import fresh_identity, key_of
+
+            kwargs["credentials"] = ((identity := fresh_identity()), key_of(identity))
         client = Client(bench.gateway, **kwargs)
         started.append(client)
         client.register(*query, lwm2m=lwm2m, ct=ct)
