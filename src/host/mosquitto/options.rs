@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::log;
 use super::wake::Wakeup;
 use crate::config::read::{ConfigError, Source};
-use crate::config::{Config, Log, Mqtt};
+use crate::config::{Config, Log, Mqtt, value};
 
 /// How the broker writes our options.
 const PREFIX: &str = "plugin_opt_";
@@ -15,8 +15,8 @@ const PREFIX: &str = "plugin_opt_";
 /// Keys of this host, beside those of the configuration.
 const OWN: [&str; 3] = ["config", "wakeup", "sys_interval"];
 
-/// Longest `sys_interval`, in seconds.
-const DAY: u64 = 86_400;
+/// Longest `sys_interval`.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The options in `mosquitto.conf`. The broker tells them at its start only.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,12 +56,9 @@ impl Options {
                         &format!("expected auto, eventfd, signal or tick, found {value:?}"),
                     ),
                 },
-                "sys_interval" => match seconds(value) {
-                    Some(interval) => options.sys_interval = interval,
-                    None => options.error(
-                        &key,
-                        &format!("expected 0 (off) to {DAY} seconds, found {value:?}"),
-                    ),
+                "sys_interval" => match value::duration(&value.into(), Duration::ZERO, DAY) {
+                    Ok(interval) => options.sys_interval = interval,
+                    Err(message) => options.error(&key, &message),
                 },
                 _ => options.settings.push((key.clone(), value.to_owned())),
             }
@@ -168,12 +165,6 @@ fn read(file: &Path) -> Result<Source, String> {
         Ok(text) => Ok(Source::from_toml(&text)),
         Err(error) => Err(format!("{PREFIX}config: {}: {error}", file.display())),
     }
-}
-
-fn seconds(text: &str) -> Option<Duration> {
-    let number = text.strip_suffix('s').unwrap_or(text);
-    let number = number.parse().ok().filter(|seconds| *seconds <= DAY)?;
-    Some(Duration::from_secs(number))
 }
 
 #[cfg(test)]
