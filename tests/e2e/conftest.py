@@ -11,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from application import Application  # noqa: E402
 from device import Device  # noqa: E402
 from gateway import HOSTS, free_udp_port  # noqa: E402
+from secure import SecureDevice, fresh_identity, key_of, pool_lines  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -112,9 +113,6 @@ def gateways(request):
 @pytest.fixture(scope="session")
 def pool(tmp_path_factory):
     """A PSK file with the identities of `secure.fresh_identity`."""
-    pytest.importorskip("mbedtls", reason="python-mbedtls is not installed")
-    from secure import pool_lines
-
     return psk_file(tmp_path_factory.mktemp("psk") / "pool", pool_lines())
 
 
@@ -134,8 +132,6 @@ def gateway(request, gateways):
         if request.config.getoption("--transport") == "udp":
             bench = Bench(*gateways(settings))
         else:
-            from secure import SecureDevice
-
             pool = request.getfixturevalue("pool")
             bench = Bench(*gateways(settings, pool), SecureDevice)
         benches.append(bench)
@@ -151,8 +147,6 @@ def gateway(request, gateways):
 def secure(gateways, pool, tmp_path):
     """Starts (or finds) a gateway with a DTLS listener: `secure({"takeover": "end"})`. Its devices
     have identities of the pool, or with `psk` those of these lines; `settings` are others."""
-    from secure import SecureDevice
-
     benches = []
 
     def start(options=None, psk=None, settings=None):
@@ -198,8 +192,6 @@ def clients(request):
 
     def start(bench, *query, lwm2m="1.2", ct=None, **kwargs):
         if secured:
-            from secure import fresh_identity, key_of
-
             kwargs["credentials"] = ((identity := fresh_identity()), key_of(identity))
         client = Client(bench.gateway, **kwargs)
         started.append(client)

@@ -12,6 +12,8 @@ from dtls import SUITES
 from gateway import wait_for
 from secure import Changes, OpensslDevice, fresh_identity, key_of
 
+pytestmark = pytest.mark.standalone_only  # they read its counters
+
 _number = itertools.count()
 
 

@@ -6,18 +6,13 @@ import time
 
 import pytest
 
-pytest.importorskip("mbedtls", reason="python-mbedtls is not installed")
+from coap import CON, GET, TEXT, Message
+from device import Device
+from dtls import Refused, Session
+from gateway import binary, wait_for
+from secure import Changes, OpensslDevice, SecureDevice, fresh_identity, key_of
 
-from coap import CON, GET, TEXT, Message  # noqa: E402
-from device import Device  # noqa: E402
-from dtls import Refused, Session  # noqa: E402
-from gateway import binary, wait_for  # noqa: E402
-from secure import (  # noqa: E402
-    Changes,
-    OpensslDevice,
-    fresh_identity,
-    key_of,
-)
+pytestmark = pytest.mark.standalone_only  # they read its counters
 
 AWAKE = {"qmode_time_window": "1s"}
 
@@ -489,8 +484,6 @@ def test_the_gateway_says_goodbye(gateways, pool, tmp_path):
     copy = tmp_path / "copy"
     shutil.copy(pool, copy)
     gateway, application = gateways({}, copy)
-    from secure import SecureDevice
-
     device = SecureDevice(gateway)
     device.register()
     gateway.stop()

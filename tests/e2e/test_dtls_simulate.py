@@ -10,6 +10,8 @@ from dtls import SUITES
 from gateway import Process, binary, wait_for
 from secure import Changes, fresh_identity, key_of
 
+pytestmark = pytest.mark.standalone_only  # they read its counters
+
 FLEET = "000102030405060708090a0b0c0d0e0f"
 
 
@@ -119,7 +121,7 @@ def test_thousands_of_sessions(fleet, simulate, record_property):
     program = simulate(
         fleet,
         *("--devices", count, "--endpoint-prefix", "many-", "--objects", "3"),
-        *("--psk-identity", "fleet#{n}", "--psk-key", FLEET, "--lifetime", 3600),
+        *("--psk-identity", "fleet#{}", "--psk-key", FLEET, "--lifetime", 3600),
     )
     wait_for(lambda: f"registered {count} of {count}" in program.log(), 60, "registrations")
     changes.look()
