@@ -192,10 +192,24 @@ class Mosquitto(Process):
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
         conf = pathlib.Path(self.folder.name) / "mosquitto.conf"
         listener = {"listeners.udp.default.bind": "%s:%d" % self.udp}
-        options = {**listener, **DEFAULTS, **(settings or {})}
+        own = {"sys_interval": "100ms"}
+        options = {**listener, **own, **DEFAULTS, **(settings or {})}
         conf.write_text(mosquitto_conf(self.mqtt, options.items(), lines))
         super().__init__([mosquitto(), "-c", conf])
         self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+    def statistics(self):
+        """The counters, which the broker has under $SYS."""
+        from application import Application
+
+        time.sleep(0.3)  # a tick and `sys_interval`
+        reader = Application(self.mqtt, filters=("$SYS/broker/lwm2m/#",))
+        known = 0
+        while known < 10 or known < len(reader.messages):
+            known = len(reader.messages)
+            time.sleep(0.05)
+        reader.close()
+        return {m.topic.rpartition("/")[2]: m.json for m in reader.messages}
 
     def stop(self, *args, **kwargs):
         code = super().stop(*args, **kwargs)
