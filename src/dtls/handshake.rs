@@ -205,7 +205,9 @@ impl Handshake {
 
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
-        with_wire(&mut self.stream, wire, ext::handle_timeout)
+        let again = with_wire(&mut self.stream, wire, ext::handle_timeout);
+        self.note_sent(wire);
+        again
     }
 
     /// Time to the next retransmission. None while the key is awaited: the device has done its
@@ -284,9 +286,7 @@ impl Handshake {
 
     fn drive(&mut self, wire: &mut Wire) -> Step {
         let result = with_wire(&mut self.stream, wire, SslStream::do_handshake);
-        let sent = wire.written().flat_map(records);
-        let in_the_clear = sent.filter(|record| record.epoch == 0);
-        self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
+        self.note_sent(wire);
         let error = match result {
             Ok(()) => return Step::Complete,
             Err(error) => error,
@@ -299,6 +299,14 @@ impl Handshake {
             return Step::Failed("the key is wrong, or nobody knows the identity".to_owned());
         }
         Step::Pending
+    }
+
+    /// Keeps the highest sequence number in the clear: an alert with a lower one is a replay to
+    /// the device.
+    fn note_sent(&mut self, wire: &Wire) {
+        let sent = wire.written().flat_map(records);
+        let in_the_clear = sent.filter(|record| record.epoch == 0);
+        self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
     }
 }
 

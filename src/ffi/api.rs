@@ -55,9 +55,11 @@ pub unsafe extern "C" fn lwm2m_gateway_create(
     gateway: *mut *mut lwm2m_gateway,
 ) -> lwm2m_gateway_status {
     boundary(|| {
-        // SAFETY: NULL or a place for a pointer, as the header asks for; all of these.
+        // SAFETY: NULL or a place for a pointer, as the header asks for.
         let result = unsafe { out("gateway", gateway, ptr::null_mut()) }?;
+        // SAFETY: NULL or a struct that tells its size, as the header asks for.
         let given = unsafe { options::read(options) }?;
+        // SAFETY: NULL or text, as the header asks for.
         let config = unsafe { boundary::text("config", config) }?;
         let made = lwm2m_gateway::new(given.try_into()?, config)?;
         *result = Box::into_raw(Box::new(made));

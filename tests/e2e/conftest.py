@@ -11,6 +11,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from application import Application  # noqa: E402
 from device import Device  # noqa: E402
 from gateway import HOSTS, free_udp_port  # noqa: E402
+from secure import SecureDevice, fresh_identity, key_of, pool_lines  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -21,9 +22,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is about another host: `pytest.mark.HOST_only`."""
-    host = config.getoption("--host")
+    """Leaves out what is about another host or transport: `pytest.mark.HOST_only`, `udp_only`."""
+    host, transport = config.getoption("--host"), config.getoption("--transport")
     others = {f"{other}_only" for other in HOSTS if other != host}
+    others |= {"udp_only"} if transport != "udp" else set()
     left_out = [item for item in items if others & {mark.name for mark in item.iter_markers()}]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -111,9 +113,6 @@ def gateways(request):
 @pytest.fixture(scope="session")
 def pool(tmp_path_factory):
     """A PSK file with the identities of `secure.fresh_identity`."""
-    pytest.importorskip("mbedtls", reason="python-mbedtls is not installed")
-    from secure import pool_lines
-
     return psk_file(tmp_path_factory.mktemp("psk") / "pool", pool_lines())
 
 
@@ -133,8 +132,6 @@ def gateway(request, gateways):
         if request.config.getoption("--transport") == "udp":
             bench = Bench(*gateways(settings))
         else:
-            from secure import SecureDevice
-
             pool = request.getfixturevalue("pool")
             bench = Bench(*gateways(settings, pool), SecureDevice)
         benches.append(bench)
@@ -150,8 +147,6 @@ def gateway(request, gateways):
 def secure(gateways, pool, tmp_path):
     """Starts (or finds) a gateway with a DTLS listener: `secure({"takeover": "end"})`. Its devices
     have identities of the pool, or with `psk` those of these lines; `settings` are others."""
-    from secure import SecureDevice
-
     benches = []
 
     def start(options=None, psk=None, settings=None):
@@ -184,15 +179,20 @@ def client(bench, clients):
 
 
 @pytest.fixture
-def clients():
+def clients(request):
     """Registers devices: `clients(bench, "Q", known=[112])`."""
     pytest.importorskip("aiocoap", reason="aiocoap is not installed")
     pytest.importorskip("cbor2", reason="cbor2 is not installed")
     from client import Client
 
     started = []
+    secured = request.config.getoption("--transport") == "dtls"
+    if secured:
+        pytest.importorskip("DTLSSocket", reason="DTLSSocket is not installed")
 
     def start(bench, *query, lwm2m="1.2", ct=None, **kwargs):
+        if secured:
+            kwargs["credentials"] = ((identity := fresh_identity()), key_of(identity))
         client = Client(bench.gateway, **kwargs)
         started.append(client)
         client.register(*query, lwm2m=lwm2m, ct=ct)

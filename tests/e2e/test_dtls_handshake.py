@@ -8,9 +8,7 @@ import time
 
 import pytest
 
-pytest.importorskip("mbedtls", reason="python-mbedtls is not installed")
-
-from dtls import (  # noqa: E402
+from dtls import (
     ALERT,
     APPLICATION_DATA,
     HANDSHAKE,
@@ -22,7 +20,9 @@ from dtls import (  # noqa: E402
     record,
     records,
 )
-from secure import Changes, fresh_identity, key_of  # noqa: E402
+from secure import Changes, fresh_identity, key_of
+
+pytestmark = pytest.mark.standalone_only  # they read its counters
 
 ALL = '["%s"]' % '", "'.join(SUITES)
 # Flights are repeated soon, handshakes end soon.

@@ -1,23 +1,18 @@
 """DTLS sessions: one for each identity, new addresses, identities and endpoints, records, ends."""
 
-import itertools
 import shutil
+import subprocess
 import time
 
 import pytest
 
-pytest.importorskip("mbedtls", reason="python-mbedtls is not installed")
+from coap import CON, GET, TEXT, Message
+from device import Device
+from dtls import Refused, Session
+from gateway import binary, wait_for
+from secure import Changes, OpensslDevice, SecureDevice, fresh_identity, key_of
 
-from coap import CON, GET, TEXT, Message  # noqa: E402
-from device import Device  # noqa: E402
-from dtls import Closed, Refused, Session  # noqa: E402
-from gateway import wait_for  # noqa: E402
-from secure import (  # noqa: E402
-    Changes,
-    OpensslDevice,
-    fresh_identity,
-    key_of,
-)
+pytestmark = pytest.mark.standalone_only  # they read its counters
 
 AWAKE = {"qmode_time_window": "1s"}
 
@@ -346,6 +341,16 @@ def test_a_changed_psk_file(secure):
     assert "2" in [m for m in bench.gateway.log().splitlines() if "line" in m][-1]
 
 
+def test_a_key_that_is_added(secure):
+    """`psk add` at a running gateway."""
+    bench = secure(psk=[f"first:{'11' * 16}"])
+    refused(bench, "second", b"\x22" * 16, timeout=1)
+    command = [binary(), "psk", "add", "--file", bench.psk_file, "second", "--key", "22" * 16]
+    subprocess.run(command, check=True, timeout=10)
+    connects(bench, "second", b"\x22" * 16)
+    bench.device(identity="first", key=b"\x11" * 16).register()
+
+
 # Records
 
 
@@ -479,8 +484,6 @@ def test_the_gateway_says_goodbye(gateways, pool, tmp_path):
     copy = tmp_path / "copy"
     shutil.copy(pool, copy)
     gateway, application = gateways({}, copy)
-    from secure import SecureDevice
-
     device = SecureDevice(gateway)
     device.register()
     gateway.stop()
