@@ -12,6 +12,7 @@ pub mod config;
 pub mod credentials;
 pub mod dtls;
 pub mod engine;
+pub mod ffi;
 pub mod host;
 pub mod lwm2m;
 pub mod runtime;

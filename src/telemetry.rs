@@ -75,6 +75,8 @@ counters! {
     registered,
     /// Registrations refused.
     register_refused,
+    /// Operations on a registration by another PSK identity than its own, refused.
+    identity_refused,
     /// Updates accepted.
     updated,
     /// Devices that said goodbye.
@@ -83,6 +85,8 @@ counters! {
     expired,
     /// Registrations that moved to another address.
     address_changed,
+    /// DTLS connections closed for a newer one of their identity.
+    sessions_displaced,
     /// Registrations now (a gauge).
     registrations,
     /// Observations now (a gauge).
@@ -115,6 +119,8 @@ counters! {
     published,
     /// MQTT messages the host could not take.
     publish_dropped,
+    /// Shards that began anew after a panic.
+    shard_panics,
     /// DTLS: hellos without a cookie, each answered by a HelloVerifyRequest.
     dtls_hellos,
     /// DTLS: hellos with a cookie that is not ours or too old.

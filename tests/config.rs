@@ -312,9 +312,94 @@ fn every_mistake_names_its_key() {
             "no listener is enabled",
         ),
         (
-            "listeners.dtls.default.bind = 5684",
+            "listeners.dtls = 5",
             "listeners.dtls",
-            "not supported",
+            "expected a table of named listeners",
+        ),
+        (
+            "listeners.dtls.default.enable = false\nlisteners.udp.default.enable = false",
+            "listeners.udp",
+            "no listener is enabled",
+        ),
+        (
+            "listeners.dtls.default.bind = 5683\nlisteners.udp.default.bind = 5683",
+            "listeners.dtls.default.bind",
+            "0.0.0.0:5683 is also the address of listeners.udp.default",
+        ),
+        (
+            "listeners.dtls.\"a b\".bind = 1",
+            "listeners.dtls.a b",
+            "a listener's name",
+        ),
+        (
+            "listeners.dtls.default.psk_fil = \"x\"",
+            "listeners.dtls.default.psk_fil",
+            "did you mean listeners.dtls.default.psk_file?",
+        ),
+        (
+            "listeners.udp.default.psk_file = \"x\"",
+            "listeners.udp.default.psk_file",
+            "unknown key",
+        ),
+        (
+            "listeners.dtls.default.psk_file_keys = \"raw\"",
+            "listeners.dtls.default.psk_file_keys",
+            "\"hex\" or \"text\"",
+        ),
+        (
+            "listeners.dtls.default.psk.sn1 = \"0g\"",
+            "listeners.dtls.default.psk",
+            "\"sn1\": the key is not hexadecimal",
+        ),
+        (
+            "listeners.dtls.default.identity_separator = \"ab\"",
+            "listeners.dtls.default.identity_separator",
+            "'a' is no separator",
+        ),
+        (
+            "listeners.dtls.default.endpoint_rule = \"same\"",
+            "listeners.dtls.default.endpoint_rule",
+            "\"any\" or \"equal\" or \"listed\"",
+        ),
+        (
+            "listeners.dtls.default.takeover = \"keep\"",
+            "listeners.dtls.default.takeover",
+            "\"move\" or \"end\"",
+        ),
+        (
+            "listeners.dtls.default.dtls_options.ciphers = [\"PSK-AES256-CCM\"]",
+            "listeners.dtls.default.dtls_options.ciphers",
+            "unknown cipher suite \"PSK-AES256-CCM\", expected PSK-AES128-CCM8,",
+        ),
+        (
+            "listeners.dtls.default.dtls_options.versions = [\"dtlsv1\"]",
+            "listeners.dtls.default.dtls_options.versions",
+            "only \"dtlsv1.2\" is spoken",
+        ),
+        (
+            "listeners.dtls.default.dtls_options.mtu = 100",
+            "listeners.dtls.default.dtls_options.mtu",
+            "100 is out of range 256 to 65507",
+        ),
+        (
+            "listeners.dtls.default.dtls_options.idle_timeout = \"never\"",
+            "listeners.dtls.default.dtls_options.idle_timeout",
+            "or \"infinity\"",
+        ),
+        (
+            "listeners.dtls.default.dtls_options.handshake_timeout = \"1ms\"",
+            "listeners.dtls.default.dtls_options.handshake_timeout",
+            "1ms is out of range 1s to 1h",
+        ),
+        (
+            "listeners.dtls.default.dtls_options.mtuu = 1",
+            "listeners.dtls.default.dtls_options.mtuu",
+            "unknown key",
+        ),
+        (
+            "listeners.dtls.default.mountpoint = \"#\"",
+            "listeners.dtls.default.mountpoint",
+            "must not hold",
         ),
         (
             "listeners.upd.default.bind = 5684",
@@ -480,6 +565,16 @@ fn every_mistake_names_its_key() {
         );
         assert_eq!(errors.len(), 1, "{toml}: {errors:?}");
         assert!(!errors[0].to_string().contains('\n'), "{toml}");
+
+        // The same in JSON, where that can say it.
+        let table: Option<toml::Table> = toml.parse().ok();
+        let Some(json) = table.and_then(|table| serde_json::to_string(&table).ok()) else {
+            continue;
+        };
+        if json.contains("null") || json.contains("datetime") {
+            continue;
+        }
+        assert_eq!(Source::parse(&json).read(), Err(errors), "{json}");
     }
 }
 
@@ -763,6 +858,35 @@ fn json_is_read_like_toml() {
     );
     for wrong in ["", "[]", "{\"coap\": null}", "{\"a\":1}"] {
         assert!(Source::from_json(wrong).read().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn json_is_told_from_toml() {
+    let config = read("coap.nstart = 2");
+    for text in [
+        "coap.nstart = 2",
+        "\u{feff}\n coap.nstart = 2",
+        "{\"coap\": {\"nstart\": 2}}",
+        "\u{feff} \r\n\t{\"coap\": {\"nstart\": 2}}\n",
+        "{\"gateway\": {\"lwm2m\": {\"coap\": {\"nstart\": 2}}}}",
+    ] {
+        assert_eq!(Source::parse(text).read().unwrap().0, config, "{text:?}");
+    }
+    assert_eq!(Source::parse("").read().unwrap().0, Config::default());
+    assert_eq!(Source::parse("{}").read().unwrap().0, Config::default());
+    for (text, place) in [
+        ("{\"coap\": }", "line 1, column 10: expected value"),
+        ("{\n\"coap\": {\n", "line 3, column 0: EOF while parsing"),
+        ("{} {}", "line 1, column 4: trailing"),
+        ("{shards = 1}", "line 1, column 2: key must be a string"),
+    ] {
+        let errors = Source::parse(text).read().unwrap_err();
+        assert_eq!(errors.len(), 1, "{text}: {errors:?}");
+        assert!(
+            errors[0].to_string().starts_with(place),
+            "{text}: {errors:?}"
+        );
     }
 }
 

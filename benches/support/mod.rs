@@ -128,6 +128,7 @@ impl Fleet {
             peer: Peer {
                 listener: 0,
                 address: SocketAddr::from(([10, a, b, c], 56_830)),
+                session: 0,
             },
             mid: 1,
             location: String::new(),

@@ -114,7 +114,8 @@ pub fn report<T: Display>(event: Event, info: &RegistrationReport<'_, T>) -> Vec
     out
 }
 
-fn is_secret(key: &str) -> bool {
+/// Whether a query is one that stays with the gateway.
+pub fn is_secret(key: &str) -> bool {
     SECRETS
         .iter()
         .any(|secret| secret.eq_ignore_ascii_case(key))

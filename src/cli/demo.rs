@@ -99,8 +99,9 @@ fn play(
     shown: Receiver<Publish>,
 ) -> Result<(simulate::Handle, Arc<Notify>), String> {
     let listeners = service.gateway.listeners();
-    let udp = listeners.first().map(|(_, address)| reachable(*address));
-    let udp = udp.ok_or("no listener for the device")?;
+    let udp = listeners.iter().find(|(name, _)| name.starts_with("udp:"));
+    let udp = udp.map(|(_, address)| reachable(*address));
+    let udp = udp.ok_or("no UDP listener for the device, give --udp")?;
     let mqtt = match (service.mqtt_address(), &config.mqtt.broker) {
         (Some(address), _) => {
             let address = reachable(address);

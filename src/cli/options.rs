@@ -7,18 +7,26 @@ use std::process::ExitCode;
 
 use lwm2m_gateway::config::Config;
 use lwm2m_gateway::config::read::{ConfigWarning, Source};
+use lwm2m_gateway::credentials::CredentialStore;
+use zeroize::Zeroizing;
 
 use super::say;
 
 /// What a gateway is started with; options win over the file.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct GatewayOptions {
-    /// Configuration file (TOML); docs/configuration.md lists every key
+    /// Configuration file (TOML or JSON); docs/configuration.md lists every key
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Address for devices: IP:PORT, :PORT or PORT [default: 0.0.0.0:5683]
+    /// Address for devices: IP:PORT, :PORT or PORT [default: 0.0.0.0:5683, without DTLS]
     #[arg(long, value_name = "ADDR")]
     pub(crate) udp: Option<String>,
+    /// Address for devices with DTLS [default: 0.0.0.0:5684, with --psk-file]
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) dtls: Option<String>,
+    /// File of `identity:key` lines for DTLS; see `lwm2m-gateway psk`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) psk_file: Option<String>,
     /// Address of the embedded broker: IP:PORT, :PORT (every address) or PORT (127.0.0.1)
     /// [default: 127.0.0.1:1883]
     #[arg(long, value_name = "ADDR", conflicts_with = "broker")]
@@ -53,7 +61,7 @@ impl GatewayOptions {
     /// One line for each mistake.
     pub(crate) fn load(&self) -> Result<(Config, Vec<ConfigWarning>), Vec<String>> {
         let mut source = match &self.config {
-            Some(file) => Source::from_toml(&read(file).map_err(|error| vec![error])?),
+            Some(file) => Source::parse(&read(file).map_err(|error| vec![error])?),
             None => Source::default(),
         };
         for (key, value) in &self.settings {
@@ -61,6 +69,8 @@ impl GatewayOptions {
         }
         for (key, value) in [
             ("listeners.udp.default.bind", &self.udp),
+            ("listeners.dtls.default.bind", &self.dtls),
+            ("listeners.dtls.default.psk_file", &self.psk_file),
             ("mqtt.bind", &self.mqtt),
             ("mqtt.broker", &self.broker),
             ("xml_dir", &self.xml_dir),
@@ -79,8 +89,11 @@ impl GatewayOptions {
     }
 }
 
-fn read(file: &Path) -> Result<String, String> {
-    fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
+/// The text of a configuration, which may hold keys.
+fn read(file: &Path) -> Result<Zeroizing<String>, String> {
+    fs::read_to_string(file)
+        .map(Zeroizing::new)
+        .map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn lines(errors: Vec<impl Display>) -> Vec<String> {
@@ -90,9 +103,12 @@ fn lines(errors: Vec<impl Display>) -> Vec<String> {
 /// The command `check-config`.
 pub(crate) fn check(file: &Path) -> ExitCode {
     let read = read(file).map_err(|error| vec![error]);
-    match read.and_then(|text| Source::from_toml(&text).read().map_err(lines)) {
-        Ok((_, warnings)) => {
+    match read.and_then(|text| Source::parse(&text).read().map_err(lines)) {
+        Ok((config, warnings)) => {
             for warning in warnings {
+                say::out(format_args!("warning: {warning}"));
+            }
+            for warning in check_keys(&config) {
                 say::out(format_args!("warning: {warning}"));
             }
             say::out("ok");
@@ -103,4 +119,20 @@ pub(crate) fn check(file: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What there is to say about the PSK files. A missing one is no mistake of the configuration,
+/// which may be meant for another machine.
+fn check_keys(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let listeners = config.listeners.dtls.iter();
+    for (name, listener) in listeners.filter(|(_, listener)| listener.common.enable) {
+        let found = match CredentialStore::open(listener) {
+            Ok((_, found)) => found,
+            Err(error) => vec![error.to_string()],
+        };
+        let named = |warning| format!("listeners.dtls.{name}: {warning}");
+        warnings.extend(found.into_iter().map(named));
+    }
+    warnings
 }

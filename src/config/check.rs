@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Config;
 use crate::config::broker_url::BrokerUrl;
 use crate::config::read::{ConfigError, ConfigWarning};
+use crate::config::{Config, DtlsListener, EndpointRule, UdpListener};
 
 /// Placeholders a mountpoint may hold.
 const PLACEHOLDERS: [&str; 5] = [
@@ -43,6 +43,7 @@ pub(crate) fn check(
 
     check_topics(config, &mut error, warnings);
     check_listeners(config, &mut error);
+    check_dtls(config, warnings);
     check_mqtt(config, &mut error);
 
     let level = config.log.level.as_str();
@@ -61,9 +62,9 @@ fn check_topics(
     warnings: &mut Vec<ConfigWarning>,
 ) {
     let mut mountpoints = vec![("mountpoint".to_owned(), config.mountpoint.as_str())];
-    for (name, listener) in &config.listeners.udp {
+    for (key, listener) in listeners(config) {
         if let Some(mountpoint) = &listener.mountpoint {
-            mountpoints.push((format!("listeners.udp.{name}.mountpoint"), mountpoint));
+            mountpoints.push((format!("{key}.mountpoint"), mountpoint));
         }
     }
     for (key, mountpoint) in &mountpoints {
@@ -184,10 +185,18 @@ fn matches_filter(filter: &str, topic: &str) -> bool {
     topic.next().is_none()
 }
 
+/// What the listeners of both kinds have in common, by key.
+fn listeners(config: &Config) -> impl Iterator<Item = (String, &UdpListener)> {
+    let udp = config.listeners.udp.iter();
+    let udp = udp.map(|(name, listener)| (format!("listeners.udp.{name}"), listener));
+    let dtls = config.listeners.dtls.iter();
+    udp.chain(dtls.map(|(name, listener)| (format!("listeners.dtls.{name}"), &listener.common)))
+}
+
 fn check_listeners(config: &Config, error: &mut impl FnMut(String, String)) {
     let mut bound = BTreeMap::new();
-    for (name, listener) in &config.listeners.udp {
-        let key = format!("listeners.udp.{name}");
+    for (key, listener) in listeners(config) {
+        let name = key.splitn(3, '.').last().unwrap_or_default();
         let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         if name.is_empty() || name.len() > 64 || !name.chars().all(fine) {
             error(
@@ -198,26 +207,82 @@ fn check_listeners(config: &Config, error: &mut impl FnMut(String, String)) {
         if !listener.enable || listener.bind.port() == 0 {
             continue;
         }
-        if let Some(other) = bound.insert(listener.bind, name.clone()) {
+        if let Some(other) = bound.insert(listener.bind, key.clone()) {
             error(
                 format!("{key}.bind"),
-                format!(
-                    "{} is also the address of listeners.udp.{other}",
-                    listener.bind
-                ),
+                format!("{} is also the address of {other}", listener.bind),
             );
         }
     }
-    if !config
-        .listeners
-        .udp
-        .values()
-        .any(|listener| listener.enable)
-    {
+    if !listeners(config).any(|(_, listener)| listener.enable) {
         error(
             "listeners.udp".to_owned(),
             "no listener is enabled".to_owned(),
         );
+    }
+}
+
+/// What a record adds to its content in the worst of the suites (CBC with HMAC-SHA256: header 13,
+/// IV 16, MAC 32, padding 16), and a CoAP message to its block (header, token, options).
+const AROUND_A_BLOCK: usize = 77 + 128;
+
+fn check_dtls(config: &Config, warnings: &mut Vec<ConfigWarning>) {
+    for (name, listener) in &config.listeners.dtls {
+        if !listener.common.enable {
+            continue;
+        }
+        let mut warn = |key: &str, message: String| {
+            warnings.push(ConfigWarning {
+                key: format!("listeners.dtls.{name}{key}"),
+                message,
+            });
+        };
+        let DtlsListener {
+            psk,
+            psk_file,
+            endpoint_rule,
+            options,
+            ..
+        } = listener;
+        if psk.is_empty() && psk_file.is_none() {
+            warn(
+                "",
+                "has neither psk_file nor psk: no device gets in unless the host knows its key"
+                    .to_owned(),
+            );
+        }
+        let named = |identity: &[u8]| String::from_utf8_lossy(identity).into_owned();
+        if let Some(weak) = psk.iter().find(|credential| credential.key.is_weak()) {
+            warn(
+                ".psk",
+                format!(
+                    "the key of {:?} is shorter than 16 bytes and can be guessed",
+                    named(&weak.identity)
+                ),
+            );
+        }
+        let listed = *endpoint_rule == EndpointRule::Listed;
+        if let Some(odd) = psk.iter().find(|it| it.endpoints.is_empty() == listed) {
+            let identity = named(&odd.identity);
+            warn(
+                ".psk",
+                match listed {
+                    true => format!("{identity:?} lists no endpoints and may register none"),
+                    false => format!(
+                        "the endpoints of {identity:?} count only with endpoint_rule = \"listed\""
+                    ),
+                },
+            );
+        }
+        if config.blockwise.max_block_size + AROUND_A_BLOCK > options.mtu {
+            warn(
+                ".dtls_options.mtu",
+                format!(
+                    "blocks of {} bytes do not fit, lower blockwise.max_block_size",
+                    config.blockwise.max_block_size
+                ),
+            );
+        }
     }
 }
 

@@ -152,8 +152,8 @@ fn format_form() -> String {
 mod emqx;
 mod listener;
 
-pub(crate) use emqx::{IGNORED, LISTENER_IGNORED, RENAMED};
-pub(crate) use listener::LISTENER_KEYS;
+pub(crate) use emqx::{DTLS_IGNORED, IGNORED, LISTENER_IGNORED, RENAMED, UDP_IGNORED};
+pub(crate) use listener::{DTLS_KEYS, UDP_KEYS};
 
 /// Every key but those of a listener.
 pub(crate) static KEYS: &[Key<Config>] = &[

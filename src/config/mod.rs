@@ -5,7 +5,7 @@
 //! it, with every mistake named by its key path.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,10 +14,18 @@ use crate::lwm2m::codec::ContentFormat;
 
 pub mod broker_url;
 mod check;
+mod cipher;
 mod keys;
+mod listener;
+mod psk;
 pub mod read;
 pub mod reference;
-mod value;
+pub(crate) mod value;
+
+pub use cipher::CipherSuite;
+pub use listener::{
+    DtlsListener, DtlsOptions, EndpointRule, KeyEncoding, Listeners, Takeover, UdpListener,
+};
 
 /// The whole configuration of a gateway.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +57,7 @@ pub struct Config {
     pub hostile_endpoint: HostileEndpoint,
     /// Whether an Update from a new address moves the registration there. Default `accept`.
     pub address_change: AddressChange,
-    /// UDP and, later, DTLS sockets by name.
+    /// UDP and DTLS sockets by name.
     pub listeners: Listeners,
     /// CoAP transmission parameters (RFC 7252 §4.8).
     pub coap: Coap,
@@ -208,32 +216,6 @@ pub enum BooleanSeries {
     Number,
     /// `text`: `true` or `false`.
     Text,
-}
-
-/// `listeners.*`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listeners {
-    /// `listeners.udp.NAME`; one named `default` on port 5683 when none is configured.
-    pub udp: BTreeMap<String, UdpListener>,
-}
-
-/// `listeners.udp.NAME`
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UdpListener {
-    /// Default true.
-    pub enable: bool,
-    /// `"ip:port"`, `":port"`, `"port"` or a number. Default `0.0.0.0:5683`.
-    pub bind: SocketAddr,
-    /// Most registrations by this listener; `"infinity"` = none. Default 1,000,000.
-    pub max_connections: usize,
-    /// Instead of the gateway's mountpoint.
-    pub mountpoint: Option<String>,
-    /// Instead of the gateway's content format.
-    pub format: Option<FormatDefault>,
-    /// Kernel receive buffer in bytes. Default 4 MiB.
-    pub recbuf: usize,
-    /// Kernel send buffer in bytes. Default 1 MiB.
-    pub sndbuf: usize,
 }
 
 /// `coap.*`: transmission parameters of RFC 7252 §4.8.
@@ -419,28 +401,6 @@ impl Default for Series {
     }
 }
 
-impl Default for Listeners {
-    fn default() -> Self {
-        Self {
-            udp: BTreeMap::from([("default".to_owned(), UdpListener::default())]),
-        }
-    }
-}
-
-impl Default for UdpListener {
-    fn default() -> Self {
-        Self {
-            enable: true,
-            bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 5683),
-            max_connections: 1_000_000,
-            mountpoint: None,
-            format: None,
-            recbuf: 4 << 20,
-            sndbuf: 1 << 20,
-        }
-    }
-}
-
 impl Default for Coap {
     fn default() -> Self {
         Self {
@@ -510,7 +470,7 @@ impl Default for Compat {
 impl Default for Mqtt {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1883),
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
             broker: None,
             username: None,
             password: None,

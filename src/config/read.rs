@@ -6,8 +6,10 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::config::keys::{IGNORED, KEYS, Key, LISTENER_IGNORED, LISTENER_KEYS, RENAMED};
-use crate::config::{Config, Listeners, UdpListener, check};
+use crate::config::keys::{
+    DTLS_IGNORED, DTLS_KEYS, IGNORED, KEYS, Key, LISTENER_IGNORED, RENAMED, UDP_IGNORED, UDP_KEYS,
+};
+use crate::config::{Config, Listeners, UdpListener, check, psk};
 
 /// A mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,10 +47,20 @@ impl fmt::Display for ConfigWarning {
 }
 
 /// A configuration before its values are looked at.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Source {
     root: Map<String, Value>,
     errors: Vec<ConfigError>,
+}
+
+/// The values may be secrets.
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("keys", &self.root.keys())
+            .field("errors", &self.errors)
+            .finish()
+    }
 }
 
 /// Deepest nesting of tables that is looked at; the schema needs five.
@@ -86,9 +98,30 @@ impl Source {
     /// From JSON text.
     pub fn from_json(text: &str) -> Self {
         match serde_json::from_str(text) {
-            Ok(Value::Object(root)) => Self::from_tree(root, Vec::new()),
+            Ok(Value::Object(root)) => Self::from_object(root),
             Ok(_) => Self::unreadable("not a JSON object".to_owned()),
-            Err(error) => Self::unreadable(error.to_string()),
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                let message = error.to_string();
+                let place = format!(" at line {line} column {column}");
+                let message = message.strip_suffix(&place).unwrap_or(&message);
+                Self::unreadable(format!("line {line}, column {column}: {message}"))
+            }
+        }
+    }
+
+    /// From a tree that is JSON already.
+    pub fn from_object(root: Map<String, Value>) -> Self {
+        Self::from_tree(root, Vec::new())
+    }
+
+    /// From JSON or TOML text: JSON if its first character is `{`, with which no TOML begins.
+    pub fn parse(text: &str) -> Self {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        if text.trim_start().starts_with('{') {
+            Self::from_json(text)
+        } else {
+            Self::from_toml(text)
         }
     }
 
@@ -190,7 +223,7 @@ impl Source {
         };
         let mut config = Config::default();
         let mut root = self.root;
-        let listeners = root.remove("listeners");
+        let mut listeners = root.remove("listeners");
         for (old, new) in RENAMED {
             if let Some(value) = root.remove(*old) {
                 reader.warn(old, &format!("is now {new}"));
@@ -198,8 +231,10 @@ impl Source {
             }
         }
         reader.table(KEYS, IGNORED, &mut config, &root, "", "");
-        if let Some(listeners) = listeners {
-            reader.listeners(&mut config.listeners, &listeners);
+        if let Some(listeners) = &mut listeners {
+            reader.listeners(&mut config.listeners, listeners);
+            // The keys of devices are in there.
+            psk::wipe(listeners);
         }
         check::check(&config, &mut reader.errors, &mut reader.warnings);
         if reader.errors.is_empty() {
@@ -304,31 +339,74 @@ impl Reader {
         };
         for (kind, value) in kinds {
             let shown = format!("listeners.{kind}");
-            match (kind.as_str(), value) {
-                ("udp", Value::Object(named)) => {
-                    if !named.is_empty() {
-                        into.udp = BTreeMap::new();
-                    }
-                    for (name, value) in named {
-                        let shown = format!("{shown}.{name}");
-                        let mut listener = UdpListener::default();
-                        if let Value::Object(table) = value {
-                            let (keys, ignored) = (LISTENER_KEYS, LISTENER_IGNORED);
-                            let above = format!("{shown}.");
-                            self.table(keys, ignored, &mut listener, table, "", &above);
-                        } else {
-                            self.error(&shown, "expected a table with bind = \"ip:port\"");
-                        }
-                        into.udp.insert(name.clone(), listener);
+            match kind.as_str() {
+                "udp" => {
+                    let ignored = [LISTENER_IGNORED, UDP_IGNORED].concat();
+                    let udp: BTreeMap<_, UdpListener> =
+                        self.named(UDP_KEYS, &ignored, &shown, value);
+                    if !udp.is_empty() {
+                        into.udp = udp;
                     }
                 }
-                ("udp", _) => self.error(&shown, "expected a table of named listeners"),
-                ("dtls", Value::Object(named)) if named.is_empty() => {}
-                ("dtls", _) => self.error(&shown, "DTLS listeners are not supported"),
+                "dtls" => {
+                    let ignored = [LISTENER_IGNORED, DTLS_IGNORED].concat();
+                    into.dtls = self.named(DTLS_KEYS, &ignored, &shown, value);
+                    self.old_versions(value);
+                }
                 _ => {
-                    let message = unknown(&shown, ["listeners.udp".to_owned()].into_iter());
+                    let known = ["listeners.udp".to_owned(), "listeners.dtls".to_owned()];
+                    let message = unknown(&shown, known.into_iter());
                     self.error(&shown, message);
                 }
+            }
+        }
+        let has_udp = kinds
+            .get("udp")
+            .and_then(Value::as_object)
+            .is_some_and(|named| !named.is_empty());
+        if !has_udp && into.dtls.values().any(|listener| listener.common.enable) {
+            into.udp = BTreeMap::new();
+        }
+    }
+
+    /// The listeners of one kind by name.
+    fn named<T: Default>(
+        &mut self,
+        keys: &[Key<T>],
+        ignored: &[(&str, &str)],
+        shown: &str,
+        value: &Value,
+    ) -> BTreeMap<String, T> {
+        let mut listeners = BTreeMap::new();
+        let Value::Object(named) = value else {
+            self.error(shown, "expected a table of named listeners");
+            return listeners;
+        };
+        for (name, value) in named {
+            let shown = format!("{shown}.{name}");
+            let mut listener = T::default();
+            if let Value::Object(table) = value {
+                let above = format!("{shown}.");
+                self.table(keys, ignored, &mut listener, table, "", &above);
+            } else {
+                self.error(&shown, "expected a table with bind = \"ip:port\"");
+            }
+            listeners.insert(name.clone(), listener);
+        }
+        listeners
+    }
+
+    /// A section of EMQX may ask for DTLS 1.0 as well, which is no mistake but has no effect.
+    fn old_versions(&mut self, named: &Value) {
+        for (name, listener) in named.as_object().into_iter().flatten() {
+            if listener
+                .pointer("/dtls_options/versions")
+                .is_some_and(psk::asks_for_dtls1)
+            {
+                self.warn(
+                    &format!("listeners.dtls.{name}.dtls_options.versions"),
+                    "dtlsv1 is not spoken, only dtlsv1.2 is",
+                );
             }
         }
     }
@@ -336,14 +414,17 @@ impl Reader {
 
 /// Whether the value of `key` is text, so that `--set` does not read it as TOML.
 fn holds_text(key: &str) -> bool {
-    let listener = key
-        .strip_prefix("listeners.udp.")
-        .and_then(|rest| rest.split_once('.'));
-    match listener {
-        Some((_, key)) => LISTENER_KEYS
-            .iter()
-            .any(|known| known.is_text && known.name == key),
-        None => KEYS.iter().any(|known| known.is_text && known.name == key),
+    fn is_text<T>(keys: &[Key<T>], name: &str) -> bool {
+        keys.iter().any(|key| key.is_text && key.name == name)
+    }
+    let mut names = key.splitn(4, '.');
+    match (names.next(), names.next(), names.next(), names.next()) {
+        (Some("listeners"), Some("udp"), _, Some(name)) => is_text(UDP_KEYS, name),
+        (Some("listeners"), Some("dtls"), _, Some(name)) => {
+            // A key of digits only is no number.
+            is_text(DTLS_KEYS, name) || name.starts_with("psk.")
+        }
+        _ => is_text(KEYS, key),
     }
 }
 

@@ -2,15 +2,37 @@
 
 use std::fmt::Write as _;
 
-use crate::config::keys::{IGNORED, KEYS, Key, LISTENER_IGNORED, LISTENER_KEYS, RENAMED};
-use crate::config::{Config, UdpListener};
+use crate::config::keys::{
+    DTLS_IGNORED, DTLS_KEYS, IGNORED, KEYS, Key, LISTENER_IGNORED, RENAMED, UDP_IGNORED, UDP_KEYS,
+};
+use crate::config::{Config, DtlsListener, UdpListener};
+
+const DTLS: &str = r#"
+## DTLS listeners
+
+DTLS 1.2 with pre-shared keys. Where only DTLS listeners are configured there is no UDP listener;
+name one to have both.
+
+```toml
+[listeners.dtls.default]
+bind = "0.0.0.0:5684"
+psk_file = "/etc/lwm2m/psk"
+endpoint_rule = "equal"
+
+[listeners.udp.default]      # only if devices without DTLS may come in as well
+bind = "0.0.0.0:5683"
+```
+
+"#;
+
+const CREDENTIALS: &str = include_str!("psk.md");
 
 /// `docs/configuration.md`: every key with its form, default and meaning.
 pub fn reference() -> String {
     let mut out = String::from(
         "# Configuration\n\n\
          <!-- Made from src/config/keys.rs: UPDATE_DOCS=1 cargo test --test config -->\n\n\
-         A TOML file, given with `--config FILE`; any key can be set on the command line with \
+         A TOML or JSON file, given with `--config FILE`; any key can be set on the command line with \
          `--set key=value`. Every key has a default. Names and forms of values are EMQX's where \
          EMQX has the field, and the whole may stand under `[gateway.lwm2m]`.\n\n\
          - Durations: `\"22s\"`, `\"5m\"`, `\"1h30m\"`, `\"500ms\"`, or a number of seconds.\n\
@@ -34,14 +56,22 @@ pub fn reference() -> String {
     rows(&mut out, KEYS, "", &Config::default());
     out.push_str(
         "\n## Listeners\n\nAny number of UDP listeners, each under a name of its own; without \
-         any there is one named `default`.\n\n",
+         any listener there is one named `default`.\n\n",
     );
     rows(
         &mut out,
-        LISTENER_KEYS,
+        UDP_KEYS,
         "listeners.udp.NAME.",
         &UdpListener::default(),
     );
+    out.push_str(DTLS);
+    rows(
+        &mut out,
+        DTLS_KEYS,
+        "listeners.dtls.NAME.",
+        &DtlsListener::default(),
+    );
+    out.push_str(CREDENTIALS);
     out.push_str(
         "\n## Fields of EMQX without a meaning here\n\nThey are accepted, with a warning, so that \
          a section can be taken over as it is.\n\n",
@@ -49,8 +79,15 @@ pub fn reference() -> String {
     for (name, why) in IGNORED {
         let _ = writeln!(out, "- `{name}` {why}");
     }
-    for (name, why) in LISTENER_IGNORED {
-        let _ = writeln!(out, "- `listeners.udp.NAME.{name}` {why}");
+    for (kind, ignored) in [
+        ("udp", LISTENER_IGNORED),
+        ("udp", UDP_IGNORED),
+        ("dtls", LISTENER_IGNORED),
+        ("dtls", DTLS_IGNORED),
+    ] {
+        for (name, why) in ignored {
+            let _ = writeln!(out, "- `listeners.{kind}.NAME.{name}` {why}");
+        }
     }
     for (old, new) in RENAMED {
         let _ = writeln!(out, "- `{old}` is now `{new}`");

@@ -208,9 +208,9 @@ impl Handshake {
 
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
-        let is_well = with_wire(&mut self.stream, wire, ext::handle_timeout);
+        let again = with_wire(&mut self.stream, wire, ext::handle_timeout);
         self.note_sent(wire);
-        is_well
+        again
     }
 
     /// Time to the next retransmission. None while the key is awaited: the device has done its
@@ -310,10 +310,11 @@ impl Handshake {
         Step::Pending
     }
 
-    /// Looks at what OpenSSL has written, for the number of a record of our own.
+    /// Keeps the highest sequence number in the clear: an alert with a lower one is a replay to
+    /// the device.
     fn note_sent(&mut self, wire: &Wire) {
-        let records = wire.written().flat_map(records);
-        let in_the_clear = records.filter(|record| record.epoch == 0);
+        let sent = wire.written().flat_map(records);
+        let in_the_clear = sent.filter(|record| record.epoch == 0);
         self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
     }
 }

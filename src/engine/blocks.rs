@@ -209,6 +209,7 @@ mod tests {
         let peer = Peer {
             listener: 0,
             address: "127.0.0.1:1".parse().unwrap(),
+            session: 0,
         };
         assemblies.push(
             Instant::from_micros(at),

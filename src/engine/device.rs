@@ -8,6 +8,7 @@ use super::format::{DeviceFormats, FormatChoice, Refused};
 use super::queue::CommandQueue;
 use super::registration::Registration;
 use super::request::RequestParts;
+use super::sessions::Identity;
 use super::timer::Reason;
 use crate::bridge::uplink::Ids;
 use crate::bridge::{Command, Echo, Target};
@@ -25,8 +26,14 @@ pub(super) type DeviceKey = u32;
 pub struct Device {
     pub(super) endpoint: Arc<str>,
     pub(super) peer: Peer,
+    /// PSK identity that registered it; `None` without DTLS.
+    pub(super) identity: Option<Arc<Identity>>,
+    /// Milliseconds since 1970.
+    pub(super) registered_at: u64,
     /// Rendered mountpoint.
     pub(super) mount: Box<str>,
+    /// The mountpoint is the host's, not the configuration's.
+    pub(super) fixed_mount: bool,
     pub(super) registration: Registration,
     pub(super) last_seen: Instant,
     /// Until when a queue-mode device is taken to be awake.

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use super::Peer;
 use super::registration::Location;
+use super::sessions::Identity;
 use crate::coap::Token;
 
 /// Index of a shard.
@@ -36,8 +38,19 @@ struct Inner {
     listeners: HashMap<u16, usize>,
     /// Tokens of living observations, and whether a notification came from a strange address.
     observations: HashMap<Token, bool>,
+    /// DTLS identities that are connected or have registrations.
+    identities: HashMap<Arc<Identity>, Connection>,
     /// Rendered mountpoints, only where the template does not name the endpoint.
     mounts: HashMap<Box<str>, Vec<Arc<str>>>,
+}
+
+/// The newest connection of an identity.
+#[derive(Debug)]
+struct Connection {
+    shard: ShardId,
+    peer: Peer,
+    live: bool,
+    registrations: usize,
 }
 
 impl Directory {
@@ -74,6 +87,7 @@ impl Directory {
             && inner.endpoints.is_empty()
             && inner.locations.is_empty()
             && inner.mounts.is_empty()
+            && inner.identities.is_empty()
     }
 
     /// Takes an endpoint for `shard`. `limits` are the most registrations of the gateway and of
@@ -113,6 +127,65 @@ impl Directory {
         let mut inner = self.inner.write();
         inner.endpoints.insert(endpoint.clone(), shard);
         inner.locations.insert(location.clone(), shard);
+    }
+
+    /// An identity connected; returns where it was before, if something of it is left there.
+    pub(super) fn connect(
+        &self,
+        identity: &Arc<Identity>,
+        shard: ShardId,
+        peer: Peer,
+    ) -> Option<(ShardId, Peer)> {
+        let mut inner = self.inner.write();
+        if let Some(connection) = inner.identities.get_mut(identity) {
+            let old = (connection.shard, connection.peer);
+            (connection.shard, connection.peer, connection.live) = (shard, peer, true);
+            return Some(old);
+        }
+        let connection = Connection {
+            shard,
+            peer,
+            live: true,
+            registrations: 0,
+        };
+        inner.identities.insert(identity.clone(), connection);
+        None
+    }
+
+    /// A connection ended; that of a newer one is nobody's business.
+    pub(super) fn disconnect(&self, identity: &Identity, peer: Peer) {
+        let mut inner = self.inner.write();
+        if let Some(connection) = inner.identities.get_mut(identity)
+            && connection.peer == peer
+        {
+            connection.live = false;
+            if connection.registrations == 0 {
+                inner.identities.remove(identity);
+            }
+        }
+    }
+
+    /// Where an identity is connected or was last.
+    pub(super) fn connection(&self, identity: &Identity) -> Option<(ShardId, Peer)> {
+        let inner = self.inner.read();
+        let connection = inner.identities.get(identity)?;
+        Some((connection.shard, connection.peer))
+    }
+
+    pub(super) fn registered(&self, identity: &Identity) {
+        if let Some(connection) = self.inner.write().identities.get_mut(identity) {
+            connection.registrations += 1;
+        }
+    }
+
+    pub(super) fn unregistered(&self, identity: &Identity) {
+        let mut inner = self.inner.write();
+        if let Some(connection) = inner.identities.get_mut(identity) {
+            connection.registrations = connection.registrations.saturating_sub(1);
+            if connection.registrations == 0 && !connection.live {
+                inner.identities.remove(identity);
+            }
+        }
     }
 
     pub(super) fn observe(&self, token: Token) {

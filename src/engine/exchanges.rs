@@ -4,10 +4,10 @@ use tracing::debug;
 
 use super::device::{Body, DeviceKey, Exchange, Job, Purpose, Transfer};
 use super::downlink::OBSERVE_CANCEL;
+use super::info::GoneReason;
 use super::request::{Method, RequestParts};
 use super::uplink::{Refusal, Status};
 use super::{Engine, Peer};
-use crate::bridge::report::Event;
 use crate::bridge::uplink::Answer;
 use crate::coap::block::{BlockError, BlockOption, Receiver, Sender, szx_of};
 use crate::coap::exchange::{Due, Transmission};
@@ -473,7 +473,7 @@ impl Engine {
         };
         if device.expires_at() <= now.mono {
             self.counters.expired.inc();
-            return self.remove(key, Event::Expired);
+            return self.remove(key, GoneReason::Expired);
         }
         self.pump(now, key);
     }

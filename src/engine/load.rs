@@ -28,6 +28,12 @@ pub struct Load {
     pub transfers: usize,
     /// Requests waiting for a device of another shard.
     pub pending: usize,
+    /// Registers waiting for the host.
+    pub authorizations: usize,
+    /// DTLS sessions.
+    pub sessions: usize,
+    /// DTLS identities with registrations here.
+    pub identities: usize,
     /// Devices that left for another shard a moment ago.
     pub departed: usize,
     /// Planned looks at devices.
@@ -52,6 +58,9 @@ impl Engine {
             replies: self.dedup.len(),
             transfers: self.assemblies.len(),
             pending: self.pending.len(),
+            authorizations: self.authorizations.len(),
+            sessions: self.sessions.len(),
+            identities: self.identified.len(),
             departed: self.departed.len(),
             timers: self.timers.len(),
             outputs: self.outputs.len(),

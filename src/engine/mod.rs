@@ -25,6 +25,7 @@ use crate::lwm2m::model::ObjectModels;
 use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 
+mod authorization;
 mod blocks;
 mod departed;
 mod device;
@@ -32,29 +33,37 @@ mod directory;
 mod downlink;
 mod exchanges;
 pub mod format;
+mod info;
 mod load;
 mod observations;
+mod portable;
 mod queue;
 mod registration;
 mod registry;
 pub mod request;
 mod requests;
+mod sessions;
 mod settings;
 mod strings;
 mod timer;
 mod uplink;
 
+pub use authorization::AuthorizationId;
 pub use device::Device;
 pub use directory::{Directory, ShardId};
+pub use info::{Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest};
 pub use load::Load;
+pub use portable::PortableSession;
 pub use registration::Location;
-pub use settings::{ListenerSettings, Settings};
+pub use sessions::{Identity, SecureSession};
+pub use settings::{ListenerIds, ListenerSettings, Settings};
 pub use timer::Reason;
 
+use authorization::Authorizations;
 use blocks::Assemblies;
 use departed::Departed;
 use device::DeviceKey;
-use requests::Request;
+use requests::{Request, Stage};
 use timer::Timers;
 use uplink::Refusal;
 
@@ -72,10 +81,13 @@ const MAX_PENDING_HANDOFFS: usize = 65_536;
 /// The other end of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Peer {
-    /// Index of the listener in [`Settings::listeners`].
+    /// Number of the listener, see [`Settings::listener`].
     pub listener: u16,
     /// Address and port of the device.
     pub address: SocketAddr,
+    /// Which DTLS session of that address; 0 without DTLS. Messages of one session have nothing
+    /// to do with those of another (RFC 7252 §9.1.1).
+    pub session: u32,
 }
 
 /// A command of an application for one endpoint.
@@ -102,6 +114,8 @@ pub enum Handoff {
         from: ShardId,
         /// Which device.
         wanted: Wanted,
+        /// Who speaks there, with DTLS.
+        identity: Option<Arc<Identity>>,
         /// Where the datagram came from.
         peer: Peer,
         /// The request to be processed once the device is there.
@@ -109,10 +123,10 @@ pub enum Handoff {
         /// Its payload, which may have come in blocks.
         body: Vec<u8>,
     },
-    /// The answer: the device, or `None` when it is not there or must not move.
+    /// The answer.
     Give {
-        /// The device with all its state.
-        device: Option<Box<Device>>,
+        /// The device with all its state, or why it does not come.
+        device: Result<Box<Device>, Withheld>,
         /// As in the question.
         peer: Peer,
         /// As in the question.
@@ -122,6 +136,28 @@ pub enum Handoff {
     },
     /// A command for a device that has moved.
     Command(CommandInput),
+    /// The identity of `old` has a newer connection, `new`, in shard `to`.
+    Displace {
+        /// Whose connections they are.
+        identity: Arc<Identity>,
+        /// The connection that ends.
+        old: Peer,
+        /// The connection that stays.
+        new: Peer,
+        /// Shard of the new one.
+        to: ShardId,
+    },
+    /// A device whose identity connected to the receiving shard; it is at its new peer already.
+    Adopt(Box<Device>),
+}
+
+/// Why a device is not given to another shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// It is not there, or must not move.
+    Absent,
+    /// It was registered by another identity.
+    OtherIdentity,
 }
 
 /// How a device is named between shards.
@@ -147,6 +183,10 @@ pub enum Output {
     Publish(Publish),
     /// A device registered: for hosts that subscribe per device.
     Subscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Its rendered mountpoint.
+        mountpoint: String,
         /// Topic filter of its commands.
         filter: String,
         /// QoS of the command translator.
@@ -154,9 +194,22 @@ pub enum Output {
     },
     /// The device is gone.
     Unsubscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
         /// As subscribed.
         filter: String,
     },
+    /// Whether a device may register; the answer goes to [`Engine::handle_authorization`].
+    Authorize {
+        /// To be given back.
+        id: AuthorizationId,
+        /// Who wants to register.
+        request: RegistrationRequest,
+    },
+    /// A device came, changed or went.
+    DeviceEvent(DeviceEvent),
+    /// A DTLS session shall end with close_notify.
+    Disconnect(Peer),
     /// For another shard.
     Handoff {
         /// Which.
@@ -180,6 +233,8 @@ struct PeerState {
 /// A request that waits for its device to come from another shard.
 #[derive(Debug)]
 struct PendingRequest {
+    /// Given by the host when it allowed the registration.
+    mountpoint: Option<String>,
     /// Its peer was told by an Empty ACK that the response comes separately.
     acknowledged: bool,
     deadline: Instant,
@@ -209,6 +264,12 @@ pub struct Engine {
     timers: Timers,
     outputs: VecDeque<Output>,
     per_device_subscriptions: bool,
+    device_events: bool,
+    authorize: bool,
+    authorizations: Authorizations,
+    sessions: HashMap<Peer, SecureSession>,
+    /// Devices that registered over DTLS.
+    identified: HashMap<Arc<Identity>, Vec<DeviceKey>>,
 }
 
 /// What an [`Engine`] is made of.
@@ -229,6 +290,10 @@ pub struct EngineOptions {
     pub seed: [u8; 32],
     /// Whether to emit [`Output::Subscribe`] for each device.
     pub per_device_subscriptions: bool,
+    /// Whether to emit [`Output::Authorize`] for each Register.
+    pub authorize: bool,
+    /// Whether to emit [`Output::DeviceEvent`].
+    pub device_events: bool,
 }
 
 impl Engine {
@@ -256,6 +321,11 @@ impl Engine {
             timers: Timers::default(),
             outputs: VecDeque::new(),
             per_device_subscriptions: options.per_device_subscriptions,
+            device_events: options.device_events,
+            authorize: options.authorize,
+            authorizations: Authorizations::default(),
+            sessions: HashMap::new(),
+            identified: HashMap::new(),
         }
     }
 
@@ -298,11 +368,12 @@ impl Engine {
             Handoff::Take {
                 from,
                 wanted,
+                identity,
                 peer,
                 datagram,
                 body,
             } => {
-                let device = self.release(now, &wanted, from);
+                let device = self.release(now, &wanted, identity.as_deref(), from);
                 let handoff = Handoff::Give {
                     device,
                     peer,
@@ -320,20 +391,29 @@ impl Engine {
                 datagram,
                 body,
             } => {
-                if let Some(device) = device {
-                    self.adopt(device);
-                }
-                if let Ok(message) = Message::parse(&datagram) {
-                    let returned = true;
+                let withheld = device.map(|device| self.adopt(device)).err();
+                let Ok(message) = Message::parse(&datagram) else {
+                    return;
+                };
+                if withheld == Some(Withheld::OtherIdentity) {
+                    self.refuse_identity(peer, &message);
+                } else {
                     let request = Request {
                         message: &message,
                         datagram: &datagram,
-                        returned,
+                        stage: Stage::Returned,
                     };
                     self.dispatch(now, peer, &request, &body);
                 }
             }
             Handoff::Command(input) => self.take_command(now, input),
+            Handoff::Displace {
+                identity,
+                old,
+                new,
+                to,
+            } => self.displace(now, &identity, old, new, to),
+            Handoff::Adopt(device) => self.adopt_identified(now, device),
         }
     }
 
@@ -342,6 +422,7 @@ impl Engine {
         self.dedup.expire(now.mono);
         self.assemblies.expire(now.mono);
         self.departed.expire(now.mono);
+        self.expire_authorizations(now);
         self.pending
             .retain(|_, pending| pending.deadline > now.mono);
         for _ in 0..TIMEOUTS_PER_CALL {
@@ -374,6 +455,29 @@ impl Engine {
         }
     }
 
+    /// Ends a registration by order of the host. Its device is not told; it finds out by its next
+    /// Update.
+    pub fn kick(&mut self, endpoint: &str) {
+        if let Some(key) = self.endpoints.get(endpoint).copied() {
+            self.remove(key, GoneReason::Kicked);
+        }
+    }
+
+    /// A listener was closed: its registrations end.
+    pub fn close_listener(&mut self, listener: u16) {
+        let concerned: Vec<DeviceKey> = (0..)
+            .zip(&self.devices)
+            .filter(|(_, device)| {
+                let device = device.as_ref();
+                device.is_some_and(|device| device.peer.listener == listener)
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in concerned {
+            self.remove(key, GoneReason::ListenerClosed);
+        }
+    }
+
     /// Whether no request waits for its answer.
     pub fn is_quiet(&self) -> bool {
         self.in_flight.is_empty()
@@ -386,6 +490,19 @@ impl Engine {
         for mut device in devices.into_iter().flatten() {
             self.refuse_waiting(&mut device, &Refusal::STOPPING);
         }
+    }
+
+    /// Gives up everything after a panic: takes it out of the directory. Returns the endpoints.
+    pub fn abandon(mut self) -> Vec<String> {
+        for (peer, session) in &self.sessions {
+            self.directory.disconnect(&session.identity, *peer);
+        }
+        let devices = std::mem::take(&mut self.devices);
+        let forget = |device: Box<Device>| {
+            self.forget_in_directory(&device);
+            device.endpoint.to_string()
+        };
+        devices.into_iter().flatten().map(forget).collect()
     }
 
     /// Registered devices.
@@ -407,6 +524,7 @@ impl Engine {
         let handoff = handoff
             .into_iter()
             .chain(self.departed.deadline())
+            .chain(self.authorizations.deadline())
             .min()
             .map(|at| (at, Reason::Handoff));
         [self.timers.peek(), blocks, handoff]

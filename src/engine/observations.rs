@@ -12,7 +12,7 @@ use crate::coap::block::BlockOption;
 use crate::coap::message::option;
 use crate::coap::observe::Freshness;
 use crate::coap::{Code, Message, Token};
-use crate::host::Publish;
+use crate::host::{Publish, PublishKind};
 use crate::lwm2m::codec::ContentFormat;
 use crate::time::Now;
 
@@ -286,6 +286,7 @@ impl Engine {
             ),
         };
         let publish = Publish {
+            kind: PublishKind::Notify,
             endpoint: device.endpoint.clone(),
             topic,
             payload,

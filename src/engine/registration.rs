@@ -89,6 +89,18 @@ pub(super) enum RegisterError {
     /// The endpoint name cannot stand in a topic.
     #[error("{0}")]
     BadName(#[from] crate::bridge::topic::TopicError),
+    /// The identity of the connection must not register this endpoint (`endpoint_rule`).
+    #[error("this identity must not register this endpoint")]
+    EndpointNotPermitted,
+    /// The endpoint's registration belongs to another identity.
+    #[error("registered by another identity")]
+    OtherIdentity,
+    /// The host said no.
+    #[error("{0}")]
+    Denied(String),
+    /// The host could not say.
+    #[error("authorization is not available")]
+    Unavailable,
     /// `limits.max_registrations` or the listener's `max_connections`.
     #[error("too many registrations")]
     Full,
@@ -99,7 +111,8 @@ impl RegisterError {
     pub(super) const fn code(&self, compat: &Compat) -> Code {
         match self {
             Self::BadVersion(_) if !compat.bad_version_400 => Code::PRECONDITION_FAILED,
-            Self::Full => Code::SERVICE_UNAVAILABLE,
+            Self::Full | Self::Unavailable => Code::SERVICE_UNAVAILABLE,
+            Self::EndpointNotPermitted | Self::OtherIdentity | Self::Denied(_) => Code::FORBIDDEN,
             _ => Code::BAD_REQUEST,
         }
     }

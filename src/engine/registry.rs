@@ -4,29 +4,42 @@ use tracing::debug;
 
 use super::device::{Device, DeviceKey};
 use super::registration::Query;
+use super::sessions::{Claim, Identity, may_claim};
 use super::uplink::Refusal;
-use super::{Engine, HANDOFF_TIMEOUT, ListenerSettings, Output, Peer, PeerState, ShardId, Wanted};
+use super::{
+    DeviceEvent, Engine, GoneReason, HANDOFF_TIMEOUT, ListenerSettings, Output, Peer, PeerState,
+    ShardId, Wanted, Withheld,
+};
 use crate::bridge::report::Event;
 use crate::bridge::topic::{self, TopicError, Vars};
-use crate::config::{Config, Translator};
+use crate::config::Config;
 use crate::time::Now;
 
 impl Engine {
     /// Gives a device away with all its state.
-    pub(super) fn release(&mut self, now: Now, wanted: &Wanted, to: u16) -> Option<Box<Device>> {
-        let key = match wanted {
-            Wanted::Endpoint(endpoint) => *self.endpoints.get(endpoint)?,
-            Wanted::Location(location) => {
-                if !self.may_move(location) {
-                    return None;
-                }
-                *self.locations.get(location)?
+    pub(super) fn release(
+        &mut self,
+        now: Now,
+        wanted: &Wanted,
+        identity: Option<&Identity>,
+        to: ShardId,
+    ) -> Result<Box<Device>, Withheld> {
+        let (key, claim) = match wanted {
+            Wanted::Endpoint(endpoint) => (self.endpoints.get(endpoint), Claim::Register),
+            Wanted::Location(location) if self.may_move(location) => {
+                (self.locations.get(location), Claim::Keep)
             }
+            Wanted::Location(_) => return Err(Withheld::Absent),
         };
-        let device = self.detach(key)?;
+        let key = *key.ok_or(Withheld::Absent)?;
+        let device = self.device(key).ok_or(Withheld::Absent)?;
+        if !may_claim(device, identity, claim) {
+            return Err(Withheld::OtherIdentity);
+        }
+        let device = self.detach(key).ok_or(Withheld::Absent)?;
         self.departed
             .insert(device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT);
-        Some(device)
+        Ok(device)
     }
 
     /// The shard that is about to take a device over: the directory still has it here.
@@ -75,6 +88,12 @@ impl Engine {
         self.counters
             .observations
             .add(device.observations.len() as u64);
+        if let Some(identity) = &device.identity {
+            self.identified
+                .entry(identity.clone())
+                .or_default()
+                .push(key);
+        }
         if let Some(slot) = self.devices.get_mut(key as usize) {
             *slot = Some(device);
         }
@@ -85,7 +104,7 @@ impl Engine {
     }
 
     /// Takes a device out of the tables of this shard.
-    fn detach(&mut self, key: DeviceKey) -> Option<Box<Device>> {
+    pub(super) fn detach(&mut self, key: DeviceKey) -> Option<Box<Device>> {
         let device = self.devices.get_mut(key as usize)?.take()?;
         self.free.push(key);
         if let Some(at) = device.timer_at {
@@ -100,6 +119,7 @@ impl Engine {
             self.in_flight.remove(&(device.peer, exchange.mid));
         }
         self.unbind_peer(key, device.peer);
+        self.forget_identified(device.identity.as_deref(), key);
         let observations = self.counters.observations.get();
         self.counters
             .observations
@@ -109,8 +129,12 @@ impl Engine {
     }
 
     /// The device is gone; what waited for it is answered.
-    pub(super) fn remove(&mut self, key: DeviceKey, event: Event) {
-        if self.settings.config.publish_deregister {
+    pub(super) fn remove(&mut self, key: DeviceKey, reason: GoneReason) {
+        let event = match reason {
+            GoneReason::Expired => Event::Expired,
+            _ => Event::Deregister,
+        };
+        if self.settings.config.publish_deregister && reason != GoneReason::Exported {
             self.report(key, event);
         }
         self.forget_register(key, None);
@@ -118,16 +142,27 @@ impl Engine {
         let Some(mut device) = self.detach(key) else {
             return;
         };
-        self.directory
-            .remove(&device.endpoint, device.peer.listener);
-        self.directory
-            .remove_location(&device.registration.location);
-        for observation in &device.observations {
-            self.directory.forget_observation(observation.token);
+        self.forget_in_directory(&device);
+        debug!(endpoint = %device.endpoint, ?reason, "gone");
+        if self.device_events {
+            let endpoint = device.endpoint.to_string();
+            let event = DeviceEvent::Gone { endpoint, reason };
+            self.outputs.push_back(Output::DeviceEvent(event));
         }
-        self.directory.remove_mount(&device.mount, &device.endpoint);
-        debug!(endpoint = %device.endpoint, ?event, "gone");
         self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
+    }
+
+    pub(super) fn forget_in_directory(&self, device: &Device) {
+        let directory = &self.directory;
+        directory.remove(&device.endpoint, device.peer.listener);
+        directory.remove_location(&device.registration.location);
+        if let Some(identity) = &device.identity {
+            directory.unregistered(identity);
+        }
+        for observation in &device.observations {
+            directory.forget_observation(observation.token);
+        }
+        directory.remove_mount(&device.mount, &device.endpoint);
     }
 
     pub(super) fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {
@@ -172,33 +207,42 @@ impl Engine {
         }
     }
 
-    fn command_filters(&self, key: DeviceKey) -> Vec<(String, u8)> {
+    /// Emits an output for each topic filter of a device's commands, if the host subscribes for
+    /// each device.
+    fn for_command_filters(
+        &mut self,
+        key: DeviceKey,
+        output: impl Fn(&Device, String, u8) -> Output,
+    ) {
         let Some(device) = self.device(key).filter(|_| self.per_device_subscriptions) else {
-            return Vec::new();
+            return;
         };
         let translators = &self.settings.config.translators;
         let legacy = translators
             .legacy
             .enable
             .then_some(&translators.legacy.command);
-        let filter =
-            |translator: &Translator| (topic::topic(&device.mount, translator), translator.qos);
-        std::iter::once(&translators.command)
+        let outputs: Vec<_> = std::iter::once(&translators.command)
             .chain(legacy)
-            .map(filter)
-            .collect()
+            .map(|it| output(device, topic::topic(&device.mount, it), it.qos))
+            .collect();
+        self.outputs.extend(outputs);
     }
 
     pub(super) fn subscribe(&mut self, key: DeviceKey) {
-        for (filter, qos) in self.command_filters(key) {
-            self.outputs.push_back(Output::Subscribe { filter, qos });
-        }
+        self.for_command_filters(key, |device, filter, qos| Output::Subscribe {
+            endpoint: device.endpoint.clone(),
+            mountpoint: device.mount.to_string(),
+            filter,
+            qos,
+        });
     }
 
     pub(super) fn unsubscribe(&mut self, key: DeviceKey) {
-        for (filter, _) in self.command_filters(key) {
-            self.outputs.push_back(Output::Unsubscribe { filter });
-        }
+        self.for_command_filters(key, |device, filter, _| Output::Unsubscribe {
+            endpoint: device.endpoint.clone(),
+            filter,
+        });
     }
 
     /// Gives a device the mountpoint that the configuration has for it now. A name that cannot
@@ -208,8 +252,11 @@ impl Engine {
         let Some(device) = self.device(key) else {
             return;
         };
+        if device.fixed_mount {
+            return;
+        }
         let (peer, endpoint) = (device.peer, device.endpoint.clone());
-        let Some(listener) = settings.listeners.get(usize::from(peer.listener)) else {
+        let Some(listener) = settings.listener(peer.listener) else {
             return;
         };
         let query = &device.registration.query;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::str;
 use std::sync::Arc;
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::blocks::Progress;
 use super::device::{Device, DeviceKey};
@@ -14,9 +14,10 @@ use super::queue::CommandQueue;
 use super::registration::{Location, Query, RegisterError, Registration};
 use super::registry::mountpoint;
 use super::request::Method;
+use super::sessions::{Claim, may_claim};
 use super::{
-    Engine, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer, PendingRequest, Response,
-    Wanted,
+    DeviceEvent, Engine, GoneReason, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer,
+    PendingRequest, Response, Wanted,
 };
 use crate::bridge::Command;
 use crate::bridge::report::Event;
@@ -48,8 +49,18 @@ const WELL_KNOWN: &[u8] = b"</rd>;rt=\"core.rd oma.lwm2m\"";
 pub(super) struct Request<'a> {
     pub(super) message: &'a Message,
     pub(super) datagram: &'a [u8],
+    pub(super) stage: Stage,
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// It just arrived.
+    New,
+    /// The host allowed the registration.
+    Authorized,
     /// It waited for a device from another shard.
-    pub(super) returned: bool,
+    Returned,
 }
 
 /// What a path of ours names.
@@ -92,7 +103,7 @@ impl Engine {
             let request = Request {
                 message,
                 datagram,
-                returned: false,
+                stage: Stage::New,
             };
             self.dispatch(now, from, &request, &body);
         }
@@ -217,14 +228,27 @@ impl Engine {
         );
     }
 
-    fn refuse_register(&mut self, from: Peer, message: &Message, error: &RegisterError) {
+    pub(super) fn refuse_register(&mut self, from: Peer, message: &Message, error: &RegisterError) {
         self.counters.register_refused.inc();
-        debug!(peer = %from.address, %error, "registration refused");
+        match error {
+            // Somebody with a key tries what is not theirs: worth an operator's attention.
+            RegisterError::EndpointNotPermitted | RegisterError::OtherIdentity => {
+                self.counters.identity_refused.inc();
+                let identity = self.identity_of(from);
+                let identity = identity.map_or_else(String::new, |identity| identity.text());
+                let endpoint = message
+                    .option_values(option::URI_QUERY)
+                    .find_map(|item| str::from_utf8(item).ok()?.strip_prefix("ep="));
+                warn!(peer = %from.address, identity, endpoint, %error, "registration refused");
+            }
+            _ => debug!(peer = %from.address, %error, "registration refused"),
+        }
         let code = error.code(&self.settings.config.compat);
         self.respond(from, message, Response::error(code, &error.to_string()));
     }
 
-    fn register(
+    /// Takes a Register in.
+    pub(super) fn register(
         &mut self,
         now: Now,
         from: Peer,
@@ -237,11 +261,18 @@ impl Engine {
         let query = Query::parse(message.option_values(option::URI_QUERY))?;
         let name = query.get("ep").filter(|name| !name.is_empty());
         let endpoint: Arc<str> = name.ok_or(RegisterError::MissingEndpoint)?.into();
-        let Some(listener) = settings.listeners.get(usize::from(from.listener)) else {
-            return Ok(());
+        let Some(listener) = settings.listener(from.listener) else {
+            return Err(RegisterError::Full);
         };
-        let mount = mountpoint(listener, config, from, &endpoint, &query)?;
-        let names_endpoint = listener.mountpoint.has_endpoint_name();
+        self.check_identity(from, &endpoint, listener)?;
+        let waiting = self.pending.get(&(from, message.mid()));
+        let from_host = waiting.and_then(|waiting| waiting.mountpoint.clone());
+        let names_endpoint = from_host.is_none() && listener.mountpoint.has_endpoint_name();
+        let fixed_mount = from_host.is_some();
+        let mount = match from_host {
+            Some(mount) => mount,
+            None => mountpoint(listener, config, from, &endpoint, &query)?,
+        };
 
         let known = self.endpoints.get(&endpoint).copied();
         let same_peer = known
@@ -255,6 +286,10 @@ impl Engine {
             _ => self.new_location(),
         };
         let registration = Registration::new(query, body, location.clone(), config)?;
+        if self.authorize && request.stage == Stage::New {
+            let asked = self.registration_request(&endpoint, from, &mount, &registration);
+            return self.ask_host(now, from, request, body, asked);
+        }
 
         let limits = (config.limits.max_registrations, listener.max_connections);
         let claim = match self.on_its_way(&endpoint) {
@@ -267,22 +302,28 @@ impl Engine {
             Ok(()) => {}
             Err(ClaimError::Full) => return Err(RegisterError::Full),
             // It was asked for already and is still elsewhere: others move it as well.
-            Err(ClaimError::Elsewhere(_)) if request.returned => return Err(RegisterError::Full),
+            Err(ClaimError::Elsewhere(_)) if request.stage == Stage::Returned => {
+                return Err(RegisterError::Full);
+            }
             Err(ClaimError::Elsewhere(shard)) => {
                 self.ask_shard(now, shard, Wanted::Endpoint(endpoint), from, request, body);
                 return Ok(());
             }
         }
+        let identity = self.identity_of(from);
         let key = match known {
             Some(key) => {
-                self.reregister(now, key, from, registration, mount);
+                self.reregister(now, key, from, registration, (mount, fixed_mount));
                 self.forget_register(key, Some(message.mid()));
                 key
             }
             None => self.insert(Box::new(Device {
                 endpoint: endpoint.clone(),
                 peer: from,
+                identity: None,
+                registered_at: now.unix_ms,
                 mount: mount.into(),
+                fixed_mount,
                 registration,
                 last_seen: now.mono,
                 awake_until: now.mono,
@@ -297,6 +338,7 @@ impl Engine {
                 last_separate: None,
             })),
         };
+        self.set_identity(key, identity);
         self.locations.insert(location.clone(), key);
         self.directory.insert_location(&location, self.shard);
         if let Some(device) = self.device(key)
@@ -318,6 +360,7 @@ impl Engine {
         };
         self.respond(from, message, response);
         self.report(key, Event::Register);
+        self.announce(now, key, DeviceEvent::Registered);
         self.auto_observe(now, key);
         self.pump(now, key);
         Ok(())
@@ -354,7 +397,7 @@ impl Engine {
         key: DeviceKey,
         from: Peer,
         registration: Registration,
-        mount: String,
+        (mount, fixed_mount): (String, bool),
     ) {
         let settings = self.settings.clone();
         self.unsubscribe(key);
@@ -381,8 +424,10 @@ impl Engine {
             return;
         };
         device.registration = registration;
+        device.registered_at = now.unix_ms;
         device.refused = Refused::default();
         device.mount = mount.into();
+        device.fixed_mount = fixed_mount;
         device.refresh = device
             .observations
             .iter()
@@ -404,7 +449,7 @@ impl Engine {
         let Some((location, key)) = self.find_location(at) else {
             // Its registration may live in another shard: the address has changed.
             if let Some(location) = Location::from_random_segment(at)
-                && !request.returned
+                && request.stage != Stage::Returned
                 && let Some(shard) = self.directory.shard_of_location(&location)
                 && shard != self.shard
             {
@@ -417,6 +462,9 @@ impl Engine {
             return;
         };
         let (moved, endpoint) = (device.peer != from, device.endpoint.clone());
+        if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
+            return self.refuse_identity(from, message);
+        }
         if moved && !self.may_move(&location) {
             debug!(endpoint = %endpoint, peer = %from.address, "update from a strange address");
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
@@ -444,6 +492,7 @@ impl Engine {
         if publish {
             self.report(key, Event::Update);
         }
+        self.announce(now, key, DeviceEvent::Updated);
         self.pump(now, key);
     }
 
@@ -473,7 +522,7 @@ impl Engine {
         };
         self.counters.deregistered.inc();
         self.respond(from, message, Response::new(Code::DELETED));
-        self.remove(key, Event::Deregister);
+        self.remove(key, GoneReason::Deregistered);
     }
 
     /// Send (LwM2M Core 1.2 §6.4.6): a device reports by itself, and is awake.
@@ -515,7 +564,7 @@ impl Engine {
             })
     }
 
-    fn ask_shard(
+    pub(super) fn ask_shard(
         &mut self,
         now: Now,
         shard: u16,
@@ -528,14 +577,19 @@ impl Engine {
         if self.pending.len() >= MAX_PENDING_HANDOFFS {
             return self.respond(from, message, Response::new(Code::SERVICE_UNAVAILABLE));
         }
-        let waiting = PendingRequest {
-            acknowledged: false,
-            deadline: now.mono + HANDOFF_TIMEOUT,
-        };
-        self.pending.entry((from, message.mid())).or_insert(waiting);
+        let deadline = now.mono + HANDOFF_TIMEOUT;
+        self.pending
+            .entry((from, message.mid()))
+            .and_modify(|waiting| waiting.deadline = deadline)
+            .or_insert(PendingRequest {
+                acknowledged: false,
+                deadline,
+                mountpoint: None,
+            });
         let handoff = Handoff::Take {
             from: self.shard,
             wanted,
+            identity: self.identity_of(from),
             peer: from,
             datagram: request.datagram.to_vec(),
             body: body.to_vec(),

@@ -1,12 +1,12 @@
-//! The configuration as the engine uses it: templates compiled, listeners by index.
+//! The configuration as the engine uses it: templates compiled, listeners by number.
 
 use crate::bridge::topic::TopicTemplate;
-use crate::config::{Config, FormatDefault};
+use crate::config::{Config, EndpointRule, FormatDefault, Takeover, UdpListener};
 
 /// What one listener adds to the configuration.
 #[derive(Debug)]
 pub struct ListenerSettings {
-    /// `udp:NAME`
+    /// `udp:NAME` or `dtls:NAME`
     pub name: String,
     /// Its own mountpoint or the gateway's.
     pub mountpoint: TopicTemplate,
@@ -14,6 +14,41 @@ pub struct ListenerSettings {
     pub format: FormatDefault,
     /// Most registrations by this listener.
     pub max_connections: usize,
+    /// Which identity may register which endpoint; `None` without DTLS.
+    pub endpoint_rule: Option<EndpointRule>,
+    /// What becomes of the registrations of a displaced connection.
+    pub takeover: Takeover,
+}
+
+impl ListenerSettings {
+    fn new(name: String, listener: &UdpListener, config: &Config) -> Self {
+        Self {
+            name,
+            mountpoint: TopicTemplate::parse(
+                listener.mountpoint.as_deref().unwrap_or(&config.mountpoint),
+            ),
+            format: listener.format.unwrap_or(config.format),
+            max_connections: listener.max_connections,
+            endpoint_rule: None,
+            takeover: Takeover::Move,
+        }
+    }
+}
+
+/// Numbers for listeners, which stay the same as long as the gateway runs.
+#[derive(Debug, Clone, Default)]
+pub struct ListenerIds(Vec<String>);
+
+impl ListenerIds {
+    /// The number of a listener, as in `udp:default`.
+    pub fn id(&mut self, name: &str) -> u16 {
+        let known = self.0.iter().position(|known| known == name);
+        let index = known.unwrap_or_else(|| {
+            self.0.push(name.to_owned());
+            self.0.len() - 1
+        });
+        u16::try_from(index).unwrap_or(u16::MAX)
+    }
 }
 
 /// See the module.
@@ -21,27 +56,47 @@ pub struct ListenerSettings {
 pub struct Settings {
     /// All fields by name.
     pub config: Config,
-    /// By [`Peer::listener`](super::Peer::listener).
-    pub listeners: Vec<ListenerSettings>,
+    /// By [`Peer::listener`](super::Peer::listener); `None` where a listener has been closed.
+    listeners: Vec<Option<ListenerSettings>>,
 }
 
 impl Settings {
-    /// Compiles `config`. Listeners get their index in order of their names.
+    /// Compiles `config`. Listeners get their numbers in order of their kind and name.
     pub fn new(config: Config) -> Self {
-        let listeners = config
-            .listeners
-            .udp
-            .iter()
+        Self::with_ids(config, &mut ListenerIds::default())
+    }
+
+    /// Compiles `config` with numbers that were given before.
+    pub fn with_ids(config: Config, ids: &mut ListenerIds) -> Self {
+        let udp = config.listeners.udp.iter();
+        let udp = udp
             .filter(|(_, listener)| listener.enable)
+            .map(|(name, listener)| {
+                ListenerSettings::new(format!("udp:{name}"), listener, &config)
+            });
+        let dtls = config.listeners.dtls.iter();
+        let dtls = dtls
+            .filter(|(_, listener)| listener.common.enable)
             .map(|(name, listener)| ListenerSettings {
-                name: format!("udp:{name}"),
-                mountpoint: TopicTemplate::parse(
-                    listener.mountpoint.as_deref().unwrap_or(&config.mountpoint),
-                ),
-                format: listener.format.unwrap_or(config.format),
-                max_connections: listener.max_connections,
-            })
-            .collect();
+                endpoint_rule: Some(listener.endpoint_rule),
+                takeover: listener.takeover,
+                ..ListenerSettings::new(format!("dtls:{name}"), &listener.common, &config)
+            });
+        let mut listeners = Vec::new();
+        for listener in udp.chain(dtls) {
+            let index = usize::from(ids.id(&listener.name));
+            if listeners.len() <= index {
+                listeners.resize_with(index + 1, || None);
+            }
+            if let Some(slot) = listeners.get_mut(index) {
+                *slot = Some(listener);
+            }
+        }
         Self { config, listeners }
+    }
+
+    /// A listener by its number.
+    pub fn listener(&self, number: u16) -> Option<&ListenerSettings> {
+        self.listeners.get(usize::from(number))?.as_ref()
     }
 }

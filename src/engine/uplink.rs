@@ -10,7 +10,7 @@ use crate::bridge::uplink::{self, Answer};
 use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, series, topic};
 use crate::coap::{Code, Message};
 use crate::config::Translator;
-use crate::host::Publish;
+use crate::host::{Publish, PublishKind};
 use crate::time::Now;
 
 /// What happened to a request instead of a response.
@@ -140,6 +140,7 @@ impl Engine {
         let body = content::read_send(message.content_format(), body, &context)?;
         let translator = &settings.config.translators.send;
         let publish = Publish {
+            kind: PublishKind::Send,
             endpoint: device.endpoint.clone(),
             topic: topic::topic(&device.mount, translator),
             payload: uplink::send(&device.ids(), &body, &context),
@@ -197,6 +198,7 @@ impl Engine {
         let payload = refusal_payload(device, command, refusal);
         let translator = response_translator(&self.settings, &command.echo).clone();
         self.publish(Publish {
+            kind: PublishKind::Response,
             endpoint: device.endpoint.clone(),
             topic: topic::topic(&device.mount, &translator),
             payload,
@@ -209,6 +211,7 @@ impl Engine {
         self.counters.commands_refused.inc();
         let translator = response_translator(&self.settings, echo).clone();
         self.publish(Publish {
+            kind: PublishKind::Response,
             endpoint: input.endpoint.clone(),
             topic: topic::topic(&input.mount, &translator),
             payload,
@@ -237,6 +240,7 @@ impl Engine {
         };
         let translator = response_translator(&self.settings, echo);
         let publish = Publish {
+            kind: PublishKind::Response,
             endpoint: device.endpoint.clone(),
             topic: topic::topic(&device.mount, translator),
             payload,
@@ -251,9 +255,11 @@ impl Engine {
             return;
         };
         let translators = &self.settings.config.translators;
-        let translator = match event {
-            Event::Update => &translators.update,
-            Event::Register | Event::Deregister | Event::Expired => &translators.register,
+        let (translator, kind) = match event {
+            Event::Update => (&translators.update, PublishKind::Update),
+            Event::Register | Event::Deregister | Event::Expired => {
+                (&translators.register, PublishKind::Register)
+            }
         };
         let registration = &device.registration;
         let links = registration.links.as_ref();
@@ -276,6 +282,7 @@ impl Engine {
             },
         );
         let publish = Publish {
+            kind,
             endpoint: device.endpoint.clone(),
             topic: topic::topic(&device.mount, translator),
             payload,
@@ -309,6 +316,7 @@ pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
     };
     let translator = response_translator(settings, &echo);
     Publish {
+        kind: PublishKind::Response,
         endpoint: input.endpoint.clone(),
         topic: topic::topic(&input.mount, translator),
         payload,
@@ -326,6 +334,7 @@ pub(super) fn series_of(settings: &Settings, device: &Device, body: &Body<'_>) -
     series::series(&device.endpoint, body.records(), &settings.config.series)
         .into_iter()
         .map(|payload| Publish {
+            kind: PublishKind::Series,
             endpoint: device.endpoint.clone(),
             topic: topic::topic(&device.mount, translator),
             payload,

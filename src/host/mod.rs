@@ -1,13 +1,22 @@
 //! Who loads the gateway: each host adapts [`Host`], nothing more.
 
+pub mod mosquitto;
 #[cfg(feature = "standalone")]
 pub mod standalone;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::credentials::Key;
+pub use crate::engine::{Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest};
 
 /// A message for the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publish {
+    /// What the message is.
+    pub kind: PublishKind,
     /// Endpoint name of the device the message is about.
     pub endpoint: Arc<str>,
     /// Full topic.
@@ -16,6 +25,24 @@ pub struct Publish {
     pub payload: Vec<u8>,
     /// 0, 1 or 2.
     pub qos: u8,
+}
+
+/// See [`Publish::kind`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PublishKind {
+    /// A report of a registration, its end included.
+    Register,
+    /// A report of an Update.
+    Update,
+    /// An answer to a command, from the device or from the gateway.
+    Response,
+    /// A notification of an observation.
+    Notify,
+    /// What a device sent by itself (LwM2M Core 1.2 §6.4.6).
+    Send,
+    /// A measurement series made from one of the others.
+    Series,
 }
 
 /// A message from the broker that may be a command.
@@ -44,9 +71,54 @@ pub trait Host: Send + Sync + 'static {
     /// Takes a subscription back.
     fn unsubscribe(&self, filter: &str);
 
+    /// With [`Subscriptions::PerDevice`]: asks for the commands of one device, which come back
+    /// through `Gateway::deliver_to` or `Gateway::deliver`. `mountpoint` is rendered.
+    fn subscribe_device(&self, endpoint: &str, mountpoint: &str, filter: &str, qos: u8) {
+        let _ = (endpoint, mountpoint);
+        self.subscribe(filter, qos);
+    }
+
+    /// Takes such a subscription back.
+    fn unsubscribe_device(&self, endpoint: &str, filter: &str) {
+        let _ = endpoint;
+        self.unsubscribe(filter);
+    }
+
     /// How this host wants to get the commands.
     fn subscriptions(&self) -> Subscriptions {
         Subscriptions::Shared
+    }
+
+    /// Whether [`Host::authorize`] is to be asked at each Register.
+    fn authorizes(&self) -> bool {
+        false
+    }
+
+    /// Whether a device may register. The answer may be given within the call or at any time
+    /// after it, from any thread; the device waits meanwhile, others do not.
+    fn authorize(&self, request: AuthorizationRequest) {
+        request.answer(Decision::Allow { mountpoint: None });
+    }
+
+    /// Whether [`Host::psk_lookup`] knows keys.
+    fn provides_psk(&self) -> bool {
+        false
+    }
+
+    /// The key of an identity that the configured sources do not know. May be answered later, as
+    /// [`Host::authorize`].
+    fn psk_lookup(&self, request: PskRequest) {
+        request.answer(None);
+    }
+
+    /// Whether [`Host::device_events`] is to be called.
+    fn watches_devices(&self) -> bool {
+        false
+    }
+
+    /// Devices came, changed or went. Takes all of `batch` and leaves it empty.
+    fn device_events(&self, batch: &mut Vec<DeviceEvent>) {
+        batch.clear();
     }
 }
 
@@ -58,4 +130,77 @@ pub enum Subscriptions {
     Shared,
     /// A filter for each device, from Register to the end of the registration.
     PerDevice,
+}
+
+/// A way back to the shard that asked.
+pub(crate) type Answer<T> = Box<dyn FnOnce(Option<T>) + Send>;
+
+/// A Register that waits for the host's word. Dropped without an answer, the device is told that
+/// the service is unavailable.
+pub struct AuthorizationRequest {
+    /// Who wants to register.
+    pub registration: RegistrationRequest,
+    pub(crate) answer: Option<Answer<Decision>>,
+}
+
+impl AuthorizationRequest {
+    /// Gives the answer.
+    pub fn answer(mut self, decision: Decision) {
+        if let Some(answer) = self.answer.take() {
+            answer(Some(decision));
+        }
+    }
+}
+
+impl Drop for AuthorizationRequest {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            answer(None);
+        }
+    }
+}
+
+impl std::fmt::Debug for AuthorizationRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("AuthorizationRequest")
+            .field(&self.registration)
+            .finish()
+    }
+}
+
+/// A handshake that waits for a key. Dropped without an answer, the identity is unknown.
+pub struct PskRequest {
+    /// Listener, as in `dtls:default`.
+    pub listener: Arc<str>,
+    /// Where the handshake comes from.
+    pub peer: SocketAddr,
+    /// The identity as presented (RFC 4279 §5.1 wants UTF-8, which nobody checks).
+    pub identity: Arc<[u8]>,
+    pub(crate) answer: Option<Answer<Key>>,
+}
+
+impl PskRequest {
+    /// Gives the key, or `None` for an unknown identity.
+    pub fn answer(mut self, key: Option<Key>) {
+        if let Some(answer) = self.answer.take() {
+            answer(key);
+        }
+    }
+}
+
+impl Drop for PskRequest {
+    fn drop(&mut self) {
+        if let Some(answer) = self.answer.take() {
+            answer(None);
+        }
+    }
+}
+
+impl std::fmt::Debug for PskRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PskRequest")
+            .field("listener", &self.listener)
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
 }

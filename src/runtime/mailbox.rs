@@ -7,10 +7,16 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
 
-use crate::engine::{CommandInput, Handoff, Settings};
+use super::listeners::Change;
+use crate::credentials::Key;
+use crate::dtls::CredentialTicket;
+use crate::engine::{
+    AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Peer, PortableSession, Settings,
+};
 use crate::lwm2m::model::ObjectModels;
 
 /// Commands waiting for one shard to look, at most. It looks every few microseconds; only a
@@ -24,8 +30,24 @@ pub(super) enum Mail {
     Command(CommandInput),
     /// From another shard.
     Handoff(Handoff),
-    /// A new configuration.
-    Reconfigure(Arc<Settings>, Arc<ObjectModels>),
+    /// The host's word on a Register.
+    Authorization(AuthorizationId, Decision),
+    /// A registration ends by order of the host.
+    Kick(Arc<str>),
+    /// A device goes to another gateway.
+    Export(Arc<str>, Sender<PortableSession>),
+    /// A device came from another gateway.
+    Import(Arc<str>, Box<PortableSession>),
+    /// What is known of the devices, or of one.
+    Devices(Option<Arc<str>>, Sender<Vec<DeviceInfo>>),
+    /// The host's answer to a look-up of a key, for a listener.
+    Key(u16, CredentialTicket, Option<Key>),
+    /// The host's answer to a look-up for a session that was resumed.
+    Confirmation(u16, Peer, bool),
+    /// Keys of a listener may not be valid any more.
+    CheckKeys(u16),
+    /// A new configuration and what it changes about the listeners.
+    Reconfigure(Arc<Settings>, Arc<ObjectModels>, Vec<Change>),
     /// Finish.
     Stop,
 }

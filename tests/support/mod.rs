@@ -12,8 +12,10 @@ use lwm2m_gateway::Config;
 use lwm2m_gateway::bridge::Dialect;
 use lwm2m_gateway::coap::message::{Builder, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
+use lwm2m_gateway::credentials::{Credential, Key};
 use lwm2m_gateway::engine::{
-    CommandInput, Directory, Engine, EngineOptions, Handoff, Output, Peer, Settings,
+    AuthorizationId, CommandInput, Decision, DeviceEvent, Directory, Engine, EngineOptions,
+    Handoff, Output, Peer, RegistrationRequest, SecureSession, Settings,
 };
 use lwm2m_gateway::lwm2m::model::ObjectModels;
 use lwm2m_gateway::telemetry::Counters;
@@ -37,6 +39,10 @@ pub struct World {
     pub sent: VecDeque<(Peer, Vec<u8>)>,
     pub published: VecDeque<Published>,
     pub subscribed: Vec<(String, bool)>,
+    pub events: VecDeque<DeviceEvent>,
+    /// By shard.
+    pub asked: VecDeque<(usize, AuthorizationId, RegistrationRequest)>,
+    pub disconnected: Vec<Peer>,
     /// By destination, in order; only while `hold_handoffs` is set.
     pub held: Vec<VecDeque<Handoff>>,
     /// Handoffs wait in `held` for [`World::hand_over`] instead of arriving at once.
@@ -54,6 +60,15 @@ impl World {
     }
 
     pub fn sharded(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
+        Self::build(shards, false, change)
+    }
+
+    /// One shard that asks before it takes a registration.
+    pub fn authorized() -> Self {
+        Self::build(1, true, |_| {})
+    }
+
+    fn build(shards: u16, authorize: bool, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::default();
         change(&mut config);
         let settings = Arc::new(Settings::new(config));
@@ -70,6 +85,8 @@ impl World {
                     shard,
                     seed: [shard as u8 + 1; 32],
                     per_device_subscriptions: true,
+                    authorize,
+                    device_events: true,
                 })
             })
             .collect();
@@ -84,6 +101,9 @@ impl World {
             sent: VecDeque::new(),
             published: VecDeque::new(),
             subscribed: Vec::new(),
+            events: VecDeque::new(),
+            asked: VecDeque::new(),
+            disconnected: Vec::new(),
             held: (0..shards).map(|_| VecDeque::new()).collect(),
             hold_handoffs: false,
             deadlines: vec![None; usize::from(shards)],
@@ -135,6 +155,50 @@ impl World {
         self.drain(shard);
     }
 
+    /// A DTLS session is established.
+    pub fn session(&mut self, shard: usize, peer: Peer, presented: &str, public: &str) {
+        let credential = Credential {
+            identity: public.as_bytes().into(),
+            key: Key::new(vec![1; 16]),
+            endpoints: Vec::new(),
+        };
+        let session = SecureSession::new(presented.as_bytes(), Arc::new(credential));
+        self.engines[shard].handle_session(self.now, peer, session);
+        self.drain(shard);
+    }
+
+    /// A DTLS session ends.
+    pub fn session_closed(&mut self, shard: usize, peer: Peer) {
+        self.engines[shard].handle_session_closed(peer);
+        self.drain(shard);
+    }
+
+    /// The host decides about the oldest Register that waits.
+    pub fn decide(&mut self, decision: Decision) -> RegistrationRequest {
+        let (shard, id, request) = self.asked.pop_front().expect("a Register waits");
+        self.engines[shard].handle_authorization(self.now, id, decision);
+        self.drain(shard);
+        request
+    }
+
+    pub fn export(&mut self, endpoint: &str) -> Option<Value> {
+        let session = self.engines[0].export(self.now, endpoint);
+        self.drain(0);
+        Some(serde_json::to_value(session?).expect("plain data"))
+    }
+
+    pub fn import(&mut self, endpoint: &str, session: Value) -> bool {
+        let session = serde_json::from_str(&session.to_string()).expect("as exported");
+        let known = self.engines[0].import(self.now, endpoint, session);
+        self.drain(0);
+        known
+    }
+
+    pub fn kick(&mut self, endpoint: &str) {
+        self.engines[0].kick(endpoint);
+        self.drain(0);
+    }
+
     /// Lets time pass, with every timer on the way.
     pub fn pass(&mut self, by: Duration) {
         let end = self.now.after(by);
@@ -173,8 +237,11 @@ impl World {
                     json: serde_json::from_slice(&publish.payload).expect("payloads are JSON"),
                     qos: publish.qos,
                 }),
+                Output::Authorize { id, request } => self.asked.push_back((shard, id, request)),
+                Output::DeviceEvent(event) => self.events.push_back(event),
+                Output::Disconnect(peer) => self.disconnected.push(peer),
                 Output::Subscribe { filter, .. } => self.subscribed.push((filter, true)),
-                Output::Unsubscribe { filter } => self.subscribed.push((filter, false)),
+                Output::Unsubscribe { filter, .. } => self.subscribed.push((filter, false)),
                 Output::Handoff { shard: to, handoff } => {
                     let to = usize::from(to);
                     if self.hold_handoffs {
@@ -245,6 +312,7 @@ pub fn peer(port: u16) -> Peer {
     Peer {
         listener: 0,
         address: SocketAddr::from(([127, 0, 0, 1], port)),
+        session: 0,
     }
 }
 

@@ -72,9 +72,11 @@ fn plain(value: Option<&Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lwm2m_gateway::host::PublishKind;
 
     fn shown(payload: &str) -> String {
         message(&Publish {
+            kind: PublishKind::Response,
             endpoint: "e".into(),
             topic: "t".to_owned(),
             payload: payload.as_bytes().to_vec(),

@@ -18,7 +18,7 @@ pub(crate) const IGNORED: &[(&str, &str)] = &[
     ),
 ];
 
-/// The same below `listeners.udp.NAME`.
+/// The same below `listeners.udp.NAME` and `listeners.dtls.NAME`.
 pub(crate) const LISTENER_IGNORED: &[(&str, &str)] = &[
     (
         "acceptors",
@@ -27,14 +27,6 @@ pub(crate) const LISTENER_IGNORED: &[(&str, &str)] = &[
     (
         "access_rules",
         "has no effect: addresses are NOT filtered by this gateway",
-    ),
-    (
-        "authentication",
-        "has no effect: devices are NOT authenticated by this gateway",
-    ),
-    (
-        "enable_authn",
-        "has no effect: devices are NOT authenticated by this gateway",
     ),
     ("health_check", "has no effect here"),
     ("max_conn_rate", "has no effect here"),
@@ -45,6 +37,61 @@ pub(crate) const LISTENER_IGNORED: &[(&str, &str)] = &[
     ),
     ("udp_options.read_packets", "has no effect here"),
     ("udp_options.reuseaddr", "has no effect here"),
+];
+
+/// The same below `listeners.udp.NAME` only.
+pub(crate) const UDP_IGNORED: &[(&str, &str)] = &[
+    (
+        "authentication",
+        "has no effect: devices are NOT authenticated by this gateway",
+    ),
+    (
+        "enable_authn",
+        "has no effect: devices are NOT authenticated by this gateway",
+    ),
+];
+
+const BY_KEY: &str = "has no effect: devices are authenticated by their pre-shared key";
+const NO_CERTIFICATES: &str = "has no effect: there are no certificates, only pre-shared keys";
+
+/// The same below `listeners.dtls.NAME` only.
+pub(crate) const DTLS_IGNORED: &[(&str, &str)] = &[
+    ("authentication", BY_KEY),
+    ("enable_authn", BY_KEY),
+    ("dtls_options.cacertfile", NO_CERTIFICATES),
+    ("dtls_options.cacerts", NO_CERTIFICATES),
+    ("dtls_options.certfile", NO_CERTIFICATES),
+    ("dtls_options.keyfile", NO_CERTIFICATES),
+    ("dtls_options.managed_certs", NO_CERTIFICATES),
+    ("dtls_options.password", NO_CERTIFICATES),
+    ("dtls_options.verify", NO_CERTIFICATES),
+    ("dtls_options.fail_if_no_peer_cert", NO_CERTIFICATES),
+    ("dtls_options.depth", NO_CERTIFICATES),
+    ("dtls_options.partial_chain", NO_CERTIFICATES),
+    ("dtls_options.verify_peer_ext_key_usage", NO_CERTIFICATES),
+    (
+        "dtls_options.user_lookup_fun",
+        "has no effect: keys come from psk, psk_file or the host",
+    ),
+    (
+        "dtls_options.honor_cipher_order",
+        "has no effect: the order of ciphers always counts",
+    ),
+    (
+        "dtls_options.secure_renegotiate",
+        "has no effect: renegotiation is refused",
+    ),
+    (
+        "dtls_options.client_renegotiation",
+        "has no effect: renegotiation is refused",
+    ),
+    ("dtls_options.dhfile", "has no effect: no suite uses it"),
+    ("dtls_options.log_level", "has no effect: see log.level"),
+    (
+        "dtls_options.hibernate_after",
+        "has no effect: only the sessions that were used last keep their buffers",
+    ),
+    ("dtls_options.gc_after_handshake", "has no effect here"),
 ];
 
 /// Keys of EMQX under another name here.

@@ -1,57 +1,204 @@
 //! The keys of one listener.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
-use super::{GB, Key};
-use crate::config::{UdpListener, value};
+use super::{GB, HOUR, Key, LONGEST, SECOND};
+use crate::config::{
+    CipherSuite, DtlsListener, EndpointRule, KeyEncoding, Takeover, UdpListener, psk, value,
+};
+
+/// The keys that listeners of both kinds have, and further ones; `$at` is where the common fields
+/// are.
+macro_rules! listener_keys {
+    ($($at:ident)?; $($own:expr),* $(,)?) => {
+        &[
+            key!("enable", $($at.)? enable, flag, "Whether the listener is opened."),
+            key!(
+                "bind",
+                $($at.)? bind,
+                address(Ipv4Addr::UNSPECIFIED),
+                "`\"ip:port\"`, `\"[ip6]:port\"`, `\":port\"`, `\"port\"` or a number."
+            ),
+            Key {
+                name: "max_connections",
+                form: || "integer or `\"infinity\"`".to_owned(),
+                meaning: "Most registrations by this listener, with DTLS also most sessions.",
+                read: |into, from| {
+                    into.$($at.)? max_connections = value::count_or_infinity(from)?;
+                    Ok(())
+                },
+                show: |of| of.$($at.)? max_connections.to_string(),
+                is_text: false,
+            },
+            key!(
+                "mountpoint",
+                $($at.)? mountpoint,
+                optional_text,
+                "Instead of the gateway's `mountpoint`."
+            ),
+            Key {
+                name: "format",
+                form: || "as `format`".to_owned(),
+                meaning: "Instead of the gateway's `format`.",
+                read: |into, from| {
+                    into.$($at.)? format = Some(value::format(from)?);
+                    Ok(())
+                },
+                show: |_| "none".to_owned(),
+                is_text: true,
+            },
+            key!(
+                "udp_options.recbuf",
+                $($at.)? recbuf,
+                size(4096, GB),
+                "Kernel receive buffer."
+            ),
+            key!(
+                "udp_options.sndbuf",
+                $($at.)? sndbuf,
+                size(4096, GB),
+                "Kernel send buffer."
+            ),
+            $($own),*
+        ]
+    };
+}
 
 /// The keys of `listeners.udp.NAME`.
-pub(crate) static LISTENER_KEYS: &[Key<UdpListener>] = &[
-    key!("enable", enable, flag, "Whether the listener is opened."),
+pub(crate) static UDP_KEYS: &[Key<UdpListener>] = listener_keys!(;);
+
+/// The keys of `listeners.dtls.NAME`.
+pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
     key!(
-        "bind",
-        bind,
-        address(Ipv4Addr::UNSPECIFIED),
-        "`\"ip:port\"`, `\"[ip6]:port\"`, `\":port\"`, `\"port\"` or a number."
+        "psk_file",
+        psk_file,
+        optional_text,
+        "File with a line `identity:key` for each device, and `identity:key:endpoints` where needed; read again when it changes. See [below](#pre-shared-keys)."
+    ),
+    key!(
+        "psk_file_keys",
+        psk_file_keys,
+        choice("hex" = KeyEncoding::Hex, "text" = KeyEncoding::Text),
+        "How keys are written in that file: hexadecimal as in Mosquitto's `psk_file`, or the text itself is the key as in EMQX's `psk_authentication.init_file`."
     ),
     Key {
-        name: "max_connections",
-        form: || "integer or `\"infinity\"`".to_owned(),
-        meaning: "Most registrations by this listener.",
+        name: "psk",
+        form: || "table or list".to_owned(),
+        meaning: "Credentials here instead of in a file: `{ identity = \"key\" }`, `{ identity = { key, endpoints } }` or `[{ identity, key, endpoints }]`; a key is hexadecimal, `\"base64:…\"` or `\"text:…\"`. They win over those of the file.",
         read: |into, from| {
-            into.max_connections = value::count_or_infinity(from)?;
+            into.psk = psk::psk(from)?;
             Ok(())
         },
-        show: |of| of.max_connections.to_string(),
+        show: |_| "{}".to_owned(),
         is_text: false,
     },
-    key!(
-        "mountpoint",
-        mountpoint,
-        optional_text,
-        "Instead of the gateway's `mountpoint`."
-    ),
     Key {
-        name: "format",
-        form: || "as `format`".to_owned(),
-        meaning: "Instead of the gateway's `format`.",
+        name: "identity_separator",
+        form: || "characters".to_owned(),
+        meaning: "Set of characters, such as `\"#/\"`. An identity that is not configured is taken for a configured one, one of these characters and a suffix; so one key serves several connections. Empty: no suffixes.",
         read: |into, from| {
-            into.format = Some(value::format(from)?);
+            into.identity_separator = psk::separators(from)?;
             Ok(())
         },
-        show: |_| "none".to_owned(),
+        show: |of| format!("{:?}", of.identity_separator),
         is_text: true,
     },
     key!(
-        "udp_options.recbuf",
-        recbuf,
-        size(4096, GB),
-        "Kernel receive buffer."
+        "endpoint_rule",
+        endpoint_rule,
+        choice(
+            "any" = EndpointRule::Any,
+            "equal" = EndpointRule::Equal,
+            "listed" = EndpointRule::Listed
+        ),
+        "Which endpoint an identity may register: any; its own name, with or without suffix; or those that its credential lists. Another one is answered 4.03."
     ),
     key!(
-        "udp_options.sndbuf",
-        sndbuf,
-        size(4096, GB),
-        "Kernel send buffer."
+        "takeover",
+        takeover,
+        choice("move" = Takeover::Move, "end" = Takeover::End),
+        "What becomes of the registration of a connection that is displaced by a newer one of the same identity: it goes on over the new one, or it ends."
     ),
-];
+    Key {
+        name: "dtls_options.ciphers",
+        form: || {
+            let names = CipherSuite::ALL.map(|suite| format!("`\"{}\"`", suite.openssl_name()));
+            format!("list of {} or IANA's names", names.join(", "))
+        },
+        meaning: "Cipher suites, the preferred one first.",
+        read: |into, from| {
+            into.options.ciphers = psk::ciphers(from)?;
+            Ok(())
+        },
+        show: |of| {
+            let names = of.options.ciphers.iter().copied();
+            format!("{:?}", names.map(CipherSuite::openssl_name).collect::<Vec<_>>())
+        },
+        is_text: false,
+    },
+    Key {
+        name: "dtls_options.versions",
+        form: || format!("list with `{:?}`", psk::VERSION),
+        meaning: "DTLS 1.2 is the only version that is spoken.",
+        read: |_, from| psk::versions(from),
+        show: |_| format!("[{:?}]", psk::VERSION),
+        is_text: false,
+    },
+    key!(
+        "dtls_options.handshake_timeout",
+        options.handshake_timeout,
+        duration(SECOND, HOUR),
+        "A handshake that takes longer is given up."
+    ),
+    key!(
+        "dtls_options.retransmit_timeout",
+        options.retransmit_timeout,
+        duration(Duration::from_millis(100), Duration::from_secs(60)),
+        "Wait before the first retransmission of a flight of a handshake; doubled each time."
+    ),
+    key!(
+        "dtls_options.max_handshakes",
+        options.max_handshakes,
+        integer(1, 10_000_000),
+        "Handshakes in progress at a time, per shard."
+    ),
+    key!(
+        "dtls_options.reuse_sessions",
+        options.reuse_sessions,
+        flag,
+        "Whether a device can resume its session by the session's id."
+    ),
+    key!(
+        "dtls_options.session_cache",
+        options.session_cache,
+        integer(1, 100_000_000),
+        "Sessions that are remembered for that."
+    ),
+    key!(
+        "dtls_options.session_timeout",
+        options.session_timeout,
+        duration(SECOND, LONGEST),
+        "How long they are remembered."
+    ),
+    Key {
+        name: "dtls_options.idle_timeout",
+        form: || format!("duration, 1s to {}, or `\"infinity\"`", value::show_duration(LONGEST)),
+        meaning: "A session is closed after this long without a record.",
+        read: |into, from| {
+            into.options.idle_timeout = psk::duration_or_infinity(from, SECOND, LONGEST)?;
+            Ok(())
+        },
+        show: |of| {
+            let shown = of.options.idle_timeout.map(value::show_duration);
+            format!("{:?}", shown.as_deref().unwrap_or("infinity"))
+        },
+        is_text: false,
+    },
+    key!(
+        "dtls_options.mtu",
+        options.mtu,
+        integer(256, 65_507),
+        "Largest UDP payload that is sent, in bytes: what the path carries less 48 for IPv6 and UDP."
+    ),
+);

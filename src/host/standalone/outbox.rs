@@ -144,9 +144,11 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::PublishKind;
 
     fn message(number: usize, qos: u8) -> Publish {
         Publish {
+            kind: PublishKind::Notify,
             endpoint: "e".into(),
             topic: number.to_string(),
             payload: Vec::new(),

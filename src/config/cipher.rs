@@ -1,0 +1,96 @@
+//! Names of cipher suites.
+
+/// A cipher suite with pre-shared keys, of those that a DTLS 1.2 server on OpenSSL can offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CipherSuite {
+    /// RFC 6655; the one that every LwM2M device has.
+    PskAes128Ccm8,
+    /// RFC 6655.
+    PskAes128Ccm,
+    /// RFC 5487.
+    PskAes128GcmSha256,
+    /// RFC 7905, with forward secrecy.
+    EcdhePskChacha20Poly1305,
+    /// RFC 5489, with forward secrecy.
+    EcdhePskAes128CbcSha256,
+    /// RFC 5487.
+    PskAes128CbcSha256,
+}
+
+impl CipherSuite {
+    /// Every suite.
+    pub const ALL: [Self; 6] = [
+        Self::PskAes128Ccm8,
+        Self::PskAes128Ccm,
+        Self::PskAes128GcmSha256,
+        Self::EcdhePskChacha20Poly1305,
+        Self::EcdhePskAes128CbcSha256,
+        Self::PskAes128CbcSha256,
+    ];
+
+    /// What is offered when nothing is configured, in order of preference: all but the one with
+    /// neither forward secrecy nor authenticated encryption.
+    pub const DEFAULT: [Self; 5] = [
+        Self::PskAes128Ccm8,
+        Self::PskAes128Ccm,
+        Self::PskAes128GcmSha256,
+        Self::EcdhePskChacha20Poly1305,
+        Self::EcdhePskAes128CbcSha256,
+    ];
+
+    /// OpenSSL's name, also EMQX's.
+    pub fn openssl_name(self) -> &'static str {
+        match self {
+            Self::PskAes128Ccm8 => "PSK-AES128-CCM8",
+            Self::PskAes128Ccm => "PSK-AES128-CCM",
+            Self::PskAes128GcmSha256 => "PSK-AES128-GCM-SHA256",
+            Self::EcdhePskChacha20Poly1305 => "ECDHE-PSK-CHACHA20-POLY1305",
+            Self::EcdhePskAes128CbcSha256 => "ECDHE-PSK-AES128-CBC-SHA256",
+            Self::PskAes128CbcSha256 => "PSK-AES128-CBC-SHA256",
+        }
+    }
+
+    /// The name in IANA's registry of cipher suites.
+    pub fn iana_name(self) -> &'static str {
+        match self {
+            Self::PskAes128Ccm8 => "TLS_PSK_WITH_AES_128_CCM_8",
+            Self::PskAes128Ccm => "TLS_PSK_WITH_AES_128_CCM",
+            Self::PskAes128GcmSha256 => "TLS_PSK_WITH_AES_128_GCM_SHA256",
+            Self::EcdhePskChacha20Poly1305 => "TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256",
+            Self::EcdhePskAes128CbcSha256 => "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256",
+            Self::PskAes128CbcSha256 => "TLS_PSK_WITH_AES_128_CBC_SHA256",
+        }
+    }
+
+    /// From either name, in letters of any size; `-` and `_` are the same, as in mbedTLS's
+    /// spelling of the IANA names.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let spelt = |name: &str| name.to_ascii_uppercase().replace('_', "-");
+        let name = spelt(name);
+        Self::ALL.into_iter().find(|suite| {
+            [suite.openssl_name(), suite.iana_name()]
+                .map(spelt)
+                .contains(&name)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for suite in CipherSuite::ALL {
+            assert_eq!(CipherSuite::from_name(suite.openssl_name()), Some(suite));
+            assert_eq!(CipherSuite::from_name(suite.iana_name()), Some(suite));
+        }
+        for name in ["psk-aes128-ccm8", "TLS-PSK-WITH-AES-128-CCM-8"] {
+            let suite = CipherSuite::from_name(name);
+            assert_eq!(suite, Some(CipherSuite::PskAes128Ccm8), "{name}");
+        }
+        for name in ["", "PSK", "PSK-AES128-CCM8 ", "RSA-PSK-AES128-CBC-SHA256"] {
+            assert_eq!(CipherSuite::from_name(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! The sockets for devices, and how devices are let in.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::config::{CipherSuite, FormatDefault};
+use crate::credentials::Credential;
+
+/// `listeners.*`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listeners {
+    /// `listeners.udp.NAME`. One named `default` on port 5683 when none is configured, unless a
+    /// DTLS listener is: who asks for DTLS only does not get an open port beside it.
+    pub udp: BTreeMap<String, UdpListener>,
+    /// `listeners.dtls.NAME`. Default none.
+    pub dtls: BTreeMap<String, DtlsListener>,
+}
+
+/// `listeners.udp.NAME`, and what a DTLS listener has in common with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UdpListener {
+    /// Default true.
+    pub enable: bool,
+    /// `"ip:port"`, `":port"`, `"port"` or a number. Default `0.0.0.0:5683`, with DTLS
+    /// `0.0.0.0:5684`.
+    pub bind: SocketAddr,
+    /// Most registrations by this listener, with DTLS also most sessions; `"infinity"` = none.
+    /// Default 1,000,000, with DTLS 100,000.
+    pub max_connections: usize,
+    /// Instead of the gateway's mountpoint.
+    pub mountpoint: Option<String>,
+    /// Instead of the gateway's content format.
+    pub format: Option<FormatDefault>,
+    /// Kernel receive buffer in bytes. Default 4 MiB.
+    pub recbuf: usize,
+    /// Kernel send buffer in bytes. Default 1 MiB.
+    pub sndbuf: usize,
+}
+
+/// `listeners.dtls.NAME`: DTLS 1.2 with pre-shared keys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DtlsListener {
+    /// What a UDP listener has too, under the same names.
+    pub common: UdpListener,
+    /// `psk_file`: file of `identity:key` lines.
+    pub psk_file: Option<PathBuf>,
+    /// `psk_file_keys`: how keys are written in that file. Default `hex`.
+    pub psk_file_keys: KeyEncoding,
+    /// `psk`: credentials in the configuration itself; they win over those of the file.
+    pub psk: Vec<Credential>,
+    /// `identity_separator`: characters that may stand between a configured identity and a suffix
+    /// of the device's choice. Empty, the default: no suffixes.
+    pub identity_separator: String,
+    /// `endpoint_rule`. Default `any`.
+    pub endpoint_rule: EndpointRule,
+    /// `takeover`. Default `move`.
+    pub takeover: Takeover,
+    /// `dtls_options`
+    pub options: DtlsOptions,
+}
+
+/// See [`DtlsListener::psk_file_keys`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyEncoding {
+    /// `hex`: hexadecimal digits, as in Mosquitto's `psk_file`.
+    Hex,
+    /// `text`: the bytes of the text itself, as in EMQX's `psk_authentication.init_file`.
+    Text,
+}
+
+/// Which endpoint a device may register, by the identity it has presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointRule {
+    /// `any`: every endpoint.
+    Any,
+    /// `equal`: its identity, with or without its suffix.
+    Equal,
+    /// `listed`: the endpoints that its credential names.
+    Listed,
+}
+
+/// What becomes of the registration of a connection that is displaced by a newer one of the same
+/// identity.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takeover {
+    /// `move`: it goes on over the new connection, with its observations and its queue.
+    Move,
+    /// `end`: it ends, the device has to register again.
+    End,
+}
+
+/// `listeners.dtls.NAME.dtls_options.*`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DtlsOptions {
+    /// `ciphers`: cipher suites, the preferred one first. Never empty. Default
+    /// [`CipherSuite::DEFAULT`].
+    pub ciphers: Vec<CipherSuite>,
+    /// `handshake_timeout`: a handshake that takes longer is given up. Default 15 s.
+    pub handshake_timeout: Duration,
+    /// `retransmit_timeout`: wait before the first retransmission of a flight of the handshake,
+    /// doubled each time (RFC 6347 section 4.2.4.1). Default 1 s.
+    pub retransmit_timeout: Duration,
+    /// `max_handshakes`: handshakes in progress at a time, per shard. Default 10,000.
+    pub max_handshakes: usize,
+    /// `reuse_sessions`: whether sessions can be resumed by their id. Default true.
+    pub reuse_sessions: bool,
+    /// `session_cache`: sessions that are remembered for that. Default 20,000.
+    pub session_cache: usize,
+    /// `session_timeout`: how long they are remembered. Default 24 h.
+    pub session_timeout: Duration,
+    /// `idle_timeout`: a session is closed after this long without a record. Default never.
+    pub idle_timeout: Option<Duration>,
+    /// `mtu`: largest UDP payload that is sent. Default 1,232 bytes, which is 1,280, the least
+    /// that IPv6 carries unfragmented, without its headers; a CoAP message of 1,152 bytes (RFC
+    /// 7252 section 4.6) fits in a record of any of the suites.
+    pub mtu: usize,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self {
+            udp: BTreeMap::from([("default".to_owned(), UdpListener::default())]),
+            dtls: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for UdpListener {
+    fn default() -> Self {
+        Self {
+            enable: true,
+            bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5683)),
+            max_connections: 1_000_000,
+            mountpoint: None,
+            format: None,
+            recbuf: 4 << 20,
+            sndbuf: 1 << 20,
+        }
+    }
+}
+
+impl Default for DtlsListener {
+    fn default() -> Self {
+        Self {
+            common: UdpListener {
+                bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5684)),
+                // An idle session takes some 35 kB.
+                max_connections: 100_000,
+                ..UdpListener::default()
+            },
+            psk_file: None,
+            psk_file_keys: KeyEncoding::Hex,
+            psk: Vec::new(),
+            identity_separator: String::new(),
+            endpoint_rule: EndpointRule::Any,
+            takeover: Takeover::Move,
+            options: DtlsOptions::default(),
+        }
+    }
+}
+
+impl Default for DtlsOptions {
+    fn default() -> Self {
+        Self {
+            ciphers: CipherSuite::DEFAULT.to_vec(),
+            handshake_timeout: Duration::from_secs(15),
+            retransmit_timeout: Duration::from_secs(1),
+            max_handshakes: 10_000,
+            reuse_sessions: true,
+            session_cache: 20_000,
+            session_timeout: Duration::from_secs(86_400),
+            idle_timeout: None,
+            mtu: 1232,
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What hosts get to know of devices, and what they are asked.
+
+use std::net::SocketAddr;
+
+use serde::Serialize;
+
+use super::device::{Device, DeviceKey};
+use super::registration::Registration;
+use super::sessions::Identity;
+use super::{Engine, Output, Peer};
+use crate::bridge::report::is_secret;
+use crate::time::Now;
+
+/// A registered device, for lists and dashboards.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceInfo {
+    /// Endpoint name.
+    pub endpoint: String,
+    /// Address and port it was last heard of from.
+    pub peer: SocketAddr,
+    /// Listener, as in `udp:default`.
+    pub listener: String,
+    /// PSK identity of its connection, bytes that are no UTF-8 replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Rendered mountpoint.
+    pub mountpoint: String,
+    /// Lifetime in seconds, as granted.
+    pub lifetime: u64,
+    /// Version of the LwM2M enabler, as in `1.1`.
+    pub version: String,
+    /// Whether it sleeps between its messages.
+    pub queue_mode: bool,
+    /// When it registered, milliseconds since 1970.
+    pub registered_at: u64,
+    /// Milliseconds since its last message.
+    pub idle_ms: u64,
+    /// Path of the root.
+    pub alternate_path: String,
+    /// Objects and instances in the order of the device.
+    pub objects: Vec<String>,
+    /// Queries of Register and Updates in order, without secrets.
+    pub query: Vec<(String, String)>,
+    /// Observations that stand.
+    pub observations: usize,
+    /// Commands that wait for the device.
+    pub queued: usize,
+}
+
+/// Why a registration ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GoneReason {
+    /// The device said so.
+    Deregistered,
+    /// Its lifetime ran out.
+    Expired,
+    /// The host or an operator removed it.
+    Kicked,
+    /// A newer connection of its identity took over (`takeover = "end"`).
+    Displaced,
+    /// Its listener was closed.
+    ListenerClosed,
+    /// Another gateway goes on with it.
+    Exported,
+    /// A defect of the gateway lost it.
+    Lost,
+}
+
+/// What happened to a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum DeviceEvent {
+    /// It registered, perhaps again.
+    Registered(DeviceInfo),
+    /// It updated its registration or came from a new address.
+    Updated(DeviceInfo),
+    /// Its registration ended.
+    Gone {
+        /// Endpoint name.
+        endpoint: String,
+        /// Why.
+        reason: GoneReason,
+    },
+}
+
+/// A device that wants to register.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RegistrationRequest {
+    /// Endpoint name.
+    pub endpoint: String,
+    /// Where it speaks from.
+    pub peer: SocketAddr,
+    /// Listener, as in `udp:default`.
+    pub listener: String,
+    /// PSK identity of its connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Rendered mountpoint.
+    pub mountpoint: String,
+    /// Lifetime in seconds, as it would be granted.
+    pub lifetime: u64,
+    /// Version of the LwM2M enabler.
+    pub version: String,
+    /// Queries as sent, passwords included.
+    pub query: Vec<(String, String)>,
+}
+
+/// The host's word on a [`RegistrationRequest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// The device may register.
+    Allow {
+        /// Instead of the configured one, rendered.
+        mountpoint: Option<String>,
+    },
+    /// It may not: it is answered 4.03 with this text.
+    Deny {
+        /// For people.
+        reason: String,
+    },
+    /// Nobody can tell: it is answered 5.03.
+    Unavailable,
+}
+
+impl Engine {
+    /// What is known of all devices of this shard.
+    pub fn device_infos(&self, now: Now) -> Vec<DeviceInfo> {
+        self.devices
+            .iter()
+            .flatten()
+            .map(|device| self.info_of(now, device))
+            .collect()
+    }
+
+    /// What is known of one device.
+    pub fn device_info(&self, now: Now, endpoint: &str) -> Option<DeviceInfo> {
+        let key = *self.endpoints.get(endpoint)?;
+        self.device(key).map(|device| self.info_of(now, device))
+    }
+
+    fn info_of(&self, now: Now, device: &Device) -> DeviceInfo {
+        let registration = &device.registration;
+        let links = registration.links.as_ref();
+        DeviceInfo {
+            endpoint: device.endpoint.to_string(),
+            peer: device.peer.address,
+            listener: self.listener_name(device.peer),
+            identity: device.identity.as_deref().map(Identity::text),
+            mountpoint: device.mount.to_string(),
+            lifetime: registration.lifetime.as_secs(),
+            version: registration.version.to_string(),
+            queue_mode: registration.queue_mode,
+            registered_at: device.registered_at,
+            idle_ms: u64::try_from((now.mono - device.last_seen).as_millis()).unwrap_or(u64::MAX),
+            alternate_path: registration.alternate_path().to_owned(),
+            objects: links
+                .map(|links| links.objects.iter().map(str::to_owned).collect())
+                .unwrap_or_default(),
+            query: queries(registration)
+                .filter(|(name, _)| !is_secret(name))
+                .collect(),
+            observations: device.observations.len(),
+            queued: device.queue.len(),
+        }
+    }
+
+    pub(super) fn registration_request(
+        &self,
+        endpoint: &str,
+        from: Peer,
+        mountpoint: &str,
+        registration: &Registration,
+    ) -> RegistrationRequest {
+        RegistrationRequest {
+            endpoint: endpoint.to_owned(),
+            peer: from.address,
+            listener: self.listener_name(from),
+            identity: self.identity_of(from).as_deref().map(Identity::text),
+            mountpoint: mountpoint.to_owned(),
+            lifetime: registration.lifetime.as_secs(),
+            version: registration.version.to_string(),
+            query: queries(registration).collect(),
+        }
+    }
+
+    fn listener_name(&self, peer: Peer) -> String {
+        let listener = self.settings.listener(peer.listener);
+        listener.map(|it| it.name.clone()).unwrap_or_default()
+    }
+
+    /// Tells the host of a device that came or changed, if it wants to know.
+    pub(super) fn announce(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        event: impl FnOnce(DeviceInfo) -> DeviceEvent,
+    ) {
+        if !self.device_events {
+            return;
+        }
+        if let Some(device) = self.device(key) {
+            let event = event(self.info_of(now, device));
+            self.outputs.push_back(Output::DeviceEvent(event));
+        }
+    }
+}
+
+fn queries(registration: &Registration) -> impl Iterator<Item = (String, String)> {
+    registration
+        .query
+        .pairs()
+        .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
+}

@@ -1,0 +1,274 @@
+//! DTLS sessions as the engine sees them: who is at the other end, and what that permits.
+//!
+//! An identity is one namespace for the whole gateway and has one live connection. Its
+//! registrations are where its newest connection is, in whatever shard that is.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use tracing::{debug, info};
+
+use super::device::{Device, DeviceKey};
+use super::info::GoneReason;
+use super::registration::RegisterError;
+use super::{Engine, HANDOFF_TIMEOUT, Handoff, ListenerSettings, Output, Peer, Response, ShardId};
+use crate::coap::{Code, Message};
+use crate::config::Takeover;
+use crate::credentials::Credential;
+use crate::time::Now;
+
+/// Who is at the other end of a DTLS session. Two are equal when the presented identities are.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// As sent in the handshake, suffix included.
+    pub presented: Box<[u8]>,
+    /// As configured.
+    pub public: Box<[u8]>,
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        self.presented == other.presented
+    }
+}
+
+impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.presented.hash(state);
+    }
+}
+
+impl Identity {
+    /// For people; what is no UTF-8 is replaced.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.presented).into_owned()
+    }
+}
+
+/// A DTLS session that is established.
+#[derive(Debug, Clone)]
+pub struct SecureSession {
+    /// Who.
+    pub identity: Arc<Identity>,
+    /// By which key.
+    pub credential: Arc<Credential>,
+}
+
+impl SecureSession {
+    /// A session of `presented`, proved by `credential`.
+    pub fn new(presented: &[u8], credential: Arc<Credential>) -> Self {
+        let identity = Identity {
+            presented: presented.into(),
+            public: credential.identity.clone(),
+        };
+        Self {
+            identity: Arc::new(identity),
+            credential,
+        }
+    }
+}
+
+/// What somebody wants of a registration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// To register the endpoint anew: allowed to every identity of the same key, since a device
+    /// may choose its suffix anew.
+    Register,
+    /// To update or end it: its own identity only.
+    Keep,
+}
+
+/// Whether `who` has a right to `device`. A device without identity belongs to everybody.
+pub(super) fn may_claim(device: &Device, who: Option<&Identity>, claim: Claim) -> bool {
+    match (&device.identity, who) {
+        (None, None) => true,
+        (None, Some(_)) => claim == Claim::Register,
+        (Some(_), None) => false,
+        (Some(own), Some(who)) => {
+            **own == *who || claim == Claim::Register && own.public == who.public
+        }
+    }
+}
+
+impl Engine {
+    /// A DTLS session was established: an older connection of the identity ends, its
+    /// registrations come here or end (`takeover`).
+    pub fn handle_session(&mut self, now: Now, peer: Peer, session: SecureSession) {
+        let identity = session.identity.clone();
+        self.sessions.insert(peer, session);
+        match self.directory.connect(&identity, self.shard, peer) {
+            Some((shard, old)) if shard == self.shard => {
+                self.displace(now, &identity, old, peer, shard)
+            }
+            Some((shard, old)) => {
+                let handoff = Handoff::Displace {
+                    identity,
+                    old,
+                    new: peer,
+                    to: self.shard,
+                };
+                self.outputs.push_back(Output::Handoff { shard, handoff });
+            }
+            None => {}
+        }
+    }
+
+    /// A DTLS session ended. Its registrations stay for a newer one.
+    pub fn handle_session_closed(&mut self, peer: Peer) {
+        if let Some(session) = self.sessions.remove(&peer) {
+            self.directory.disconnect(&session.identity, peer);
+        }
+    }
+
+    /// Who speaks from `peer`; `None` without DTLS.
+    pub(super) fn identity_of(&self, peer: Peer) -> Option<Arc<Identity>> {
+        let session = self.sessions.get(&peer)?;
+        Some(session.identity.clone())
+    }
+
+    /// A registration belongs to somebody else now.
+    pub(super) fn set_identity(&mut self, key: DeviceKey, identity: Option<Arc<Identity>>) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let old = std::mem::replace(&mut device.identity, identity.clone());
+        if old == identity {
+            return;
+        }
+        self.forget_identified(old.as_deref(), key);
+        if let Some(old) = old {
+            self.directory.unregistered(&old);
+        }
+        if let Some(identity) = identity {
+            self.directory.registered(&identity);
+            self.identified.entry(identity).or_default().push(key);
+        }
+    }
+
+    pub(super) fn forget_identified(&mut self, identity: Option<&Identity>, key: DeviceKey) {
+        let Some(identity) = identity else {
+            return;
+        };
+        if let Some(keys) = self.identified.get_mut(identity) {
+            keys.retain(|known| *known != key);
+            if keys.is_empty() {
+                self.identified.remove(identity);
+            }
+        }
+    }
+
+    pub(super) fn refuse_identity(&mut self, from: Peer, message: &Message) {
+        self.counters.identity_refused.inc();
+        info!(peer = %from.address, "refused: the registration belongs to another identity");
+        let response = Response::error(Code::FORBIDDEN, "registered by another identity");
+        self.respond(from, message, response);
+    }
+
+    /// Whether `from` may register `endpoint`.
+    pub(super) fn check_identity(
+        &self,
+        from: Peer,
+        endpoint: &str,
+        listener: &ListenerSettings,
+    ) -> Result<(), RegisterError> {
+        let session = self.sessions.get(&from);
+        let who = session.map(|session| &*session.identity);
+        if let Some(rule) = listener.endpoint_rule {
+            let permitted = session.is_some_and(|session| {
+                session
+                    .credential
+                    .permits(rule, &session.identity.presented, endpoint)
+            });
+            if !permitted {
+                return Err(RegisterError::EndpointNotPermitted);
+            }
+        }
+        let known = self.endpoints.get(endpoint);
+        match known.and_then(|key| self.device(*key)) {
+            Some(device) if !may_claim(device, who, Claim::Register) => {
+                Err(RegisterError::OtherIdentity)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The connection `old` ends because its identity has `new` in shard `to`.
+    pub(super) fn displace(
+        &mut self,
+        now: Now,
+        identity: &Identity,
+        old: Peer,
+        new: Peer,
+        to: ShardId,
+    ) {
+        if self.sessions.remove(&old).is_some() {
+            info!(peer = %old.address, by = %new.address, "connection displaced");
+            self.counters.sessions_displaced.inc();
+            self.outputs.push_back(Output::Disconnect(old));
+        }
+        let takeover = self
+            .settings
+            .listener(new.listener)
+            .map_or(Takeover::Move, |listener| listener.takeover);
+        let devices = self.identified.get(identity).cloned().unwrap_or_default();
+        for key in devices {
+            match takeover {
+                Takeover::End => self.remove(key, GoneReason::Displaced),
+                Takeover::Move if to == self.shard => self.follow(now, key, new),
+                Takeover::Move => self.send_after(now, key, new, to),
+            }
+        }
+    }
+
+    /// A device is at its newer connection now; the handshake was a sign of life.
+    fn follow(&mut self, now: Now, key: DeviceKey, new: Peer) {
+        debug!(peer = %new.address, "registration follows its identity");
+        self.move_peer(key, new);
+        self.counters.address_changed.inc();
+        if let Some(device) = self.device_mut(key) {
+            device.last_seen = now.mono;
+        }
+        self.schedule(key);
+    }
+
+    /// Gives a device to the shard of its newer connection.
+    fn send_after(&mut self, now: Now, key: DeviceKey, new: Peer, to: ShardId) {
+        let Some(mut device) = self.detach(key) else {
+            return;
+        };
+        if device.peer.listener != new.listener {
+            self.directory
+                .change_listener(device.peer.listener, new.listener);
+        }
+        device.peer = new;
+        device.last_seen = now.mono;
+        self.departed
+            .insert(device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT);
+        let handoff = Handoff::Adopt(device);
+        self.outputs
+            .push_back(Output::Handoff { shard: to, handoff });
+    }
+
+    /// Takes in a device whose identity connected here, or had connected here and is elsewhere by
+    /// now.
+    pub(super) fn adopt_identified(&mut self, now: Now, device: Box<Device>) {
+        let newest = device
+            .identity
+            .as_ref()
+            .and_then(|identity| self.directory.connection(identity));
+        let peer = device.peer;
+        let endpoint = device.endpoint.clone();
+        self.adopt(device);
+        self.counters.address_changed.inc();
+        let Some(key) = self.endpoints.get(&endpoint).copied() else {
+            return;
+        };
+        match newest {
+            Some((shard, new)) if shard != self.shard => self.send_after(now, key, new, shard),
+            Some((_, new)) if new != peer => self.follow(now, key, new),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! Identities of DTLS sessions and the host's word on registrations, in virtual time.
+
+mod support;
+
+use std::time::Duration;
+
+use lwm2m_gateway::coap::message::option;
+use lwm2m_gateway::coap::{Code, MessageType};
+use lwm2m_gateway::engine::{Decision, DeviceEvent, GoneReason, Load, Peer};
+use support::{Device, World, peer, uri};
+
+/// A device on a DTLS session of its own.
+fn secured(world: &mut World, shard: usize, endpoint: &str, port: u16, identity: &str) -> Device {
+    let mut device = Device::new(endpoint, port);
+    device.peer.session = u32::from(port);
+    world.session(shard, device.peer, identity, identity);
+    device
+}
+
+fn session(port: u16, session: u32) -> Peer {
+    Peer {
+        session,
+        ..peer(port)
+    }
+}
+
+fn register_code(world: &mut World, shard: usize, device: &mut Device) -> Code {
+    let ep = format!("ep={}", device.endpoint);
+    let request = device
+        .request(Code::POST, &["rd"], &[&ep, "lt=300", "lwm2m=1.1"])
+        .payload("</3/0>")
+        .build();
+    world.datagram_at(shard, device.peer, &request);
+    let answer = world.next_for(device.peer);
+    if let Some(location) = answer.option_values(option::LOCATION_PATH).nth(1) {
+        device.location = String::from_utf8_lossy(location).into_owned();
+    }
+    answer.code()
+}
+
+fn update_code(world: &mut World, shard: usize, device: &mut Device) -> Code {
+    let location = device.location.clone();
+    let request = device.request(Code::POST, &["rd", &location], &[]).build();
+    world.datagram_at(shard, device.peer, &request);
+    world.next_for(device.peer).code()
+}
+
+#[test]
+fn a_registration_belongs_to_its_identity() {
+    for shards in [1, 2] {
+        let mut world = World::sharded(shards, |_| {});
+        let last = usize::from(shards) - 1;
+        let mut device = secured(&mut world, 0, "ep", 5001, "a");
+        assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
+        world.published.clear();
+
+        // Another identity, and none at all: neither Register, Update nor De-register.
+        let mut other = secured(&mut world, last, "ep", 5002, "b");
+        let mut plain = Device::new("ep", 5003);
+        for thief in [&mut other, &mut plain] {
+            thief.location = device.location.clone();
+            assert_eq!(register_code(&mut world, last, thief), Code::FORBIDDEN);
+            assert_eq!(update_code(&mut world, last, thief), Code::FORBIDDEN);
+            let request = thief
+                .request(Code::DELETE, &["rd", &device.location], &[])
+                .build();
+            world.datagram_at(last, thief.peer, &request);
+            assert_ne!(world.next_for(thief.peer).code(), Code::DELETED);
+        }
+        world.assert_quiet();
+        assert_eq!(update_code(&mut world, 0, &mut device), Code::CHANGED);
+        assert_eq!(world.counter("identity_refused"), 4);
+    }
+}
+
+#[test]
+fn a_new_suffix_may_register_but_not_update() {
+    let mut world = World::new();
+    let mut first = Device::new("ep", 5001);
+    first.peer.session = 1;
+    world.session(0, first.peer, "key#1", "key");
+    assert_eq!(register_code(&mut world, 0, &mut first), Code::CREATED);
+    let mut second = Device::new("ep", 5002);
+    second.peer.session = 2;
+    world.session(0, second.peer, "key#2", "key");
+    assert!(world.disconnected.is_empty(), "two identities");
+    second.location = first.location.clone();
+    assert_eq!(update_code(&mut world, 0, &mut second), Code::FORBIDDEN);
+    assert_eq!(register_code(&mut world, 0, &mut second), Code::CREATED);
+    assert_eq!(update_code(&mut world, 0, &mut second), Code::CHANGED);
+}
+
+#[test]
+fn a_newer_connection_displaces_and_takes_the_registration_along() {
+    for shards in [1, 2, 3] {
+        let mut world = World::sharded(shards, |_| {});
+        let last = usize::from(shards) - 1;
+        let mut device = secured(&mut world, 0, "ep", 5001, "a");
+        assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
+        world.published.clear();
+        // An observation, and a request under way.
+        world.command(
+            "ep",
+            r#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#,
+        );
+        let observe = world.next_for(device.peer);
+        let answer = device
+            .answer(&observe, Code::CONTENT)
+            .uint(option::OBSERVE, 1)
+            .payload("50");
+        world.datagram_at(0, device.peer, &answer.build());
+        assert_eq!(world.next_published().json["msgType"], "observe");
+        world.command(
+            "ep",
+            r#"{"reqID":2,"msgType":"read","data":{"path":"/3/0/0"}}"#,
+        );
+        assert_eq!(uri(&world.next_for(device.peer)), "/3/0/0");
+
+        let old = device.peer;
+        device.peer = session(6001, 77);
+        world.session(last, device.peer, "a", "a");
+        assert_eq!(world.disconnected, [old]);
+        world.session_closed(0, old);
+        // The request is repeated, to the new address.
+        world.pass(Duration::from_secs(4));
+        let read = world.next_for(device.peer);
+        assert_eq!(uri(&read), "/3/0/0");
+        let answer = device.answer(&read, Code::CONTENT).payload("x").build();
+        world.datagram_at(last, device.peer, &answer);
+        assert_eq!(world.next_published().json["msgType"], "read");
+        // The observation goes on, and the registration too.
+        let notify = device
+            .separate(MessageType::NonConfirmable, &observe, Code::CONTENT)
+            .uint(option::OBSERVE, 2)
+            .payload("51");
+        world.datagram_at(last, device.peer, &notify.build());
+        assert_eq!(world.next_published().json["msgType"], "notify");
+        assert_eq!(update_code(&mut world, last, &mut device), Code::CHANGED);
+        world.assert_quiet();
+        assert_eq!(world.directory.len(), 1);
+    }
+}
+
+#[test]
+fn a_registration_waits_for_the_next_connection() {
+    let mut world = World::sharded(2, |_| {});
+    let mut device = secured(&mut world, 0, "ep", 5001, "a");
+    assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
+    world.session_closed(0, device.peer);
+    world.pass(Duration::from_secs(60));
+    device.peer = session(6001, 78);
+    world.session(1, device.peer, "a", "a");
+    assert!(world.disconnected.is_empty());
+    assert_eq!(update_code(&mut world, 1, &mut device), Code::CHANGED);
+    // Nothing of it is left in the end.
+    world.session_closed(1, device.peer);
+    world.pass(Duration::from_secs(1000));
+    world.pass(Duration::from_secs(1000));
+    assert!(world.directory.is_empty());
+    for engine in &world.engines {
+        let load = engine.load();
+        let rest = Load {
+            replies: load.replies,
+            departed: load.departed,
+            ..Load::default()
+        };
+        assert_eq!(load, rest);
+    }
+}
+
+#[test]
+fn two_moves_at_once_end_at_the_newest_connection() {
+    let mut world = World::sharded(3, |_| {});
+    let mut device = secured(&mut world, 0, "ep", 5001, "a");
+    assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
+    world.hold_handoffs = true;
+    world.session(1, session(5002, 2), "a", "a");
+    world.session(2, session(5003, 3), "a", "a");
+    // Shard 1 hears of the third connection before it has the device.
+    assert!(world.hand_over(1));
+    for _ in 0..3 {
+        for shard in 0..3 {
+            while world.hand_over(shard) {}
+        }
+    }
+    world.hold_handoffs = false;
+    assert_eq!(world.directory.shard_of("ep"), Some(2));
+    device.peer = session(5003, 3);
+    assert_eq!(update_code(&mut world, 2, &mut device), Code::CHANGED);
+}
+
+#[test]
+fn the_host_decides_about_registrations() {
+    let mut world = World::authorized();
+    let mut device = Device::new("ep", 5001);
+    let request = device
+        .request(
+            Code::POST,
+            &["rd"],
+            &["ep=ep", "lt=300", "lwm2m=1.1", "imei=7", "password=x"],
+        )
+        .payload("</3/0>")
+        .build();
+    world.datagram(device.peer, &request);
+    world.assert_quiet();
+    // Repeated while the host thinks: acknowledged, not asked again.
+    world.datagram(device.peer, &request);
+    assert_eq!(world.next_for(device.peer).code(), Code::EMPTY);
+    let asked = world.decide(Decision::Allow {
+        mountpoint: Some("tenant/ep/".to_owned()),
+    });
+    assert!(world.asked.is_empty());
+    assert_eq!((asked.endpoint.as_str(), asked.lifetime), ("ep", 300));
+    assert!(asked.query.contains(&("password".into(), "x".into())));
+    let answer = world.next_for(device.peer);
+    assert_eq!(
+        (answer.code(), answer.kind()),
+        (Code::CREATED, MessageType::NonConfirmable)
+    );
+    assert_eq!(world.next_published().topic, "tenant/ep/up/resp");
+    assert!(matches!(
+        world.events.pop_front(),
+        Some(DeviceEvent::Registered(info))
+            if info.mountpoint == "tenant/ep/" && !info.query.iter().any(|(name, _)| name == "password")
+    ));
+
+    world.kick("ep");
+    assert_eq!(
+        world.events.pop_front(),
+        Some(DeviceEvent::Gone {
+            endpoint: "ep".to_owned(),
+            reason: GoneReason::Kicked
+        })
+    );
+    assert!(world.directory.is_empty());
+}
+
+#[test]
+fn a_refusal_and_silence_are_answered() {
+    let mut world = World::authorized();
+    for (decision, code) in [
+        (
+            Some(Decision::Deny {
+                reason: "no such device".to_owned(),
+            }),
+            Code::FORBIDDEN,
+        ),
+        (Some(Decision::Unavailable), Code::SERVICE_UNAVAILABLE),
+        (None, Code::SERVICE_UNAVAILABLE),
+    ] {
+        let mut device = Device::new("ep", 5001);
+        device.mid += u16::try_from(world.counter("register_refused")).unwrap();
+        let request = device
+            .request(Code::POST, &["rd"], &["ep=ep", "lt=300", "lwm2m=1.1"])
+            .build();
+        world.datagram(device.peer, &request);
+        match decision {
+            Some(decision) => drop(world.decide(decision)),
+            None => world.pass(Duration::from_secs(16)),
+        }
+        assert_eq!(world.next_for(device.peer).code(), code);
+        world.asked.clear();
+    }
+    assert!(world.directory.is_empty());
+}
+
+#[test]
+fn a_session_goes_to_another_gateway() {
+    let mut old = World::new();
+    let mut device = Device::registered(&mut old, "ep", 5001);
+    old.command(
+        "ep",
+        r#"{"reqID":"o","x":{"y":1},"msgType":"observe","data":{"path":"/3/0/9"}}"#,
+    );
+    let observe = old.next_for(device.peer);
+    let answer = device
+        .answer(&observe, Code::CONTENT)
+        .uint(option::OBSERVE, 7)
+        .payload("50");
+    old.datagram(device.peer, &answer.build());
+    old.published.clear();
+    // One under way, two waiting.
+    for id in 1..=3 {
+        let path = format!("/3/0/{id}");
+        old.command(
+            "ep",
+            &format!(r#"{{"reqID":{id},"msgType":"read","data":{{"path":"{path}"}}}}"#),
+        );
+    }
+    assert_eq!(uri(&old.next_for(device.peer)), "/3/0/1");
+    let session = old.export("ep").unwrap();
+    assert_eq!(old.next_published().json["reqID"], 1);
+    old.assert_quiet();
+    assert!(old.directory.is_empty() && old.export("ep").is_none());
+
+    let mut new = World::new();
+    assert!(!new.import("ep", session.clone()));
+    device.register(&mut new, &[], "</3/0>");
+    new.published.clear();
+    assert!(new.import("ep", session));
+    // Asked for again with its token, then the commands.
+    let again = new.next_for(device.peer);
+    assert_eq!(
+        (uri(&again), again.token()),
+        ("/3/0/9".to_owned(), observe.token())
+    );
+    let answer = device
+        .answer(&again, Code::CONTENT)
+        .uint(option::OBSERVE, 8)
+        .payload("51");
+    new.datagram(device.peer, &answer.build());
+    for id in 2..=3 {
+        let read = new.next_for(device.peer);
+        assert_eq!(uri(&read), format!("/3/0/{id}"));
+        let answer = device.answer(&read, Code::CONTENT).payload("v").build();
+        new.datagram(device.peer, &answer);
+    }
+    let ids: Vec<_> = new
+        .published
+        .iter()
+        .map(|message| message.json["reqID"].clone())
+        .collect();
+    assert_eq!(ids.last(), Some(&3.into()));
+    let notify = device
+        .separate(MessageType::NonConfirmable, &observe, Code::CONTENT)
+        .uint(option::OBSERVE, 9)
+        .payload("52");
+    new.published.clear();
+    new.datagram(device.peer, &notify.build());
+    let notify = new.next_published().json;
+    assert_eq!(
+        (&notify["msgType"], &notify["x"]["y"]),
+        (&"notify".into(), &1.into())
+    );
+}
