@@ -119,6 +119,38 @@ counters! {
     published,
     /// MQTT messages the host could not take.
     publish_dropped,
+    /// Shards that began anew after a panic.
+    shard_panics,
+    /// DTLS: hellos without a cookie, each answered by a HelloVerifyRequest.
+    dtls_hellos,
+    /// DTLS: hellos with a cookie that is not ours or too old.
+    dtls_bad_cookies,
+    /// DTLS: datagrams that are no DTLS, or hellos that break RFC 6347.
+    dtls_malformed,
+    /// DTLS: datagrams of peers without session or handshake.
+    dtls_unknown_peer,
+    /// DTLS: records dropped as replayed, not authentic, too early or too many.
+    dtls_records_dropped,
+    /// DTLS: handshakes begun, each after its cookie exchange.
+    dtls_handshakes_started,
+    /// DTLS: handshakes not begun because too many were under way.
+    dtls_handshakes_refused,
+    /// DTLS: handshakes completed, resumed ones included.
+    dtls_handshakes_completed,
+    /// DTLS: handshakes completed that resumed an earlier session.
+    dtls_handshakes_resumed,
+    /// DTLS: handshakes that failed, by a wrong key for instance, or were begun anew.
+    dtls_handshakes_failed,
+    /// DTLS: handshakes that ran out of time.
+    dtls_handshakes_timed_out,
+    /// DTLS: identities nobody knows.
+    dtls_unknown_identities,
+    /// DTLS: sessions now (a gauge).
+    dtls_sessions,
+    /// DTLS: sessions closed to make room for new ones.
+    dtls_sessions_evicted,
+    /// DTLS: datagrams for devices that could not be sent: no session, or too long.
+    dtls_send_failed,
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ packages() {
     command -v cc >/dev/null || wanted+=(build-essential)
     command -v coap-client-notls >/dev/null || wanted+=(libcoap3-bin)
     command -v mosquitto >/dev/null || wanted+=(mosquitto)
+    command -v mosquitto_pub >/dev/null || wanted+=(mosquitto-clients)
     command -v node >/dev/null || wanted+=(nodejs)
     command -v npm >/dev/null || wanted+=(npm)
     [ ${#wanted[@]} -eq 0 ] && return
@@ -98,6 +99,9 @@ step "cargo clippy" cargo clippy --all-targets -- -D warnings
 step "cargo build" cargo build
 step "cargo test" cargo test
 step "end to end" end_to_end
+if command -v mosquitto >/dev/null; then
+    step "end to end, in Mosquitto" end_to_end --host mosquitto
+fi
 
 title "summary"
 if [ ${#failed[@]} -gt 0 ]; then

@@ -61,8 +61,11 @@ impl Service {
         let gateway = Gateway::start(config.clone(), wrap(Arc::clone(&broker))).map_err(line)?;
         broker.open(Arc::new(ToGateway(gateway.clone())));
         for (name, address) in gateway.listeners() {
-            let name = name.strip_prefix("udp:").unwrap_or(&name);
-            info!(udp = %address, name, "listening");
+            match name.split_once(':') {
+                Some(("dtls", name)) => info!(dtls = %address, name, "listening"),
+                Some((_, name)) => info!(udp = %address, name, "listening"),
+                None => info!(%address, name, "listening"),
+            }
         }
         if let Some(address) = broker.address() {
             info!(mqtt = %address, "listening");

@@ -1,9 +1,22 @@
 //! Pre-shared keys: who may come in, with which key, under which endpoint names.
+//!
+//! A [`CredentialStore`] answers for one listener. It asks its sources in order, the configuration
+//! itself and a [`PskFile`]; a host that knows further keys is asked by whoever runs the
+//! handshake, when the store has no answer. Keys are zeroed when they are dropped, compared in
+//! constant time and never shown.
 
 mod credential;
+mod edit;
+mod file;
 mod key;
+mod lines;
 mod pattern;
+mod store;
 
 pub use credential::{Credential, IdentityError, MAX_IDENTITY, check_identity};
+pub use edit::{EditError, remove, set};
+pub use file::{FileError, FileReport, MAX_FILE, PskFile, read};
 pub use key::{Key, KeyError, MAX_KEY, WEAK_KEY};
+pub use lines::{LineError, Lines, MAX_PROBLEMS, Problem, ProblemKind};
 pub use pattern::{EndpointPattern, MAX_PATTERN, MAX_PATTERNS, PatternError};
+pub use store::{CredentialSource, CredentialStore, MAX_CUTS, candidates};

@@ -246,10 +246,7 @@ impl Engine {
     }
 
     fn format_default(&self, device: &Device) -> FormatDefault {
-        let listener = self
-            .settings
-            .listeners
-            .get(usize::from(device.peer.listener));
+        let listener = self.settings.listener(device.peer.listener);
         listener.map_or(self.settings.config.format, |listener| listener.format)
     }
 

@@ -61,6 +61,8 @@ pub enum GoneReason {
     Displaced,
     /// Its listener was closed.
     ListenerClosed,
+    /// A defect of the gateway lost it.
+    Lost,
 }
 
 /// What happened to a device.

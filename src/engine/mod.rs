@@ -54,7 +54,7 @@ pub use info::{Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationReques
 pub use load::Load;
 pub use registration::Location;
 pub use sessions::{Identity, SecureSession};
-pub use settings::{ListenerSettings, Settings};
+pub use settings::{ListenerIds, ListenerSettings, Settings};
 pub use timer::Reason;
 
 use authorization::Authorizations;
@@ -79,7 +79,7 @@ const MAX_PENDING_HANDOFFS: usize = 65_536;
 /// The other end of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Peer {
-    /// Index of the listener in [`Settings::listeners`].
+    /// Number of the listener, see [`Settings::listener`].
     pub listener: u16,
     /// Address and port of the device.
     pub address: SocketAddr,
@@ -181,6 +181,10 @@ pub enum Output {
     Publish(Publish),
     /// A device registered: for hosts that subscribe per device.
     Subscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Its rendered mountpoint.
+        mountpoint: String,
         /// Topic filter of its commands.
         filter: String,
         /// QoS of the command translator.
@@ -188,6 +192,8 @@ pub enum Output {
     },
     /// The device is gone.
     Unsubscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
         /// As subscribed.
         filter: String,
     },
@@ -455,6 +461,21 @@ impl Engine {
         }
     }
 
+    /// A listener was closed: its registrations end.
+    pub fn close_listener(&mut self, listener: u16) {
+        let concerned: Vec<DeviceKey> = (0..)
+            .zip(&self.devices)
+            .filter(|(_, device)| {
+                let device = device.as_ref();
+                device.is_some_and(|device| device.peer.listener == listener)
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in concerned {
+            self.remove(key, GoneReason::ListenerClosed);
+        }
+    }
+
     /// Whether no request waits for its answer.
     pub fn is_quiet(&self) -> bool {
         self.in_flight.is_empty()
@@ -467,6 +488,19 @@ impl Engine {
         for mut device in devices.into_iter().flatten() {
             self.refuse_waiting(&mut device, &Refusal::STOPPING);
         }
+    }
+
+    /// Gives up everything after a panic: takes it out of the directory. Returns the endpoints.
+    pub fn abandon(mut self) -> Vec<String> {
+        for (peer, session) in &self.sessions {
+            self.directory.disconnect(&session.identity, *peer);
+        }
+        let devices = std::mem::take(&mut self.devices);
+        let forget = |device: Box<Device>| {
+            self.forget_in_directory(&device);
+            device.endpoint.to_string()
+        };
+        devices.into_iter().flatten().map(forget).collect()
     }
 
     /// Registered devices.

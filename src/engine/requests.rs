@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::str;
 use std::sync::Arc;
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::blocks::Progress;
 use super::device::{Device, DeviceKey};
@@ -230,7 +230,19 @@ impl Engine {
 
     pub(super) fn refuse_register(&mut self, from: Peer, message: &Message, error: &RegisterError) {
         self.counters.register_refused.inc();
-        debug!(peer = %from.address, %error, "registration refused");
+        match error {
+            // Somebody with a key tries what is not theirs: worth an operator's attention.
+            RegisterError::EndpointNotPermitted | RegisterError::OtherIdentity => {
+                self.counters.identity_refused.inc();
+                let identity = self.identity_of(from);
+                let identity = identity.map_or_else(String::new, |identity| identity.text());
+                let endpoint = message
+                    .option_values(option::URI_QUERY)
+                    .find_map(|item| str::from_utf8(item).ok()?.strip_prefix("ep="));
+                warn!(peer = %from.address, identity, endpoint, %error, "registration refused");
+            }
+            _ => debug!(peer = %from.address, %error, "registration refused"),
+        }
         let code = error.code(&self.settings.config.compat);
         self.respond(from, message, Response::error(code, &error.to_string()));
     }

@@ -1,4 +1,4 @@
-//! The configuration as the engine uses it: templates compiled, listeners by index.
+//! The configuration as the engine uses it: templates compiled, listeners by number.
 
 use crate::bridge::topic::TopicTemplate;
 use crate::config::{Config, EndpointRule, FormatDefault, Takeover, UdpListener};
@@ -35,43 +35,68 @@ impl ListenerSettings {
     }
 }
 
+/// Numbers for listeners, which stay the same as long as the gateway runs.
+#[derive(Debug, Clone, Default)]
+pub struct ListenerIds(Vec<String>);
+
+impl ListenerIds {
+    /// The number of a listener, as in `udp:default`.
+    pub fn id(&mut self, name: &str) -> u16 {
+        let known = self.0.iter().position(|known| known == name);
+        let index = known.unwrap_or_else(|| {
+            self.0.push(name.to_owned());
+            self.0.len() - 1
+        });
+        u16::try_from(index).unwrap_or(u16::MAX)
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub struct Settings {
     /// All fields by name.
     pub config: Config,
-    /// By [`Peer::listener`](super::Peer::listener).
-    pub listeners: Vec<ListenerSettings>,
+    /// By [`Peer::listener`](super::Peer::listener); `None` where a listener has been closed.
+    listeners: Vec<Option<ListenerSettings>>,
 }
 
 impl Settings {
-    /// Compiles `config`. Listeners get their index in order of their kind and name.
+    /// Compiles `config`. Listeners get their numbers in order of their kind and name.
     pub fn new(config: Config) -> Self {
-        let enabled = |listener: &UdpListener| listener.enable;
-        let udp = config
-            .listeners
-            .udp
-            .iter()
-            .filter(|(_, listener)| enabled(listener))
+        Self::with_ids(config, &mut ListenerIds::default())
+    }
+
+    /// Compiles `config` with numbers that were given before.
+    pub fn with_ids(config: Config, ids: &mut ListenerIds) -> Self {
+        let udp = config.listeners.udp.iter();
+        let udp = udp
+            .filter(|(_, listener)| listener.enable)
             .map(|(name, listener)| {
                 ListenerSettings::new(format!("udp:{name}"), listener, &config)
             });
-        let dtls = config
-            .listeners
-            .dtls
-            .iter()
-            .filter(|(_, listener)| enabled(&listener.common))
+        let dtls = config.listeners.dtls.iter();
+        let dtls = dtls
+            .filter(|(_, listener)| listener.common.enable)
             .map(|(name, listener)| ListenerSettings {
                 endpoint_rule: Some(listener.endpoint_rule),
                 takeover: listener.takeover,
                 ..ListenerSettings::new(format!("dtls:{name}"), &listener.common, &config)
             });
-        let listeners = udp.chain(dtls).collect();
+        let mut listeners = Vec::new();
+        for listener in udp.chain(dtls) {
+            let index = usize::from(ids.id(&listener.name));
+            if listeners.len() <= index {
+                listeners.resize_with(index + 1, || None);
+            }
+            if let Some(slot) = listeners.get_mut(index) {
+                *slot = Some(listener);
+            }
+        }
         Self { config, listeners }
     }
 
-    /// A listener by its index.
-    pub fn listener(&self, index: u16) -> Option<&ListenerSettings> {
-        self.listeners.get(usize::from(index))
+    /// A listener by its number.
+    pub fn listener(&self, number: u16) -> Option<&ListenerSettings> {
+        self.listeners.get(usize::from(number))?.as_ref()
     }
 }

@@ -4,28 +4,34 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc;
+use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as SystemInstant};
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng as _;
 use thiserror::Error;
 use tracing::{info, warn};
 
+use super::listeners::{Change, Listeners};
 use super::mailbox::{Mail, Mailbox};
-use super::shard::Shard;
-use super::{Clock, models, signals};
+use super::shard::{self, Shard};
+use super::{Clock, block_signals, models};
 use crate::bridge::topic::TopicError;
 use crate::bridge::{CommandRouter, Dialect, RouteKey};
-use crate::config::{Config, UdpListener};
-use crate::engine::{
-    self, CommandInput, DeviceInfo, Directory, Engine, EngineOptions, Settings, ShardId,
-};
-use crate::host::{Host, Message, Subscriptions};
+use crate::config::Config;
+use crate::credentials::FileError;
+use crate::dtls::DtlsError;
+use crate::engine::{self, CommandInput, DeviceInfo, Directory, Settings};
+use crate::host::{Host, Message, Publish, Subscriptions};
+use crate::lwm2m::model::ObjectModels;
 use crate::telemetry::Counters;
-use crate::transport::udp::UdpSocket;
+
+/// How often PSK files are looked at.
+const FILE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long [`Gateway::devices`] waits.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,14 +40,30 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A listener's address cannot be bound.
-    #[error("listeners.udp.{name}.bind {bind}: {source}")]
+    #[error("{key} {bind}: {source}")]
     Bind {
-        /// Name of the listener.
-        name: String,
-        /// Its address.
+        /// Key of the address.
+        key: String,
+        /// The address.
         bind: SocketAddr,
         /// What the system says.
         source: io::Error,
+    },
+    /// A listener's keys cannot be read.
+    #[error("{key}: {source}")]
+    Credentials {
+        /// Key of the file.
+        key: String,
+        /// Why.
+        source: FileError,
+    },
+    /// DTLS cannot be set up.
+    #[error("{key}: {source}")]
+    Dtls {
+        /// Key of the options.
+        key: String,
+        /// Why.
+        source: DtlsError,
     },
     /// `xml_dir` cannot be read.
     #[error("xml_dir {}: {source}", dir.display())]
@@ -94,9 +116,9 @@ struct Inner {
     counters: Vec<Arc<Counters>>,
     /// Of what happens outside of the shards.
     own_counters: Counters,
-    listeners: Vec<(String, SocketAddr)>,
+    listeners: Mutex<Listeners>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    stopped: AtomicBool,
+    stop: Stop,
 }
 
 struct Routes {
@@ -115,7 +137,7 @@ impl Inner {
 impl std::fmt::Debug for Gateway {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gateway")
-            .field("listeners", &self.inner.listeners)
+            .field("listeners", &self.listeners())
             .finish_non_exhaustive()
     }
 }
@@ -132,26 +154,10 @@ impl Gateway {
             0 => thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
-        let mut sockets: Vec<Vec<UdpSocket>> = Vec::new();
-        sockets.resize_with(shards, Vec::new);
-        let mut listeners = Vec::new();
-        for (name, listener) in config.listeners.udp.iter().filter(|(_, it)| it.enable) {
-            let (address, bound) = bind(listener, shards).map_err(|source| StartError::Bind {
-                name: name.clone(),
-                bind: listener.bind,
-                source,
-            })?;
-            listeners.push((format!("udp:{name}"), address));
-            sockets
-                .iter_mut()
-                .zip(bound)
-                .for_each(|(sockets, socket)| sockets.push(socket));
-        }
-        // What the shards log goes where the caller's log goes.
-        let log = tracing::dispatcher::get_default(Clone::clone);
-        let directory = Arc::new(Directory::default());
-        let settings = Arc::new(Settings::new(config));
-        let clock = Clock::new();
+        let mut listeners = Listeners::new(shards);
+        let plan = listeners.plan(&config)?;
+        let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
+        let changes = listeners.commit(plan);
         let mailboxes = (0..shards)
             .map(|_| Mailbox::new().map(Arc::new))
             .collect::<io::Result<Vec<_>>>()
@@ -162,77 +168,98 @@ impl Gateway {
         let counters: Vec<_> = (0..shards).map(|_| Arc::new(Counters::default())).collect();
         let gateway = Self {
             inner: Arc::new(Inner {
-                host: host.clone(),
+                host,
                 routes: RwLock::new(Routes {
                     router,
                     settings: settings.clone(),
                 }),
-                directory: directory.clone(),
-                mailboxes: mailboxes.clone(),
-                counters: counters.clone(),
+                directory: Arc::new(Directory::default()),
+                mailboxes,
+                counters,
                 own_counters: Counters::default(),
-                listeners,
+                listeners: Mutex::new(listeners),
                 threads: Mutex::new(Vec::new()),
-                stopped: AtomicBool::new(false),
+                stop: Stop::default(),
             }),
         };
-        for (index, sockets) in sockets.into_iter().enumerate() {
-            let (Some(mailbox), Some(counters)) = (mailboxes.get(index), counters.get(index))
-            else {
-                break;
-            };
-            let mut seed = [0; 32];
-            getrandom::fill(&mut seed).map_err(|error| StartError::System {
-                what: "random numbers",
-                source: io::Error::other(error.to_string()),
+        gateway
+            .start_threads(&settings, &models, changes)
+            .inspect_err(|_| {
+                gateway.stop(Duration::from_secs(1));
             })?;
-            let engine = Engine::new(EngineOptions {
-                settings: settings.clone(),
-                models: models.clone(),
-                counters: counters.clone(),
-                directory: directory.clone(),
-                shard: ShardId::try_from(index).unwrap_or(ShardId::MAX),
-                seed,
-                per_device_subscriptions: host.subscriptions() == Subscriptions::PerDevice,
-                authorize: host.authorizes(),
-                device_events: host.watches_devices(),
-            });
-            let shard = Shard {
-                engine,
-                sockets,
-                mailbox: mailbox.clone(),
-                mailboxes: mailboxes.clone(),
-                host: host.clone(),
-                counters: counters.clone(),
-                clock,
-            };
-            let thread = thread::Builder::new()
-                .name(format!("lwm2m-{index}"))
-                .spawn({
-                    let log = log.clone();
-                    move || {
-                        // Signals are the host's business.
-                        signals::block_all();
-                        tracing::dispatcher::with_default(&log, || shard.run());
-                    }
-                })
-                .map_err(|source| {
-                    gateway.stop(Duration::from_secs(1));
-                    StartError::System {
-                        what: "thread",
-                        source,
-                    }
-                })?;
-            gateway.inner.threads.lock().push(thread);
-        }
         gateway.subscribe(&[]);
         Ok(gateway)
+    }
+
+    fn start_threads(
+        &self,
+        settings: &Arc<Settings>,
+        models: &Arc<ObjectModels>,
+        changes: Vec<Vec<Change>>,
+    ) -> Result<(), StartError> {
+        let inner = &self.inner;
+        let clock = Clock::new();
+        let session_numbers = Arc::new(AtomicU32::new(1));
+        let shards = inner.mailboxes.iter().zip(&inner.counters).zip(changes);
+        for (index, ((mailbox, counters), changes)) in (0..).zip(shards) {
+            let (engine_seed, shard_seed) = (seed()?, seed()?);
+            let plan = (settings.clone(), models.clone());
+            let shard = Shard {
+                engine: shard::engine(
+                    plan.clone(),
+                    counters.clone(),
+                    inner.directory.clone(),
+                    index,
+                    engine_seed,
+                    &*inner.host,
+                ),
+                plan,
+                index,
+                directory: inner.directory.clone(),
+                listeners: Vec::new(),
+                mailbox: mailbox.clone(),
+                mailboxes: inner.mailboxes.clone(),
+                host: inner.host.clone(),
+                counters: counters.clone(),
+                clock,
+                session_numbers: session_numbers.clone(),
+                rng: ChaCha8Rng::from_seed(shard_seed),
+            };
+            // Only commands are ever refused.
+            let mail = Mail::Reconfigure(settings.clone(), models.clone(), changes);
+            let _ = mailbox.push(mail);
+            self.start_thread(format!("lwm2m-{index}"), move || shard.run())?;
+        }
+        let watched = Arc::downgrade(inner);
+        self.start_thread("lwm2m-files".to_owned(), move || watch_files(&watched))
+    }
+
+    /// Starts a thread that leaves signals to the host and logs where the caller logs.
+    fn start_thread(
+        &self,
+        name: String,
+        run: impl FnOnce() + Send + 'static,
+    ) -> Result<(), StartError> {
+        let log = tracing::dispatcher::get_default(Clone::clone);
+        let thread = thread::Builder::new()
+            .name(name)
+            .spawn(move || {
+                block_signals();
+                tracing::dispatcher::with_default(&log, run);
+            })
+            .map_err(|source| StartError::System {
+                what: "thread",
+                source,
+            })?;
+        self.inner.threads.lock().push(thread);
+        Ok(())
     }
 
     /// Takes a message from the broker that may be a command. Never blocks; what is no command is
     /// ignored, what cannot be taken is answered.
     pub fn deliver(&self, message: Message) {
         let inner = &self.inner;
+        let mut refused = Vec::new();
         let routes = inner.routes.read();
         for route in routes.router.routes(&message.topic) {
             let endpoints = match route.key {
@@ -240,7 +267,7 @@ impl Gateway {
                 RouteKey::Mountpoint(mount) => inner.directory.endpoints_at(mount),
             };
             for endpoint in endpoints {
-                self.command(
+                refused.extend(self.command(
                     &routes.settings,
                     CommandInput {
                         endpoint,
@@ -249,8 +276,13 @@ impl Gateway {
                         payload: message.payload.clone(),
                         expiry: message.expiry,
                     },
-                );
+                ));
             }
+        }
+        // Not under the lock: the host may deliver the next message from within.
+        drop(routes);
+        if !refused.is_empty() {
+            inner.host.publish(&mut refused);
         }
     }
 
@@ -270,19 +302,20 @@ impl Gateway {
             payload: message.payload,
             expiry: message.expiry,
         };
-        self.command(&routes.settings, input);
+        let refused = self.command(&routes.settings, input);
+        drop(routes);
+        if let Some(answer) = refused {
+            self.inner.host.publish(&mut vec![answer]);
+        }
     }
 
-    fn command(&self, settings: &Settings, input: CommandInput) {
+    /// Gives a command to its shard. Returns the answer when there is no room.
+    fn command(&self, settings: &Settings, input: CommandInput) -> Option<Publish> {
         let inner = &self.inner;
-        let Some(mailbox) = inner.mailbox_of(&input.endpoint) else {
-            return;
-        };
-        if let Err(input) = mailbox.push(Mail::Command(input)) {
-            inner.own_counters.mailbox_overflow.add_shared(1);
-            let answer = engine::overflow_answer(settings, &input);
-            inner.host.publish(&mut vec![answer]);
-        }
+        let mailbox = inner.mailbox_of(&input.endpoint)?;
+        let input = mailbox.push(Mail::Command(input)).err()?;
+        inner.own_counters.mailbox_overflow.add_shared(1);
+        Some(engine::overflow_answer(settings, &input))
     }
 
     /// Whether a topic is one that commands come by.
@@ -290,29 +323,33 @@ impl Gateway {
         self.inner.routes.read().router.route(topic).is_some()
     }
 
-    /// Takes a new configuration and reads the object definitions again. Listeners and the number
-    /// of shards stay as they were at the start.
+    /// Takes a new configuration and reads object definitions and PSK files again. Listeners are
+    /// opened, moved and closed as it says; registrations of a closed one end. The number of
+    /// shards stays as it was at the start.
     ///
     /// # Errors
     /// The old configuration stays in force.
     pub fn reload(&self, mut config: Config) -> Result<(), ReloadError> {
         let inner = &self.inner;
-        if inner.stopped.load(Ordering::Acquire) {
+        if inner.stop.is_asked() {
             return Err(ReloadError::Stopped);
         }
         let models = Arc::new(load_models(&config)?);
-        let old = inner.routes.read().settings.clone();
-        if config.listeners != old.config.listeners || config.shards != old.config.shards {
-            warn!("changes of listeners and shards take effect at the next start");
-            config.listeners = old.config.listeners.clone();
-            config.shards = old.config.shards;
-        }
         let router = CommandRouter::new(&config).map_err(StartError::from)?;
-        let settings = Arc::new(Settings::new(config));
-        for mailbox in &inner.mailboxes {
-            // Only commands are ever refused.
-            let _ = mailbox.push(Mail::Reconfigure(settings.clone(), models.clone()));
+        let mut listeners = inner.listeners.lock();
+        let shards = inner.routes.read().settings.config.shards;
+        if config.shards != shards {
+            warn!("a change of shards takes effect at the next start");
+            config.shards = shards;
         }
+        let plan = listeners.plan(&config)?;
+        let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
+        for (mailbox, changes) in inner.mailboxes.iter().zip(listeners.commit(plan)) {
+            // Only commands are ever refused.
+            let mail = Mail::Reconfigure(settings.clone(), models.clone(), changes);
+            let _ = mailbox.push(mail);
+        }
+        drop(listeners);
         let old_filters = {
             let mut routes = inner.routes.write();
             let filters = routes.router.filters();
@@ -340,7 +377,7 @@ impl Gateway {
     }
 
     fn ask(&self, which: Option<Arc<str>>, mailboxes: &[Arc<Mailbox>]) -> Vec<DeviceInfo> {
-        if self.inner.stopped.load(Ordering::Acquire) {
+        if self.inner.stop.is_asked() {
             return Vec::new();
         }
         let (to, answers) = mpsc::channel();
@@ -384,9 +421,9 @@ impl Gateway {
         Statistics(sums)
     }
 
-    /// Name and bound address of each listener, in order of configuration.
+    /// Name, as in `udp:default`, and bound address of each listener, UDP before DTLS.
     pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
-        self.inner.listeners.clone()
+        self.inner.listeners.lock().addresses()
     }
 
     /// Registered devices.
@@ -395,25 +432,30 @@ impl Gateway {
     }
 
     /// Answers what is still waiting, closes the sockets and joins the threads. Returns after
-    /// `deadline` at the latest.
-    pub fn stop(&self, deadline: Duration) {
-        if self.inner.stopped.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        for mailbox in &self.inner.mailboxes {
-            // Only commands are ever refused.
-            let _ = mailbox.push(Mail::Stop);
+    /// `deadline` at the latest, and whether all threads have ended; another call waits for those
+    /// that have not.
+    pub fn stop(&self, deadline: Duration) -> bool {
+        if !self.inner.stop.ask() {
+            for mailbox in &self.inner.mailboxes {
+                // Only commands are ever refused.
+                let _ = mailbox.push(Mail::Stop);
+            }
         }
         let until = SystemInstant::now() + deadline;
-        let threads = std::mem::take(&mut *self.inner.threads.lock());
+        let mut threads = self.inner.threads.lock();
         while threads.iter().any(|thread| !thread.is_finished()) && SystemInstant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
-        for thread in threads.into_iter().filter(JoinHandle::is_finished) {
+        let (ended, busy): (Vec<_>, _) = std::mem::take(&mut *threads)
+            .into_iter()
+            .partition(JoinHandle::is_finished);
+        *threads = busy;
+        for thread in ended {
             if thread.join().is_err() {
                 warn!("a shard had panicked");
             }
         }
+        threads.is_empty()
     }
 
     /// Subscribes to what the router needs and leaves what it needs no more.
@@ -432,7 +474,7 @@ impl Gateway {
     }
 }
 
-fn load_models(config: &Config) -> Result<crate::lwm2m::model::ObjectModels, StartError> {
+fn load_models(config: &Config) -> Result<ObjectModels, StartError> {
     models::load(config.xml_dir.as_deref(), config.limits.max_model_file).map_err(|source| {
         StartError::Models {
             dir: config.xml_dir.clone().unwrap_or_default(),
@@ -441,18 +483,56 @@ fn load_models(config: &Config) -> Result<crate::lwm2m::model::ObjectModels, Sta
     })
 }
 
-/// One socket a shard. The first binds alone, so that an address somebody else uses is noticed:
-/// with `SO_REUSEPORT` on both sides the kernel would share it silently.
-fn bind(listener: &UdpListener, shards: usize) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
-    let open = |address, share| UdpSocket::bind(address, share, listener.recbuf, listener.sndbuf);
-    let probe = open(listener.bind, false)?;
-    let address = probe.local_addr()?;
-    if shards == 1 {
-        return Ok((address, vec![probe]));
+fn seed() -> Result<[u8; 32], StartError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| StartError::System {
+        what: "random numbers",
+        source: io::Error::other(error.to_string()),
+    })?;
+    Ok(seed)
+}
+
+/// Reads PSK files again when they change, until the gateway stops.
+fn watch_files(gateway: &Weak<Inner>) {
+    while let Some(inner) = gateway.upgrade() {
+        if inner.stop.wait(FILE_INTERVAL) {
+            return;
+        }
+        let changed = inner.listeners.lock().read_files();
+        for listener in changed {
+            for mailbox in &inner.mailboxes {
+                // Only commands are ever refused.
+                let _ = mailbox.push(Mail::CheckKeys(listener));
+            }
+        }
     }
-    drop(probe);
-    let sockets = (0..shards)
-        .map(|_| open(address, true))
-        .collect::<io::Result<_>>()?;
-    Ok((address, sockets))
+}
+
+/// The end, which is asked for once and waited for by others.
+#[derive(Debug, Default)]
+struct Stop {
+    asked: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Asks for the end; true when somebody had before.
+    fn ask(&self) -> bool {
+        let before = std::mem::replace(&mut *self.asked.lock(), true);
+        self.changed.notify_all();
+        before
+    }
+
+    fn is_asked(&self) -> bool {
+        *self.asked.lock()
+    }
+
+    /// Waits for the end, `timeout` at most; whether it has come.
+    fn wait(&self, timeout: Duration) -> bool {
+        let mut asked = self.asked.lock();
+        if !*asked {
+            self.changed.wait_for(&mut asked, timeout);
+        }
+        *asked
+    }
 }

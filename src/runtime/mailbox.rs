@@ -11,7 +11,10 @@ use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
 
-use crate::engine::{AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Settings};
+use super::listeners::Change;
+use crate::credentials::Key;
+use crate::dtls::CredentialTicket;
+use crate::engine::{AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Peer, Settings};
 use crate::lwm2m::model::ObjectModels;
 
 /// Commands waiting for one shard to look, at most. It looks every few microseconds; only a
@@ -31,8 +34,14 @@ pub(super) enum Mail {
     Kick(Arc<str>),
     /// What is known of the devices, or of one.
     Devices(Option<Arc<str>>, Sender<Vec<DeviceInfo>>),
-    /// A new configuration.
-    Reconfigure(Arc<Settings>, Arc<ObjectModels>),
+    /// The host's answer to a look-up of a key, for a listener.
+    Key(u16, CredentialTicket, Option<Key>),
+    /// The host's answer to a look-up for a session that was resumed.
+    Confirmation(u16, Peer, bool),
+    /// Keys of a listener may not be valid any more.
+    CheckKeys(u16),
+    /// A new configuration and what it changes about the listeners.
+    Reconfigure(Arc<Settings>, Arc<ObjectModels>, Vec<Change>),
     /// Finish.
     Stop,
 }

@@ -4,13 +4,16 @@
 #![allow(clippy::disallowed_methods)] // a shell: clocks, threads and files live here
 
 mod gateway;
+mod listeners;
 mod mailbox;
 mod models;
+mod secure;
 mod shard;
 mod signals;
 
 pub use gateway::{Gateway, ReloadError, StartError, Statistics};
 pub use models::load as load_models;
+pub(crate) use signals::block_signals;
 
 use std::time::{Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 

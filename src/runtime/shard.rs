@@ -4,18 +4,26 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use tracing::warn;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+use tracing::{error, warn};
 
 use super::Clock;
+use super::listeners::Change;
 use super::mailbox::{Mail, Mailbox};
+use super::secure::{Event, Secure, SecureSettings};
 use crate::engine::{
-    AuthorizationId, Decision, DeviceEvent, DeviceInfo, Engine, Output, Peer, RegistrationRequest,
+    AuthorizationId, Decision, DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions,
+    GoneReason, Output, Peer, RegistrationRequest, Settings, ShardId,
 };
-use crate::host::{AuthorizationRequest, Host, Publish};
+use crate::host::{AuthorizationRequest, Host, Publish, Subscriptions};
+use crate::lwm2m::model::ObjectModels;
 use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
@@ -28,32 +36,118 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 
 pub(super) struct Shard {
     pub(super) engine: Engine,
-    /// By listener index.
-    pub(super) sockets: Vec<UdpSocket>,
+    /// What the engine was made of.
+    pub(super) plan: (Arc<Settings>, Arc<ObjectModels>),
+    pub(super) index: ShardId,
+    pub(super) directory: Arc<Directory>,
+    pub(super) listeners: Vec<Listener>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Of all shards, by shard index.
     pub(super) mailboxes: Vec<Arc<Mailbox>>,
     pub(super) host: Arc<dyn Host>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
+    /// Numbers DTLS sessions across the shards.
+    pub(super) session_numbers: Arc<AtomicU32>,
+    /// For the secrets of DTLS listeners.
+    pub(super) rng: ChaCha8Rng,
+}
+
+/// A listener in this shard.
+pub(super) struct Listener {
+    number: u16,
+    socket: UdpSocket,
+    /// What the engine wants to send, or its DTLS session.
+    transmits: Vec<(SocketAddr, Vec<u8>)>,
+    secure: Option<Secure>,
 }
 
 /// Effects collected during one turn.
 #[derive(Default)]
 struct Effects {
-    /// By listener index.
-    transmits: Vec<Vec<(SocketAddr, Vec<u8>)>>,
     publishes: Vec<Publish>,
     device_events: Vec<DeviceEvent>,
 }
 
+/// An engine of this gateway.
+pub(super) fn engine(
+    (settings, models): (Arc<Settings>, Arc<ObjectModels>),
+    counters: Arc<Counters>,
+    directory: Arc<Directory>,
+    shard: ShardId,
+    seed: [u8; 32],
+    host: &dyn Host,
+) -> Engine {
+    Engine::new(EngineOptions {
+        settings,
+        models,
+        counters,
+        directory,
+        shard,
+        seed,
+        per_device_subscriptions: host.subscriptions() == Subscriptions::PerDevice,
+        authorize: host.authorizes(),
+        device_events: host.watches_devices(),
+    })
+}
+
 impl Shard {
-    /// Runs until told to stop.
+    /// Runs until told to stop. A panic, which would be a defect of the gateway or of its host,
+    /// costs the shard its registrations, but nobody else anything: its devices are told 4.04 and
+    /// register again.
     pub(super) fn run(mut self) {
+        loop {
+            // After a panic nothing of the engine and the sessions is used again.
+            match panic::catch_unwind(AssertUnwindSafe(|| self.serve())) {
+                Ok(()) => return,
+                Err(_) => {
+                    error!(
+                        shard = self.index,
+                        "panic: all registrations of the shard are lost"
+                    );
+                    if panic::catch_unwind(AssertUnwindSafe(|| self.begin_anew())).is_err() {
+                        error!(shard = self.index, "the shard cannot go on");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        self.counters.shard_panics.inc();
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let engine = engine(
+            self.plan.clone(),
+            self.counters.clone(),
+            self.directory.clone(),
+            self.index,
+            seed,
+            &*self.host,
+        );
+        let lost = std::mem::replace(&mut self.engine, engine).abandon();
+        let reason = GoneReason::Lost;
+        let gone = |endpoint| DeviceEvent::Gone { endpoint, reason };
+        self.host
+            .device_events(&mut lost.into_iter().map(gone).collect());
+        for index in 0..self.listeners.len() {
+            let Some(listener) = self.listeners.get_mut(index) else {
+                continue;
+            };
+            listener.transmits.clear();
+            let number = listener.number;
+            if let Some(secure) = listener.secure.take() {
+                let settings = secure.settings();
+                self.set_secure(number, settings);
+            }
+        }
+    }
+
+    fn serve(&mut self) {
         let mut buffers = ReceiveBuffers::default();
         let mut mail = Vec::new();
         let mut effects = Effects::default();
-        effects.transmits.resize_with(self.sockets.len(), Vec::new);
         let mut deadline = None;
         let mut busy = false;
         let mut stop_at = None;
@@ -65,25 +159,16 @@ impl Shard {
 
             self.mailbox.take(&mut mail);
             for item in mail.drain(..) {
-                match item {
-                    Mail::Command(input) => self.engine.handle_command(now, input),
-                    Mail::Handoff(handoff) => self.engine.handle_handoff(now, handoff),
-                    Mail::Authorization(id, decision) => {
-                        self.engine.handle_authorization(now, id, decision);
-                    }
-                    Mail::Kick(endpoint) => self.engine.kick(&endpoint),
-                    Mail::Devices(which, to) => self.list(now, which.as_deref(), &to),
-                    Mail::Reconfigure(settings, models) => {
-                        self.engine.reconfigure(settings, models)
-                    }
-                    Mail::Stop => stop_at = Some(now.mono + STOP_GRACE),
+                if matches!(item, Mail::Stop) {
+                    stop_at = Some(now.mono + STOP_GRACE);
                 }
-                deadline = self.drain(&mut effects);
+                self.open(now, item, &mut effects);
+                deadline = self.drain(now, &mut effects);
             }
-            for listener in 0..self.sockets.len() {
+            for index in 0..self.listeners.len() {
                 for _ in 0..BATCHES_PER_TURN {
                     let received =
-                        self.receive(now, listener, &mut buffers, &mut deadline, &mut effects);
+                        self.receive(now, index, &mut buffers, &mut deadline, &mut effects);
                     busy |= received == BATCH;
                     if received < BATCH {
                         break;
@@ -92,11 +177,18 @@ impl Shard {
             }
             if deadline.is_some_and(|at| at <= now.mono) {
                 self.engine.handle_timeout(now);
-                deadline = self.drain(&mut effects);
+                for secure in self.secure_listeners() {
+                    secure.handle_timeout(now.mono);
+                }
+                deadline = self.drain(now, &mut effects);
             }
             if stop_at.is_some_and(|at| at <= now.mono || self.engine.is_quiet()) {
                 self.engine.shut_down();
-                self.drain(&mut effects);
+                self.drain(now, &mut effects);
+                for secure in self.secure_listeners() {
+                    secure.close_all(now.mono);
+                }
+                self.drain(now, &mut effects);
                 self.flush(&mut effects);
                 return;
             }
@@ -104,52 +196,198 @@ impl Shard {
         }
     }
 
+    fn secure_listeners(&mut self) -> impl Iterator<Item = &mut Secure> {
+        self.listeners
+            .iter_mut()
+            .filter_map(|listener| listener.secure.as_mut())
+    }
+
+    fn listener(&mut self, number: u16) -> Option<&mut Listener> {
+        self.listeners
+            .iter_mut()
+            .find(|listener| listener.number == number)
+    }
+
+    fn secure(&mut self, number: u16) -> Option<&mut Secure> {
+        self.listener(number)?.secure.as_mut()
+    }
+
+    fn open(&mut self, now: Now, mail: Mail, effects: &mut Effects) {
+        match mail {
+            Mail::Command(input) => self.engine.handle_command(now, input),
+            Mail::Handoff(handoff) => self.engine.handle_handoff(now, handoff),
+            Mail::Authorization(id, decision) => {
+                self.engine.handle_authorization(now, id, decision);
+            }
+            Mail::Kick(endpoint) => self.engine.kick(&endpoint),
+            Mail::Devices(which, to) => self.list(now, which.as_deref(), &to),
+            Mail::Key(listener, ticket, key) => {
+                if let Some(secure) = self.secure(listener) {
+                    secure.handle_key(now.mono, ticket, key);
+                }
+            }
+            Mail::Confirmation(listener, peer, known) => {
+                if let Some(secure) = self.secure(listener) {
+                    secure.handle_confirmation(now.mono, peer, known);
+                }
+            }
+            Mail::CheckKeys(listener) => {
+                if let Some(secure) = self.secure(listener) {
+                    secure.close_revoked(now.mono);
+                }
+            }
+            Mail::Reconfigure(settings, models, changes) => {
+                self.plan = (settings.clone(), models.clone());
+                self.engine.reconfigure(settings, models);
+                for change in changes {
+                    self.change(now, change, effects);
+                }
+            }
+            // The loop looks after it.
+            Mail::Stop => {}
+        }
+    }
+
+    fn change(&mut self, now: Now, change: Change, effects: &mut Effects) {
+        match change {
+            Change::Open {
+                listener: number,
+                socket,
+            } => match self.listener(number) {
+                Some(listener) => listener.socket = socket,
+                None => self.listeners.push(Listener {
+                    number,
+                    socket,
+                    transmits: Vec::new(),
+                    secure: None,
+                }),
+            },
+            Change::Secure { listener, settings } => {
+                self.begin_secure(now, listener, settings, effects)
+            }
+            Change::Credentials { listener, settings } => {
+                if let Some(secure) = self.secure(listener) {
+                    secure.set_credentials(now.mono, settings);
+                }
+            }
+            Change::Close { listener: number } => {
+                if let Some(secure) = self.secure(number) {
+                    secure.close_all(now.mono);
+                }
+                self.engine.close_listener(number);
+                self.drain(now, effects);
+                self.send();
+                self.listeners.retain(|listener| listener.number != number);
+            }
+        }
+    }
+
+    /// Sessions of before end, and are told so.
+    fn begin_secure(
+        &mut self,
+        now: Now,
+        number: u16,
+        settings: Arc<SecureSettings>,
+        effects: &mut Effects,
+    ) {
+        if let Some(secure) = self.secure(number) {
+            secure.close_all(now.mono);
+        }
+        self.drain(now, effects);
+        self.send();
+        self.set_secure(number, settings);
+    }
+
+    fn set_secure(&mut self, number: u16, settings: Arc<SecureSettings>) {
+        let mut seed = [0; 32];
+        self.rng.fill_bytes(&mut seed);
+        let around = (
+            self.host.clone(),
+            self.mailbox.clone(),
+            self.counters.clone(),
+        );
+        let secure = Secure::new(number, settings, seed, self.session_numbers.clone(), around);
+        if let Some(listener) = self.listener(number) {
+            listener.secure = Some(secure);
+        }
+    }
+
     fn receive(
         &mut self,
         now: Now,
-        listener: usize,
+        index: usize,
         buffers: &mut ReceiveBuffers,
         deadline: &mut Option<Instant>,
         effects: &mut Effects,
     ) -> usize {
-        let Some(socket) = self.sockets.get(listener) else {
+        let Some(listener) = self.listeners.get(index) else {
             return 0;
         };
-        let received = match socket.receive(buffers) {
+        let number = listener.number;
+        let received = match listener.socket.receive(buffers) {
             Ok(received) => received,
             Err(error) => {
                 warn!(%error, "receive");
                 return 0;
             }
         };
-        let listener = u16::try_from(listener).unwrap_or(u16::MAX);
         for (address, datagram) in buffers.datagrams() {
-            let peer = Peer {
-                listener,
-                address,
-                session: 0,
-            };
-            self.engine.handle_datagram(now, peer, datagram);
-            *deadline = self.drain(effects);
+            let secure = self.listeners.get_mut(index);
+            match secure.and_then(|listener| listener.secure.as_mut()) {
+                Some(secure) => secure.handle_datagram(now.mono, address, datagram),
+                None => {
+                    let peer = Peer {
+                        listener: number,
+                        address,
+                        session: 0,
+                    };
+                    self.engine.handle_datagram(now, peer, datagram);
+                }
+            }
+            *deadline = self.drain(now, effects);
         }
         received
     }
 
-    /// Collects the engine's effects; returns its next deadline.
-    fn drain(&mut self, effects: &mut Effects) -> Option<Instant> {
+    /// Collects all effects; returns the next deadline.
+    fn drain(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        loop {
+            let engine = self.drain_engine(now, effects);
+            let mut deadline = engine;
+            let mut news = false;
+            for index in 0..self.listeners.len() {
+                let (some, idle) = self.drain_secure(now, index);
+                news |= some;
+                deadline = [deadline, idle].into_iter().flatten().min();
+            }
+            // What came out of a session may have made the engine speak.
+            if !news {
+                return deadline;
+            }
+        }
+    }
+
+    fn drain_engine(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
         loop {
             match self.engine.poll_output() {
-                Output::Transmit { to, datagram } => {
-                    if let Some(batch) = effects.transmits.get_mut(usize::from(to.listener)) {
-                        batch.push((to.address, datagram));
-                    }
-                }
+                Output::Transmit { to, datagram } => self.transmit(now, to, datagram),
                 Output::Publish(publish) => effects.publishes.push(publish),
-                Output::Subscribe { filter, qos } => self.host.subscribe(&filter, qos),
-                Output::Unsubscribe { filter } => self.host.unsubscribe(&filter),
+                Output::Subscribe {
+                    endpoint,
+                    mountpoint,
+                    filter,
+                    qos,
+                } => (self.host).subscribe_device(&endpoint, &mountpoint, &filter, qos),
+                Output::Unsubscribe { endpoint, filter } => {
+                    self.host.unsubscribe_device(&endpoint, &filter);
+                }
                 Output::Authorize { id, request } => self.authorize(id, request),
                 Output::DeviceEvent(event) => effects.device_events.push(event),
-                Output::Disconnect(_) => {}
+                Output::Disconnect(peer) => {
+                    if let Some(secure) = self.secure(peer.listener) {
+                        secure.disconnect(now.mono, peer);
+                    }
+                }
                 Output::Handoff { shard, handoff } => {
                     if let Some(mailbox) = self.mailboxes.get(usize::from(shard)) {
                         // Only commands are ever refused, and this is none.
@@ -157,6 +395,53 @@ impl Shard {
                     }
                 }
                 Output::Idle(next) => return next.map(|(at, _)| at),
+            }
+        }
+    }
+
+    fn transmit(&mut self, now: Now, to: Peer, datagram: Vec<u8>) {
+        let sent = match self.listener(to.listener) {
+            Some(Listener {
+                secure: Some(secure),
+                ..
+            }) => secure.send(now.mono, to, &datagram),
+            Some(listener) => {
+                listener.transmits.push((to.address, datagram));
+                true
+            }
+            None => false,
+        };
+        if !sent {
+            self.counters.datagrams_send_failed.inc();
+        }
+    }
+
+    /// Takes what the sessions of a listener have to say; returns whether the engine heard of it,
+    /// and the next deadline.
+    fn drain_secure(&mut self, now: Now, index: usize) -> (bool, Option<Instant>) {
+        let mut news = false;
+        loop {
+            let Some(listener) = self.listeners.get_mut(index) else {
+                return (news, None);
+            };
+            let Some(secure) = &mut listener.secure else {
+                return (news, None);
+            };
+            match secure.poll(now.mono) {
+                Event::Transmit(to, datagram) => listener.transmits.push((to, datagram)),
+                Event::Received(peer, payload) => {
+                    news = true;
+                    self.engine.handle_datagram(now, peer, &payload);
+                }
+                Event::Established(peer, session) => {
+                    news = true;
+                    self.engine.handle_session(now, peer, session);
+                }
+                Event::Closed(peer) => {
+                    news = true;
+                    self.engine.handle_session_closed(peer);
+                }
+                Event::Idle(deadline) => return (news, deadline),
             }
         }
     }
@@ -184,14 +469,18 @@ impl Shard {
         let _ = to.send(devices);
     }
 
-    fn flush(&mut self, effects: &mut Effects) {
-        for (socket, batch) in self.sockets.iter().zip(&mut effects.transmits) {
-            if !batch.is_empty() {
-                let failed = socket.send(batch);
+    fn send(&mut self) {
+        for listener in &mut self.listeners {
+            if !listener.transmits.is_empty() {
+                let failed = listener.socket.send(&listener.transmits);
                 self.counters.datagrams_send_failed.add(failed as u64);
-                batch.clear();
+                listener.transmits.clear();
             }
         }
+    }
+
+    fn flush(&mut self, effects: &mut Effects) {
+        self.send();
         if !effects.device_events.is_empty() {
             self.host.device_events(&mut effects.device_events);
             effects.device_events.clear();
@@ -219,9 +508,9 @@ impl Shard {
             revents: 0,
         };
         let mut fds: Vec<libc::pollfd> = self
-            .sockets
+            .listeners
             .iter()
-            .map(|socket| poll_fd(socket.as_fd().as_raw_fd()))
+            .map(|listener| poll_fd(listener.socket.as_fd().as_raw_fd()))
             .collect();
         fds.push(poll_fd(self.mailbox.as_fd().as_raw_fd()));
         let count = libc::nfds_t::try_from(fds.len()).unwrap_or(0);

@@ -1,18 +1,16 @@
-//! Threads of ours leave signals to the host.
+//! Signals are the host's: none may be delivered to a thread of the gateway.
 
 #![allow(unsafe_code)] // pthread_sigmask
 
-use std::mem;
+use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Blocks every signal that can be blocked in the calling thread, so that none of the host's is
-/// delivered to it.
-pub(super) fn block_all() {
-    // SAFETY: all-zero is a valid sigset_t, which sigfillset then fills; the call changes the
-    // mask of this thread only.
+/// Blocks every signal in the calling thread.
+pub(crate) fn block_signals() {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigfillset` initialises the set it is given, `pthread_sigmask` reads it.
     unsafe {
-        let mut set: libc::sigset_t = mem::zeroed();
-        libc::sigfillset(&raw mut set);
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const set, ptr::null_mut());
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
     }
 }

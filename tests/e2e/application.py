@@ -35,7 +35,7 @@ class Published:
 
 
 class Application:
-    def __init__(self, address, filters=("lwm2m/#",), client_id="", clean=True, qos=1):
+    def __init__(self, address, filters=("lwm2m/#",), client_id="", clean=True, qos=1, username=None):
         self.messages = []
         self._changed = threading.Condition()
         self._subscribed = threading.Event()
@@ -46,6 +46,8 @@ class Application:
             client_id=client_id, protocol=mqtt.MQTTv5 if clean else mqtt.MQTTv311,
             **({} if clean else {"clean_session": False}),
         )
+        if username is not None:
+            self.client.username_pw_set(username)
         self.client.on_connect = self._on_connect
         self.client.on_subscribe = lambda *_: self._subscribed.set()
         self.client.on_message = self._on_message

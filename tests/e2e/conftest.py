@@ -17,6 +17,16 @@ def pytest_addoption(parser):
     parser.addoption("--host", default="standalone", choices=sorted(HOSTS))
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what is about another host: `pytest.mark.HOST_only`."""
+    host = config.getoption("--host")
+    others = {f"{other}_only" for other in HOSTS if other != host}
+    left_out = [item for item in items if others & {mark.name for mark in item.iter_markers()}]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 class Bench:
     """A running gateway, an application and any number of devices."""
 

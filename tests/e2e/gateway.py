@@ -25,12 +25,19 @@ DEFAULTS = {
 
 def binary():
     """The program under test: `LWM2M_GATEWAY`, or the newest build."""
-    if path := os.environ.get("LWM2M_GATEWAY"):
-        return path
+    return os.environ.get("LWM2M_GATEWAY") or newest("lwm2m-gateway")
+
+
+def library():
+    """The shared library under test: `LWM2M_GATEWAY_LIBRARY`, or the newest build."""
+    return os.environ.get("LWM2M_GATEWAY_LIBRARY") or newest("liblwm2m_gateway.so")
+
+
+def newest(name):
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
-    builds = [target / kind / "lwm2m-gateway" for kind in ("debug", "release")]
+    builds = [target / kind / name for kind in ("debug", "release")]
     builds = [path for path in builds if path.exists()]
-    assert builds, f"no lwm2m-gateway below {target}: run `cargo build` first"
+    assert builds, f"no {name} below {target}: run `cargo build` first"
     return str(max(builds, key=lambda path: path.stat().st_mtime))
 
 
@@ -134,4 +141,48 @@ class Standalone(Process):
         self.wait_ready(lambda: answers_ping(self.udp) and (broker or accepts_tcp(self.mqtt)))
 
 
-HOSTS = {"standalone": Standalone}
+def mosquitto():
+    """The broker under test: `MOSQUITTO`, or the one that is installed."""
+    return os.environ.get("MOSQUITTO", "mosquitto")
+
+
+def mosquitto_conf(mqtt, options, lines=()):
+    """A configuration of Mosquitto with the plugin and its `options`, keys and values."""
+    lines = [
+        *lines,
+        "listener %d %s" % mqtt[::-1],
+        "allow_anonymous true",
+        # Root would become a user who may not read the build.
+        *(["user root"] if os.geteuid() == 0 else []),
+        "set_tcp_nodelay true",
+        "max_queued_messages 0",
+        "log_dest stderr",
+        "log_type all",
+        f"plugin {library()}",
+        *(f"plugin_opt_{key} {value}" for key, value in options),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+class Mosquitto(Process):
+    """Mosquitto with the library as its plugin; `again` starts one in the place of another."""
+
+    def __init__(self, settings=None, lines=(), again=None):
+        """`lines` are of the broker's own configuration."""
+        self.udp = again.udp if again else ("127.0.0.1", free_udp_port())
+        self.mqtt = again.mqtt if again else ("127.0.0.1", free_tcp_port())
+        self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
+        conf = pathlib.Path(self.folder.name) / "mosquitto.conf"
+        listener = {"listeners.udp.default.bind": "%s:%d" % self.udp}
+        options = {**listener, **DEFAULTS, **(settings or {})}
+        conf.write_text(mosquitto_conf(self.mqtt, options.items(), lines))
+        super().__init__([mosquitto(), "-c", conf])
+        self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+    def stop(self, *args, **kwargs):
+        code = super().stop(*args, **kwargs)
+        self.folder.cleanup()
+        return code
+
+
+HOSTS = {"standalone": Standalone, "mosquitto": Mosquitto}

@@ -9,6 +9,8 @@ import pytest
 from application import Application
 from gateway import Process, binary, free_tcp_port, free_udp_port, wait_for
 
+pytestmark = pytest.mark.standalone_only
+
 
 @pytest.fixture
 def demo(programs):

@@ -15,6 +15,8 @@ from conftest import Bench, needs
 from device import Device
 from gateway import Process, Standalone, accepts_tcp, binary, free_tcp_port, free_udp_port, wait_for
 
+pytestmark = pytest.mark.standalone_only
+
 
 def run(*arguments, timeout=20):
     return subprocess.run(

@@ -228,7 +228,7 @@ impl World {
                 Output::DeviceEvent(event) => self.events.push_back(event),
                 Output::Disconnect(peer) => self.disconnected.push(peer),
                 Output::Subscribe { filter, .. } => self.subscribed.push((filter, true)),
-                Output::Unsubscribe { filter } => self.subscribed.push((filter, false)),
+                Output::Unsubscribe { filter, .. } => self.subscribed.push((filter, false)),
                 Output::Handoff { shard: to, handoff } => {
                     let to = usize::from(to);
                     if self.hold_handoffs {

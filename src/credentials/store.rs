@@ -1,0 +1,259 @@
+//! All that is known of a listener's devices.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::{Credential, FileError, FileReport, Key, PskFile, check_identity};
+use crate::config::{DtlsListener, EndpointRule};
+
+/// Where credentials come from. Answers at once and from memory; what has to be asked for is not
+/// behind this trait.
+pub trait CredentialSource: Debug + Send + Sync {
+    /// The credential with exactly this identity.
+    fn find(&self, identity: &[u8]) -> Option<Arc<Credential>>;
+}
+
+/// Several sources, asked in order, and the separators of a listener.
+#[derive(Debug)]
+pub struct CredentialStore {
+    sources: Vec<Arc<dyn CredentialSource>>,
+    file: Option<Arc<PskFile>>,
+    separators: Box<[u8]>,
+}
+
+/// Credentials that never change.
+#[derive(Debug)]
+struct Fixed(HashMap<Box<[u8]>, Arc<Credential>>);
+
+impl CredentialSource for Fixed {
+    fn find(&self, identity: &[u8]) -> Option<Arc<Credential>> {
+        self.0.get(identity).cloned()
+    }
+}
+
+impl CredentialStore {
+    /// What a listener's `psk` and `psk_file` say; the first wins. With the warnings about them.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn open(listener: &DtlsListener) -> Result<(Self, Vec<String>), FileError> {
+        let mut store = Self::new(&listener.identity_separator);
+        let mut warnings = Vec::new();
+        if !listener.psk.is_empty() {
+            let fixed = listener.psk.iter().map(|credential| {
+                let identity = credential.identity.clone();
+                (identity, Arc::new(credential.clone()))
+            });
+            store.add(Arc::new(Fixed(fixed.collect())));
+        }
+        if let Some(path) = &listener.psk_file {
+            let (file, report) = PskFile::open(path, listener.psk_file_keys)?;
+            warnings = report.warnings();
+            warnings.extend(unlisted(&report, listener.endpoint_rule));
+            let file = Arc::new(file);
+            store.file = Some(Arc::clone(&file));
+            store.add(file);
+        }
+        Ok((store, warnings))
+    }
+
+    /// Without any source; `separators` as in `identity_separator`.
+    pub fn new(separators: &str) -> Self {
+        Self {
+            sources: Vec::new(),
+            file: None,
+            separators: separators.as_bytes().into(),
+        }
+    }
+
+    /// Adds a source behind those there are.
+    pub fn add(&mut self, source: Arc<dyn CredentialSource>) {
+        self.sources.push(source);
+    }
+
+    /// The credential for an identity that a device presents: the one with this very identity, or
+    /// else the one with the longest identity that is followed by a separator in it. What has to
+    /// be unique among the connections is the identity as it is presented.
+    pub fn find(&self, presented: &[u8]) -> Option<Arc<Credential>> {
+        candidates(presented, &self.separators)
+            .find_map(|identity| self.sources.iter().find_map(|source| source.find(identity)))
+    }
+
+    /// Whether a device that came in as `presented` with `key` would come in again. To be asked
+    /// after a reload for each session, and before a session is resumed.
+    pub fn holds(&self, presented: &[u8], key: &Key) -> bool {
+        self.find(presented)
+            .is_some_and(|credential| credential.key == *key)
+    }
+
+    /// Looks whether the PSK file has changed, and reads it again then; see [`PskFile::poll`].
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read; what was read before stays in force.
+    pub fn poll(&self) -> Result<Option<FileReport>, FileError> {
+        self.file.as_ref().map_or(Ok(None), |file| file.poll())
+    }
+
+    /// Reads the PSK file again, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read; what was read before stays in force.
+    pub fn reload(&self) -> Result<Option<FileReport>, FileError> {
+        self.file
+            .as_ref()
+            .map_or(Ok(None), |file| file.reload().map(Some))
+    }
+}
+
+/// Most separators that are tried in one identity, from its end.
+pub const MAX_CUTS: usize = 32;
+
+/// The identities that a presented one can stand for, in the order in which they are to be looked
+/// up: itself, then what stands before each separator in it, the longest first. None if it can be
+/// no identity at all.
+pub fn candidates<'a>(presented: &'a [u8], separators: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    let whole = check_identity(presented).is_ok().then_some(presented);
+    let cuts = presented
+        .iter()
+        .enumerate()
+        .rev()
+        .filter(|(at, byte)| *at > 0 && separators.contains(byte))
+        .take(MAX_CUTS)
+        .filter_map(move |(at, _)| whole?.get(..at));
+    whole.into_iter().chain(cuts)
+}
+
+/// Endpoints in a file under a rule that does not ask for them, or the other way round.
+fn unlisted(report: &FileReport, rule: EndpointRule) -> Option<String> {
+    let file = report.path.display();
+    let with = report.with_endpoints;
+    let without = report.loaded.saturating_sub(with);
+    match rule {
+        EndpointRule::Listed if without > 0 => Some(format!(
+            "psk_file {file}: {without} identities list no endpoints and may register none"
+        )),
+        EndpointRule::Any | EndpointRule::Equal if with > 0 => Some(format!(
+            "psk_file {file}: its endpoints count only with endpoint_rule = \"listed\""
+        )),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn credential(identity: &str, key: u8) -> Credential {
+        Credential {
+            identity: identity.as_bytes().into(),
+            key: Key::new(vec![key; 16]),
+            endpoints: Vec::new(),
+        }
+    }
+
+    fn store(separators: &str, identities: &[&str]) -> CredentialStore {
+        let listener = DtlsListener {
+            psk: identities.iter().map(|it| credential(it, 1)).collect(),
+            identity_separator: separators.to_owned(),
+            ..DtlsListener::default()
+        };
+        CredentialStore::open(&listener).unwrap().0
+    }
+
+    fn found(store: &CredentialStore, presented: &[u8]) -> String {
+        store.find(presented).map_or("-".to_owned(), |credential| {
+            String::from_utf8_lossy(&credential.identity).into_owned()
+        })
+    }
+
+    #[test]
+    fn suffixes() {
+        let known = ["sn1", "sn1#a", "sn1#a/b", "x"];
+        let with = store("#/", &known);
+        for (presented, identity) in [
+            ("sn1", "sn1"),
+            ("sn1#2", "sn1"),
+            ("sn1/2", "sn1"),
+            ("sn1#", "sn1"),
+            ("sn1##", "sn1"),
+            ("sn1#a", "sn1#a"),
+            ("sn1#a#2", "sn1#a"),
+            ("sn1#a/b", "sn1#a/b"),
+            ("sn1#a/b/c#d", "sn1#a/b"),
+            ("sn1#ab", "sn1"),
+            ("sn2#1", "-"),
+            ("sn12", "-"),
+            ("sn1-2", "-"),
+            ("#sn1", "-"),
+            ("#", "-"),
+            ("", "-"),
+            ("x#\0", "-"),
+        ] {
+            assert_eq!(found(&with, presented.as_bytes()), identity, "{presented}");
+        }
+        let without = store("", &known);
+        assert_eq!(found(&without, b"sn1#a"), "sn1#a");
+        assert_eq!(found(&without, b"sn1#2"), "-");
+    }
+
+    #[test]
+    fn the_work_for_one_identity_is_bounded() {
+        let with = store("#", &["sn1", "a"]);
+        let long = [&b"sn1#"[..], &[b'x'; 253]].concat();
+        assert_eq!(found(&with, &long[..256]), "sn1");
+        assert_eq!(found(&with, &long), "-");
+        let mut many = b"a".to_vec();
+        many.extend([b'#'; MAX_CUTS]);
+        assert_eq!(found(&with, &many), "a");
+        many.push(b'#');
+        assert_eq!(found(&with, &many), "-");
+        assert_eq!(candidates(&[b'#'; 256], b"#").count(), MAX_CUTS + 1);
+    }
+
+    #[test]
+    fn the_first_source_wins() {
+        let mut store = store("#", &["sn1"]);
+        let second = ["sn1", "sn2", "sn1#x"].map(|name| {
+            let credential = credential(name, 2);
+            (credential.identity.clone(), Arc::new(credential))
+        });
+        store.add(Arc::new(Fixed(second.into())));
+        let key = |presented: &[u8]| store.find(presented).unwrap().key.as_bytes()[0];
+        assert_eq!((key(b"sn1"), key(b"sn2"), key(b"sn1#1")), (1, 2, 1));
+        // The whole identity in the second source is nearer than a part of it in the first.
+        assert_eq!(key(b"sn1#x"), 2);
+    }
+
+    #[test]
+    fn a_key_is_held_as_long_as_it_is_the_same() {
+        let store = store("#", &["sn1"]);
+        let (same, other) = (Key::new(vec![1; 16]), Key::new(vec![2; 16]));
+        assert!(store.holds(b"sn1", &same) && store.holds(b"sn1#7", &same));
+        assert!(!store.holds(b"sn1", &other) && !store.holds(b"sn2", &same));
+        assert!(matches!(
+            (store.poll(), store.reload()),
+            (Ok(None), Ok(None))
+        ));
+    }
+
+    proptest! {
+        /// Cut by hand, byte by byte.
+        #[test]
+        fn candidates_are_all_public_parts(presented in "[a#/]{1,12}") {
+            let mut expected = vec![presented.as_bytes()];
+            for at in (1..presented.len()).rev() {
+                if matches!(presented.as_bytes()[at], b'#' | b'/') {
+                    expected.push(&presented.as_bytes()[..at]);
+                }
+            }
+            let found: Vec<_> = candidates(presented.as_bytes(), b"#/").collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

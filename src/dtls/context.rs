@@ -1,0 +1,147 @@
+//! What all servers of a listener share: OpenSSL's context with the sessions that can be resumed.
+
+use std::time::Duration;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{
+    Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream, SslVersion,
+};
+
+use super::suites::Suite;
+use super::wire::Wire;
+use super::{openssl as ext, psk};
+
+/// How a listener does DTLS.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The cipher suites, the preferred one first. Not empty.
+    pub suites: Vec<Suite>,
+    /// Largest datagram of a handshake in bytes, without IP and UDP headers; 256 at least. Records
+    /// with payloads are sent as large as they are: CoAP keeps them small (RFC 7252 §4.6).
+    pub mtu: u16,
+    /// Time for a handshake, from the hello with the cookie on.
+    pub handshake_timeout: Duration,
+    /// First retransmission timeout of a handshake, doubling each time; 16 ms at least.
+    pub retransmit_timeout: Duration,
+    /// Handshakes under way at a server; more are refused. Each takes up to 75 kB.
+    pub max_handshakes: usize,
+    /// Sessions of a server; for more, the one that was not used for the longest time is closed.
+    /// Each takes about 35 kB.
+    pub max_sessions: usize,
+    /// Sessions of the whole listener that can be resumed, about 1 kB each; 0 turns it off.
+    pub session_cache: usize,
+    /// How long after its handshake a session can be resumed.
+    pub session_timeout: Duration,
+    /// Sessions that were not used for so long are closed.
+    pub idle_timeout: Option<Duration>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            suites: Suite::DEFAULT.to_vec(),
+            mtu: 1200,
+            handshake_timeout: Duration::from_secs(15),
+            retransmit_timeout: Duration::from_secs(1),
+            max_handshakes: 1000,
+            max_sessions: 100_000,
+            session_cache: 10_000,
+            session_timeout: Duration::from_secs(3600),
+            idle_timeout: None,
+        }
+    }
+}
+
+/// Why there is no [`Context`].
+#[derive(Debug, thiserror::Error)]
+pub enum DtlsError {
+    /// No cipher suite configured.
+    #[error("no cipher suite")]
+    NoSuite,
+    /// OpenSSL said no, perhaps to a cipher suite it was built without.
+    #[error("OpenSSL: {0}")]
+    OpenSsl(#[from] ErrorStack),
+}
+
+/// What all servers of a listener share.
+pub struct Context {
+    pub(super) options: Options,
+    openssl: SslContext,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Ways of key exchange of ECDHE suites; bigger ones cost more than they give.
+const GROUPS: &str = "X25519:P-256:P-384";
+
+/// OpenSSL's least.
+const MIN_MTU: u16 = 256;
+
+impl Context {
+    /// Sets OpenSSL up.
+    ///
+    /// # Errors
+    ///
+    /// When there is no suite, or OpenSSL lacks one.
+    pub fn new(options: &Options) -> Result<Self, DtlsError> {
+        if options.suites.is_empty() {
+            return Err(DtlsError::NoSuite);
+        }
+        let mut builder = SslContext::builder(SslMethod::dtls_server())?;
+        builder.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
+        builder.set_max_proto_version(Some(SslVersion::DTLS1_2))?;
+        let names: Vec<_> = options.suites.iter().map(|suite| suite.name()).collect();
+        builder.set_cipher_list(&names.join(":"))?;
+        // Suites with a tag of 8 bytes count as 64 bits strong; the list above is all there is.
+        builder.set_security_level(0);
+        builder.set_groups_list(GROUPS)?;
+        builder.set_options(
+            SslOptions::NO_RENEGOTIATION
+                | SslOptions::NO_TICKET
+                | SslOptions::NO_QUERY_MTU
+                | SslOptions::NO_COMPRESSION
+                | SslOptions::CIPHER_SERVER_PREFERENCE,
+        );
+        builder.set_mode(SslMode::AUTO_RETRY);
+        // Sessions are resumed only where the same context string is set.
+        builder.set_session_id_context(b"lwm2m-gateway")?;
+        if options.session_cache == 0 {
+            builder.set_session_cache_mode(SslSessionCacheMode::OFF);
+        } else {
+            builder.set_session_cache_mode(SslSessionCacheMode::SERVER);
+            builder
+                .set_session_cache_size(i32::try_from(options.session_cache).unwrap_or(i32::MAX));
+            ext::set_session_timeout(&mut builder, options.session_timeout);
+        }
+        // An OpenSSL object is made only for a hello whose cookie was verified before.
+        builder.set_cookie_verify_cb(|_, _| true);
+        builder.set_psk_server_callback(|ssl, identity, key| Ok(psk::answer(ssl, identity, key)));
+        Ok(Self {
+            options: options.clone(),
+            openssl: builder.build(),
+        })
+    }
+
+    /// Forgets the sessions that could be resumed: for credentials that are not valid any more.
+    /// Sessions in use go on.
+    pub fn flush_sessions(&self) {
+        ext::flush_sessions(&self.openssl);
+    }
+
+    /// A new OpenSSL object, waiting for a handshake.
+    pub(super) fn stream(&self) -> Result<SslStream<Wire>, ErrorStack> {
+        let mut ssl = Ssl::new(&self.openssl)?;
+        psk::attach(&mut ssl, self.options.retransmit_timeout)?;
+        ssl.set_mtu(u32::from(self.options.mtu.max(MIN_MTU)))?;
+        ssl.set_accept_state();
+        let mut stream = SslStream::new(ssl, Wire::default())?;
+        ext::use_retransmit_timeout(&mut stream);
+        Ok(stream)
+    }
+}

@@ -1,0 +1,314 @@
+//! A handshake under way, from the hello with its cookie to the keys.
+//!
+//! OpenSSL wants the pre-shared key at once when it reads the ClientKeyExchange, but those who have
+//! it may be slow. So the datagrams with the ClientKeyExchange and what follows are held back until
+//! the key is there.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{ErrorCode, SslRef, SslStream};
+
+use super::context::Context;
+use super::identity::{Identity, IdentityReader};
+use super::record::{
+    CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, HANDSHAKE, Record, fatal_alert, fragments,
+    records,
+};
+use super::session::{is_broken, with_wire};
+use super::suites::Suite;
+use super::wire::Wire;
+use super::{openssl as ext, psk};
+use crate::credentials::Key;
+use crate::time::Instant;
+
+/// Datagrams held back, and their bytes. A ClientKeyExchange with all that follows fits into three
+/// datagrams; the rest is for small fragments and repetitions.
+const MAX_HELD: usize = 16;
+const MAX_HELD_BYTES: usize = 8192;
+
+/// Datagrams taken for a handshake. Each flight is one to five, and may be repeated.
+const MAX_DATAGRAMS: u32 = 200;
+
+/// Encrypted records taken for a handshake: OpenSSL keeps 17 kB for each that comes early. A client
+/// has one to send, and repeats it about five times before the time is up.
+const MAX_ENCRYPTED: u32 = 8;
+
+/// Longest handshake message of a client in bytes, and its highest number: OpenSSL keeps parts of
+/// longer and later ones that it will never use.
+const MAX_MESSAGE: usize = 4096;
+const CLIENT_KEY_EXCHANGE_SEQUENCE: u16 = 2;
+
+/// Finished messages that cannot be decrypted before the handshake is given up. One may be somebody
+/// else's, or damaged.
+const MAX_UNDECIPHERABLE: usize = 2;
+
+pub(super) struct Handshake {
+    pub peer: SocketAddr,
+    /// When it must be over.
+    pub deadline: Instant,
+    /// When to do something about it, as in the server's list of timers.
+    pub timer: Instant,
+    stream: SslStream<Wire>,
+    random: [u8; 32],
+    phase: Phase,
+    reader: IdentityReader,
+    held: Vec<Vec<u8>>,
+    datagrams: u32,
+    encrypted: u32,
+    /// Record numbers of encrypted handshake messages that OpenSSL has got.
+    finished: BTreeSet<u64>,
+    /// Whether OpenSSL has got other encrypted records: payload that overtook the Finished.
+    has_data: bool,
+    /// The highest record number used in the clear.
+    sent: u64,
+}
+
+/// How far it is.
+enum Phase {
+    /// Before the ClientKeyExchange, or without one when a session is resumed.
+    Hello,
+    /// The key is asked for.
+    Waiting(Identity),
+    /// The key is there.
+    Keyed(Identity),
+}
+
+/// What became of a datagram.
+pub(super) enum Step {
+    /// Not a part of any handshake, or too much.
+    Dropped,
+    /// Taken; nothing more to do.
+    Pending,
+    /// Who has the key of this identity?
+    Ask(Identity),
+    /// The handshake is complete.
+    Complete,
+    /// The handshake has failed.
+    Failed(String),
+}
+
+/// A complete handshake.
+pub(super) struct Completed {
+    pub stream: SslStream<Wire>,
+    pub identity: Identity,
+    pub resumed: bool,
+    pub suite: Suite,
+    /// Whether there may be payload already.
+    pub has_data: bool,
+}
+
+impl Handshake {
+    /// Begins with a verified hello, at the beginning of `datagram`. `None`: OpenSSL did not take
+    /// it.
+    pub(super) fn new(
+        context: &Context,
+        now: Instant,
+        peer: SocketAddr,
+        random: [u8; 32],
+        hello: &Record<'_>,
+        wire: &mut Wire,
+    ) -> Result<Option<Self>, ErrorStack> {
+        let mut stream = context.stream()?;
+        wire.put(hello.bytes);
+        if !with_wire(&mut stream, wire, ext::listen) {
+            return Ok(None);
+        }
+        let deadline = now + context.options.handshake_timeout;
+        Ok(Some(Self {
+            peer,
+            deadline,
+            timer: deadline,
+            stream,
+            random,
+            phase: Phase::Hello,
+            reader: IdentityReader::default(),
+            held: Vec::new(),
+            datagrams: 0,
+            encrypted: 0,
+            finished: BTreeSet::new(),
+            has_data: false,
+            sent: hello.sequence,
+        }))
+    }
+
+    /// Whether it was begun by this hello.
+    pub(super) fn is_from(&self, client_random: &[u8; 32]) -> bool {
+        self.random == *client_random
+    }
+
+    /// Goes on with what OpenSSL has already: the hello.
+    pub(super) fn start(&mut self, wire: &mut Wire) -> Step {
+        self.drive(wire)
+    }
+
+    /// Takes a datagram.
+    pub(super) fn handle(&mut self, datagram: &[u8], wire: &mut Wire) -> Step {
+        self.datagrams = self.datagrams.saturating_add(1);
+        if self.datagrams > MAX_DATAGRAMS {
+            return Step::Dropped;
+        }
+        let Some(contents) = self.inspect(datagram) else {
+            return Step::Dropped;
+        };
+        match self.phase {
+            Phase::Hello if !contents.has_key_exchange && self.held.is_empty() => {
+                self.feed(datagram, wire)
+            }
+            Phase::Keyed(_) => self.feed(datagram, wire),
+            Phase::Hello | Phase::Waiting(_) => {
+                let bytes: usize = self.held.iter().map(Vec::len).sum();
+                if self.held.len() >= MAX_HELD
+                    || bytes.saturating_add(datagram.len()) > MAX_HELD_BYTES
+                {
+                    return Step::Dropped;
+                }
+                self.held.push(datagram.to_vec());
+                match (contents.identity, &self.phase) {
+                    (Some(identity), Phase::Hello) => {
+                        self.phase = Phase::Waiting(identity.clone());
+                        Step::Ask(identity)
+                    }
+                    _ => Step::Pending,
+                }
+            }
+        }
+    }
+
+    /// The key that was asked for; a made-up one where there is none, so that both look the same
+    /// from outside (RFC 4279 §2).
+    pub(super) fn set_key(&mut self, key: Key, wire: &mut Wire) -> Step {
+        let Phase::Waiting(identity) = std::mem::replace(&mut self.phase, Phase::Hello) else {
+            return Step::Pending;
+        };
+        psk::set_key(self.stream.ssl(), Some((identity.clone(), key)));
+        self.phase = Phase::Keyed(identity);
+        let mut step = Step::Pending;
+        for datagram in std::mem::take(&mut self.held) {
+            step = self.feed(&datagram, wire);
+            if !matches!(step, Step::Pending | Step::Dropped) {
+                break;
+            }
+        }
+        step
+    }
+
+    /// The identity whose key is awaited.
+    pub(super) fn awaits_key_of(&self) -> Option<&Identity> {
+        match &self.phase {
+            Phase::Waiting(identity) => Some(identity),
+            _ => None,
+        }
+    }
+
+    /// Sends the last flight again if it is time for it. False: it was too often.
+    pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
+        with_wire(&mut self.stream, wire, ext::handle_timeout)
+    }
+
+    /// Time to the next retransmission. None while the key is awaited: the device has done its
+    /// part.
+    pub(super) fn retransmission(&mut self) -> Option<Duration> {
+        match self.phase {
+            Phase::Waiting(_) => None,
+            _ => ext::timeout(&mut self.stream),
+        }
+    }
+
+    /// What it ended in. `None` when it has no identity or no suite, which does not happen.
+    pub(super) fn complete(self) -> Option<Completed> {
+        let ssl = self.stream.ssl();
+        psk::set_key(ssl, None);
+        let resumed = ssl.session_reused();
+        let identity = match self.phase {
+            Phase::Keyed(identity) if !resumed => identity,
+            _ => Identity::new(ssl.psk_identity()?),
+        };
+        let suite = ssl.current_cipher()?.name().parse().ok()?;
+        Some(Completed {
+            identity,
+            resumed,
+            suite,
+            has_data: self.has_data,
+            stream: self.stream,
+        })
+    }
+
+    /// Looks through the records of a datagram before OpenSSL may see them. `None`: there is
+    /// something in it that has no place in a handshake with PSK.
+    fn inspect(&mut self, datagram: &[u8]) -> Option<Contents> {
+        let mut contents = Contents::default();
+        for record in records(datagram) {
+            if record.epoch > 0 {
+                self.encrypted = self.encrypted.saturating_add(1);
+                if self.encrypted > MAX_ENCRYPTED {
+                    return None;
+                }
+            } else if record.content_type == HANDSHAKE {
+                for message in fragments(record.fragment) {
+                    let is_expected = matches!(message.kind, CLIENT_HELLO | CLIENT_KEY_EXCHANGE)
+                        && message.length <= MAX_MESSAGE
+                        && message.sequence <= CLIENT_KEY_EXCHANGE_SEQUENCE;
+                    if !is_expected {
+                        return None;
+                    }
+                    if message.kind == CLIENT_KEY_EXCHANGE
+                        && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
+                    {
+                        contents.has_key_exchange = true;
+                        contents.identity = contents.identity.or(self.reader.add(&message));
+                    }
+                }
+            }
+        }
+        Some(contents)
+    }
+
+    /// Gives a datagram to OpenSSL.
+    fn feed(&mut self, datagram: &[u8], wire: &mut Wire) -> Step {
+        for record in records(datagram) {
+            if record.epoch == 0 {
+                continue;
+            }
+            if record.content_type == HANDSHAKE {
+                self.finished.insert(record.sequence);
+            } else {
+                self.has_data = true;
+            }
+        }
+        wire.put(datagram);
+        self.drive(wire)
+    }
+
+    fn drive(&mut self, wire: &mut Wire) -> Step {
+        let result = with_wire(&mut self.stream, wire, SslStream::do_handshake);
+        let sent = wire.written().flat_map(records);
+        let in_the_clear = sent.filter(|record| record.epoch == 0);
+        self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
+        let error = match result {
+            Ok(()) => return Step::Complete,
+            Err(error) => error,
+        };
+        if error.code() != ErrorCode::WANT_READ && is_broken(self.stream.ssl()) {
+            return Step::Failed(error.to_string());
+        }
+        if self.finished.len() >= MAX_UNDECIPHERABLE && awaits_finished(self.stream.ssl()) {
+            wire.send(fatal_alert(self.sent.saturating_add(1), DECRYPT_ERROR));
+            return Step::Failed("the key is wrong, or nobody knows the identity".to_owned());
+        }
+        Step::Pending
+    }
+}
+
+#[derive(Default)]
+struct Contents {
+    has_key_exchange: bool,
+    identity: Option<Identity>,
+}
+
+/// Whether OpenSSL has read the client's ChangeCipherSpec and no Finished.
+fn awaits_finished(ssl: &SslRef) -> bool {
+    ssl.state_string() == "TRCCS"
+}

@@ -1,0 +1,120 @@
+//! A DTLS 1.2 server with pre-shared keys (RFC 6347, RFC 4279), on OpenSSL.
+//!
+//! It does no I/O and keeps no time: datagrams, time and keys go in, datagrams, payloads and events
+//! come out ([`Server`]). OpenSSL does the handshakes and protects the records; everything before
+//! and around that is here: the stateless cookie exchange (`hello`, `cookie`), which session a
+//! datagram belongs to (`server`), keys that come later (`handshake`), bounds on everything.
+//!
+//! * One [`Context`] for each listener, one [`Server`] for each of its shards.
+//! * Each call that takes `now` is followed by [`Server::poll_output`] until it returns
+//!   [`Output::Idle`].
+//! * The retransmission timers of handshakes are OpenSSL's and run on the clock of the system,
+//!   whatever `now` is; all other times are measured by `now`.
+
+mod context;
+mod cookie;
+mod handshake;
+mod hello;
+mod identity;
+mod openssl;
+mod psk;
+mod record;
+mod server;
+mod session;
+mod suites;
+mod table;
+mod wire;
+
+use std::net::SocketAddr;
+
+pub use context::{Context, DtlsError, Options};
+pub use identity::Identity;
+pub use server::Server;
+pub use suites::{Suite, UnknownSuite};
+
+use crate::time::Instant;
+
+/// What a [`Server`] has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// A datagram to send.
+    Transmit {
+        /// To whom.
+        to: SocketAddr,
+        /// All of it.
+        datagram: Vec<u8>,
+    },
+    /// The payload of an authentic record.
+    Received {
+        /// From whom; there is a session.
+        from: SocketAddr,
+        /// Never empty.
+        payload: Vec<u8>,
+    },
+    /// A key is needed; the answer goes to [`Server::handle_credential`].
+    CredentialWanted {
+        /// Names the question.
+        ticket: CredentialTicket,
+        /// Who presents it.
+        peer: SocketAddr,
+        /// What it presents; nothing is proved yet.
+        identity: Identity,
+    },
+    /// A handshake is complete: the peer has the key of this identity.
+    Established {
+        /// Who.
+        peer: SocketAddr,
+        /// The identity presented.
+        identity: Identity,
+        /// Whether an earlier session was resumed, without looking at the key again.
+        resumed: bool,
+        /// What was agreed on.
+        suite: Suite,
+    },
+    /// A session is over, the one that [`Output::Established`] announced.
+    Closed {
+        /// Whose.
+        peer: SocketAddr,
+        /// The identity presented.
+        identity: Identity,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// Nothing more until the next call, or until it is time for [`Server::handle_timeout`].
+    Idle(Option<Instant>),
+}
+
+/// Why a session is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer closed it.
+    Peer,
+    /// It failed: a fatal alert, or an authentic record that breaks the protocol.
+    Failed,
+    /// A newer handshake from the same address is complete.
+    Replaced,
+    /// It made room for a new one ([`Options::max_sessions`]).
+    Evicted,
+    /// It was not used ([`Options::idle_timeout`]).
+    Idle,
+    /// [`Server::close`] or [`Server::close_all`].
+    Local,
+}
+
+/// Names a question for a key. Answers to questions that do not stand any more are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CredentialTicket(table::Key);
+
+/// Why a payload was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The peer has no session.
+    #[error("no session")]
+    NoSession,
+    /// The payload is empty, or longer than a record can be (16,384 bytes).
+    #[error("payload empty or too long")]
+    Length,
+    /// OpenSSL cannot go on with the session, or has no memory.
+    #[error("session broken")]
+    Failed,
+}

@@ -1,0 +1,145 @@
+//! What the `openssl` crate lacks for DTLS: the only module with calls into C.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{c_int, c_long, c_uint};
+use std::marker::PhantomData;
+use std::ptr;
+use std::time::Duration;
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{SslContextBuilder, SslContextRef, SslRef, SslStream};
+use openssl_sys as ffi;
+
+use super::psk;
+
+/// Opaque: a peer's address, which OpenSSL asks for and we do not tell.
+#[repr(C)]
+struct BioAddr {
+    _opaque: [u8; 0],
+    _not_send: PhantomData<*mut u8>,
+}
+
+type TimerCallback = extern "C" fn(*mut ffi::SSL, c_uint) -> c_uint;
+
+// ssl.h and bio.h of OpenSSL 1.1.1 to 3.x.
+unsafe extern "C" {
+    fn BIO_ADDR_new() -> *mut BioAddr;
+    fn BIO_ADDR_free(address: *mut BioAddr);
+    fn DTLSv1_listen(ssl: *mut ffi::SSL, client: *mut BioAddr) -> c_int;
+    fn DTLS_set_timer_cb(ssl: *mut ffi::SSL, callback: TimerCallback);
+    fn SSL_free_buffers(ssl: *mut ffi::SSL) -> c_int;
+    fn SSL_alloc_buffers(ssl: *mut ffi::SSL) -> c_int;
+    fn SSL_CTX_flush_sessions(context: *mut ffi::SSL_CTX, time: c_long);
+    fn SSL_CTX_set_timeout(context: *mut ffi::SSL_CTX, seconds: c_long) -> c_long;
+}
+
+const DTLS_CTRL_GET_TIMEOUT: c_int = 73;
+const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
+
+/// OpenSSL's object behind a stream of the `openssl` crate.
+fn raw<S>(stream: &mut SslStream<S>) -> *mut ffi::SSL {
+    // An `SslRef` is never made, only pointed to: its address is that of the object. The crate
+    // lends only a shared one; the stream is borrowed exclusively, and so is all that it owns.
+    ptr::from_ref(stream.ssl()).cast_mut().cast()
+}
+
+/// As [`raw`]; OpenSSL locks the parts of a context that can change after it was built.
+fn raw_context(context: &SslContextRef) -> *mut ffi::SSL_CTX {
+    ptr::from_ref(context).cast_mut().cast()
+}
+
+/// Lets `stream`, which must be new, begin behind the cookie exchange: its BIO must hold the record of
+/// a ClientHello with a cookie and message number 1. OpenSSL asks its callback about the cookie.
+/// Returns whether it took the hello.
+pub(super) fn listen<S>(stream: &mut SslStream<S>) -> bool {
+    // SAFETY: no arguments; a null pointer is checked below.
+    let address = unsafe { BIO_ADDR_new() };
+    if address.is_null() {
+        return false;
+    }
+    // SAFETY: both point to live objects that nobody else uses meanwhile.
+    let result = unsafe { DTLSv1_listen(raw(stream), address) };
+    // SAFETY: made above, not used any more.
+    unsafe { BIO_ADDR_free(address) };
+    drop(ErrorStack::get());
+    result == 1
+}
+
+/// Lets the retransmission timer of `stream` start with what its [`psk::Slot`] says and double each
+/// time, up to a minute (RFC 6347 §4.2.4.1). OpenSSL counts less than 15 ms as over at once.
+pub(super) fn use_retransmit_timeout<S>(stream: &mut SslStream<S>) {
+    // SAFETY: the object is live; the callback takes any arguments that OpenSSL gives.
+    unsafe { DTLS_set_timer_cb(raw(stream), next_timeout) };
+}
+
+extern "C" fn next_timeout(ssl: *mut ffi::SSL, previous: c_uint) -> c_uint {
+    const MAX: c_uint = 60_000_000;
+    if previous > 0 {
+        return previous.saturating_mul(2).min(MAX);
+    }
+    // SAFETY: OpenSSL calls this with the live object it is working on; the reference is shared
+    // and ends with this function.
+    let ssl = unsafe { &*ssl.cast::<SslRef>() };
+    psk::retransmit_timeout_us(ssl).clamp(16_000, MAX)
+}
+
+/// Time until the retransmission timer of `stream` expires; `None` when it does not run.
+pub(super) fn timeout<S>(stream: &mut SslStream<S>) -> Option<Duration> {
+    let mut left = libc::timeval {
+        tv_sec: 0,
+        tv_usec: 0,
+    };
+    // SAFETY: the object is live, and this control writes a `timeval`.
+    let result = unsafe {
+        ffi::SSL_ctrl(
+            raw(stream),
+            DTLS_CTRL_GET_TIMEOUT,
+            0,
+            ptr::from_mut(&mut left).cast(),
+        )
+    };
+    (result == 1).then(|| {
+        let seconds = Duration::from_secs(u64::try_from(left.tv_sec).unwrap_or(0));
+        seconds.saturating_add(Duration::from_micros(
+            u64::try_from(left.tv_usec).unwrap_or(0),
+        ))
+    })
+}
+
+/// Sends the last flight again if the timer has expired. Returns false when that failed, or has
+/// been done too often.
+pub(super) fn handle_timeout<S>(stream: &mut SslStream<S>) -> bool {
+    // SAFETY: the object is live, and this control takes no argument.
+    let result =
+        unsafe { ffi::SSL_ctrl(raw(stream), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut()) };
+    drop(ErrorStack::get());
+    result >= 0
+}
+
+/// Gives the record buffers of `stream` back, 33 kB. Before anything else is done with it they must be
+/// [allocated](alloc_buffers) again: OpenSSL would write to a null pointer. Returns false, and does
+/// nothing, while there is something in them.
+pub(super) fn free_buffers<S>(stream: &mut SslStream<S>) -> bool {
+    // SAFETY: the object is live; callers allocate before its next use.
+    unsafe { SSL_free_buffers(raw(stream)) == 1 }
+}
+
+/// Gets record buffers for `stream` if it has none. Returns false when there is no memory.
+pub(super) fn alloc_buffers<S>(stream: &mut SslStream<S>) -> bool {
+    // SAFETY: the object is live.
+    unsafe { SSL_alloc_buffers(raw(stream)) == 1 }
+}
+
+/// Forgets all sessions that could be resumed.
+pub(super) fn flush_sessions(context: &SslContextRef) {
+    // SAFETY: the object is live and locks its cache; all sessions expire before that time.
+    unsafe { SSL_CTX_flush_sessions(raw_context(context), c_long::MAX) };
+}
+
+/// Sets how long sessions can be resumed.
+pub(super) fn set_session_timeout(context: &mut SslContextBuilder, timeout: Duration) {
+    let seconds = c_long::try_from(timeout.as_secs()).unwrap_or(c_long::MAX);
+    // SAFETY: the builder owns a live context.
+    unsafe { SSL_CTX_set_timeout(context.as_ptr(), seconds) };
+}

@@ -1,0 +1,77 @@
+//! The key of a handshake, on its way to OpenSSL's callback.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::ssl::{Ssl, SslRef};
+use parking_lot::Mutex;
+
+use super::identity::Identity;
+use crate::credentials::Key;
+
+/// What the callbacks find at an OpenSSL object.
+pub(super) struct Slot {
+    retransmit_timeout_us: u32,
+    /// The identity this key is for.
+    key: Mutex<Option<(Identity, Key)>>,
+}
+
+/// The place of the [`Slot`] in each OpenSSL object. OpenSSL never takes such places back, so there
+/// is one for the process.
+fn index() -> Result<Index<Ssl, Slot>, ErrorStack> {
+    static INDEX: OnceLock<Index<Ssl, Slot>> = OnceLock::new();
+    if let Some(index) = INDEX.get() {
+        return Ok(*index);
+    }
+    let index = Ssl::new_ex_index()?;
+    Ok(*INDEX.get_or_init(|| index))
+}
+
+/// Gives `ssl` a slot without a key.
+pub(super) fn attach(ssl: &mut SslRef, retransmit_timeout: Duration) -> Result<(), ErrorStack> {
+    let slot = Slot {
+        retransmit_timeout_us: u32::try_from(retransmit_timeout.as_micros()).unwrap_or(u32::MAX),
+        key: Mutex::new(None),
+    };
+    ssl.set_ex_data(index()?, slot);
+    Ok(())
+}
+
+/// Sets the key for the handshake of `ssl`; `None` when it is not needed any more.
+pub(super) fn set_key(ssl: &SslRef, key: Option<(Identity, Key)>) {
+    if let Some(slot) = slot(ssl) {
+        *slot.key.lock() = key;
+    }
+}
+
+fn slot(ssl: &SslRef) -> Option<&Slot> {
+    ssl.ex_data(index().ok()?)
+}
+
+/// The first retransmission timeout in microseconds.
+pub(super) fn retransmit_timeout_us(ssl: &SslRef) -> u32 {
+    slot(ssl).map_or(1_000_000, |slot| slot.retransmit_timeout_us)
+}
+
+/// OpenSSL asks for the key of `identity`: writes it to `to` and returns its length. 0, which ends
+/// the handshake, unless it is the identity that was read from the ClientKeyExchange before.
+pub(super) fn answer(ssl: &SslRef, identity: Option<&[u8]>, to: &mut [u8]) -> usize {
+    let Some(slot) = slot(ssl) else {
+        return 0;
+    };
+    let slot = slot.key.lock();
+    let Some((_, key)) = slot
+        .as_ref()
+        .filter(|(expected, _)| identity == Some(expected.as_bytes()))
+    else {
+        return 0;
+    };
+    let key = key.as_bytes();
+    let Some(to) = to.get_mut(..key.len()) else {
+        return 0;
+    };
+    to.copy_from_slice(key);
+    key.len()
+}

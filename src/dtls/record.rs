@@ -1,0 +1,190 @@
+//! Records as they are on the wire (RFC 6347 §4.1), read without keys.
+
+/// Bytes of a record header.
+pub(super) const HEADER: usize = 13;
+/// Bytes of a handshake message header (RFC 6347 §4.2.2).
+pub(super) const HANDSHAKE_HEADER: usize = 12;
+
+/// Content type of alerts.
+pub(super) const ALERT: u8 = 21;
+/// Content type of handshake messages.
+pub(super) const HANDSHAKE: u8 = 22;
+/// Content type of application data.
+pub(super) const APPLICATION_DATA: u8 = 23;
+const CHANGE_CIPHER_SPEC: u8 = 20;
+
+/// A record; the fragment may be encrypted.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Record<'a> {
+    pub content_type: u8,
+    pub epoch: u16,
+    /// 48 bits.
+    pub sequence: u64,
+    /// What follows the header.
+    pub fragment: &'a [u8],
+    /// Header and fragment.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    /// The first record of `bytes` and what follows it. `None`: no DTLS 1.0 or 1.2, or cut off.
+    pub(super) fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (header, rest) = bytes.split_first_chunk::<HEADER>()?;
+        let [
+            content_type,
+            major,
+            _minor,
+            e0,
+            e1,
+            s0,
+            s1,
+            s2,
+            s3,
+            s4,
+            s5,
+            l0,
+            l1,
+        ] = *header;
+        if major != 0xfe || !(CHANGE_CIPHER_SPEC..=APPLICATION_DATA).contains(&content_type) {
+            return None;
+        }
+        let length = usize::from(u16::from_be_bytes([l0, l1]));
+        let fragment = rest.get(..length)?;
+        let (bytes, rest) = bytes.split_at_checked(HEADER.saturating_add(length))?;
+        let record = Self {
+            content_type,
+            epoch: u16::from_be_bytes([e0, e1]),
+            sequence: u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5]),
+            fragment,
+            bytes,
+        };
+        Some((record, rest))
+    }
+
+    /// Whether this is the beginning of a ClientHello in the clear.
+    pub(super) fn begins_client_hello(&self) -> bool {
+        self.content_type == HANDSHAKE
+            && self.epoch == 0
+            && Fragment::split(self.fragment)
+                .is_some_and(|(message, _)| message.kind == CLIENT_HELLO && message.offset == 0)
+    }
+}
+
+/// The records of a datagram, up to the first that is none.
+pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        let (record, after) = Record::split(rest)?;
+        rest = after;
+        Some(record)
+    })
+}
+
+/// Handshake message type of a ClientHello.
+pub(super) const CLIENT_HELLO: u8 = 1;
+/// Handshake message type of a HelloVerifyRequest.
+pub(super) const HELLO_VERIFY_REQUEST: u8 = 3;
+/// Handshake message type of a ClientKeyExchange.
+pub(super) const CLIENT_KEY_EXCHANGE: u8 = 16;
+
+/// A handshake message in the clear, or a part of one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fragment<'a> {
+    pub kind: u8,
+    /// Length of the whole message.
+    pub length: usize,
+    pub sequence: u16,
+    /// Where `body` belongs in the message.
+    pub offset: usize,
+    pub body: &'a [u8],
+}
+
+impl<'a> Fragment<'a> {
+    /// The first fragment of `bytes` and what follows it. `None`: cut off, or beyond its message.
+    pub(super) fn split(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (header, rest) = bytes.split_first_chunk::<HANDSHAKE_HEADER>()?;
+        let [kind, l0, l1, l2, s0, s1, o0, o1, o2, f0, f1, f2] = *header;
+        let length = uint24(l0, l1, l2);
+        let offset = uint24(o0, o1, o2);
+        let (body, rest) = rest.split_at_checked(uint24(f0, f1, f2))?;
+        if offset.checked_add(body.len())? > length {
+            return None;
+        }
+        let fragment = Self {
+            kind,
+            length,
+            sequence: u16::from_be_bytes([s0, s1]),
+            offset,
+            body,
+        };
+        Some((fragment, rest))
+    }
+
+    /// Whether the message is here as a whole.
+    pub(super) fn is_whole(&self) -> bool {
+        self.body.len() == self.length
+    }
+}
+
+/// The handshake messages of a record in the clear, up to the first that is none.
+pub(super) fn fragments(bytes: &[u8]) -> impl Iterator<Item = Fragment<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (fragment, after) = Fragment::split(rest)?;
+        rest = after;
+        Some(fragment)
+    })
+}
+
+fn uint24(a: u8, b: u8, c: u8) -> usize {
+    usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c)
+}
+
+/// Alert description: the handshake failed for a reason that has no other number.
+pub(super) const HANDSHAKE_FAILURE: u8 = 40;
+/// Alert description: a Finished that does not fit the keys (RFC 4279 §2 for a wrong key).
+pub(super) const DECRYPT_ERROR: u8 = 51;
+
+/// A record with a fatal alert, in the clear.
+pub(super) fn fatal_alert(sequence: u64, description: u8) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEADER.saturating_add(2));
+    record.extend([ALERT, 0xfe, 0xfd, 0, 0]);
+    record.extend(sequence.to_be_bytes().iter().skip(2));
+    record.extend([0, 2, 2, description]);
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_end_where_the_datagram_does() {
+        let mut datagram = fatal_alert(7, DECRYPT_ERROR);
+        datagram.extend(fatal_alert(0x0102_0304_0506, HANDSHAKE_FAILURE));
+        let found: Vec<_> = records(&datagram).collect();
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[0].epoch, found[0].sequence), (0, 7));
+        assert_eq!(found[1].sequence, 0x0102_0304_0506);
+        assert_eq!(found[1].fragment, [2, 40]);
+        assert_eq!(found[1].bytes.len(), 15);
+        assert_eq!(records(&datagram[..29]).count(), 1);
+        assert!(Record::split(&[0x16; 40]).is_none());
+    }
+
+    #[test]
+    fn fragments_stay_within_their_message() {
+        let header = |length: u8, offset: u8, here: u8| {
+            let mut bytes = vec![16, 0, 0, length, 0, 2, 0, 0, offset, 0, 0, here];
+            bytes.extend(vec![9; usize::from(here)]);
+            bytes
+        };
+        let bytes = [header(10, 0, 4), header(10, 4, 6)].concat();
+        let found: Vec<_> = fragments(&bytes).collect();
+        assert_eq!(found.len(), 2);
+        assert_eq!((found[1].offset, found[1].body.len()), (4, 6));
+        assert!(!found[0].is_whole());
+        assert!(Fragment::split(&header(10, 5, 6)).is_none());
+        assert!(Fragment::split(&header(10, 0, 4)[..15]).is_none());
+    }
+}

@@ -1,0 +1,636 @@
+//! Which session or handshake a datagram belongs to, and what comes of it.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use super::context::Context;
+use super::cookie::{COOKIE, Cookies, keyed};
+use super::handshake::{Completed, Handshake, Step};
+use super::hello::{self, ClientHello};
+use super::identity::Identity;
+use super::record::{ALERT, APPLICATION_DATA, HANDSHAKE_FAILURE, Record, fatal_alert};
+use super::session::{Read, Session};
+use super::table::{Key, Order, Table};
+use super::wire::Wire;
+use super::{CloseReason, CredentialTicket, Output, SendError};
+use crate::credentials;
+use crate::telemetry::Counters;
+use crate::time::Instant;
+
+/// Longest datagram in bytes: OpenSSL has no room for more.
+const MAX_DATAGRAM: usize = 16_384;
+
+/// Sessions that keep their record buffers (33 kB each) because they were used lately. To get and
+/// give back buffers costs about as much as to seal a record.
+const WARM: usize = 16;
+
+/// Number of the hello with the cookie: the second message of the client (RFC 6347 §4.2.2). OpenSSL
+/// can begin with no other.
+const COOKIE_HELLO_SEQUENCE: u16 = 1;
+
+/// The DTLS server of one shard of a listener.
+pub struct Server {
+    context: Arc<Context>,
+    counters: Arc<Counters>,
+    cookies: Cookies,
+    decoys: Decoys,
+    peers: HashMap<SocketAddr, Peer>,
+    sessions: Table<Session>,
+    /// Sessions by last use.
+    order: Order,
+    /// Sessions with record buffers, or that had some; the first go first.
+    warm: VecDeque<Key>,
+    handshakes: Table<Handshake>,
+    timers: BTreeSet<(Instant, Key)>,
+    wire: Wire,
+    /// Room for the next payload.
+    payload: Vec<u8>,
+    outputs: VecDeque<Output>,
+}
+
+/// What there is at an address. A new handshake goes beside the session until it is complete
+/// (RFC 6347 §4.2.8).
+#[derive(Clone, Copy, Default)]
+struct Peer {
+    session: Option<Key>,
+    handshake: Option<Key>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("sessions", &self.sessions())
+            .field("handshakes", &self.handshakes())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server without sessions. The secrets of its cookies are derived from `seed`, which must be
+    /// random; a cookie of another server with the same seed is taken.
+    pub fn new(context: Arc<Context>, seed: [u8; 32], counters: Arc<Counters>) -> Self {
+        Self {
+            context,
+            counters,
+            cookies: Cookies::new(&seed),
+            decoys: Decoys::new(&seed),
+            peers: HashMap::new(),
+            sessions: Table::new(),
+            order: Order::default(),
+            warm: VecDeque::with_capacity(WARM),
+            handshakes: Table::new(),
+            timers: BTreeSet::new(),
+            wire: Wire::default(),
+            payload: Vec::new(),
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Takes a datagram from a device. Whatever is wrong with it is counted, nothing more.
+    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        let first = match Record::split(datagram) {
+            Some((first, _)) if datagram.len() <= MAX_DATAGRAM => first,
+            _ => {
+                self.counters.dtls_malformed.inc();
+                return;
+            }
+        };
+        if first.begins_client_hello() {
+            self.handle_hello(now, from, datagram, &first);
+            return;
+        }
+        match self.peers.get(&from).copied().unwrap_or_default() {
+            Peer {
+                session: Some(session),
+                handshake: None,
+            } => {
+                self.handle_session(now, session, datagram);
+            }
+            Peer {
+                session: None,
+                handshake: Some(handshake),
+            } => self.handle_handshake(now, handshake, datagram),
+            Peer {
+                session: Some(session),
+                handshake: Some(handshake),
+            } => {
+                let is_for_session = first.epoch > 0
+                    && matches!(first.content_type, APPLICATION_DATA | ALERT)
+                    && self.handle_session(now, session, datagram);
+                if !is_for_session {
+                    self.handle_handshake(now, handshake, datagram);
+                }
+            }
+            Peer {
+                session: None,
+                handshake: None,
+            } => self.counters.dtls_unknown_peer.inc(),
+        }
+    }
+
+    /// Takes the answer to [`Output::CredentialWanted`]; `None`: nobody knows the identity. That
+    /// ends as a wrong key does (RFC 4279 §2).
+    pub fn handle_credential(
+        &mut self,
+        now: Instant,
+        ticket: CredentialTicket,
+        key: Option<credentials::Key>,
+    ) {
+        let CredentialTicket(handshake) = ticket;
+        let Some(entry) = self.handshakes.get_mut(handshake) else {
+            return;
+        };
+        let Some(identity) = entry.awaits_key_of() else {
+            return;
+        };
+        let key = key.filter(|key| !key.as_bytes().is_empty() && identity.is_usable());
+        let key = key.unwrap_or_else(|| {
+            self.counters.dtls_unknown_identities.inc();
+            tracing::debug!(peer = %entry.peer, %identity, "no key for this identity");
+            self.decoys.make()
+        });
+        let step = entry.set_key(key, &mut self.wire);
+        self.after_step(now, handshake, step);
+    }
+
+    /// Sends a payload to a device.
+    ///
+    /// # Errors
+    ///
+    /// When there is no session with it, or the payload is empty or longer than a record.
+    pub fn send(&mut self, now: Instant, to: SocketAddr, payload: &[u8]) -> Result<(), SendError> {
+        let result = self.seal(now, to, payload);
+        if result.is_err() {
+            self.counters.dtls_send_failed.inc();
+        }
+        result
+    }
+
+    fn seal(&mut self, now: Instant, to: SocketAddr, payload: &[u8]) -> Result<(), SendError> {
+        let peer = self.peers.get(&to).ok_or(SendError::NoSession)?;
+        let key = peer.session.ok_or(SendError::NoSession)?;
+        self.warm_up(key).ok_or(SendError::Failed)?;
+        let session = self.sessions.get_mut(key).ok_or(SendError::NoSession)?;
+        let result = session.write(&mut self.wire, payload);
+        self.transmit(to);
+        match result {
+            Ok(()) => self.order.touch(now, key),
+            Err(SendError::Failed) => self.close_session(key, CloseReason::Failed),
+            Err(_) => (),
+        }
+        result
+    }
+
+    /// Closes the session with a device, if there is one, and gives up its handshake.
+    pub fn close(&mut self, _now: Instant, peer: SocketAddr) {
+        let Some(entry) = self.peers.get(&peer).copied() else {
+            return;
+        };
+        if let Some(handshake) = entry.handshake {
+            self.drop_handshake(handshake);
+        }
+        if let Some(session) = entry.session {
+            self.close_session(session, CloseReason::Local);
+        }
+    }
+
+    /// Closes all sessions and gives up all handshakes.
+    pub fn close_all(&mut self, _now: Instant) {
+        for handshake in self.handshakes.keys() {
+            self.drop_handshake(handshake);
+        }
+        for session in self.sessions.keys() {
+            self.close_session(session, CloseReason::Local);
+        }
+    }
+
+    /// Does what it is time for: retransmissions, ends of handshakes and of idle sessions.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some((timer, key)) = self.timers.first().copied()
+            && timer <= now
+        {
+            self.timers.remove(&(timer, key));
+            let Some(handshake) = self.handshakes.get_mut(key) else {
+                continue;
+            };
+            if handshake.deadline <= now {
+                tracing::debug!(peer = %handshake.peer, "handshake timed out");
+                self.counters.dtls_handshakes_timed_out.inc();
+                self.drop_handshake(key);
+            } else if handshake.retransmit(&mut self.wire) {
+                let peer = handshake.peer;
+                self.transmit(peer);
+                self.set_timer(now, key);
+            } else {
+                let reason = "too many retransmissions".to_owned();
+                self.after_step(now, key, Step::Failed(reason));
+            }
+        }
+        while let Some((key, until)) = self.first_idle()
+            && until <= now
+        {
+            self.close_session(key, CloseReason::Idle);
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.outputs.pop_front() {
+            return output;
+        }
+        let timer = self.timers.first().map(|(timer, _)| *timer);
+        let idle = self.first_idle().map(|(_, until)| until);
+        Output::Idle(timer.into_iter().chain(idle).min())
+    }
+
+    /// Number of sessions.
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Number of handshakes under way.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    /// The identity of the session with a device.
+    pub fn identity(&self, peer: SocketAddr) -> Option<&Identity> {
+        let key = self.peers.get(&peer)?.session?;
+        self.sessions.get(key).map(|session| &session.identity)
+    }
+
+    /// Address and identity of all sessions.
+    pub fn peers(&self) -> impl Iterator<Item = (SocketAddr, &Identity)> {
+        let sessions = self.sessions.iter();
+        sessions.map(|session| (session.peer, &session.identity))
+    }
+
+    /// A datagram that begins with a ClientHello: the cookie exchange, without state until the peer
+    /// has shown that it receives at its address.
+    fn handle_hello(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        record: &Record<'_>,
+    ) {
+        let hello = match hello::parse(record) {
+            Some(hello) if datagram.len() >= hello::verify_request_len(COOKIE) => hello,
+            _ => {
+                self.counters.dtls_malformed.inc();
+                return;
+            }
+        };
+        if !self.cookies.verify(now, from, &hello) {
+            if hello.cookie.is_empty() {
+                self.counters.dtls_hellos.inc();
+            } else {
+                self.counters.dtls_bad_cookies.inc();
+            }
+            let cookie = self.cookies.make(now, from, &hello);
+            self.outputs.push_back(Output::Transmit {
+                to: from,
+                datagram: hello::verify_request(record, &hello, &cookie),
+            });
+            return;
+        }
+        if hello.message_sequence != COOKIE_HELLO_SEQUENCE {
+            // After a bad cookie the client is one message further than OpenSSL can begin with.
+            // It shall begin anew instead of trying on.
+            self.outputs.push_back(Output::Transmit {
+                to: from,
+                datagram: fatal_alert(record.sequence, HANDSHAKE_FAILURE),
+            });
+            return;
+        }
+        let peer = self.peers.get(&from).copied().unwrap_or_default();
+        if let Some(key) = peer.handshake
+            && let Some(handshake) = self.handshakes.get(key)
+        {
+            if handshake.is_from(hello.random) {
+                self.handle_handshake(now, key, datagram);
+                return;
+            }
+            tracing::debug!(peer = %from, "handshake begun anew");
+            self.counters.dtls_handshakes_failed.inc();
+            self.drop_handshake(key);
+        }
+        if let Some(session) = peer.session.and_then(|key| self.sessions.get(key))
+            && session.is_from(hello.random)
+        {
+            self.counters.dtls_records_dropped.inc();
+            return;
+        }
+        self.begin_handshake(now, from, datagram, record, &hello);
+    }
+
+    fn begin_handshake(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        record: &Record<'_>,
+        hello: &ClientHello<'_>,
+    ) {
+        if self.handshakes.len() >= self.context.options.max_handshakes {
+            self.counters.dtls_handshakes_refused.inc();
+            return;
+        }
+        let wire = &mut self.wire;
+        let handshake = match Handshake::new(&self.context, now, from, *hello.random, record, wire)
+        {
+            Ok(Some(handshake)) => handshake,
+            Ok(None) => {
+                self.counters.dtls_malformed.inc();
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no memory for a handshake");
+                self.counters.dtls_handshakes_refused.inc();
+                return;
+            }
+        };
+        self.counters.dtls_handshakes_started.inc();
+        let timer = handshake.timer;
+        let key = self.handshakes.insert(handshake);
+        self.timers.insert((timer, key));
+        self.peers.entry(from).or_default().handshake = Some(key);
+        if let Some(handshake) = self.handshakes.get_mut(key) {
+            let step = handshake.start(&mut self.wire);
+            self.after_step(now, key, step);
+        }
+        let rest = datagram.get(record.bytes.len()..).unwrap_or_default();
+        if !rest.is_empty() {
+            self.handle_handshake(now, key, rest);
+        }
+    }
+
+    fn handle_handshake(&mut self, now: Instant, key: Key, datagram: &[u8]) {
+        if let Some(handshake) = self.handshakes.get_mut(key) {
+            let step = handshake.handle(datagram, &mut self.wire);
+            self.after_step(now, key, step);
+        }
+    }
+
+    fn after_step(&mut self, now: Instant, key: Key, step: Step) {
+        let Some(handshake) = self.handshakes.get(key) else {
+            return;
+        };
+        let peer = handshake.peer;
+        self.transmit(peer);
+        match step {
+            Step::Dropped => self.counters.dtls_records_dropped.inc(),
+            Step::Pending => self.set_timer(now, key),
+            Step::Ask(identity) => {
+                self.set_timer(now, key);
+                let ticket = CredentialTicket(key);
+                if identity.is_usable() {
+                    self.outputs.push_back(Output::CredentialWanted {
+                        ticket,
+                        peer,
+                        identity,
+                    });
+                } else {
+                    self.handle_credential(now, ticket, None);
+                }
+            }
+            Step::Complete => self.establish(now, key),
+            Step::Failed(reason) => {
+                tracing::debug!(%peer, reason, "handshake failed");
+                self.counters.dtls_handshakes_failed.inc();
+                self.drop_handshake(key);
+            }
+        }
+    }
+
+    /// A handshake is complete.
+    fn establish(&mut self, now: Instant, key: Key) {
+        let Some(handshake) = self.take_handshake(key) else {
+            return;
+        };
+        let peer = handshake.peer;
+        let Some(completed) = handshake.complete() else {
+            self.counters.dtls_handshakes_failed.inc();
+            return;
+        };
+        let Completed {
+            stream,
+            identity,
+            resumed,
+            suite,
+            has_data,
+        } = completed;
+        self.counters.dtls_handshakes_completed.inc();
+        if resumed {
+            self.counters.dtls_handshakes_resumed.inc();
+        }
+        tracing::debug!(%peer, %identity, resumed, %suite, "session established");
+        if let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session) {
+            self.close_session(session, CloseReason::Replaced);
+        }
+        if self.sessions.len() >= self.context.options.max_sessions
+            && let Some((oldest, _)) = self.order.first()
+        {
+            self.counters.dtls_sessions_evicted.inc();
+            self.close_session(oldest, CloseReason::Evicted);
+        }
+        let session = Session::new(peer, identity.clone(), stream);
+        let key = self.sessions.insert(session);
+        self.peers.entry(peer).or_default().session = Some(key);
+        self.order.touch(now, key);
+        self.keep_warm(key);
+        self.count_sessions();
+        self.outputs.push_back(Output::Established {
+            peer,
+            identity,
+            resumed,
+            suite,
+        });
+        if has_data {
+            self.read_all(now, key, MAX_DATAGRAM, false);
+        }
+    }
+
+    /// Gives a datagram to a session. Returns whether there was anything authentic in it.
+    fn handle_session(&mut self, now: Instant, key: Key, datagram: &[u8]) -> bool {
+        if self.warm_up(key).is_none() {
+            self.counters.dtls_records_dropped.inc();
+            return false;
+        }
+        self.wire.put(datagram);
+        let is_single =
+            Record::split(datagram).is_some_and(|(_, after_first)| after_first.is_empty());
+        let is_authentic = self.read_all(now, key, datagram.len(), is_single);
+        if !is_authentic {
+            self.counters.dtls_records_dropped.inc();
+        }
+        is_authentic
+    }
+
+    /// Reads the payloads that OpenSSL has or finds in the datagram on the wire, each of `longest`
+    /// bytes at most; only one if it `is_single`. Returns whether there was a payload or the end of
+    /// the session.
+    fn read_all(&mut self, now: Instant, key: Key, longest: usize, is_single: bool) -> bool {
+        let mut is_authentic = false;
+        let Some(session) = self.sessions.get_mut(key) else {
+            return false;
+        };
+        let from = session.peer;
+        let end = loop {
+            let mut payload = std::mem::take(&mut self.payload);
+            payload.resize(longest, 0);
+            match session.read(&mut self.wire, &mut payload) {
+                Read::Payload(length) => {
+                    is_authentic = true;
+                    payload.truncate(length);
+                    if payload.capacity() > length.saturating_mul(4).max(1024) {
+                        payload.shrink_to_fit();
+                    }
+                    self.outputs.push_back(Output::Received { from, payload });
+                    if is_single {
+                        break None;
+                    }
+                }
+                Read::Nothing => {
+                    self.payload = payload;
+                    break None;
+                }
+                Read::Closed(reason) => break Some(reason),
+            }
+        };
+        self.transmit(from);
+        if is_authentic {
+            self.order.touch(now, key);
+        }
+        if let Some(reason) = end {
+            self.close_session(key, reason);
+        }
+        is_authentic || end.is_some()
+    }
+
+    fn close_session(&mut self, key: Key, reason: CloseReason) {
+        self.warm_up(key);
+        let Some(session) = self.sessions.remove(key) else {
+            return;
+        };
+        self.order.remove(key);
+        let peer = session.peer;
+        let identity = session.identity.clone();
+        if let Some(entry) = self.peers.get_mut(&peer) {
+            entry.session = None;
+            if entry.handshake.is_none() {
+                self.peers.remove(&peer);
+            }
+        }
+        if reason == CloseReason::Replaced {
+            session.forget();
+        } else {
+            session.close(&mut self.wire);
+            self.transmit(peer);
+        }
+        self.count_sessions();
+        tracing::debug!(%peer, %identity, ?reason, "session closed");
+        self.outputs.push_back(Output::Closed {
+            peer,
+            identity,
+            reason,
+        });
+    }
+
+    fn take_handshake(&mut self, key: Key) -> Option<Handshake> {
+        let handshake = self.handshakes.remove(key)?;
+        self.timers.remove(&(handshake.timer, key));
+        if let Some(entry) = self.peers.get_mut(&handshake.peer) {
+            entry.handshake = None;
+            if entry.session.is_none() {
+                self.peers.remove(&handshake.peer);
+            }
+        }
+        Some(handshake)
+    }
+
+    fn drop_handshake(&mut self, key: Key) {
+        drop(self.take_handshake(key));
+    }
+
+    fn set_timer(&mut self, now: Instant, key: Key) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        let retransmission = handshake.retransmission();
+        let timer = retransmission.map_or(handshake.deadline, |left| {
+            // OpenSSL's clock is another one; do not come back to it at once.
+            let at = now + left.max(Duration::from_millis(1));
+            at.min(handshake.deadline)
+        });
+        if timer != handshake.timer {
+            self.timers.remove(&(handshake.timer, key));
+            handshake.timer = timer;
+        }
+        self.timers.insert((timer, key));
+    }
+
+    /// The session that will be idle for too long first, and when.
+    fn first_idle(&self) -> Option<(Key, Instant)> {
+        let limit = self.context.options.idle_timeout?;
+        self.order.first().map(|(key, used)| (key, used + limit))
+    }
+
+    /// Sees that a session has its record buffers. `None`: no memory, or no such session.
+    fn warm_up(&mut self, key: Key) -> Option<()> {
+        if self.sessions.get_mut(key)?.warm()? {
+            self.keep_warm(key);
+        }
+        Some(())
+    }
+
+    /// Takes the buffers of another session for a new one with buffers.
+    fn keep_warm(&mut self, key: Key) {
+        if self.warm.len() >= WARM
+            && let Some(oldest) = self.warm.pop_front()
+            && let Some(session) = self.sessions.get_mut(oldest)
+        {
+            session.cool();
+        }
+        self.warm.push_back(key);
+    }
+
+    fn transmit(&mut self, to: SocketAddr) {
+        while let Some(datagram) = self.wire.take() {
+            self.outputs.push_back(Output::Transmit { to, datagram });
+        }
+    }
+
+    fn count_sessions(&self) {
+        let sessions = u64::try_from(self.sessions.len()).unwrap_or(u64::MAX);
+        self.counters.dtls_sessions.set(sessions);
+    }
+}
+
+/// Keys for identities that nobody knows: random, so that the handshake fails as with a wrong key.
+struct Decoys {
+    seed: Hmac<Sha256>,
+    made: u64,
+}
+
+impl Decoys {
+    fn new(seed: &[u8; 32]) -> Self {
+        Self {
+            seed: keyed(seed),
+            made: 0,
+        }
+    }
+
+    fn make(&mut self) -> credentials::Key {
+        self.made = self.made.wrapping_add(1);
+        let mut mac = self.seed.clone();
+        mac.update(b"no key");
+        mac.update(&self.made.to_be_bytes());
+        credentials::Key::new(mac.finalize().into_bytes().to_vec())
+    }
+}

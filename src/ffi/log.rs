@@ -1,0 +1,237 @@
+//! The log of one gateway: what its threads and its callers say through `tracing`, as lines for
+//! the host's callback. Nothing here is global, so each gateway of a process has its own.
+
+use std::fmt::{self, Write as _};
+use std::sync::Weak;
+
+use parking_lot::RwLock;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Level, Metadata, Subscriber};
+
+use super::callbacks::Callbacks;
+use super::queue::{Event, LogLine};
+use super::types::lwm2m_gateway_log_level as LogLevel;
+
+/// Which lines are wanted: a level for all, and others for parts of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Filter {
+    level: LevelFilter,
+    /// Start of the target and its level, the longest first.
+    parts: Vec<(String, LevelFilter)>,
+}
+
+impl Filter {
+    /// From `log.level`: a level, or levels by target as in `info,lwm2m_gateway::engine=debug`.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let level = |text: &str| {
+            let known = text.trim().parse::<LevelFilter>();
+            known.map_err(|_| {
+                format!("log.level: {text:?} is none of error, warn, info, debug, trace, off")
+            })
+        };
+        let mut filter = Self {
+            level: LevelFilter::ERROR,
+            parts: Vec::new(),
+        };
+        for item in text.split(',').filter(|item| !item.trim().is_empty()) {
+            match item.split_once('=') {
+                Some((part, text)) => {
+                    let part = part.trim().to_owned();
+                    filter.parts.push((part, level(text)?));
+                }
+                None => filter.level = level(item)?,
+            }
+        }
+        filter
+            .parts
+            .sort_by_key(|(part, _)| std::cmp::Reverse(part.len()));
+        Ok(filter)
+    }
+
+    fn most(&self) -> LevelFilter {
+        let parts = self.parts.iter().map(|(_, level)| *level);
+        parts.fold(self.level, LevelFilter::max)
+    }
+
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        let part = self
+            .parts
+            .iter()
+            .find(|(part, _)| target.starts_with(part.as_str()));
+        *metadata.level() <= part.map_or(self.level, |(_, level)| *level)
+    }
+}
+
+impl From<LevelFilter> for Filter {
+    fn from(level: LevelFilter) -> Self {
+        let parts = Vec::new();
+        Self { level, parts }
+    }
+}
+
+/// Takes events of `tracing` and gives lines to the callbacks.
+pub(super) struct Logger {
+    /// The dispatcher may outlive the gateway in a thread that does not end.
+    callbacks: Weak<Callbacks>,
+    filter: RwLock<Filter>,
+}
+
+impl Logger {
+    pub(super) fn new(callbacks: Weak<Callbacks>, filter: Filter) -> Self {
+        let filter = RwLock::new(filter);
+        Self { callbacks, filter }
+    }
+
+    /// Wants other lines from now on.
+    pub(super) fn set_filter(&self, filter: Filter) {
+        *self.filter.write() = filter;
+        tracing::callsite::rebuild_interest_cache();
+    }
+}
+
+impl Subscriber for Logger {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if metadata.is_event() && self.filter.read().wants(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && self.filter.read().wants(metadata)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(self.filter.read().most())
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let Some(callbacks) = self.callbacks.upgrade() else {
+            return;
+        };
+        let metadata = event.metadata();
+        let mut line = Line::default();
+        event.record(&mut line);
+        callbacks.emit(Event::Log(LogLine {
+            level: level_of(*metadata.level()),
+            target: metadata.target(),
+            text: line.message + &line.fields,
+        }));
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+/// The level of the options; 0 is the configuration's.
+pub(super) fn filter_of(level: u32, configured: &str) -> Result<Filter, String> {
+    const LEVELS: [(LogLevel, LevelFilter); 5] = [
+        (LogLevel::Error, LevelFilter::ERROR),
+        (LogLevel::Warn, LevelFilter::WARN),
+        (LogLevel::Info, LevelFilter::INFO),
+        (LogLevel::Debug, LevelFilter::DEBUG),
+        (LogLevel::Trace, LevelFilter::TRACE),
+    ];
+    if level == LogLevel::Default as u32 {
+        return Filter::parse(configured);
+    }
+    LEVELS
+        .iter()
+        .find(|(known, _)| *known as u32 == level)
+        .map(|(_, filter)| Filter::from(*filter))
+        .ok_or_else(|| format!("log_level: {level} is none of LWM2M_GATEWAY_LOG_LEVEL_*"))
+}
+
+fn level_of(level: Level) -> LogLevel {
+    match level {
+        Level::ERROR => LogLevel::Error,
+        Level::WARN => LogLevel::Warn,
+        Level::INFO => LogLevel::Info,
+        Level::DEBUG => LogLevel::Debug,
+        Level::TRACE => LogLevel::Trace,
+    }
+}
+
+/// An event as text: the message, then `name=value`.
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Line {
+    fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        // Writing to a string cannot fail.
+        let _ = match field.name() {
+            "message" => write!(OneLine(&mut self.message), "{value}"),
+            name => write!(OneLine(&mut self.fields), " {name}={value}"),
+        };
+    }
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.add(field, format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.add(field, format_args!("{value:?}"));
+    }
+}
+
+/// Control characters of devices and of others neither end a line nor start one.
+struct OneLine<'a>(&'a mut String);
+
+impl fmt::Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            if c.is_control() {
+                self.0.extend(c.escape_default());
+            } else {
+                self.0.push(c);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters() {
+        let plain = Filter::parse("debug").unwrap();
+        assert_eq!(plain, LevelFilter::DEBUG.into());
+        let parts = Filter::parse("warn, a=info,a::b=trace").unwrap();
+        assert_eq!(parts.level, LevelFilter::WARN);
+        assert_eq!(parts.parts[0], ("a::b".to_owned(), LevelFilter::TRACE));
+        assert_eq!(parts.most(), LevelFilter::TRACE);
+        assert!(Filter::parse("loud").is_err());
+        assert!(Filter::parse("info,a=loud").is_err());
+        assert_eq!(filter_of(0, "off").unwrap(), LevelFilter::OFF.into());
+        assert_eq!(filter_of(4, "off").unwrap(), LevelFilter::DEBUG.into());
+        assert!(filter_of(6, "off").is_err());
+    }
+
+    #[test]
+    fn one_line() {
+        let mut text = String::new();
+        write!(OneLine(&mut text), "a\nb\0c\u{1b}[1m é").unwrap();
+        assert_eq!(text, "a\\nb\\u{0}c\\u{1b}[1m é");
+    }
+}

@@ -1,0 +1,178 @@
+//! The gateway as a plugin of Mosquitto (plugin interface 5, Mosquitto 2.0.8 to 2.1).
+//!
+//! None of the broker's functions may be called from a thread of ours. What the gateway's threads
+//! publish or log waits in the [`outbox`], and the broker's main thread takes it at its next tick;
+//! [`wake`] makes that tick come at once.
+//!
+//! ```text
+//! device → shard → Host::publish → outbox, bell → TICK → mosquitto_broker_publish_copy
+//! client → broker → MESSAGE → Gateway::deliver → mailbox → shard → device
+//! ```
+
+#![allow(unsafe_code)] // C ABI
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // a shell: clocks, threads, files
+
+mod abi;
+mod epoll;
+mod log;
+mod options;
+mod outbox;
+mod packet;
+mod plugin;
+mod sys;
+mod wake;
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use tracing::warn;
+
+use self::abi::{Broker, Level, PluginOption, status};
+use self::options::Options;
+use self::outbox::Outbox;
+use self::plugin::Plugin;
+use self::wake::Bell;
+use super::{Host, Publish};
+
+/// The version of the plugin interface that we speak.
+const INTERFACE: c_int = 5;
+
+/// What the gateway's threads and the broker's main thread share.
+struct Shared {
+    outbox: Outbox,
+    bell: Arc<Bell>,
+}
+
+impl Shared {
+    fn log(&self, level: Level, line: String) {
+        self.outbox.log(level, line);
+        self.bell.ring();
+    }
+}
+
+impl Host for Shared {
+    fn publish(&self, batch: &mut Vec<Publish>) {
+        let overflow = self.outbox.push(batch);
+        self.bell.ring();
+        if overflow {
+            warn!("messages are being dropped: the broker does not take them");
+        }
+    }
+
+    /// The broker shows every message to its plugins.
+    fn subscribe(&self, _: &str, _: u8) {}
+
+    fn unsubscribe(&self, _: &str) {}
+}
+
+/// Mosquitto asks which version of the plugin interface we speak.
+///
+/// # Safety
+/// `versions` points to `count` numbers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mosquitto_plugin_version(count: c_int, versions: *const c_int) -> c_int {
+    // SAFETY: the caller's promise.
+    let offered = unsafe { list(versions, count) };
+    if offered.contains(&INTERFACE) {
+        INTERFACE
+    } else {
+        -1
+    }
+}
+
+/// Starts a gateway. Mosquitto ends when this returns anything but 0.
+///
+/// # Safety
+/// To be called by Mosquitto: `identifier` is its handle of the plugin, `options` points to
+/// `count` pairs of strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mosquitto_plugin_init(
+    identifier: *mut c_void,
+    user_data: *mut *mut c_void,
+    options: *const c_void,
+    count: c_int,
+) -> c_int {
+    caught("init", || {
+        // SAFETY: the caller's promise.
+        let options = unsafe { given(options.cast(), count) };
+        let plugin = match Plugin::start(identifier, Options::new(options)) {
+            Ok(plugin) => plugin,
+            Err(status) => return status,
+        };
+        let plugin = Box::into_raw(plugin);
+        // SAFETY: it lives until `mosquitto_plugin_cleanup`, or until nothing is registered.
+        if let Err(status) = unsafe { Plugin::register(plugin) } {
+            // SAFETY: it came from `Box::into_raw` just now.
+            unsafe { Box::from_raw(plugin) }.stop();
+            return status;
+        }
+        abi::stay_in_memory();
+        // SAFETY: the broker gives a place for one pointer.
+        unsafe { user_data.write(plugin.cast()) };
+        status::SUCCESS
+    })
+}
+
+/// Stops the gateway.
+///
+/// # Safety
+/// To be called by Mosquitto, with the `user_data` of [`mosquitto_plugin_init`] or NULL, once.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mosquitto_plugin_cleanup(
+    user_data: *mut c_void,
+    _options: *const c_void,
+    _count: c_int,
+) -> c_int {
+    caught("cleanup", || {
+        if !user_data.is_null() {
+            // SAFETY: it came from `Box::into_raw`, and no callback comes any more.
+            unsafe { Box::from_raw(user_data.cast::<Plugin>()) }.stop();
+        }
+        status::SUCCESS
+    })
+}
+
+/// Mosquitto is C: no panic may reach it.
+fn caught(what: &str, run: impl FnOnce() -> c_int) -> c_int {
+    panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
+        if let Ok(broker) = Broker::resolve() {
+            broker.log(Level::Error, &format!("lwm2m: {what} panicked"));
+        }
+        status::UNKNOWN
+    })
+}
+
+/// # Safety
+/// `options` points to `count` pairs of strings.
+unsafe fn given(options: *const PluginOption, count: c_int) -> Vec<(String, String)> {
+    // SAFETY: the caller's promise.
+    unsafe { list(options, count) }
+        .iter()
+        .map(|option| {
+            // SAFETY: the caller's promise.
+            unsafe { (text(option.key), text(option.value)) }
+        })
+        .collect()
+}
+
+/// # Safety
+/// `first` is NULL or points to `count` elements.
+unsafe fn list<'a, T>(first: *const T, count: c_int) -> &'a [T] {
+    match usize::try_from(count) {
+        // SAFETY: the caller's promise.
+        Ok(count) if !first.is_null() => unsafe { std::slice::from_raw_parts(first, count) },
+        _ => &[],
+    }
+}
+
+/// # Safety
+/// `text` is NULL or a string.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    let text = unsafe { CStr::from_ptr(text) };
+    text.to_string_lossy().into_owned()
+}

@@ -1,0 +1,150 @@
+//! What the gateway's threads have for the broker, on its way to the broker's main thread:
+//! messages and log lines, each within bounds.
+
+use std::mem;
+
+use parking_lot::Mutex;
+
+use super::abi::Level;
+use crate::host::Publish;
+use crate::telemetry::Counters;
+
+/// Messages waiting for the broker's main thread, at most. It takes them every turn of its loop,
+/// so this many wait only while it is stuck.
+const MAX_MESSAGES: usize = 100_000;
+
+/// Bytes of these messages, at most.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Log lines waiting, at most.
+const MAX_LINES: usize = 1_000;
+
+#[derive(Default)]
+struct Inner {
+    messages: Vec<Publish>,
+    bytes: usize,
+    lines: Vec<(Level, String)>,
+    lost_lines: usize,
+    /// Whether the loss of messages has been logged since the queue was last empty.
+    overflowing: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Outbox {
+    inner: Mutex<Inner>,
+    /// `publish_dropped` of the host.
+    pub(super) counters: Counters,
+}
+
+impl Outbox {
+    /// Takes all of `batch`, in order. What does not fit is dropped and counted: the newest, since
+    /// the older ones are next. Whether the first drop of an episode should be logged.
+    pub(super) fn push(&self, batch: &mut Vec<Publish>) -> bool {
+        let mut dropped = 0;
+        let mut inner = self.inner.lock();
+        for message in batch.drain(..) {
+            let bytes = inner.bytes.saturating_add(size(&message));
+            if inner.messages.len() >= MAX_MESSAGES || bytes > MAX_BYTES {
+                dropped += 1;
+                continue;
+            }
+            inner.bytes = bytes;
+            inner.messages.push(message);
+        }
+        let first = dropped > 0 && !mem::replace(&mut inner.overflowing, true);
+        drop(inner);
+        self.counters.publish_dropped.add_shared(dropped);
+        first
+    }
+
+    /// Takes a log line; a line too many is lost, and the loss is told with the next ones.
+    pub(super) fn log(&self, level: Level, line: String) {
+        let mut inner = self.inner.lock();
+        if inner.lines.len() < MAX_LINES {
+            inner.lines.push((level, line));
+        } else {
+            inner.lost_lines = inner.lost_lines.saturating_add(1);
+        }
+    }
+
+    /// Moves everything to the two lists, which must be empty; their room is used again.
+    pub(super) fn take(&self, messages: &mut Vec<Publish>, lines: &mut Vec<(Level, String)>) {
+        let mut inner = self.inner.lock();
+        mem::swap(&mut inner.messages, messages);
+        mem::swap(&mut inner.lines, lines);
+        inner.bytes = 0;
+        inner.overflowing = false;
+        let lost = mem::take(&mut inner.lost_lines);
+        drop(inner);
+        if lost > 0 {
+            lines.push((Level::Warning, format!("lwm2m: {lost} log lines were lost")));
+        }
+    }
+}
+
+/// Roughly what a waiting message costs.
+fn size(message: &Publish) -> usize {
+    message
+        .payload
+        .len()
+        .saturating_add(message.topic.len())
+        .saturating_add(size_of::<Publish>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(payload: usize) -> Publish {
+        Publish {
+            endpoint: "ep".into(),
+            topic: "lwm2m/ep/up/resp".to_owned(),
+            payload: vec![b'x'; payload],
+            qos: 0,
+        }
+    }
+
+    fn taken(outbox: &Outbox) -> (usize, usize) {
+        let (mut messages, mut lines) = (Vec::new(), Vec::new());
+        outbox.take(&mut messages, &mut lines);
+        (messages.len(), lines.len())
+    }
+
+    #[test]
+    fn messages_are_bounded_in_number() {
+        let outbox = Outbox::default();
+        let mut batch = vec![message(1); MAX_MESSAGES];
+        assert!(!outbox.push(&mut batch));
+        assert!(outbox.push(&mut vec![message(1); 3]));
+        assert!(!outbox.push(&mut vec![message(1)]), "logged once");
+        assert_eq!(outbox.counters.publish_dropped.get(), 4);
+        assert_eq!(taken(&outbox), (MAX_MESSAGES, 0));
+        assert!(!outbox.push(&mut vec![message(1)]));
+        assert_eq!(taken(&outbox), (1, 0));
+    }
+
+    #[test]
+    fn messages_are_bounded_in_bytes() {
+        let outbox = Outbox::default();
+        outbox.push(&mut vec![
+            message(MAX_BYTES / 2),
+            message(MAX_BYTES / 2),
+            message(9),
+        ]);
+        assert_eq!(outbox.counters.publish_dropped.get(), 1);
+        assert_eq!(taken(&outbox), (2, 0));
+        outbox.push(&mut vec![message(MAX_BYTES / 2)]);
+        assert_eq!(taken(&outbox), (1, 0), "the room is free again");
+    }
+
+    #[test]
+    fn lines_are_bounded_and_their_loss_is_told() {
+        let outbox = Outbox::default();
+        for _ in 0..MAX_LINES + 2 {
+            outbox.log(Level::Info, "line".to_owned());
+        }
+        assert_eq!(taken(&outbox), (0, MAX_LINES + 1));
+        assert_eq!(taken(&outbox), (0, 0));
+    }
+}

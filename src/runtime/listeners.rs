@@ -1,0 +1,261 @@
+//! The open listeners: what a configuration wants is compared with what is there, and only the
+//! difference is done.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::gateway::StartError;
+use super::secure::{self, SecureSettings};
+use crate::config::{Config, DtlsListener, DtlsOptions, UdpListener};
+use crate::credentials::CredentialStore;
+use crate::engine::ListenerIds;
+use crate::transport::udp::UdpSocket;
+
+/// What a shard does about one listener.
+#[derive(Debug)]
+pub(super) enum Change {
+    /// Opens it, or moves it to another address.
+    Open { listener: u16, socket: UdpSocket },
+    /// Begins DTLS anew: every session ends.
+    Secure {
+        listener: u16,
+        settings: Arc<SecureSettings>,
+    },
+    /// Takes other credentials.
+    Credentials {
+        listener: u16,
+        settings: Arc<SecureSettings>,
+    },
+    /// Closes it; its registrations end.
+    Close { listener: u16 },
+}
+
+/// An open listener.
+#[derive(Debug)]
+struct Open {
+    id: u16,
+    asked: UdpListener,
+    bound: SocketAddr,
+    secure: Option<OpenSecure>,
+}
+
+#[derive(Debug)]
+struct OpenSecure {
+    asked: DtlsListener,
+    settings: Arc<SecureSettings>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    shards: usize,
+    pub(super) ids: ListenerIds,
+    open: BTreeMap<String, Open>,
+}
+
+/// A difference that is ready to be put in force.
+#[derive(Debug)]
+pub(super) struct Plan {
+    open: BTreeMap<String, Open>,
+    /// For each shard.
+    pub(super) changes: Vec<Vec<Change>>,
+}
+
+impl Listeners {
+    pub(super) fn new(shards: usize) -> Self {
+        Self {
+            shards,
+            ids: ListenerIds::default(),
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Binds what is new and reads its credentials; what is open goes on meanwhile.
+    pub(super) fn plan(&mut self, config: &Config) -> Result<Plan, StartError> {
+        let mut plan = Plan {
+            open: BTreeMap::new(),
+            changes: Vec::new(),
+        };
+        plan.changes.resize_with(self.shards, Vec::new);
+        let udp = config.listeners.udp.iter();
+        let udp = udp.map(|(name, listener)| ("udp", name, listener, None));
+        let dtls = config.listeners.dtls.iter();
+        let dtls = dtls.map(|(name, listener)| ("dtls", name, &listener.common, Some(listener)));
+        for (kind, name, common, secure) in udp.chain(dtls).filter(|(_, _, it, _)| it.enable) {
+            let full = format!("{kind}:{name}");
+            let id = self.ids.id(&full);
+            let old = self.open.get(&full);
+            let bound = match old {
+                Some(old) if old.asked.bind == common.bind => {
+                    if (old.asked.recbuf, old.asked.sndbuf) != (common.recbuf, common.sndbuf) {
+                        warn!(
+                            listener = full,
+                            "new socket buffers take effect when it is opened next"
+                        );
+                    }
+                    old.bound
+                }
+                _ => {
+                    let bind = |source| StartError::Bind {
+                        key: format!("listeners.{kind}.{name}.bind"),
+                        bind: common.bind,
+                        source,
+                    };
+                    let (bound, sockets) = bind_all(common, self.shards).map_err(bind)?;
+                    for (changes, socket) in plan.changes.iter_mut().zip(sockets) {
+                        changes.push(Change::Open {
+                            listener: id,
+                            socket,
+                        });
+                    }
+                    bound
+                }
+            };
+            let secure = match secure {
+                Some(listener) => Some(self.plan_secure(&full, id, name, listener, &mut plan)?),
+                None => None,
+            };
+            let open = Open {
+                id,
+                asked: common.clone(),
+                bound,
+                secure,
+            };
+            plan.open.insert(full, open);
+        }
+        for (name, old) in &self.open {
+            if !plan.open.contains_key(name) {
+                for changes in &mut plan.changes {
+                    changes.push(Change::Close { listener: old.id });
+                }
+            }
+        }
+        Ok(plan)
+    }
+
+    fn plan_secure(
+        &self,
+        full: &str,
+        id: u16,
+        name: &str,
+        listener: &DtlsListener,
+        plan: &mut Plan,
+    ) -> Result<OpenSecure, StartError> {
+        let (credentials, warnings) =
+            CredentialStore::open(listener).map_err(|error| StartError::Credentials {
+                key: format!("listeners.dtls.{name}.psk_file"),
+                source: error,
+            })?;
+        for warning in warnings {
+            warn!(listener = full, "{warning}");
+        }
+        let old = self.open.get(full).and_then(|open| open.secure.as_ref());
+        let kept = old.filter(|old| same_handshakes(&old.asked, listener));
+        let context = match kept {
+            Some(old) => old.settings.context.clone(),
+            None => {
+                let context = secure::context(listener, self.shards);
+                Arc::new(context.map_err(|source| StartError::Dtls {
+                    key: format!("listeners.dtls.{name}.dtls_options"),
+                    source,
+                })?)
+            }
+        };
+        let settings = Arc::new(SecureSettings {
+            name: full.into(),
+            context,
+            credentials: Arc::new(credentials),
+        });
+        for changes in &mut plan.changes {
+            let settings = settings.clone();
+            changes.push(match kept {
+                Some(_) => Change::Credentials {
+                    listener: id,
+                    settings,
+                },
+                None => Change::Secure {
+                    listener: id,
+                    settings,
+                },
+            });
+        }
+        Ok(OpenSecure {
+            asked: listener.clone(),
+            settings,
+        })
+    }
+
+    /// Puts a plan in force, as far as it concerns this side.
+    pub(super) fn commit(&mut self, plan: Plan) -> Vec<Vec<Change>> {
+        for open in plan.open.values() {
+            if let Some(secure) = &open.secure {
+                // Resumption does not look at keys, which may have changed.
+                secure.settings.context.flush_sessions();
+            }
+        }
+        self.open = plan.open;
+        plan.changes
+    }
+
+    /// Name and address of each, in order of kind and name.
+    pub(super) fn addresses(&self) -> Vec<(String, SocketAddr)> {
+        let udp_first = |name: &&String| !name.starts_with("udp:");
+        let mut names: Vec<_> = self.open.iter().collect();
+        names.sort_by_key(|(name, _)| udp_first(name));
+        names
+            .into_iter()
+            .map(|(name, open)| (name.clone(), open.bound))
+            .collect()
+    }
+
+    /// Reads PSK files that have changed; returns the listeners whose keys are others now.
+    pub(super) fn read_files(&self) -> Vec<u16> {
+        let mut changed = Vec::new();
+        for (name, open) in &self.open {
+            let Some(secure) = &open.secure else {
+                continue;
+            };
+            match secure.settings.credentials.poll() {
+                Ok(Some(report)) => {
+                    for warning in report.warnings() {
+                        warn!(listener = name, "{warning}");
+                    }
+                    tracing::info!(listener = name, "PSK file read again");
+                    secure.settings.context.flush_sessions();
+                    changed.push(open.id);
+                }
+                Ok(None) => {}
+                Err(error) => warn!(listener = name, %error, "the keys read before stay in force"),
+            }
+        }
+        changed
+    }
+}
+
+/// Whether handshakes and sessions may go on as they are.
+fn same_handshakes(old: &DtlsListener, new: &DtlsListener) -> bool {
+    let of = |listener: &DtlsListener| -> (DtlsOptions, usize) {
+        (listener.options.clone(), listener.common.max_connections)
+    };
+    of(old) == of(new)
+}
+
+/// One socket a shard. The first binds alone, so that an address somebody else uses is noticed:
+/// with `SO_REUSEPORT` on both sides the kernel would share it silently.
+fn bind_all(listener: &UdpListener, shards: usize) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
+    let open = |address, share| UdpSocket::bind(address, share, listener.recbuf, listener.sndbuf);
+    let probe = open(listener.bind, false)?;
+    let address = probe.local_addr()?;
+    if shards == 1 {
+        return Ok((address, vec![probe]));
+    }
+    drop(probe);
+    let sockets = (0..shards)
+        .map(|_| open(address, true))
+        .collect::<io::Result<_>>()?;
+    Ok((address, sockets))
+}

@@ -1,0 +1,290 @@
+//! A DTLS listener in a shard: between its socket and the engine.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tracing::{debug, info};
+
+use super::mailbox::{Mail, Mailbox};
+use crate::config::DtlsListener;
+use crate::credentials::{Credential, CredentialStore, Key};
+use crate::dtls::{
+    CloseReason, Context, CredentialTicket, DtlsError, Identity, Options, Output, Server,
+};
+use crate::engine::{Peer, SecureSession};
+use crate::host::{Host, PskRequest};
+use crate::telemetry::Counters;
+use crate::time::Instant;
+
+/// What the shards of a DTLS listener share.
+#[derive(Debug)]
+pub(super) struct SecureSettings {
+    /// As in `dtls:default`.
+    pub(super) name: Arc<str>,
+    pub(super) context: Arc<Context>,
+    pub(super) credentials: Arc<CredentialStore>,
+}
+
+/// Cipher suites, limits and timers as OpenSSL's side wants them; `shards` share the sessions.
+pub(super) fn context(listener: &DtlsListener, shards: usize) -> Result<Context, DtlsError> {
+    let options = &listener.options;
+    let share = |all: usize| all.div_ceil(shards.max(1));
+    Context::new(&Options {
+        suites: options
+            .ciphers
+            .iter()
+            .filter_map(|suite| suite.openssl_name().parse().ok())
+            .collect(),
+        mtu: u16::try_from(options.mtu).unwrap_or(u16::MAX),
+        handshake_timeout: options.handshake_timeout,
+        retransmit_timeout: options.retransmit_timeout,
+        max_handshakes: options.max_handshakes,
+        max_sessions: share(listener.common.max_connections),
+        session_cache: if options.reuse_sessions {
+            options.session_cache
+        } else {
+            0
+        },
+        session_timeout: options.session_timeout,
+        idle_timeout: options.idle_timeout,
+    })
+}
+
+/// An event for the engine.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// To be sent as it is.
+    Transmit(SocketAddr, Vec<u8>),
+    /// A CoAP message.
+    Received(Peer, Vec<u8>),
+    Established(Peer, SecureSession),
+    Closed(Peer),
+    /// Nothing more until then.
+    Idle(Option<Instant>),
+}
+
+struct Session {
+    number: u32,
+    credential: Arc<Credential>,
+}
+
+/// See the module.
+pub(super) struct Secure {
+    listener: u16,
+    settings: Arc<SecureSettings>,
+    server: Server,
+    sessions: HashMap<SocketAddr, Session>,
+    /// Numbers sessions across the shards.
+    numbers: Arc<AtomicU32>,
+    host: Arc<dyn Host>,
+    mailbox: Arc<Mailbox>,
+}
+
+impl Secure {
+    pub(super) fn new(
+        listener: u16,
+        settings: Arc<SecureSettings>,
+        seed: [u8; 32],
+        numbers: Arc<AtomicU32>,
+        (host, mailbox, counters): (Arc<dyn Host>, Arc<Mailbox>, Arc<Counters>),
+    ) -> Self {
+        Self {
+            listener,
+            server: Server::new(settings.context.clone(), seed, counters),
+            settings,
+            sessions: HashMap::new(),
+            numbers,
+            host,
+            mailbox,
+        }
+    }
+
+    pub(super) fn settings(&self) -> Arc<SecureSettings> {
+        self.settings.clone()
+    }
+
+    /// New credentials; cipher suites and limits stay.
+    pub(super) fn set_credentials(&mut self, now: Instant, settings: Arc<SecureSettings>) {
+        self.settings = settings;
+        self.close_revoked(now);
+    }
+
+    /// Closes the sessions whose key is not valid any more.
+    pub(super) fn close_revoked(&mut self, now: Instant) {
+        let store = &self.settings.credentials;
+        let revoked: Vec<SocketAddr> = self
+            .server
+            .peers()
+            .filter(|(peer, identity)| {
+                self.sessions.get(peer).is_some_and(|session| {
+                    let key = &session.credential.key;
+                    // The host's keys are not looked up again: they are empty here.
+                    !key.as_bytes().is_empty() && !store.holds(identity.as_bytes(), key)
+                })
+            })
+            .map(|(peer, _)| peer)
+            .collect();
+        for peer in revoked {
+            info!(%peer, "connection closed: its key is not valid any more");
+            self.server.close(now, peer);
+        }
+    }
+
+    pub(super) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.server.handle_datagram(now, from, datagram);
+    }
+
+    /// Sends a CoAP message; false when the session is not there any more.
+    pub(super) fn send(&mut self, now: Instant, to: Peer, payload: &[u8]) -> bool {
+        self.is_current(to) && self.server.send(now, to.address, payload).is_ok()
+    }
+
+    /// Ends a session, if it is still the one meant.
+    pub(super) fn disconnect(&mut self, now: Instant, peer: Peer) {
+        if self.is_current(peer) {
+            self.server.close(now, peer.address);
+        }
+    }
+
+    pub(super) fn close_all(&mut self, now: Instant) {
+        self.server.close_all(now);
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.server.handle_timeout(now);
+    }
+
+    /// The host's answer to a look-up for a handshake.
+    pub(super) fn handle_key(&mut self, now: Instant, ticket: CredentialTicket, key: Option<Key>) {
+        self.server.handle_credential(now, ticket, key);
+    }
+
+    /// The host's answer to a look-up for a session that was resumed.
+    pub(super) fn handle_confirmation(&mut self, now: Instant, peer: Peer, known: bool) {
+        if !known {
+            self.disconnect(now, peer);
+        }
+    }
+
+    /// The next thing to do; [`Event::Idle`] when there is none.
+    pub(super) fn poll(&mut self, now: Instant) -> Event {
+        loop {
+            match self.server.poll_output() {
+                Output::Transmit { to, datagram } => return Event::Transmit(to, datagram),
+                Output::Received { from, payload } => {
+                    if let Some(session) = self.sessions.get(&from) {
+                        return Event::Received(self.peer(from, session.number), payload);
+                    }
+                }
+                Output::CredentialWanted {
+                    ticket,
+                    peer,
+                    identity,
+                } => self.look_up(now, ticket, peer, &identity),
+                Output::Established {
+                    peer,
+                    identity,
+                    resumed,
+                    suite,
+                } => {
+                    debug!(%peer, %identity, resumed, %suite, "connected");
+                    return self.established(peer, &identity, resumed);
+                }
+                Output::Closed {
+                    peer,
+                    identity,
+                    reason,
+                } => {
+                    match reason {
+                        CloseReason::Failed | CloseReason::Evicted => {
+                            info!(%peer, %identity, ?reason, "connection ended");
+                        }
+                        _ => debug!(%peer, %identity, ?reason, "connection ended"),
+                    }
+                    if let Some(session) = self.sessions.remove(&peer) {
+                        return Event::Closed(self.peer(peer, session.number));
+                    }
+                }
+                Output::Idle(deadline) => return Event::Idle(deadline),
+            }
+        }
+    }
+
+    fn established(&mut self, address: SocketAddr, identity: &Identity, resumed: bool) -> Event {
+        // Zero means "no session".
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed).max(1);
+        let peer = self.peer(address, number);
+        let known = self.settings.credentials.find(identity.as_bytes());
+        if known.is_none() && resumed {
+            let (listener, mailbox) = (self.listener, self.mailbox.clone());
+            self.ask_host(address, identity, move |key| {
+                let known = key.is_some();
+                // Only commands are ever refused.
+                let _ = mailbox.push(Mail::Confirmation(listener, peer, known));
+            });
+        }
+        let credential = known.unwrap_or_else(|| {
+            Arc::new(Credential {
+                identity: identity.as_bytes().into(),
+                key: Key::new(Vec::new()),
+                endpoints: Vec::new(),
+            })
+        });
+        let session = SecureSession::new(identity.as_bytes(), credential.clone());
+        self.sessions
+            .insert(address, Session { number, credential });
+        Event::Established(peer, session)
+    }
+
+    fn look_up(
+        &mut self,
+        now: Instant,
+        ticket: CredentialTicket,
+        peer: SocketAddr,
+        identity: &Identity,
+    ) {
+        let known = self.settings.credentials.find(identity.as_bytes());
+        if known.is_some() || !self.host.provides_psk() {
+            let key = known.map(|credential| credential.key.clone());
+            if key.is_none() {
+                info!(%peer, %identity, "unknown identity");
+            }
+            return self.server.handle_credential(now, ticket, key);
+        }
+        let (listener, mailbox) = (self.listener, self.mailbox.clone());
+        self.ask_host(peer, identity, move |key| {
+            // Only commands are ever refused.
+            let _ = mailbox.push(Mail::Key(listener, ticket, key));
+        });
+    }
+
+    fn ask_host(
+        &self,
+        peer: SocketAddr,
+        identity: &Identity,
+        answer: impl FnOnce(Option<Key>) + Send + 'static,
+    ) {
+        self.host.psk_lookup(PskRequest {
+            listener: self.settings.name.clone(),
+            peer,
+            identity: identity.as_bytes().into(),
+            answer: Some(Box::new(answer)),
+        });
+    }
+
+    fn is_current(&self, peer: Peer) -> bool {
+        self.sessions
+            .get(&peer.address)
+            .is_some_and(|session| session.number == peer.session)
+    }
+
+    const fn peer(&self, address: SocketAddr, session: u32) -> Peer {
+        Peer {
+            listener: self.listener,
+            address,
+            session,
+        }
+    }
+}
