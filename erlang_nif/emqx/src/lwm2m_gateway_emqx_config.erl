@@ -307,7 +307,7 @@ further(Plugin) ->
         <<>> ->
             {ok, #{}};
         Text ->
-            case emqx_utils_json:safe_decode(Text) of
+            case emqx_utils_json:safe_decode(Text, [return_maps]) of
                 {ok, Further} when is_map(Further) -> {ok, Further};
                 _ -> {error, <<"must be a JSON object">>}
             end

@@ -454,7 +454,7 @@ command(Topic, Payload, Properties, State) ->
     #state{gateway = Gateway, endpoint = Endpoint, clientinfo = #{mountpoint := Mountpoint}} = State,
     _ = lwm2m_gateway:deliver_to(Gateway, Endpoint, Mountpoint, Topic, Payload, Properties),
     Results =
-        case emqx_utils_json:safe_decode(Payload) of
+        case emqx_utils_json:safe_decode(Payload, [return_maps]) of
             {ok, #{} = Command} ->
                 lwm2m_gateway_emqx_results:requested(Command, State#state.results);
             _ ->

@@ -43,7 +43,7 @@ requested(_Command, Results) ->
 %% @doc An answer was published.
 -spec answered(Payload :: binary(), results()) -> results().
 answered(Payload, Results) when byte_size(Payload) =< ?MAX_BYTES ->
-    case emqx_utils_json:safe_decode(Payload) of
+    case emqx_utils_json:safe_decode(Payload, [return_maps]) of
         {ok, #{<<"msgType">> := Type, <<"data">> := #{<<"reqPath">> := Path}}} when
             is_binary(Type), is_binary(Path)
         ->
@@ -95,7 +95,7 @@ value(Path, Type, #results{values = Values}) ->
     end.
 
 result(Path, Payload) ->
-    case emqx_utils_json:safe_decode(Payload) of
+    case emqx_utils_json:safe_decode(Payload, [return_maps]) of
         {ok, #{<<"data">> := #{<<"reqPath">> := Path, <<"code">> := Code} = Data}} ->
             {Code, maps:get(<<"codeMsg">>, Data, <<>>), maps:get(<<"content">>, Data, undefined)};
         _ ->
