@@ -105,17 +105,21 @@ init(#{endpoint := Endpoint, gateway := Gateway, ctx := Ctx, pending := Pending}
 
 handle_call({lookup_cmd, Path, Type}, _From, #state{results = Results} = State) ->
     {reply, {ok, lwm2m_gateway_emqx_results:find(Path, Type, Results)}, State, hibernate};
-handle_call({send_cmd, Command}, _From, #state{clientinfo = #{mountpoint := Mountpoint}} = State) ->
+handle_call({send_cmd, Command}, {Caller, _}, #state{conn_state = connected} = State) ->
+    #state{clientinfo = #{mountpoint := Mountpoint}} = State,
     #{commands := [{Topic, _QoS} | _]} = lwm2m_gateway_emqx_owner:settings(),
     Mounted = emqx_mountpoint:mount(Mountpoint, without_wildcard(Topic)),
-    {reply, ok, command(Mounted, emqx_utils_json:encode(Command), #{}, State), hibernate};
-handle_call({subscribe, Topic, Options}, _From, #state{clientinfo = ClientInfo} = State) ->
+    Payload = emqx_utils_json:encode(lwm2m_gateway_emqx_api:meant(Caller, Command)),
+    {reply, ok, command(Mounted, Payload, #{}, State), hibernate};
+handle_call({subscribe, Topic, Options}, _From, #state{conn_state = connected} = State) ->
+    #state{clientinfo = ClientInfo} = State,
     Mounted = emqx_mountpoint:mount(maps:get(mountpoint, ClientInfo), Topic),
     All = maps:merge(emqx_gateway_utils:default_subopts(), Options),
     Next = subscribe(Mounted, All, State),
     update_info(Next),
     {reply, {ok, {Mounted, All}}, Next, hibernate};
-handle_call({unsubscribe, Topic}, _From, #state{clientinfo = ClientInfo} = State) ->
+handle_call({unsubscribe, Topic}, _From, #state{conn_state = connected} = State) ->
+    #state{clientinfo = ClientInfo} = State,
     Next = unsubscribe(emqx_mountpoint:mount(maps:get(mountpoint, ClientInfo), Topic), State),
     update_info(Next),
     {reply, ok, Next, hibernate};
