@@ -21,7 +21,9 @@
 -define(MAX_DEVICE_PENDING, 2_000).
 %% Registers and handshakes that wait for somebody; beyond, they are turned away.
 -define(MAX_WAITING, 10_000).
--define(BACK_OFF, 5).
+%% While messages keep coming, the gateway is told to go on only after so many milliseconds. It
+%% collects meanwhile, and one message for all costs a fraction of what waking up for each does.
+-define(COLLECT, 5).
 -define(METRICS_INTERVAL, 5_000).
 -define(CALL_TIMEOUT, 14_000).
 
@@ -48,6 +50,8 @@
     %% Publishes on their way; the batch to acknowledge when there are fewer.
     pending :: counters:counters_ref(),
     unacknowledged :: lwm2m_gateway:batch() | undefined,
+    %% When the last batch came.
+    last = 0 :: integer(),
     metrics = #{} :: #{atom() => non_neg_integer()}
 }).
 
@@ -107,7 +111,8 @@ init({Emqx, Ctx}) ->
                 subscriptions => per_device,
                 authorize => true,
                 psk => true,
-                device_events => true
+                device_events => true,
+                credit => 1
             },
             ok = persistent_term:put(?SETTINGS, Settings),
             case lwm2m_gateway:start(Options) of
@@ -160,9 +165,17 @@ handle_cast(_Message, State) ->
     {noreply, State}.
 
 handle_info({lwm2m_gateway, Id, Batch, Events}, #state{id = Id} = State) ->
-    {noreply, acknowledge(Batch, lists:foldl(fun event/2, State, Events))};
-handle_info(back_off, #state{unacknowledged = Batch} = State) when Batch =/= undefined ->
-    {noreply, acknowledge(Batch, State#state{unacknowledged = undefined})};
+    Next = lists:foldl(fun event/2, State, Events),
+    Now = erlang:monotonic_time(millisecond),
+    case Now - State#state.last > 2 * ?COLLECT of
+        true ->
+            {noreply, acknowledge(Next#state{unacknowledged = Batch, last = Now})};
+        false ->
+            _ = erlang:send_after(?COLLECT, self(), acknowledge),
+            {noreply, Next#state{unacknowledged = Batch, last = Now}}
+    end;
+handle_info(acknowledge, State) ->
+    {noreply, acknowledge(State)};
 handle_info({'EXIT', Pid, _Reason}, State) ->
     {noreply, gone(Pid, State)};
 handle_info({leave, Pid}, State) ->
@@ -416,14 +429,17 @@ resynchronize(#state{gateway = Gateway, endpoints = Endpoints} = State) ->
     ),
     State.
 
-acknowledge(Batch, #state{gateway = Gateway, pending = Pending, unacknowledged = Former} = State) ->
+%% Not while too much is still on its way to the broker.
+acknowledge(#state{unacknowledged = undefined} = State) ->
+    State;
+acknowledge(#state{gateway = Gateway, pending = Pending, unacknowledged = Batch} = State) ->
     case counters:get(Pending, 1) > ?MAX_PENDING of
         false ->
             ok = lwm2m_gateway:ack(Gateway, Batch),
             State#state{unacknowledged = undefined};
         true ->
-            Former =:= undefined andalso erlang:send_after(?BACK_OFF, self(), back_off),
-            State#state{unacknowledged = Batch}
+            _ = erlang:send_after(?COLLECT, self(), acknowledge),
+            State
     end.
 
 count_metrics(#state{gateway = Gateway, ctx = Ctx, metrics = Former} = State) ->
