@@ -18,9 +18,9 @@ use super::record::{
     has_short_record, records,
 };
 use super::session::{is_broken, with_wire};
-use super::suites::Suite;
 use super::wire::Wire;
 use super::{openssl as ext, psk};
+use crate::config::CipherSuite;
 use crate::credentials::Key;
 use crate::time::Instant;
 
@@ -99,7 +99,7 @@ pub(super) struct Completed {
     pub stream: SslStream<Wire>,
     pub identity: Identity,
     pub resumed: bool,
-    pub suite: Suite,
+    pub suite: CipherSuite,
     /// Whether there may be payload already.
     pub has_data: bool,
 }
@@ -231,7 +231,7 @@ impl Handshake {
             Phase::Keyed(identity) if !resumed => identity,
             _ => Identity::new(ssl.psk_identity()?),
         };
-        let suite = ssl.current_cipher()?.name().parse().ok()?;
+        let suite = CipherSuite::from_name(ssl.current_cipher()?.name())?;
         Some(Completed {
             identity,
             resumed,
@@ -266,7 +266,9 @@ impl Handshake {
                         && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
                     {
                         contents.has_key_exchange = true;
-                        contents.identity = contents.identity.or(self.reader.add(&message));
+                        // Each fragment is read, also behind the one that was missing.
+                        let identity = self.reader.add(&message);
+                        contents.identity = contents.identity.or(identity);
                     }
                 }
             }
