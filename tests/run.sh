@@ -110,7 +110,7 @@ over_dtls() {
         send series)
     files=("${files[@]/#/tests/e2e/test_}")
     "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini --transport dtls \
-        "${files[@]/%/.py}"
+        "${files[@]/%/.py}" "$@"
 }
 
 title "what the tests need"
@@ -139,6 +139,7 @@ step "end to end, in a C host with callbacks from threads" end_to_end --host c-t
     -k "test_contract or test_commands or test_observe"
 if command -v mosquitto >/dev/null; then
     step "end to end, in Mosquitto" end_to_end --host mosquitto
+    step "end to end, in Mosquitto over DTLS" over_dtls --host mosquitto
 fi
 
 title "summary"
