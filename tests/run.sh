@@ -28,7 +28,11 @@ packages() {
     local wanted=() root=()
     command -v curl >/dev/null || wanted+=(curl)
     python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
-    command -v cc >/dev/null || wanted+=(build-essential)
+    command -v c++ >/dev/null && command -v make >/dev/null || wanted+=(build-essential)
+    command -v cmake >/dev/null || wanted+=(cmake)
+    command -v pkg-config >/dev/null || wanted+=(pkg-config)
+    pkg-config --exists openssl 2>/dev/null || wanted+=(libssl-dev)
+    command -v valgrind >/dev/null || wanted+=(valgrind)
     # To build DTLSSocket.
     command -v autoreconf >/dev/null || wanted+=(autoconf automake)
     [ -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
@@ -92,6 +96,14 @@ end_to_end() {
     "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini tests/e2e "$@"
 }
 
+# The C tests against the library that `cargo build` made.
+c_api() {
+    local built=${CARGO_TARGET_DIR:-$PWD/target}/debug
+    local checks=(check asan)
+    command -v valgrind >/dev/null && checks+=(valgrind)
+    make -s -C tests/c LIBRARY="$built/liblwm2m_gateway.so" OUT="$built/c" "${checks[@]}"
+}
+
 # The contract once more, by devices that speak DTLS.
 over_dtls() {
     local files=(blockwise commands contract legacy lwm2m11 observe queue registration reliability
@@ -119,8 +131,12 @@ step "cargo fmt" cargo fmt --check
 step "cargo clippy" cargo clippy --all-targets -- -D warnings
 step "cargo build" cargo build
 step "cargo test" cargo test
+step "C API" c_api
 step "end to end" end_to_end
 step "end to end, over DTLS" over_dtls
+step "end to end, in a C host" end_to_end --host c
+step "end to end, in a C host with callbacks from threads" end_to_end --host c-threaded \
+    -k "test_contract or test_commands or test_observe"
 if command -v mosquitto >/dev/null; then
     step "end to end, in Mosquitto" end_to_end --host mosquitto
 fi

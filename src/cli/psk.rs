@@ -228,7 +228,7 @@ fn lock(file: &Path, create: bool) -> io::Result<(File, PathBuf)> {
 }
 
 fn replace(path: &Path, text: &[u8], old: &fs::Metadata) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let new = directory.join(format!(".{name}.{}.new", std::process::id()));
     let written = write(&new, text, old).and_then(|()| fs::rename(&new, path));

@@ -98,7 +98,7 @@ impl Source {
     /// From JSON text.
     pub fn from_json(text: &str) -> Self {
         match serde_json::from_str(text) {
-            Ok(Value::Object(root)) => Self::from_tree(root, Vec::new()),
+            Ok(Value::Object(root)) => Self::from_object(root),
             Ok(_) => Self::unreadable("not a JSON object".to_owned()),
             Err(error) => {
                 let (line, column) = (error.line(), error.column());
@@ -108,6 +108,11 @@ impl Source {
                 Self::unreadable(format!("line {line}, column {column}: {message}"))
             }
         }
+    }
+
+    /// From a tree that is JSON already.
+    pub fn from_object(root: Map<String, Value>) -> Self {
+        Self::from_tree(root, Vec::new())
     }
 
     /// From JSON or TOML text: JSON if its first character is `{`, with which no TOML begins.

@@ -36,6 +36,7 @@ pub mod format;
 mod info;
 mod load;
 mod observations;
+mod portable;
 mod queue;
 mod registration;
 mod registry;
@@ -52,6 +53,7 @@ pub use device::Device;
 pub use directory::{Directory, ShardId};
 pub use info::{Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest};
 pub use load::Load;
+pub use portable::PortableSession;
 pub use registration::Location;
 pub use sessions::{Identity, SecureSession};
 pub use settings::{ListenerIds, ListenerSettings, Settings};
@@ -181,6 +183,10 @@ pub enum Output {
     Publish(Publish),
     /// A device registered: for hosts that subscribe per device.
     Subscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Its rendered mountpoint.
+        mountpoint: String,
         /// Topic filter of its commands.
         filter: String,
         /// QoS of the command translator.
@@ -188,6 +194,8 @@ pub enum Output {
     },
     /// The device is gone.
     Unsubscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
         /// As subscribed.
         filter: String,
     },

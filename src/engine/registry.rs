@@ -12,7 +12,7 @@ use super::{
 };
 use crate::bridge::report::Event;
 use crate::bridge::topic::{self, TopicError, Vars};
-use crate::config::{Config, Translator};
+use crate::config::Config;
 use crate::time::Now;
 
 impl Engine {
@@ -134,7 +134,7 @@ impl Engine {
             GoneReason::Expired => Event::Expired,
             _ => Event::Deregister,
         };
-        if self.settings.config.publish_deregister {
+        if self.settings.config.publish_deregister && reason != GoneReason::Exported {
             self.report(key, event);
         }
         self.forget_register(key, None);
@@ -207,33 +207,42 @@ impl Engine {
         }
     }
 
-    fn command_filters(&self, key: DeviceKey) -> Vec<(String, u8)> {
+    /// Emits an output for each topic filter of a device's commands, if the host subscribes for
+    /// each device.
+    fn for_command_filters(
+        &mut self,
+        key: DeviceKey,
+        output: impl Fn(&Device, String, u8) -> Output,
+    ) {
         let Some(device) = self.device(key).filter(|_| self.per_device_subscriptions) else {
-            return Vec::new();
+            return;
         };
         let translators = &self.settings.config.translators;
         let legacy = translators
             .legacy
             .enable
             .then_some(&translators.legacy.command);
-        let filter =
-            |translator: &Translator| (topic::topic(&device.mount, translator), translator.qos);
-        std::iter::once(&translators.command)
+        let outputs: Vec<_> = std::iter::once(&translators.command)
             .chain(legacy)
-            .map(filter)
-            .collect()
+            .map(|it| output(device, topic::topic(&device.mount, it), it.qos))
+            .collect();
+        self.outputs.extend(outputs);
     }
 
     pub(super) fn subscribe(&mut self, key: DeviceKey) {
-        for (filter, qos) in self.command_filters(key) {
-            self.outputs.push_back(Output::Subscribe { filter, qos });
-        }
+        self.for_command_filters(key, |device, filter, qos| Output::Subscribe {
+            endpoint: device.endpoint.clone(),
+            mountpoint: device.mount.to_string(),
+            filter,
+            qos,
+        });
     }
 
     pub(super) fn unsubscribe(&mut self, key: DeviceKey) {
-        for (filter, _) in self.command_filters(key) {
-            self.outputs.push_back(Output::Unsubscribe { filter });
-        }
+        self.for_command_filters(key, |device, filter, _| Output::Unsubscribe {
+            endpoint: device.endpoint.clone(),
+            filter,
+        });
     }
 
     /// Gives a device the mountpoint that the configuration has for it now. A name that cannot

@@ -71,6 +71,19 @@ pub trait Host: Send + Sync + 'static {
     /// Takes a subscription back.
     fn unsubscribe(&self, filter: &str);
 
+    /// With [`Subscriptions::PerDevice`]: asks for the commands of one device, which come back
+    /// through `Gateway::deliver_to` or `Gateway::deliver`. `mountpoint` is rendered.
+    fn subscribe_device(&self, endpoint: &str, mountpoint: &str, filter: &str, qos: u8) {
+        let _ = (endpoint, mountpoint);
+        self.subscribe(filter, qos);
+    }
+
+    /// Takes such a subscription back.
+    fn unsubscribe_device(&self, endpoint: &str, filter: &str) {
+        let _ = endpoint;
+        self.unsubscribe(filter);
+    }
+
     /// How this host wants to get the commands.
     fn subscriptions(&self) -> Subscriptions {
         Subscriptions::Shared

@@ -220,6 +220,15 @@ impl Shard {
                 self.engine.handle_authorization(now, id, decision);
             }
             Mail::Kick(endpoint) => self.engine.kick(&endpoint),
+            Mail::Export(endpoint, to) => {
+                if let Some(session) = self.engine.export(now, &endpoint) {
+                    // Whoever asked may have given up.
+                    let _ = to.send(session);
+                }
+            }
+            Mail::Import(endpoint, session) => {
+                self.engine.import(now, &endpoint, *session);
+            }
             Mail::Devices(which, to) => self.list(now, which.as_deref(), &to),
             Mail::Key(listener, ticket, key) => {
                 if let Some(secure) = self.secure(listener) {
@@ -372,8 +381,15 @@ impl Shard {
             match self.engine.poll_output() {
                 Output::Transmit { to, datagram } => self.transmit(now, to, datagram),
                 Output::Publish(publish) => effects.publishes.push(publish),
-                Output::Subscribe { filter, qos } => self.host.subscribe(&filter, qos),
-                Output::Unsubscribe { filter } => self.host.unsubscribe(&filter),
+                Output::Subscribe {
+                    endpoint,
+                    mountpoint,
+                    filter,
+                    qos,
+                } => (self.host).subscribe_device(&endpoint, &mountpoint, &filter, qos),
+                Output::Unsubscribe { endpoint, filter } => {
+                    self.host.unsubscribe_device(&endpoint, &filter);
+                }
                 Output::Authorize { id, request } => self.authorize(id, request),
                 Output::DeviceEvent(event) => effects.device_events.push(event),
                 Output::Disconnect(peer) => {

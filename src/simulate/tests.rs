@@ -415,7 +415,7 @@ fn devices_have_their_credentials() {
     let secure = ["--server", "coaps://[::1]", "--psk-key", "00ff"];
     let with = |more: &[&'static str]| [&secure[..], more].concat();
     assert_eq!(identities(&secure).unwrap().unwrap(), endpoints);
-    let numbered = identities(&with(&["--psk-identity", "truck#{n}"]));
+    let numbered = identities(&with(&["--psk-identity", "truck#{}"]));
     assert_eq!(numbered.unwrap().unwrap(), ["truck#0", "truck#1"]);
     assert_eq!(identities(&[]).unwrap(), None);
     assert!(matches!(

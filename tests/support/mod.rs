@@ -181,6 +181,19 @@ impl World {
         request
     }
 
+    pub fn export(&mut self, endpoint: &str) -> Option<Value> {
+        let session = self.engines[0].export(self.now, endpoint);
+        self.drain(0);
+        Some(serde_json::to_value(session?).expect("plain data"))
+    }
+
+    pub fn import(&mut self, endpoint: &str, session: Value) -> bool {
+        let session = serde_json::from_str(&session.to_string()).expect("as exported");
+        let known = self.engines[0].import(self.now, endpoint, session);
+        self.drain(0);
+        known
+    }
+
     pub fn kick(&mut self, endpoint: &str) {
         self.engines[0].kick(endpoint);
         self.drain(0);
@@ -228,7 +241,7 @@ impl World {
                 Output::DeviceEvent(event) => self.events.push_back(event),
                 Output::Disconnect(peer) => self.disconnected.push(peer),
                 Output::Subscribe { filter, .. } => self.subscribed.push((filter, true)),
-                Output::Unsubscribe { filter } => self.subscribed.push((filter, false)),
+                Output::Unsubscribe { filter, .. } => self.subscribed.push((filter, false)),
                 Output::Handoff { shard: to, handoff } => {
                     let to = usize::from(to);
                     if self.hold_handoffs {

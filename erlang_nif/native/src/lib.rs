@@ -1,1 +1,275 @@
-//! The gateway as an Erlang NIF.
+//! The gateway as an Erlang NIF: the module `lwm2m_gateway_nif`.
+//!
+//! No call blocks a scheduler: what may take longer than a few microseconds runs on a dirty one.
+//! Events go to the owner from the gateway's own threads. Panics become `error:nif_panicked`.
+
+#![deny(unsafe_code)]
+#![allow(clippy::disallowed_methods)] // a shell: it owns clocks
+#![allow(clippy::needless_pass_by_value)] // rustler decodes arguments by value
+
+mod event;
+mod handle;
+mod host;
+mod log;
+mod options;
+mod outbox;
+mod pin;
+
+use std::time::Duration;
+
+use lwm2m_gateway::engine::Decision;
+use lwm2m_gateway::host::{AuthorizationRequest, Message, PskRequest};
+use rustler::{Binary, Encoder, Env, Error, NifResult, ResourceArc, Term};
+
+use crate::event::Question;
+use crate::handle::Handle;
+use crate::options::{Options, read_config};
+
+mod atoms {
+    rustler::atoms! {
+        // Messages and events.
+        lwm2m_gateway, publish, subscribe, unsubscribe, authorize, psk, device, log, lost, stopped,
+        normal,
+        // What a publish is about.
+        register, update, response, notify, send, series,
+        // What happened to a device.
+        registered, updated, gone,
+        // Keys of maps.
+        endpoint, peer, listener, identity, mountpoint, lifetime, version, queue_mode,
+        registered_at, idle_ms, alternate_path, objects, query, observations, queued, reason,
+        // Options.
+        owner, subscriptions, shared, per_device, device_events, credit, max_queue, off, warning,
+        info, debug,
+        // Results.
+        ok, error, undefined, allow, deny, unavailable, answered, not_found, timeout, owner_dead,
+        invalid_config, bind, credentials, dtls, models, topic, system,
+    }
+}
+
+rustler::init!("lwm2m_gateway_nif", load = load);
+
+fn load(_env: Env<'_>, _info: Term<'_>) -> bool {
+    pin::pin_library();
+    true
+}
+
+/// `ok`, or `{error, Reason}`.
+fn result<'a>(env: Env<'a>, result: Result<(), impl Encoder>) -> Term<'a> {
+    match result {
+        Ok(()) => atoms::ok().encode(env),
+        Err(reason) => (atoms::error(), reason).encode(env),
+    }
+}
+
+fn text<'a>(binary: &Binary<'a>) -> NifResult<&'a str> {
+    std::str::from_utf8(binary.as_slice()).map_err(|_| Error::BadArg)
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn start<'a>(env: Env<'a>, id: u64, config: Term<'a>, options: Options) -> NifResult<Term<'a>> {
+    let config = match read_config(config)? {
+        Ok((config, _)) => config,
+        Err(errors) => {
+            return Ok(result(
+                env,
+                Err((atoms::invalid_config(), options::errors(env, errors))),
+            ));
+        }
+    };
+    Ok(match Handle::start(env, id, config, options) {
+        Ok(handle) => (atoms::ok(), handle).encode(env),
+        Err(reason) => (atoms::error(), reason).encode(env),
+    })
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn stop(env: Env<'_>, handle: ResourceArc<Handle>, milliseconds: u64) -> Term<'_> {
+    let stopped = handle.stop(env, Duration::from_millis(milliseconds));
+    result(env, stopped.then_some(()).ok_or(atoms::timeout()))
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn stop_all(env: Env<'_>, milliseconds: u64) -> Term<'_> {
+    let stopped = handle::stop_all(env, Duration::from_millis(milliseconds));
+    result(env, stopped.then_some(()).ok_or(atoms::timeout()))
+}
+
+#[rustler::nif]
+fn ack(env: Env<'_>, handle: ResourceArc<Handle>, batch: u64) -> NifResult<Term<'_>> {
+    if handle.outbox().acknowledge(batch, env) {
+        Ok(atoms::ok().encode(env))
+    } else {
+        Err(Error::BadArg)
+    }
+}
+
+#[rustler::nif]
+fn deliver<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    topic: Binary<'a>,
+    payload: Binary<'a>,
+    expiry: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let message = message(&topic, &payload, expiry)?;
+    let delivered = handle.gateway().map(|gateway| gateway.deliver(message));
+    handle.outbox().flush(env);
+    Ok(result(env, delivered.ok_or(atoms::stopped())))
+}
+
+#[rustler::nif]
+fn deliver_to<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    endpoint: Binary<'a>,
+    mountpoint: Binary<'a>,
+    topic: Binary<'a>,
+    payload: Binary<'a>,
+    expiry: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let message = message(&topic, &payload, expiry)?;
+    let (endpoint, mountpoint) = (text(&endpoint)?, text(&mountpoint)?);
+    let delivered =
+        (handle.gateway()).map(|gateway| gateway.deliver_to(endpoint, mountpoint, message));
+    handle.outbox().flush(env);
+    Ok(result(env, delivered.ok_or(atoms::stopped())))
+}
+
+fn message(topic: &Binary<'_>, payload: &Binary<'_>, expiry: Term<'_>) -> NifResult<Message> {
+    let expiry = if atoms::undefined() == expiry {
+        None
+    } else {
+        Some(expiry.decode()?)
+    };
+    Ok(Message {
+        topic: text(topic)?.to_owned(),
+        payload: payload.as_slice().to_vec(),
+        expiry,
+    })
+}
+
+#[rustler::nif]
+fn is_command(handle: ResourceArc<Handle>, topic: Binary<'_>) -> bool {
+    let Ok(topic) = text(&topic) else {
+        return false;
+    };
+    (handle.gateway()).is_some_and(|gateway| gateway.is_command(topic))
+}
+
+#[rustler::nif]
+fn authorized<'a>(
+    env: Env<'a>,
+    question: ResourceArc<Question<AuthorizationRequest>>,
+    decision: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let decision = if atoms::allow() == decision {
+        Decision::Allow { mountpoint: None }
+    } else if atoms::unavailable() == decision {
+        Decision::Unavailable
+    } else {
+        let (word, argument): (Term<'_>, Binary<'_>) = decision.decode()?;
+        let argument = text(&argument)?.to_owned();
+        if atoms::allow() == word {
+            Decision::Allow {
+                mountpoint: Some(argument),
+            }
+        } else if atoms::deny() == word {
+            Decision::Deny { reason: argument }
+        } else {
+            return Err(Error::BadArg);
+        }
+    };
+    let request = question.take().map(|request| request.answer(decision));
+    Ok(result(env, request.ok_or(atoms::answered())))
+}
+
+#[rustler::nif]
+fn psk_found<'a>(
+    env: Env<'a>,
+    question: ResourceArc<Question<PskRequest>>,
+    key: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let key = if atoms::undefined() == key {
+        None
+    } else {
+        let bytes: Binary<'_> = key.decode()?;
+        Some(event::key(&bytes).ok_or(Error::BadArg)?)
+    };
+    let request = question.take().map(|request| request.answer(key));
+    Ok(result(env, request.ok_or(atoms::answered())))
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn reload<'a>(env: Env<'a>, handle: ResourceArc<Handle>, config: Term<'a>) -> NifResult<Term<'a>> {
+    let config = match read_config(config)? {
+        Ok((config, _)) => config,
+        Err(errors) => {
+            let errors = (atoms::invalid_config(), options::errors(env, errors));
+            return Ok(result(env, Err(errors)));
+        }
+    };
+    Ok(result(env, handle.reload(env, config)))
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn check_config<'a>(env: Env<'a>, config: Term<'a>) -> NifResult<Term<'a>> {
+    Ok(match read_config(config)? {
+        Ok((_, warnings)) => (atoms::ok(), options::warnings(env, warnings)).encode(env),
+        Err(errors) => {
+            let errors = (atoms::invalid_config(), options::errors(env, errors));
+            (atoms::error(), errors).encode(env)
+        }
+    })
+}
+
+#[rustler::nif]
+fn statistics(env: Env<'_>, handle: ResourceArc<Handle>) -> NifResult<Term<'_>> {
+    handle.statistics(env)
+}
+
+#[rustler::nif]
+fn listeners(env: Env<'_>, handle: ResourceArc<Handle>) -> Vec<(Term<'_>, Term<'_>)> {
+    let listeners = handle.gateway().map(|gateway| gateway.listeners());
+    (listeners.unwrap_or_default().into_iter())
+        .map(|(name, address)| (event::text(env, &name), event::address(env, address)))
+        .collect()
+}
+
+#[rustler::nif]
+fn registrations(handle: ResourceArc<Handle>) -> usize {
+    handle
+        .gateway()
+        .map_or(0, |gateway| gateway.registrations())
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn devices(env: Env<'_>, handle: ResourceArc<Handle>) -> Vec<Term<'_>> {
+    let devices = handle.gateway().map(|gateway| gateway.devices());
+    (devices.unwrap_or_default().iter())
+        .map(|info| event::device_info(env, info))
+        .collect()
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn device<'a>(env: Env<'a>, handle: ResourceArc<Handle>, endpoint: Binary<'a>) -> Term<'a> {
+    // Names that are no UTF-8 are nobody's.
+    let device = (text(&endpoint).ok().zip(handle.gateway()))
+        .and_then(|(endpoint, gateway)| gateway.device(endpoint));
+    match device {
+        Some(info) => (atoms::ok(), event::device_info(env, &info)).encode(env),
+        None => (atoms::error(), atoms::not_found()).encode(env),
+    }
+}
+
+#[rustler::nif]
+fn kick(handle: ResourceArc<Handle>, endpoint: Binary<'_>) -> bool {
+    let Ok(endpoint) = text(&endpoint) else {
+        return false;
+    };
+    (handle.gateway()).is_some_and(|gateway| gateway.kick(endpoint))
+}
+
+#[rustler::nif]
+fn version(env: Env<'_>) -> Term<'_> {
+    event::text(env, env!("CARGO_PKG_VERSION"))
+}

@@ -1,0 +1,240 @@
+//! The way to the owner: events in batches, bounded by credit.
+//!
+//! Nothing in `enif_send` slows a sender down, so the outbox does: it sends `credit` batches and
+//! waits for an acknowledgement. Whoever has an event or credit to give sends what can be sent,
+//! one at a time and without holding the lock; others leave their events to it. A thread of the
+//! VM may send only with the environment of the NIF it runs, so events that come up there wait
+//! for the end of the NIF.
+
+use std::collections::VecDeque;
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use rustler::env::{OwnedEnv, SendError};
+use rustler::thread::is_scheduler_thread;
+use rustler::{Encoder, Env, LocalPid, Term};
+
+use crate::atoms;
+use crate::event::Event;
+
+/// Events in a batch. The receiver gains nothing from more, and a scheduler that sends a batch
+/// is busy with it for about a tenth of a millisecond.
+const BATCH_EVENTS: usize = 128;
+
+/// Bytes of topics and payloads in a batch of more than one event.
+const BATCH_BYTES: usize = 512 << 10;
+
+/// Bytes of topics and payloads that wait.
+const MAX_BYTES: usize = 64 << 20;
+
+/// Events other than publishes that wait: some for each of several hundred thousand devices.
+const MAX_CONTROL: usize = 1 << 20;
+
+/// Log lines that wait.
+const MAX_LOG: usize = 1024;
+
+/// Counters of an outbox.
+#[derive(Debug, Default)]
+struct Counters {
+    publish_dropped: AtomicU64,
+    log_dropped: AtomicU64,
+    events_lost: AtomicU64,
+    events: AtomicU64,
+}
+
+/// See the module.
+pub(crate) struct Outbox {
+    owner: LocalPid,
+    /// What the gateway is called in the messages.
+    id: u64,
+    credit: u64,
+    max_publishes: usize,
+    state: Mutex<State>,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Event>,
+    publishes: usize,
+    control: usize,
+    logs: usize,
+    bytes: usize,
+    /// Lost since the owner was last told.
+    lost: u64,
+    /// Number of the last batch sent, and of the last acknowledged.
+    sent: u64,
+    acknowledged: u64,
+    /// Somebody is sending, and looks again before leaving.
+    sending: bool,
+    /// The owner is dead.
+    closed: bool,
+}
+
+impl Outbox {
+    pub(crate) fn new(owner: LocalPid, id: u64, credit: u32, max_publishes: u32) -> Self {
+        Self {
+            owner,
+            id,
+            credit: credit.into(),
+            max_publishes: usize::try_from(max_publishes).unwrap_or(usize::MAX),
+            state: Mutex::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Takes events and sends what can be sent, unless this is a thread of the VM: then
+    /// [`Outbox::flush`] must follow.
+    pub(crate) fn push(&self, events: impl IntoIterator<Item = Event>) {
+        let mut state = self.state.lock();
+        if state.closed {
+            return;
+        }
+        for event in events {
+            self.enqueue(&mut state, event);
+        }
+        drop(state);
+        if !is_scheduler_thread() {
+            let mut env = None;
+            self.send_batches(|batch, events| {
+                env.get_or_insert_with(OwnedEnv::new)
+                    .send_and_clear(&self.owner, |env| self.message(env, batch, events))
+            });
+        }
+    }
+
+    /// Sends what can be sent from within a NIF.
+    pub(crate) fn flush(&self, env: Env<'_>) {
+        self.send_batches(|batch, events| env.send(&self.owner, self.message(env, batch, events)));
+    }
+
+    /// The owner has dealt with a batch and all before it. False when it was never sent.
+    pub(crate) fn acknowledge(&self, batch: u64, env: Env<'_>) -> bool {
+        let mut state = self.state.lock();
+        if batch > state.sent {
+            return false;
+        }
+        state.acknowledged = state.acknowledged.max(batch);
+        drop(state);
+        self.flush(env);
+        true
+    }
+
+    /// The owner is dead: nothing is sent or kept any more.
+    pub(crate) fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        let queue = mem::take(&mut state.queue);
+        drop(state);
+        // Questions answer themselves now.
+        drop(queue);
+    }
+
+    /// Name and value of each counter and gauge.
+    pub(crate) fn statistics(&self) -> [(&'static str, u64); 8] {
+        let state = self.state.lock();
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("owner_batches", state.sent),
+            ("owner_events", count(&self.counters.events)),
+            ("owner_unacknowledged", state.sent - state.acknowledged),
+            ("owner_queue", state.queue.len() as u64),
+            ("owner_queue_bytes", state.bytes as u64),
+            ("publish_dropped", count(&self.counters.publish_dropped)),
+            ("log_dropped", count(&self.counters.log_dropped)),
+            ("events_lost", count(&self.counters.events_lost)),
+        ]
+    }
+
+    fn enqueue(&self, state: &mut State, event: Event) {
+        let size = event.size();
+        let room = match &event {
+            Event::Publish(_) => {
+                let room = state.publishes < self.max_publishes && state.bytes < MAX_BYTES;
+                state.publishes += usize::from(room);
+                room.then_some(()).ok_or(&self.counters.publish_dropped)
+            }
+            Event::Log { .. } => {
+                let room = state.logs < MAX_LOG;
+                state.logs += usize::from(room);
+                room.then_some(()).ok_or(&self.counters.log_dropped)
+            }
+            // One of each at most.
+            Event::Lost(_) | Event::Stopped => Ok(()),
+            _ => {
+                let room = state.control < MAX_CONTROL;
+                state.control += usize::from(room);
+                state.lost += u64::from(!room);
+                room.then_some(()).ok_or(&self.counters.events_lost)
+            }
+        };
+        match room {
+            Ok(()) => {
+                state.bytes += size;
+                state.queue.push_back(event);
+            }
+            Err(counter) => {
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Sends batches while there is credit.
+    fn send_batches(&self, mut send: impl FnMut(u64, Vec<Event>) -> Result<(), SendError>) {
+        let mut state = self.state.lock();
+        if state.sending {
+            return;
+        }
+        while let Some((batch, events)) = self.next_batch(&mut state) {
+            state.sending = true;
+            let count = events.len() as u64;
+            drop(state);
+            let sent = send(batch, events);
+            self.counters.events.fetch_add(count, Ordering::Relaxed);
+            if sent.is_err() {
+                self.close();
+            }
+            state = self.state.lock();
+            state.sending = false;
+        }
+    }
+
+    fn next_batch(&self, state: &mut State) -> Option<(u64, Vec<Event>)> {
+        if state.queue.is_empty() || state.sent - state.acknowledged >= self.credit {
+            return None;
+        }
+        let mut events = Vec::with_capacity(state.queue.len().min(BATCH_EVENTS));
+        if state.lost > 0 {
+            // They were lost after what waits now, so what the owner asks after this event is
+            // at least as new.
+            state.queue.push_back(Event::Lost(state.lost));
+            state.lost = 0;
+        }
+        let mut bytes = 0;
+        while events.len() < BATCH_EVENTS && bytes < BATCH_BYTES {
+            let Some(event) = state.queue.pop_front() else {
+                break;
+            };
+            let size = event.size();
+            bytes += size;
+            state.bytes -= size;
+            match event {
+                Event::Publish(_) => state.publishes -= 1,
+                Event::Log { .. } => state.logs -= 1,
+                Event::Lost(_) | Event::Stopped => {}
+                _ => state.control -= 1,
+            }
+            events.push(event);
+        }
+        state.sent += 1;
+        Some((state.sent, events))
+    }
+
+    fn message<'a>(&self, env: Env<'a>, batch: u64, events: Vec<Event>) -> Term<'a> {
+        let nil = Term::list_new_empty(env);
+        let events = (events.into_iter().rev())
+            .fold(nil, |list, event| list.list_prepend(event.into_term(env)));
+        (atoms::lwm2m_gateway(), self.id, batch, events).encode(env)
+    }
+}

@@ -1,0 +1,21 @@
+//! Keeps the library mapped.
+
+#![allow(unsafe_code)] // dladdr, dlopen
+
+use std::ffi::c_void;
+use std::mem::MaybeUninit;
+
+/// Tells the loader never to unmap this library. When the VM unloads it, a thread of a gateway
+/// that was abandoned a moment ago may still be on its way out, in our code.
+pub(crate) fn pin_library() {
+    let here = pin_library as *const () as *const c_void;
+    let mut info = MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: `here` is an address in this library; `info` is written if the result is not 0, and
+    // its name then lives as long as the library. Opening what is open already runs no code.
+    unsafe {
+        if libc::dladdr(here, info.as_mut_ptr()) != 0 {
+            let flags = libc::RTLD_NOW | libc::RTLD_NOLOAD | libc::RTLD_NODELETE;
+            libc::dlopen(info.assume_init().dli_fname, flags);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+%% @private Loads the native library, starts the gateways that the environment names, and lets go
+%% of both at the end.
+-module(lwm2m_gateway_app).
+-behaviour(application).
+
+-export([start/2, stop/1, unload/0]).
+
+-define(STOP_TIMEOUT, 5000).
+
+-spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
+start(_Type, _Args) ->
+    case load() of
+        ok -> start_supervisor();
+        {error, _} = Error -> Error
+    end.
+
+start_supervisor() ->
+    case lwm2m_gateway_sup:start_link(application:get_env(lwm2m_gateway, gateways, [])) of
+        {ok, _} = Started ->
+            Started;
+        Error ->
+            _ = unload(),
+            Error
+    end.
+
+-spec stop(term()) -> ok.
+stop(_State) ->
+    unload().
+
+%% Not left to the first call: a release in embedded mode loads nothing on demand, so after
+%% unload/0 nobody would.
+load() ->
+    case erlang:module_loaded(lwm2m_gateway_nif) of
+        true ->
+            ok;
+        false ->
+            case code:load_file(lwm2m_gateway_nif) of
+                {module, _} -> ok;
+                {error, Reason} -> {error, {lwm2m_gateway_nif, Reason}}
+            end
+    end.
+
+%% @doc Stops all gateways of the node and removes the module with the native library, so that it
+%% can be loaded again: a second instance beside the first is refused.
+-spec unload() -> ok.
+unload() ->
+    case erlang:module_loaded(lwm2m_gateway_nif) of
+        true ->
+            _ = lwm2m_gateway:stop_all(?STOP_TIMEOUT),
+            ok;
+        false ->
+            ok
+    end,
+    _ = code:delete(lwm2m_gateway_nif),
+    _ = code:purge(lwm2m_gateway_nif),
+    ok.
