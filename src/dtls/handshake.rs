@@ -15,7 +15,7 @@ use super::context::Context;
 use super::identity::{Identity, IdentityReader};
 use super::record::{
     CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, HANDSHAKE, Record, fatal_alert, fragments,
-    records,
+    has_short_record, records,
 };
 use super::session::{is_broken, with_wire};
 use super::suites::Suite;
@@ -29,12 +29,16 @@ use crate::time::Instant;
 const MAX_HELD: usize = 16;
 const MAX_HELD_BYTES: usize = 8192;
 
-/// Datagrams taken for a handshake. Each flight is one to five, and may be repeated.
+/// Datagrams given to OpenSSL for a handshake. Each flight is one to five, and may be repeated.
 const MAX_DATAGRAMS: u32 = 200;
 
 /// Encrypted records taken for a handshake: OpenSSL keeps 17 kB for each that comes early. A client
 /// has one to send, and repeats it about five times before the time is up.
 const MAX_ENCRYPTED: u32 = 8;
+
+/// Least bytes of an encrypted record: what the suites need, those with CBC aside, which a Finished
+/// always has. The suite may not be known yet.
+const LEAST_ENCRYPTED: usize = 24;
 
 /// Longest handshake message of a client in bytes, and its highest number: OpenSSL keeps parts of
 /// longer and later ones that it will never use.
@@ -146,8 +150,7 @@ impl Handshake {
 
     /// Takes a datagram.
     pub(super) fn handle(&mut self, datagram: &[u8], wire: &mut Wire) -> Step {
-        self.datagrams = self.datagrams.saturating_add(1);
-        if self.datagrams > MAX_DATAGRAMS {
+        if self.datagrams >= MAX_DATAGRAMS {
             return Step::Dropped;
         }
         let Some(contents) = self.inspect(datagram) else {
@@ -241,6 +244,9 @@ impl Handshake {
     /// Looks through the records of a datagram before OpenSSL may see them. `None`: there is
     /// something in it that has no place in a handshake with PSK.
     fn inspect(&mut self, datagram: &[u8]) -> Option<Contents> {
+        if has_short_record(datagram, LEAST_ENCRYPTED) {
+            return None;
+        }
         let mut contents = Contents::default();
         for record in records(datagram) {
             if record.epoch > 0 {
@@ -270,6 +276,7 @@ impl Handshake {
 
     /// Gives a datagram to OpenSSL.
     fn feed(&mut self, datagram: &[u8], wire: &mut Wire) -> Step {
+        self.datagrams = self.datagrams.saturating_add(1);
         for record in records(datagram) {
             if record.epoch == 0 {
                 continue;

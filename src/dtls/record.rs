@@ -80,6 +80,12 @@ pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
     })
 }
 
+/// Whether a datagram has an encrypted record that is shorter than `overhead`. OpenSSL 3.0 takes that
+/// for an error of its own and ends the session.
+pub(super) fn has_short_record(datagram: &[u8], overhead: usize) -> bool {
+    records(datagram).any(|record| record.epoch > 0 && record.fragment.len() < overhead)
+}
+
 /// Handshake message type of a ClientHello.
 pub(super) const CLIENT_HELLO: u8 = 1;
 /// Handshake message type of a HelloVerifyRequest.

@@ -13,7 +13,9 @@ use super::cookie::{COOKIE, Cookies, keyed};
 use super::handshake::{Completed, Handshake, Step};
 use super::hello::{self, ClientHello};
 use super::identity::Identity;
-use super::record::{ALERT, APPLICATION_DATA, HANDSHAKE_FAILURE, Record, fatal_alert};
+use super::record::{
+    ALERT, APPLICATION_DATA, HANDSHAKE_FAILURE, Record, fatal_alert, has_short_record,
+};
 use super::session::{Read, Session};
 use super::table::{Key, Order, Table};
 use super::wire::Wire;
@@ -439,7 +441,7 @@ impl Server {
             self.counters.dtls_sessions_evicted.inc();
             self.close_session(oldest, CloseReason::Evicted);
         }
-        let session = Session::new(peer, identity.clone(), stream);
+        let session = Session::new(peer, identity.clone(), suite, stream);
         let key = self.sessions.insert(session);
         self.peers.entry(peer).or_default().session = Some(key);
         self.order.touch(now, key);
@@ -458,7 +460,13 @@ impl Server {
 
     /// Gives a datagram to a session. Returns whether there was anything authentic in it.
     fn handle_session(&mut self, now: Instant, key: Key, datagram: &[u8]) -> bool {
-        if self.warm_up(key).is_none() {
+        let overhead = self
+            .sessions
+            .get(key)
+            .map(|session| session.suite.overhead());
+        if overhead.is_none_or(|overhead| has_short_record(datagram, overhead))
+            || self.warm_up(key).is_none()
+        {
             self.counters.dtls_records_dropped.inc();
             return false;
         }

@@ -8,6 +8,7 @@ use openssl::ssl::{ErrorCode, ShutdownState, SslRef, SslStream};
 
 use super::identity::Identity;
 use super::openssl as ext;
+use super::suites::Suite;
 use super::wire::Wire;
 use super::{CloseReason, SendError};
 
@@ -17,6 +18,7 @@ const MAX_PAYLOAD: usize = 16_384;
 pub(super) struct Session {
     pub peer: SocketAddr,
     pub identity: Identity,
+    pub suite: Suite,
     stream: SslStream<Wire>,
     /// Whether OpenSSL has its record buffers.
     is_warm: bool,
@@ -35,10 +37,16 @@ pub(super) enum Read {
 
 impl Session {
     /// The session of a completed handshake.
-    pub(super) fn new(peer: SocketAddr, identity: Identity, stream: SslStream<Wire>) -> Self {
+    pub(super) fn new(
+        peer: SocketAddr,
+        identity: Identity,
+        suite: Suite,
+        stream: SslStream<Wire>,
+    ) -> Self {
         Self {
             peer,
             identity,
+            suite,
             stream,
             is_warm: true,
         }

@@ -58,6 +58,19 @@ impl Suite {
         }
     }
 
+    /// Least bytes of an encrypted record, with an empty payload.
+    pub(super) const fn overhead(self) -> usize {
+        match self {
+            // Explicit nonce and tag (RFC 6655 §3).
+            Self::PskAes128Ccm8 => 8 + 8,
+            Self::PskAes128Ccm | Self::PskAes128GcmSha256 => 8 + 16,
+            // Tag (RFC 7905 §2).
+            Self::EcdhePskChacha20Poly1305 => 16,
+            // Initialization vector, and a MAC with its padding (RFC 5246 §6.2.3.2).
+            Self::EcdhePskAes128CbcSha256 | Self::PskAes128CbcSha256 => 16 + 48,
+        }
+    }
+
     /// The name at IANA.
     pub const fn iana_name(self) -> &'static str {
         match self {

@@ -69,7 +69,7 @@ pub struct Options {
     /// Confirmable notifications
     #[arg(long)]
     pub con_notify: bool,
-    /// PSK identity of the devices; `{n}` stands for the number of the device [default: the
+    /// PSK identity of the devices; `{}` stands for the number of the device [default: the
     /// endpoint name]
     #[arg(long, value_name = "TEXT")]
     pub psk_identity: Option<String>,
@@ -168,7 +168,7 @@ impl Options {
         let identities = (0..).zip(endpoints).map(|(number, endpoint): (usize, _)| {
             self.psk_identity.as_ref().map_or_else(
                 || endpoint.clone(),
-                |text| text.replace("{n}", &number.to_string()),
+                |text| text.replace("{}", &number.to_string()),
             )
         });
         let credentials = identities

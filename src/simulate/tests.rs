@@ -155,6 +155,8 @@ fn repeats_a_lost_registration_with_the_same_message_id() {
     let mut next = bench.pass(7.0);
     assert_eq!((next.len(), bench.counters.errors), (1, 1));
     assert_eq!(texts(&next.remove(0), option::URI_PATH), ["rd"]);
+    assert!(bench.device.take_unheard(), "the connection may be gone");
+    assert!(!bench.device.take_unheard());
 }
 
 #[test]
@@ -413,7 +415,7 @@ fn devices_have_their_credentials() {
     let secure = ["--server", "coaps://[::1]", "--psk-key", "00ff"];
     let with = |more: &[&'static str]| [&secure[..], more].concat();
     assert_eq!(identities(&secure).unwrap().unwrap(), endpoints);
-    let numbered = identities(&with(&["--psk-identity", "truck#{n}"]));
+    let numbered = identities(&with(&["--psk-identity", "truck#{}"]));
     assert_eq!(numbered.unwrap().unwrap(), ["truck#0", "truck#1"]);
     assert_eq!(identities(&[]).unwrap(), None);
     assert!(matches!(

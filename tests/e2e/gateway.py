@@ -192,10 +192,24 @@ class Mosquitto(Process):
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
         conf = pathlib.Path(self.folder.name) / "mosquitto.conf"
         listener = {"listeners.udp.default.bind": "%s:%d" % self.udp}
-        options = {**listener, **DEFAULTS, **(settings or {})}
+        own = {"sys_interval": "100ms"}
+        options = {**listener, **own, **DEFAULTS, **(settings or {})}
         conf.write_text(mosquitto_conf(self.mqtt, options.items(), lines))
         super().__init__([mosquitto(), "-c", conf])
         self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+    def statistics(self):
+        """The counters, which the broker has under $SYS."""
+        from application import Application
+
+        time.sleep(0.3)  # a tick and `sys_interval`
+        reader = Application(self.mqtt, filters=("$SYS/broker/lwm2m/#",))
+        known = 0
+        while known < 10 or known < len(reader.messages):
+            known = len(reader.messages)
+            time.sleep(0.05)
+        reader.close()
+        return {m.topic.rpartition("/")[2]: m.json for m in reader.messages}
 
     def stop(self, *args, **kwargs):
         code = super().stop(*args, **kwargs)
@@ -208,16 +222,16 @@ class CHost(Process):
 
     arguments = ()
 
-    def __init__(self, settings=None, config=""):
-        """`config` is TOML that is put before the settings."""
+    def __init__(self, settings=None, arguments=()):
         self.udp = ("127.0.0.1", free_udp_port())
         self.mqtt = ("127.0.0.1", free_tcp_port())
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
         self.config = pathlib.Path(self.folder.name) / "gateway.toml"
         listener = {"listeners.udp.default.bind": '"%s:%d"' % self.udp}
         settings = {**listener, **DEFAULTS, **(settings or {})}
-        self.config.write_text(config + "".join(f"{k} = {v}\n" for k, v in settings.items()))
-        super().__init__([self.program(), *self.arguments, self.mqtt[1], self.config])
+        self.config.write_text("".join(f"{k} = {v}\n" for k, v in settings.items()))
+        arguments = (*self.arguments, *arguments, self.mqtt[1], self.config)
+        super().__init__([self.program(), *arguments])
         self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
 
     @staticmethod

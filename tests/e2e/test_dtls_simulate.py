@@ -121,7 +121,7 @@ def test_thousands_of_sessions(fleet, simulate, record_property):
     program = simulate(
         fleet,
         *("--devices", count, "--endpoint-prefix", "many-", "--objects", "3"),
-        *("--psk-identity", "fleet#{n}", "--psk-key", FLEET, "--lifetime", 3600),
+        *("--psk-identity", "fleet#{}", "--psk-key", FLEET, "--lifetime", 3600),
     )
     wait_for(lambda: f"registered {count} of {count}" in program.log(), 60, "registrations")
     changes.look()

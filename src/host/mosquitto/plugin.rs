@@ -105,7 +105,7 @@ impl Plugin {
             shared: Arc::clone(&shared),
             level,
         });
-        let gateway = with_default(&dispatch, || start_gateway(config, &shared))?;
+        let gateway = with_default(&dispatch, || start_gateway(config, &options, &shared))?;
         let ticks = Arc::new(Ticks::default());
         let main = RefCell::new(Main {
             tuner: Tuner::new(options.wakeup, bell),
@@ -303,16 +303,21 @@ impl Plugin {
                 warn!("{warning}");
             }
             if let Err(error) = self.gateway.reload(config) {
+                let error = self.options.named(&error.to_string());
                 error!("configuration not reloaded: {error}");
             }
         });
     }
 }
 
-fn start_gateway(config: Config, shared: &Arc<Shared>) -> Result<Gateway, c_int> {
+fn start_gateway(
+    config: Config,
+    options: &Options,
+    shared: &Arc<Shared>,
+) -> Result<Gateway, c_int> {
     let host: Arc<Shared> = Arc::clone(shared);
     let gateway = Gateway::start(config, host).map_err(|error| {
-        error!("{error}");
+        error!("{}", options.named(&error.to_string()));
         error!("the gateway does not start");
         status::UNKNOWN
     })?;
