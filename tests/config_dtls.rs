@@ -48,7 +48,6 @@ fn every_field_is_read() {
         reuse_sessions = false
         session_cache = 8
         session_timeout = "1h"
-        hibernate_after = "1s"
         idle_timeout = "1d"
         mtu = 1400
         [listeners.dtls.second]
@@ -84,7 +83,6 @@ fn every_field_is_read() {
     assert!(!options.reuse_sessions);
     assert_eq!((options.max_handshakes, options.session_cache), (7, 8));
     assert_eq!(options.session_timeout, Duration::from_secs(3600));
-    assert_eq!(options.hibernate_after, Duration::from_secs(1));
     assert_eq!(options.idle_timeout, Some(Duration::from_secs(86_400)));
     assert_eq!(options.mtu, 1400);
 
@@ -220,7 +218,7 @@ fn a_listener_of_emqx_is_taken_over() {
     assert_eq!(
         keys.join(" "),
         "acceptors cacertfile certfile client_renegotiation depth dhfile enable_authn \
-         fail_if_no_peer_cert gc_after_handshake honor_cipher_order keyfile log_level \
+         fail_if_no_peer_cert gc_after_handshake hibernate_after honor_cipher_order keyfile log_level \
          partial_chain password secure_renegotiate user_lookup_fun verify \
          verify_peer_ext_key_usage versions"
     );

@@ -263,3 +263,73 @@ fn a_refusal_and_silence_are_answered() {
     }
     assert!(world.directory.is_empty());
 }
+
+#[test]
+fn a_session_goes_to_another_gateway() {
+    let mut old = World::new();
+    let mut device = Device::registered(&mut old, "ep", 5001);
+    old.command(
+        "ep",
+        r#"{"reqID":"o","x":{"y":1},"msgType":"observe","data":{"path":"/3/0/9"}}"#,
+    );
+    let observe = old.next_for(device.peer);
+    let answer = device
+        .answer(&observe, Code::CONTENT)
+        .uint(option::OBSERVE, 7)
+        .payload("50");
+    old.datagram(device.peer, &answer.build());
+    old.published.clear();
+    // One under way, two waiting.
+    for id in 1..=3 {
+        let path = format!("/3/0/{id}");
+        old.command(
+            "ep",
+            &format!(r#"{{"reqID":{id},"msgType":"read","data":{{"path":"{path}"}}}}"#),
+        );
+    }
+    assert_eq!(uri(&old.next_for(device.peer)), "/3/0/1");
+    let session = old.export("ep").unwrap();
+    assert_eq!(old.next_published().json["reqID"], 1);
+    old.assert_quiet();
+    assert!(old.directory.is_empty() && old.export("ep").is_none());
+
+    let mut new = World::new();
+    assert!(!new.import("ep", session.clone()));
+    device.register(&mut new, &[], "</3/0>");
+    new.published.clear();
+    assert!(new.import("ep", session));
+    // Asked for again with its token, then the commands.
+    let again = new.next_for(device.peer);
+    assert_eq!(
+        (uri(&again), again.token()),
+        ("/3/0/9".to_owned(), observe.token())
+    );
+    let answer = device
+        .answer(&again, Code::CONTENT)
+        .uint(option::OBSERVE, 8)
+        .payload("51");
+    new.datagram(device.peer, &answer.build());
+    for id in 2..=3 {
+        let read = new.next_for(device.peer);
+        assert_eq!(uri(&read), format!("/3/0/{id}"));
+        let answer = device.answer(&read, Code::CONTENT).payload("v").build();
+        new.datagram(device.peer, &answer);
+    }
+    let ids: Vec<_> = new
+        .published
+        .iter()
+        .map(|message| message.json["reqID"].clone())
+        .collect();
+    assert_eq!(ids.last(), Some(&3.into()));
+    let notify = device
+        .separate(MessageType::NonConfirmable, &observe, Code::CONTENT)
+        .uint(option::OBSERVE, 9)
+        .payload("52");
+    new.published.clear();
+    new.datagram(device.peer, &notify.build());
+    let notify = new.next_published().json;
+    assert_eq!(
+        (&notify["msgType"], &notify["x"]["y"]),
+        (&"notify".into(), &1.into())
+    );
+}

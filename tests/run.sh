@@ -28,10 +28,22 @@ packages() {
     local wanted=() root=()
     command -v curl >/dev/null || wanted+=(curl)
     python3 -c 'import ensurepip, venv' 2>/dev/null || wanted+=(python3-venv)
-    command -v cc >/dev/null || wanted+=(build-essential)
+    command -v c++ >/dev/null && command -v make >/dev/null || wanted+=(build-essential)
+    command -v cmake >/dev/null || wanted+=(cmake)
+    command -v pkg-config >/dev/null || wanted+=(pkg-config)
+    pkg-config --exists openssl 2>/dev/null || wanted+=(libssl-dev)
+    command -v valgrind >/dev/null || wanted+=(valgrind)
+    # To build DTLSSocket.
+    command -v autoreconf >/dev/null || wanted+=(autoconf automake)
+    [ -e "$(python3 -c 'import sysconfig; print(sysconfig.get_path("include"))')/Python.h" ] ||
+        wanted+=(python3-dev)
+    command -v openssl >/dev/null || wanted+=(openssl)
     command -v coap-client-notls >/dev/null || wanted+=(libcoap3-bin)
     command -v mosquitto >/dev/null || wanted+=(mosquitto)
     command -v mosquitto_pub >/dev/null || wanted+=(mosquitto-clients)
+    command -v rebar3 >/dev/null || wanted+=(rebar3)
+    erl -noshell -eval 'halt(case code:lib_dir(ssl) of {error, _} -> 1; _ -> 0 end).' 2>/dev/null ||
+        wanted+=(erlang-ssl)
     command -v node >/dev/null || wanted+=(nodejs)
     command -v npm >/dev/null || wanted+=(npm)
     [ ${#wanted[@]} -eq 0 ] && return
@@ -56,11 +68,18 @@ packages() {
 }
 
 python_packages() {
-    local stamp=$cache/venv/.requirements
-    if ! cmp -s tests/e2e/requirements.txt "$stamp"; then
+    local stamp=$cache/venv/.requirements requirements=tests/e2e/requirements
+    cat $requirements.txt $requirements-dtls.txt >"$cache/requirements"
+    if ! cmp -s "$cache/requirements" "$stamp"; then
         python3 -m venv --clear "$cache/venv"
-        "$cache/venv/bin/pip" install -q --disable-pip-version-check -r tests/e2e/requirements.txt
-        cp tests/e2e/requirements.txt "$stamp"
+        local install=("$cache/venv/bin/pip" install -q --disable-pip-version-check)
+        "${install[@]}" -r $requirements.txt
+        # What has no wheel for this Python is compiled, where that is possible.
+        local package
+        while read -r package; do
+            "${install[@]}" "$package" >"$cache/pip-$package.log" 2>&1 || missing+=("$package")
+        done < <(grep -v '^#' $requirements-dtls.txt)
+        cp "$cache/requirements" "$stamp"
     fi
 }
 
@@ -80,6 +99,32 @@ end_to_end() {
     "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini tests/e2e "$@"
 }
 
+# The C tests against the library that `cargo build` made.
+c_api() {
+    local built=${CARGO_TARGET_DIR:-$PWD/target}/debug
+    local checks=(check asan)
+    command -v valgrind >/dev/null && checks+=(valgrind)
+    make -s -C tests/c LIBRARY="$built/liblwm2m_gateway.so" OUT="$built/c" "${checks[@]}"
+}
+
+# The library for Erlang, which exports nothing but its entry, and the tests in Erlang.
+nif() {
+    cargo clippy -p lwm2m-gateway-nif -- -D warnings &&
+        (cd erlang_nif && PROFILE=dev rebar3 eunit) || return
+    local exported
+    exported=$(nm -D --defined-only erlang_nif/priv/lwm2m_gateway_nif.so | awk '{print $3}' | xargs)
+    [ "$exported" = "lwm2m_gateway_nif_nif_init nif_init" ] ||
+        { echo "the library exports $exported"; return 1; }
+}
+
+# What any host and any transport does for devices and applications.
+contract() {
+    local files=(blockwise commands contract legacy lwm2m11 observe queue registration reliability
+        send series)
+    files=("${files[@]/#/tests/e2e/test_}")
+    "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini "$@" "${files[@]/%/.py}"
+}
+
 title "what the tests need"
 packages
 python_packages
@@ -94,13 +139,25 @@ if [ $# -gt 0 ]; then
     exit
 fi
 
-step "cargo fmt" cargo fmt --check
+step "cargo fmt" cargo fmt --all --check
 step "cargo clippy" cargo clippy --all-targets -- -D warnings
 step "cargo build" cargo build
 step "cargo test" cargo test
+step "C API" c_api
 step "end to end" end_to_end
+step "end to end, over DTLS" contract --transport dtls
+step "end to end, in a C host" end_to_end --host c
+step "end to end, in a C host with callbacks from threads" end_to_end --host c-threaded \
+    -k "test_contract or test_commands or test_observe"
 if command -v mosquitto >/dev/null; then
     step "end to end, in Mosquitto" end_to_end --host mosquitto
+    step "end to end, in Mosquitto over DTLS" contract --transport dtls --host mosquitto
+fi
+if command -v rebar3 >/dev/null; then
+    step "NIF" nif
+    if command -v mosquitto >/dev/null; then
+        step "end to end, in an Erlang node" contract --host nif
+    fi
 fi
 
 title "summary"

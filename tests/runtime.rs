@@ -26,6 +26,7 @@ struct Recorder {
 impl Host for Recorder {
     fn publish(&self, batch: &mut Vec<Publish>) {
         for publish in batch.drain(..) {
+            assert!(!publish.topic.contains("panic"), "as asked for");
             let _ = self.published.send(publish);
         }
     }
@@ -45,13 +46,18 @@ struct Running {
     subscribed: Receiver<(String, bool)>,
 }
 
-fn start(shards: usize, change: impl FnOnce(&mut Config)) -> Running {
+fn config(shards: usize) -> Config {
     let mut config = Config {
         shards,
         ..Config::default()
     };
     let listener = config.listeners.udp.get_mut("default").unwrap();
     listener.bind = "127.0.0.1:0".parse().unwrap();
+    config
+}
+
+fn start(shards: usize, change: impl FnOnce(&mut Config)) -> Running {
+    let mut config = config(shards);
     change(&mut config);
     let (published, publish_queue) = channel();
     let (subscribed, subscribe_queue) = channel();
@@ -235,8 +241,7 @@ fn reload_changes_topics_of_registered_devices() {
     running.next();
     let config = Config {
         mountpoint: "iot/${endpoint_name}/".into(),
-        shards: 1,
-        ..Config::default()
+        ..config(1)
     };
     running.gateway.reload(config).unwrap();
     assert_eq!(
@@ -284,4 +289,104 @@ fn an_address_in_use_is_named() {
             .starts_with("listeners.udp.default.bind 127.0.0.1:"),
         "{error}"
     );
+}
+
+#[test]
+fn listeners_change_while_devices_are_registered() {
+    for shards in [1, 3] {
+        let running = start(shards, |_| {});
+        let mut device = Device::new(&running);
+        device.register("ep1", "</3/0>");
+        running.next();
+        assert_eq!(
+            running.gateway.device("ep1").unwrap().listener,
+            "udp:default"
+        );
+
+        // A second listener, and the first one elsewhere.
+        let mut wanted = config(shards);
+        wanted.publish_deregister = true;
+        let default = wanted.listeners.udp.get_mut("default").unwrap();
+        default.bind = "127.0.0.2:0".parse().unwrap();
+        let mut second = default.clone();
+        second.bind = "127.0.0.1:0".parse().unwrap();
+        wanted.listeners.udp.insert("second".to_owned(), second);
+        running.gateway.reload(wanted.clone()).unwrap();
+        let addresses = running.gateway.listeners();
+        assert_eq!(
+            addresses.iter().map(|it| &*it.0).collect::<Vec<_>>(),
+            ["udp:default", "udp:second"]
+        );
+        assert_eq!(addresses[0].1.ip().to_string(), "127.0.0.2");
+
+        // The registration is kept and comes by either.
+        for (_, address) in &addresses {
+            let mut moved = Device {
+                location: device.location.clone(),
+                ..Device::new(&running)
+            };
+            moved.socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            moved.socket.connect(address).unwrap();
+            moved.socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            let path: Vec<&[u8]> = device.location.iter().map(Vec::as_slice).collect();
+            assert_eq!(moved.request(&path, &[], b"").code(), Code::CHANGED);
+        }
+        assert_eq!(
+            running.gateway.device("ep1").unwrap().listener,
+            "udp:second"
+        );
+
+        // A wrong one changes nothing.
+        let mut wrong = wanted.clone();
+        wrong.listeners.udp.get_mut("default").unwrap().bind = "192.0.2.1:1".parse().unwrap();
+        assert!(running.gateway.reload(wrong).is_err());
+        assert_eq!(running.gateway.listeners(), addresses);
+
+        // The listener is closed, its registration ends.
+        wanted.listeners.udp.remove("second");
+        running.gateway.reload(wanted).unwrap();
+        let (topic, report) = running.next();
+        assert_eq!(topic, "lwm2m/ep1/up/resp");
+        assert_eq!(report["msgType"], "deregister");
+        assert!(running.gateway.devices().is_empty());
+        running.gateway.stop(PATIENCE);
+    }
+}
+
+#[test]
+fn devices_are_listed_and_kicked() {
+    let running = start(3, |_| {});
+    for n in 0..20 {
+        Device::new(&running).register(&format!("ep{n}"), "</3/0>,</3303/1>");
+    }
+    let mut devices = running.gateway.devices();
+    devices.sort_by_key(|device| device.endpoint[2..].parse::<u32>().unwrap());
+    assert_eq!(devices.len(), 20);
+    assert_eq!(devices[7].endpoint, "ep7");
+    assert_eq!(devices[7].objects, ["/3/0", "/3303/1"]);
+    assert_eq!(running.gateway.device("ep7").unwrap().lifetime, 300);
+    assert!(running.gateway.kick("ep7"));
+    assert!(running.gateway.device("ep7").is_none());
+    assert!(!running.gateway.kick("ep7"));
+    running.gateway.stop(PATIENCE);
+    assert!(running.gateway.devices().is_empty());
+}
+
+#[test]
+fn a_panic_costs_a_shard_its_registrations_only() {
+    let running = start(1, |_| {});
+    let mut device = Device::new(&running);
+    device.register("ep1", "</3/0>");
+    running.next();
+    // The host panics at this one.
+    let mut evil = Device::new(&running);
+    evil.register("panic", "</3/0>");
+    let path: Vec<Vec<u8>> = device.location.clone();
+    let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+    assert_eq!(device.request(&path, &[], b"").code(), Code::NOT_FOUND);
+    device.register("ep1", "</3/0>");
+    running.next();
+    assert_eq!(running.gateway.registrations(), 1);
+    assert_eq!(running.gateway.statistics().0["shard_panics"], 1);
+    running.gateway.stop(PATIENCE);
 }

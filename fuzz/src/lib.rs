@@ -13,8 +13,10 @@ use lwm2m_gateway::bridge::uplink::{self, Ids};
 use lwm2m_gateway::bridge::{Dialect, downlink};
 use lwm2m_gateway::coap::message::Builder;
 use lwm2m_gateway::coap::{Message, MessageType};
-use lwm2m_gateway::config::FormatDefault;
 use lwm2m_gateway::config::read::Source;
+use lwm2m_gateway::config::{FormatDefault, KeyEncoding};
+use lwm2m_gateway::credentials::Lines;
+use lwm2m_gateway::credentials::edit::{self, EditError};
 use lwm2m_gateway::engine::format::{self, DeviceFormats};
 use lwm2m_gateway::engine::{
     CommandInput, Directory, Engine, EngineOptions, Load, Output, Peer, Settings, request,
@@ -32,7 +34,7 @@ use serde_json::value::RawValue;
 pub type Target = fn(&[u8]);
 
 /// All targets by the name of their corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("tlv", tlv),
     ("text", text),
     ("json", json),
@@ -45,6 +47,7 @@ pub const TARGETS: [(&str, Target); 13] = [
     ("command", command),
     ("coap", coap),
     ("config", configuration),
+    ("psk_file", psk_file),
     ("engine", engine),
 ];
 
@@ -179,9 +182,37 @@ pub fn configuration(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    for source in [Source::from_toml(text), Source::from_json(text)] {
+    for source in [
+        Source::parse(text),
+        Source::from_toml(text),
+        Source::from_json(text),
+    ] {
         if let Err(errors) = source.read() {
             assert!(!errors.is_empty());
+        }
+    }
+}
+
+/// Reads a PSK file; what was read is written, read again and removed.
+pub fn psk_file(data: &[u8]) {
+    for keys in [KeyEncoding::Hex, KeyEncoding::Text] {
+        let lines = Lines::read(data, keys);
+        for (_, credential) in lines.credentials.iter().take(8) {
+            let endpoints = Some(credential.endpoints.clone());
+            let (identity, key) = (&credential.identity, &credential.key);
+            match edit::set(b"# c\nx", keys, identity, key, endpoints, false) {
+                Ok(text) => {
+                    let again = Lines::read(&text, keys).credentials;
+                    assert_eq!(again, [(3, credential.clone())]);
+                }
+                // A key as text may end in a carriage return, which a line cannot.
+                Err(EditError::Unwritable) if keys == KeyEncoding::Text => {}
+                Err(error) => panic!("{error}"),
+            }
+            let text = edit::remove(data, keys, identity).expect("it is there");
+            let others = Lines::read(&text, keys);
+            assert_eq!(others.credentials.len() + 1, lines.credentials.len());
+            assert_eq!(others.bad, lines.bad);
         }
     }
 }

@@ -125,6 +125,21 @@ impl Echo {
         self.pair = pair;
     }
 
+    /// The command as JSON, if all of it was kept: that of an operation in today's dialect.
+    pub fn command(&self) -> Option<String> {
+        let data = self.data.as_deref()?;
+        let (name, members) = (&self.name, &self.members);
+        let comma = if members.is_empty() { "" } else { "," };
+        Some(format!(
+            r#"{{"msgType":{name},"data":{data}{comma}{members}}}"#
+        ))
+    }
+
+    /// Whether the gateway asks for this by itself.
+    pub fn is_auto_observe(&self) -> bool {
+        self.members.contains(r#""is_auto_observe":true"#)
+    }
+
     /// JSON text of `data` as it was sent.
     pub(super) fn data(&self) -> Option<&str> {
         self.data.as_deref()

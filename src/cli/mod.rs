@@ -7,6 +7,7 @@ mod demo;
 mod logging;
 mod objects;
 mod options;
+mod psk;
 mod run;
 mod say;
 mod service;
@@ -57,6 +58,9 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         xml_dir: Option<PathBuf>,
     },
+    /// Edit a file of pre-shared keys for DTLS
+    #[command(subcommand, after_help = psk::AFTER_HELP)]
+    Psk(psk::Command),
 }
 
 pub(crate) fn main() -> ExitCode {
@@ -66,5 +70,6 @@ pub(crate) fn main() -> ExitCode {
         Command::Simulate(options) => simulate::run(options),
         Command::CheckConfig { file } => options::check(&file),
         Command::Objects { xml_dir } => objects::list(xml_dir.as_deref()),
+        Command::Psk(command) => psk::psk(command),
     }
 }

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use lwm2m_gateway::config::Config;
 use lwm2m_gateway::config::read::{ConfigWarning, Source};
+use lwm2m_gateway::credentials::CredentialStore;
 use zeroize::Zeroizing;
 
 use super::say;
@@ -103,8 +104,11 @@ fn lines(errors: Vec<impl Display>) -> Vec<String> {
 pub(crate) fn check(file: &Path) -> ExitCode {
     let read = read(file).map_err(|error| vec![error]);
     match read.and_then(|text| Source::parse(&text).read().map_err(lines)) {
-        Ok((_, warnings)) => {
+        Ok((config, warnings)) => {
             for warning in warnings {
+                say::out(format_args!("warning: {warning}"));
+            }
+            for warning in check_keys(&config) {
                 say::out(format_args!("warning: {warning}"));
             }
             say::out("ok");
@@ -115,4 +119,20 @@ pub(crate) fn check(file: &Path) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What there is to say about the PSK files. A missing one is no mistake of the configuration,
+/// which may be meant for another machine.
+fn check_keys(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let listeners = config.listeners.dtls.iter();
+    for (name, listener) in listeners.filter(|(_, listener)| listener.common.enable) {
+        let found = match CredentialStore::open(listener) {
+            Ok((_, found)) => found,
+            Err(error) => vec![error.to_string()],
+        };
+        let named = |warning| format!("listeners.dtls.{name}: {warning}");
+        warnings.extend(found.into_iter().map(named));
+    }
+    warnings
 }

@@ -13,3 +13,8 @@ pub(crate) fn out(line: impl Display) {
 pub(crate) fn error(line: impl Display) {
     let _ = writeln!(io::stderr().lock(), "error: {line}");
 }
+
+/// A line on standard error that stops nothing.
+pub(crate) fn warning(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "warning: {line}");
+}

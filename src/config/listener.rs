@@ -106,13 +106,10 @@ pub struct DtlsOptions {
     pub max_handshakes: usize,
     /// `reuse_sessions`: whether sessions can be resumed by their id. Default true.
     pub reuse_sessions: bool,
-    /// `session_cache`: sessions that are remembered for that, per shard. Default 20,000.
+    /// `session_cache`: sessions that are remembered for that. Default 20,000.
     pub session_cache: usize,
     /// `session_timeout`: how long they are remembered. Default 24 h.
     pub session_timeout: Duration,
-    /// `hibernate_after`: the buffers of a session are released after this long without a record.
-    /// Default 5 s.
-    pub hibernate_after: Duration,
     /// `idle_timeout`: a session is closed after this long without a record. Default never.
     pub idle_timeout: Option<Duration>,
     /// `mtu`: largest UDP payload that is sent. Default 1,232 bytes, which is 1,280, the least
@@ -174,7 +171,6 @@ impl Default for DtlsOptions {
             reuse_sessions: true,
             session_cache: 20_000,
             session_timeout: Duration::from_secs(86_400),
-            hibernate_after: Duration::from_secs(5),
             idle_timeout: None,
             mtu: 1232,
         }

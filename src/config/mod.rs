@@ -20,7 +20,7 @@ mod listener;
 mod psk;
 pub mod read;
 pub mod reference;
-mod value;
+pub(crate) mod value;
 
 pub use cipher::CipherSuite;
 pub use listener::{

@@ -86,7 +86,7 @@ impl FileReport {
         if self.weak > 0 {
             let weak = self.weak;
             lines.push(format!(
-                "{file}: {weak} keys are shorter than 16 bytes and can be guessed"
+                "{file}: keys shorter than 16 bytes, which can be guessed: {weak}"
             ));
         }
         if self.loaded == 0 {
@@ -178,7 +178,7 @@ impl PskFile {
     fn read(&self, watch: &mut Watch) -> Result<FileReport, FileError> {
         watch.seen = None;
         watch.known = fs::metadata(&self.path).ok().map(|it| Stamp::of(&it));
-        let (text, metadata) = read(&self.path)?;
+        let (text, metadata) = read_file(&self.path)?;
         watch.known = Some(Stamp::of(&metadata));
 
         let lines = Lines::read(&text, self.keys);
@@ -242,7 +242,7 @@ impl Stamp {
 /// # Errors
 ///
 /// When the system refuses, or the file is none or too large.
-pub fn read(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), FileError> {
+pub fn read_file(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), FileError> {
     let failed = |source| FileError::Io {
         path: path.to_owned(),
         source,
@@ -347,7 +347,7 @@ mod tests {
         assert_eq!(names(&report.added), "a b c");
         let warnings = report.warnings().join("\n");
         assert!(warnings.contains("line 4: there is no :"), "{warnings}");
-        assert!(warnings.contains("1 keys are shorter"), "{warnings}");
+        assert!(warnings.contains("can be guessed: 1"), "{warnings}");
         assert!(file.find(b"a").is_some() && file.find(b"bad").is_none());
 
         let held = file.find(b"a").unwrap();

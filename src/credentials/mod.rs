@@ -6,7 +6,7 @@
 //! constant time and never shown.
 
 mod credential;
-mod edit;
+pub mod edit;
 mod file;
 mod key;
 mod lines;
@@ -14,8 +14,7 @@ mod pattern;
 mod store;
 
 pub use credential::{Credential, IdentityError, MAX_IDENTITY, check_identity};
-pub use edit::{EditError, remove, set};
-pub use file::{FileError, FileReport, MAX_FILE, PskFile, read};
+pub use file::{FileError, FileReport, MAX_FILE, PskFile, read_file};
 pub use key::{Key, KeyError, MAX_KEY, WEAK_KEY};
 pub use lines::{LineError, Lines, MAX_PROBLEMS, Problem, ProblemKind};
 pub use pattern::{EndpointPattern, MAX_PATTERN, MAX_PATTERNS, PatternError};

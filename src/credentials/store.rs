@@ -134,7 +134,7 @@ fn unlisted(report: &FileReport, rule: EndpointRule) -> Option<String> {
     let without = report.loaded.saturating_sub(with);
     match rule {
         EndpointRule::Listed if without > 0 => Some(format!(
-            "psk_file {file}: {without} identities list no endpoints and may register none"
+            "psk_file {file}: identities without endpoints, which may register none: {without}"
         )),
         EndpointRule::Any | EndpointRule::Equal if with > 0 => Some(format!(
             "psk_file {file}: its endpoints count only with endpoint_rule = \"listed\""
@@ -167,9 +167,9 @@ mod tests {
     }
 
     fn found(store: &CredentialStore, presented: &[u8]) -> String {
-        store.find(presented).map_or("-".to_owned(), |credential| {
-            String::from_utf8_lossy(&credential.identity).into_owned()
-        })
+        let credential = store.find(presented);
+        let identity = credential.as_ref().map_or(&b"-"[..], |it| &it.identity);
+        String::from_utf8_lossy(identity).into_owned()
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub enum GoneReason {
     Displaced,
     /// Its listener was closed.
     ListenerClosed,
+    /// Another gateway goes on with it.
+    Exported,
     /// A defect of the gateway lost it.
     Lost,
 }

@@ -34,6 +34,11 @@ pub(super) struct CommandQueue {
 }
 
 impl CommandQueue {
+    /// Everything that waits, in order.
+    pub(super) fn into_waiting(self) -> impl Iterator<Item = Queued> {
+        self.waiting.into_iter()
+    }
+
     /// Appends; an immediate command goes first.
     pub(super) fn push(
         &mut self,

@@ -134,7 +134,7 @@ impl Engine {
             GoneReason::Expired => Event::Expired,
             _ => Event::Deregister,
         };
-        if self.settings.config.publish_deregister {
+        if self.settings.config.publish_deregister && reason != GoneReason::Exported {
             self.report(key, event);
         }
         self.forget_register(key, None);

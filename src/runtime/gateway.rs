@@ -25,7 +25,7 @@ use crate::bridge::{CommandRouter, Dialect, RouteKey};
 use crate::config::Config;
 use crate::credentials::FileError;
 use crate::dtls::DtlsError;
-use crate::engine::{self, CommandInput, DeviceInfo, Directory, Settings};
+use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, Settings};
 use crate::host::{Host, Message, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
 use crate::telemetry::Counters;
@@ -394,6 +394,36 @@ impl Gateway {
             devices.append(&mut some);
         }
         devices
+    }
+
+    /// Ends a registration and returns what another gateway needs to go on with the device; waits
+    /// as [`Gateway::device`].
+    pub fn export(&self, endpoint: &str) -> Option<PortableSession> {
+        let inner = &self.inner;
+        if inner.stop.is_asked() {
+            return None;
+        }
+        inner.directory.shard_of(endpoint)?;
+        let (to, answer) = mpsc::channel();
+        // Only commands are ever refused.
+        let mail = Mail::Export(endpoint.into(), to);
+        let _ = inner.mailbox_of(endpoint)?.push(mail);
+        answer.recv_timeout(QUERY_TIMEOUT).ok()
+    }
+
+    /// Goes on with a device that was exported elsewhere and has registered here; false when it
+    /// has not.
+    pub fn import(&self, endpoint: &str, session: PortableSession) -> bool {
+        let inner = &self.inner;
+        if inner.directory.shard_of(endpoint).is_none() {
+            return false;
+        }
+        if let Some(mailbox) = inner.mailbox_of(endpoint) {
+            // Only commands are ever refused.
+            let mail = Mail::Import(endpoint.into(), Box::new(session));
+            let _ = mailbox.push(mail);
+        }
+        true
     }
 
     /// Ends a registration; false when there is none.

@@ -14,7 +14,9 @@ use parking_lot::Mutex;
 use super::listeners::Change;
 use crate::credentials::Key;
 use crate::dtls::CredentialTicket;
-use crate::engine::{AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Peer, Settings};
+use crate::engine::{
+    AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Peer, PortableSession, Settings,
+};
 use crate::lwm2m::model::ObjectModels;
 
 /// Commands waiting for one shard to look, at most. It looks every few microseconds; only a
@@ -32,6 +34,10 @@ pub(super) enum Mail {
     Authorization(AuthorizationId, Decision),
     /// A registration ends by order of the host.
     Kick(Arc<str>),
+    /// A device goes to another gateway.
+    Export(Arc<str>, Sender<PortableSession>),
+    /// A device came from another gateway.
+    Import(Arc<str>, Box<PortableSession>),
     /// What is known of the devices, or of one.
     Devices(Option<Arc<str>>, Sender<Vec<DeviceInfo>>),
     /// The host's answer to a look-up of a key, for a listener.

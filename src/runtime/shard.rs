@@ -220,6 +220,15 @@ impl Shard {
                 self.engine.handle_authorization(now, id, decision);
             }
             Mail::Kick(endpoint) => self.engine.kick(&endpoint),
+            Mail::Export(endpoint, to) => {
+                if let Some(session) = self.engine.export(now, &endpoint) {
+                    // Whoever asked may have given up.
+                    let _ = to.send(session);
+                }
+            }
+            Mail::Import(endpoint, session) => {
+                self.engine.import(now, &endpoint, *session);
+            }
             Mail::Devices(which, to) => self.list(now, which.as_deref(), &to),
             Mail::Key(listener, ticket, key) => {
                 if let Some(secure) = self.secure(listener) {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::content;
+use super::dtls::Failure;
 use super::objects::Objects;
 use super::resources::Resources;
 use super::wire::{Kind, Message, code, format, option};
@@ -45,6 +46,12 @@ pub(super) struct Counters {
     pub(super) requests_served: u64,
     pub(super) updates: u64,
     pub(super) errors: u64,
+    /// DTLS handshakes that were completed.
+    pub(super) handshakes: u64,
+    /// DTLS handshakes that failed and connections that the server ended.
+    pub(super) connections_lost: u64,
+    /// Why the last of them failed.
+    pub(super) last_failure: Option<Failure>,
     /// Time from the first Register datagram to its answer, in microseconds.
     pub(super) latencies: Vec<u32>,
 }
@@ -105,6 +112,7 @@ pub(super) struct Device {
     awake_until: Option<Instant>,
     settled: bool,
     leaving: bool,
+    unheard: bool,
 }
 
 impl Device {
@@ -122,6 +130,7 @@ impl Device {
             awake_until: None,
             settled: false,
             leaving: false,
+            unheard: false,
         };
         device.mid = device.random().to_be_bytes()[..2]
             .iter()
@@ -213,6 +222,20 @@ impl Device {
             pending.deadline = ctx.clock.mono + ACK_TIMEOUT * (1 << pending.retransmissions);
             ctx.out.push(pending.bytes.clone());
         } else {
+            self.unheard = true;
+            self.fail(ctx);
+        }
+    }
+
+    /// Whether a request had no answer since this was last asked: the server may have forgotten
+    /// the connection.
+    pub(super) const fn take_unheard(&mut self) -> bool {
+        std::mem::replace(&mut self.unheard, false)
+    }
+
+    /// There is no connection (any more): the request under way will have no answer.
+    pub(super) fn on_connection_lost(&mut self, ctx: &mut Context<'_>) {
+        if self.pending.is_some() {
             self.fail(ctx);
         }
     }

@@ -1,25 +1,31 @@
 //! Simulated LwM2M devices, for people without hardware, for tests and for load.
 //!
 //! Everything a device says goes through code of its own: no codec and no protocol state is shared
-//! with the gateway, only [`crate::lwm2m::Path`]. A mistake of one side therefore shows on the
-//! other.
+//! with the gateway, only [`crate::lwm2m::Path`] and the reading of pre-shared keys. A mistake of
+//! one side therefore shows on the other.
 
 // The simulator is a program of its own: it owns sockets, a thread and a clock.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::credentials::{IdentityError, Key, KeyError};
+
 use device::{Counters, Device, Profile};
-use swarm::Swarm;
+use keys::Keys;
+use swarm::{Security, Swarm};
 
 mod content;
 mod device;
+mod dtls;
+mod keys;
 mod objects;
 mod observations;
 mod resources;
@@ -32,7 +38,8 @@ const MAX_DEVICES: u32 = 60_000;
 /// What to simulate.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The LwM2M server, `coap://host:port`; the port is 5683 when left out
+    /// The LwM2M server: `coap://host:port`, or `coaps://host:port` for DTLS with a pre-shared key;
+    /// the port is 5683, with DTLS 5684, when left out
     #[arg(long, value_name = "URL", default_value = "coap://127.0.0.1:5683")]
     pub server: String,
     /// Number of devices
@@ -62,6 +69,19 @@ pub struct Options {
     /// Confirmable notifications
     #[arg(long)]
     pub con_notify: bool,
+    /// PSK identity of the devices; `{}` stands for the number of the device [default: the
+    /// endpoint name]
+    #[arg(long, value_name = "TEXT")]
+    pub psk_identity: Option<String>,
+    /// Pre-shared key of every device, in hexadecimal digits
+    #[arg(long, value_name = "HEX", conflicts_with = "psk_file", value_parser = key)]
+    pub psk_key: Option<Key>,
+    /// File of pre-shared keys, a line `identity:hexkey` for each device
+    #[arg(long, value_name = "FILE")]
+    pub psk_file: Option<PathBuf>,
+    /// DTLS cipher suites the devices offer, names as in OpenSSL with colons between them
+    #[arg(long, value_name = "NAMES", default_value = "PSK-AES128-CCM8")]
+    pub ciphers: String,
     /// Stop after so many seconds; without it, on SIGINT or SIGTERM
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub duration: Option<f64>,
@@ -75,6 +95,10 @@ fn known_object(text: &str) -> Result<u16, String> {
             objects::KNOWN
         )),
     }
+}
+
+fn key(text: &str) -> Result<Key, KeyError> {
+    Key::from_hex(text.as_bytes())
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
@@ -98,28 +122,66 @@ impl Options {
         }
     }
 
-    fn address(&self) -> Result<SocketAddr, Error> {
+    /// The address of the server, and whether DTLS is spoken with it.
+    fn address(&self) -> Result<(SocketAddr, bool), Error> {
         let wrong = || Error::Server(self.server.clone());
-        let rest = match self.server.split_once("://") {
-            Some(("coap", rest)) => rest,
+        let (secure, rest) = match self.server.split_once("://") {
+            Some(("coap", rest)) => (false, rest),
+            Some(("coaps", rest)) => (true, rest),
             Some(_) => return Err(wrong()),
-            None => &self.server,
+            None => (false, self.server.as_str()),
         };
         let rest = rest.trim_end_matches('/');
         let has_port = rest.parse::<SocketAddr>().is_ok()
             || rest
                 .rsplit_once(':')
                 .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok());
-        let with_port = if has_port {
-            rest.to_owned()
-        } else {
-            format!("{rest}:5683")
+        let with_port = match (has_port, secure) {
+            (true, _) => rest.to_owned(),
+            (false, false) => format!("{rest}:5683"),
+            (false, true) => format!("{rest}:5684"),
         };
-        with_port
+        let address = with_port
             .to_socket_addrs()
             .ok()
             .and_then(|mut found| found.next())
-            .ok_or_else(wrong)
+            .ok_or_else(wrong)?;
+        Ok((address, secure))
+    }
+
+    /// What the devices need for DTLS; `None` for plain UDP.
+    fn security(&self, secure: bool, endpoints: &[String]) -> Result<Option<Security>, Error> {
+        let given =
+            self.psk_identity.is_some() || self.psk_key.is_some() || self.psk_file.is_some();
+        if !secure {
+            return if given {
+                Err(Error::NotSecure)
+            } else {
+                Ok(None)
+            };
+        }
+        let keys = match (&self.psk_file, &self.psk_key) {
+            (Some(file), _) => Keys::read(file)?,
+            (None, Some(key)) => Keys::Same(key.clone()),
+            (None, None) => return Err(Error::NoKey),
+        };
+        let identities = (0..).zip(endpoints).map(|(number, endpoint): (usize, _)| {
+            self.psk_identity.as_ref().map_or_else(
+                || endpoint.clone(),
+                |text| text.replace("{}", &number.to_string()),
+            )
+        });
+        let credentials = identities
+            .map(|identity| keys.credentials(identity))
+            .collect::<Result<_, _>>()?;
+        let client = dtls::Client::new(&self.ciphers).map_err(|error| Error::Dtls {
+            ciphers: self.ciphers.clone(),
+            reason: error.to_string(),
+        })?;
+        Ok(Some(Security {
+            client,
+            credentials,
+        }))
     }
 }
 
@@ -127,8 +189,36 @@ impl Options {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server is not `coap://host:port`, or the host has no address.
-    #[error("--server {0:?}: not coap://host:port with a known host")]
+    #[error("--server {0:?}: not coap://host:port or coaps://host:port with a known host")]
     Server(String),
+    /// Credentials for a server without DTLS.
+    #[error("--psk-identity, --psk-key and --psk-file need --server coaps://host:port")]
+    NotSecure,
+    /// DTLS without a key.
+    #[error("--server coaps://... needs --psk-key or --psk-file")]
+    NoKey,
+    /// The file of keys cannot be read.
+    #[error("--psk-file: {0}")]
+    Keys(String),
+    /// A device has no key in the file.
+    #[error("--psk-file: no key for the identity {0:?}")]
+    UnknownIdentity(String),
+    /// An identity that is none.
+    #[error("PSK identity {identity:?}: {reason}")]
+    Identity {
+        /// What the device would say.
+        identity: String,
+        /// What is wrong with it.
+        reason: IdentityError,
+    },
+    /// OpenSSL does not take the options.
+    #[error("DTLS with --ciphers {ciphers}: {reason}")]
+    Dtls {
+        /// The cipher suites asked for.
+        ciphers: String,
+        /// What OpenSSL said.
+        reason: String,
+    },
     /// No socket, or too few of them.
     #[error("cannot open {wanted} sockets: {source}")]
     Sockets {
@@ -156,7 +246,13 @@ pub struct Summary {
     pub updates: u64,
     /// Requests without a good answer, notifications without an ACK, datagrams that are no CoAP.
     pub errors: u64,
-    /// Median time from the first Register datagram to its answer.
+    /// DTLS handshakes that were completed; 0 over plain UDP.
+    pub handshakes: u64,
+    /// DTLS handshakes that failed and connections that the server ended.
+    pub connections_lost: u64,
+    /// Why the last of them failed.
+    pub last_failure: Option<String>,
+    /// Median time from the first Register to its answer, with the handshake where there is one.
     pub register_p50: Duration,
     /// 99th percentile of the same.
     pub register_p99: Duration,
@@ -178,6 +274,9 @@ impl Summary {
             requests_served: counters.requests_served,
             updates: counters.updates,
             errors: counters.errors,
+            handshakes: counters.handshakes,
+            connections_lost: counters.connections_lost,
+            last_failure: counters.last_failure.as_ref().map(ToString::to_string),
             register_p50: percentile(50),
             register_p99: percentile(99),
         }
@@ -199,7 +298,18 @@ impl std::fmt::Display for Summary {
             self.requests_served,
             self.updates,
             self.errors,
-        )
+        )?;
+        if self.handshakes + self.connections_lost > 0 {
+            write!(
+                f,
+                ", handshakes {}, connections lost {}",
+                self.handshakes, self.connections_lost
+            )?;
+        }
+        match &self.last_failure {
+            Some(failure) => write!(f, " ({failure})"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -247,14 +357,15 @@ pub fn spawn(options: Options) -> Result<Handle, Error> {
 fn start(options: &Options, stop: Arc<AtomicBool>, announce: bool) -> Result<Handle, Error> {
     let profile = options.profile();
     let count = usize::try_from(options.devices).unwrap_or(usize::MAX);
-    let endpoints = (0..count)
+    let endpoints: Vec<_> = (0..count)
         .map(|index| Device::endpoint(index, &profile))
         .collect();
-    let swarm =
-        Swarm::new(profile, options.address()?, count).map_err(|source| Error::Sockets {
-            wanted: options.devices,
-            source,
-        })?;
+    let (address, secure) = options.address()?;
+    let security = options.security(secure, &endpoints)?;
+    let swarm = Swarm::new(profile, address, count, security).map_err(|source| Error::Sockets {
+        wanted: options.devices,
+        source,
+    })?;
     let duration = options.duration.map(Duration::from_secs_f64);
     let flag = Arc::clone(&stop);
     let thread = std::thread::Builder::new()

@@ -12,6 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::Summary;
 use super::device::{Clock, Context, Counters, Device, Profile};
+use super::dtls::{Client, Credentials, Failure, Session};
 
 /// Devices that may be registering for the first time at once, so that a large run does not lose
 /// its own datagrams.
@@ -26,11 +27,33 @@ const OTHER_FILES: u64 = 64;
 pub(super) struct Swarm {
     profile: Profile,
     poll: Poll,
-    devices: Vec<(Device, UdpSocket)>,
+    devices: Vec<Node>,
+    client: Option<Client>,
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
     counters: Counters,
     out: Vec<Vec<u8>>,
+    wire: Vec<Vec<u8>>,
     started: usize,
+}
+
+/// How devices speak DTLS: what they have in common, and the credentials of each.
+pub(super) struct Security {
+    pub(super) client: Client,
+    pub(super) credentials: Vec<Credentials>,
+}
+
+/// A device and its way to the server.
+struct Node {
+    device: Device,
+    socket: UdpSocket,
+    session: Option<Session>,
+}
+
+impl Node {
+    fn deadline(&self) -> Option<Instant> {
+        let session = self.session.as_ref().and_then(Session::deadline);
+        self.device.deadline().into_iter().chain(session).min()
+    }
 }
 
 fn clock() -> Clock {
@@ -44,7 +67,12 @@ fn clock() -> Clock {
 }
 
 impl Swarm {
-    pub(super) fn new(profile: Profile, server: SocketAddr, count: usize) -> io::Result<Self> {
+    pub(super) fn new(
+        profile: Profile,
+        server: SocketAddr,
+        count: usize,
+        security: Option<Security>,
+    ) -> io::Result<Self> {
         raise_file_limit(count as u64 + OTHER_FILES)?;
         let poll = Poll::new()?;
         let seed = clock().unix.to_bits();
@@ -52,21 +80,32 @@ impl Swarm {
             SocketAddr::V4(_) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0).into(),
             SocketAddr::V6(_) => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0).into(),
         };
+        let (client, credentials) = match security {
+            Some(security) => (Some(security.client), security.credentials),
+            None => (None, Vec::new()),
+        };
+        let mut sessions = credentials.into_iter().map(Session::new);
         let mut devices = Vec::with_capacity(count);
         for index in 0..count {
             let mut socket = UdpSocket::bind(any)?;
             socket.connect(server)?;
             poll.registry()
                 .register(&mut socket, Token(index), Interest::READABLE)?;
-            devices.push((Device::new(index, seed, &profile), socket));
+            devices.push(Node {
+                device: Device::new(index, seed, &profile),
+                socket,
+                session: sessions.next(),
+            });
         }
         Ok(Self {
             profile,
             poll,
             devices,
+            client,
             deadlines: BinaryHeap::new(),
             counters: Counters::default(),
             out: Vec::new(),
+            wire: Vec::new(),
             started: 0,
         })
     }
@@ -122,7 +161,7 @@ impl Swarm {
             waiting.retain(|index| {
                 self.devices
                     .get(*index)
-                    .is_some_and(|(device, _): &(Device, UdpSocket)| !device.is_gone())
+                    .is_some_and(|node: &Node| !node.device.is_gone())
             });
             while last < self.started && waiting.len() < REGISTERING {
                 self.with(last, Device::leave);
@@ -133,6 +172,12 @@ impl Swarm {
                 break;
             }
             self.step(events);
+        }
+        for node in &mut self.devices {
+            if let Some(session) = &mut node.session {
+                session.close(&mut self.wire);
+                transmit(&node.socket, &mut self.wire);
+            }
         }
     }
 
@@ -155,11 +200,11 @@ impl Swarm {
             }
             self.deadlines.pop();
             // A deadline that has moved is in the heap once more.
-            let due = self
-                .devices
-                .get(index)
-                .and_then(|(device, _)| device.deadline());
+            let due = self.devices.get(index).and_then(Node::deadline);
             if due.is_some_and(|due| due <= now) {
+                self.with_session(index, |session, wire| {
+                    session.on_timeout(now, wire).map(|()| Vec::new())
+                });
                 self.with(index, Device::on_timeout);
             }
         }
@@ -168,13 +213,18 @@ impl Swarm {
     fn receive(&mut self, index: usize) {
         let mut buffer = [0; 2048];
         loop {
-            let Some((_, socket)) = self.devices.get(index) else {
+            let Some(node) = self.devices.get(index) else {
                 return;
             };
-            match socket.recv(&mut buffer) {
-                Ok(length) => self.with(index, |device, ctx| {
-                    device.on_datagram(ctx, buffer.get(..length).unwrap_or_default());
-                }),
+            match node.socket.recv(&mut buffer) {
+                Ok(length) => {
+                    let datagram = buffer.get(..length).unwrap_or_default();
+                    if node.session.is_some() {
+                        self.with_session(index, |session, wire| session.receive(datagram, wire));
+                    } else {
+                        self.with(index, |device, ctx| device.on_datagram(ctx, datagram));
+                    }
+                }
                 // A refused port shows here; the retransmission deals with it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                 Err(_) => return,
@@ -182,12 +232,12 @@ impl Swarm {
         }
     }
 
-    /// Calls the device, sends what it wants sent and notes its next deadline.
+    /// Calls the device, sends what it wants sent and notes the next deadline.
     fn with(&mut self, index: usize, action: impl FnOnce(&mut Device, &mut Context<'_>)) {
-        let Some((device, socket)) = self.devices.get_mut(index) else {
+        let Some(node) = self.devices.get_mut(index) else {
             return;
         };
-        let before = device.deadline();
+        let before = node.deadline();
         let now = clock();
         let mut ctx = Context {
             clock: now,
@@ -195,17 +245,87 @@ impl Swarm {
             out: &mut self.out,
             counters: &mut self.counters,
         };
-        action(device, &mut ctx);
-        for datagram in self.out.drain(..) {
-            // What cannot be sent is lost, as on a radio; CoAP repeats what matters.
-            let _ = socket.send(&datagram);
+        action(&mut node.device, &mut ctx);
+        let unheard = node.device.take_unheard();
+        let mut failed = None;
+        match (&mut node.session, &self.client) {
+            (Some(session), Some(client)) => {
+                if unheard {
+                    session.close(&mut self.wire);
+                }
+                for message in self.out.drain(..) {
+                    let sent = session.send(client, now.mono, message, &mut self.wire);
+                    failed = sent.err().or(failed);
+                }
+            }
+            _ => self.wire.append(&mut self.out),
         }
-        match device.deadline() {
-            Some(at) if before != Some(at) || at <= now.mono => {
+        transmit(&node.socket, &mut self.wire);
+        if let Some(failure) = failed {
+            self.lost(index, failure);
+        }
+        self.note_deadline(index, before, now.mono);
+    }
+
+    /// Calls the session of a device, and hands the device the messages that come of it.
+    fn with_session(
+        &mut self,
+        index: usize,
+        action: impl FnOnce(&mut Session, &mut Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure>,
+    ) {
+        let Some(node) = self.devices.get_mut(index) else {
+            return;
+        };
+        let before = node.deadline();
+        let Some(session) = &mut node.session else {
+            return;
+        };
+        let was_established = session.is_established();
+        let result = action(session, &mut self.wire);
+        if session.is_established() && !was_established {
+            self.counters.handshakes += 1;
+        }
+        transmit(&node.socket, &mut self.wire);
+        match result {
+            Ok(messages) => {
+                for message in messages {
+                    self.with(index, |device, ctx| device.on_datagram(ctx, &message));
+                }
+            }
+            Err(failure) => self.lost(index, failure),
+        }
+        self.note_deadline(index, before, Instant::now());
+    }
+
+    fn lost(&mut self, index: usize, failure: Failure) {
+        self.counters.connections_lost += 1;
+        self.counters.last_failure = Some(failure);
+        let Some(node) = self.devices.get_mut(index) else {
+            return;
+        };
+        let mut ctx = Context {
+            clock: clock(),
+            profile: &self.profile,
+            out: &mut self.out,
+            counters: &mut self.counters,
+        };
+        node.device.on_connection_lost(&mut ctx);
+    }
+
+    fn note_deadline(&mut self, index: usize, before: Option<Instant>, now: Instant) {
+        match self.devices.get(index).and_then(Node::deadline) {
+            Some(at) if before != Some(at) || at <= now => {
                 self.deadlines.push(Reverse((at, index)));
             }
             _ => {}
         }
+    }
+}
+
+/// What cannot be sent is lost, as on a radio; CoAP and DTLS repeat what matters.
+fn transmit(socket: &UdpSocket, wire: &mut Vec<Vec<u8>>) {
+    for datagram in wire.drain(..) {
+        let _ = socket.send(&datagram);
     }
 }
 

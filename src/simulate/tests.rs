@@ -155,6 +155,8 @@ fn repeats_a_lost_registration_with_the_same_message_id() {
     let mut next = bench.pass(7.0);
     assert_eq!((next.len(), bench.counters.errors), (1, 1));
     assert_eq!(texts(&next.remove(0), option::URI_PATH), ["rd"]);
+    assert!(bench.device.take_unheard(), "the connection may be gone");
+    assert!(!bench.device.take_unheard());
 }
 
 #[test]
@@ -367,26 +369,64 @@ fn a_new_lifetime_is_told() {
     assert_eq!(texts(&update, option::URI_QUERY), ["lt=500"]);
 }
 
-#[test]
-fn servers_are_resolved() {
+fn parse(args: &[&str]) -> Result<Options, clap::Error> {
     #[derive(clap::Parser)]
     struct Line {
         #[command(flatten)]
         options: Options,
     }
-    let parse = |args: &[&str]| {
-        <Line as clap::Parser>::try_parse_from(["x"].iter().chain(args)).map(|line| line.options)
-    };
+    <Line as clap::Parser>::try_parse_from(["x"].iter().chain(args)).map(|line| line.options)
+}
+
+#[test]
+fn servers_are_resolved() {
     let options = parse(&["--server", "coap://localhost:5", "--objects", "3,3303"]).unwrap();
     assert_eq!(
-        (options.address().unwrap().port(), options.objects),
+        (options.address().unwrap().0.port(), options.objects),
         (5, vec![3, 3303])
     );
-    let address = |server| parse(&["--server", server]).unwrap().address();
-    assert_eq!(address("coap://127.0.0.1").unwrap().port(), 5683);
-    assert_eq!(address("coap://[::1]:7").unwrap().port(), 7);
-    assert_eq!(address("coap://[::1]").unwrap().port(), 5683);
-    assert!(address("http://127.0.0.1").is_err());
+    let address = |server| {
+        let (address, secure) = parse(&["--server", server]).unwrap().address().unwrap();
+        (address.port(), secure)
+    };
+    assert_eq!(address("127.0.0.1"), (5683, false));
+    assert_eq!(address("coap://127.0.0.1"), (5683, false));
+    assert_eq!(address("coap://[::1]:7"), (7, false));
+    assert_eq!(address("coap://[::1]"), (5683, false));
+    assert_eq!(address("coaps://127.0.0.1"), (5684, true));
+    assert_eq!(address("coaps://[::1]:7/"), (7, true));
+    let http = parse(&["--server", "http://127.0.0.1"]).unwrap();
+    assert!(matches!(http.address(), Err(Error::Server(_))));
     assert!(parse(&["--objects", "3,99"]).is_err());
     assert!(parse(&["--devices", "0"]).is_err());
+}
+
+#[test]
+fn devices_have_their_credentials() {
+    let endpoints = ["sim-0".to_owned(), "sim-1".to_owned()];
+    let identities = |args: &[&str]| {
+        let options = parse(args).unwrap();
+        let (_, secure) = options.address().unwrap();
+        options.security(secure, &endpoints).map(|security| {
+            let all = security.map(|security| security.credentials);
+            all.map(|all| all.into_iter().map(|own| own.identity).collect::<Vec<_>>())
+        })
+    };
+    let secure = ["--server", "coaps://[::1]", "--psk-key", "00ff"];
+    let with = |more: &[&'static str]| [&secure[..], more].concat();
+    assert_eq!(identities(&secure).unwrap().unwrap(), endpoints);
+    let numbered = identities(&with(&["--psk-identity", "truck#{}"]));
+    assert_eq!(numbered.unwrap().unwrap(), ["truck#0", "truck#1"]);
+    assert_eq!(identities(&[]).unwrap(), None);
+    assert!(matches!(
+        identities(&["--psk-key", "00"]),
+        Err(Error::NotSecure)
+    ));
+    assert!(matches!(identities(&secure[..2]), Err(Error::NoKey)));
+    assert!(matches!(
+        identities(&with(&["--ciphers", "none-such"])),
+        Err(Error::Dtls { .. })
+    ));
+    parse(&with(&["--psk-file", "x"])).unwrap_err();
+    parse(&["--psk-key", "0g"]).unwrap_err();
 }

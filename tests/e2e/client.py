@@ -82,8 +82,10 @@ class Tree(resource.ObservableResource):
 class Client:
     """The device's event loop in a thread of its own."""
 
-    def __init__(self, gateway, endpoint=None, values=None, known=None):
-        self.base = "coap://%s:%d" % gateway.udp
+    def __init__(self, gateway, endpoint=None, values=None, known=None, credentials=None):
+        """With `credentials`, a PSK identity and its key, it speaks DTLS (tinydtls)."""
+        self.base = "coaps://%s:%d" % gateway.dtls if credentials else "coap://%s:%d" % gateway.udp
+        self.credentials = credentials
         self.endpoint = endpoint or f"client{os.getpid()}x{next(_numbers)}"
         known = known or [formats.SENML_CBOR, formats.SENML_JSON, formats.LWM2M_CBOR, TLV]
         self.tree = Tree(VALUES if values is None else values, known)
@@ -93,6 +95,14 @@ class Client:
         self.do(self._start())
 
     async def _start(self):
+        if self.credentials:
+            identity, key = self.credentials
+            self.context = await aiocoap.Context.create_server_context(
+                self.tree, transports=["tinydtls"]
+            )
+            dtls = {"psk": key, "client-identity": identity.encode()}
+            self.context.client_credentials.load_from_dict({f"{self.base}/*": {"dtls": dtls}})
+            return
         # aiocoap shares its port (SO_REUSEPORT): at port 0 it may get that of a gateway.
         address = ("127.0.0.1", free_udp_port())
         self.context = await aiocoap.Context.create_server_context(
@@ -111,7 +121,10 @@ class Client:
                 content_format=content_format,
             )
             request.opt.uri_query = query
-            return await self.context.request(request).response
+            answer = await self.context.request(request).response
+            # aiocoap ends a connection that nobody holds.
+            self.remote = answer.remote
+            return answer
 
         return self.do(exchange())
 

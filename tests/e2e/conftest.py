@@ -10,17 +10,22 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 from application import Application  # noqa: E402
 from device import Device  # noqa: E402
-from gateway import HOSTS  # noqa: E402
+from gateway import HOSTS, free_udp_port  # noqa: E402
+from secure import SecureDevice, fresh_identity, key_of, pool_lines  # noqa: E402
 
 
 def pytest_addoption(parser):
     parser.addoption("--host", default="standalone", choices=sorted(HOSTS))
+    parser.addoption(
+        "--transport", default="udp", choices=["udp", "dtls"], help="of the scripted devices"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out what is about another host: `pytest.mark.HOST_only`."""
-    host = config.getoption("--host")
+    """Leaves out what is about another host or transport: `pytest.mark.HOST_only`, `udp_only`."""
+    host, transport = config.getoption("--host"), config.getoption("--transport")
     others = {f"{other}_only" for other in HOSTS if other != host}
+    others |= {"udp_only"} if transport != "udp" else set()
     left_out = [item for item in items if others & {mark.name for mark in item.iter_markers()}]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -30,13 +35,13 @@ def pytest_collection_modifyitems(config, items):
 class Bench:
     """A running gateway, an application and any number of devices."""
 
-    def __init__(self, gateway, application):
-        self.gateway, self.app = gateway, application
+    def __init__(self, gateway, application, kind=Device):
+        self.gateway, self.app, self.kind = gateway, application, kind
         self.devices = []
 
-    def device(self, endpoint=None):
+    def device(self, endpoint=None, **options):
         """A device that has not said anything yet."""
-        device = Device(self.gateway, endpoint)
+        device = self.kind(self.gateway, endpoint, **options)
         self.devices.append(device)
         return device
 
@@ -55,6 +60,15 @@ class Bench:
         return self.app.result(request_id, kind="read")
 
 
+def listener(address, psk_file):
+    if not psk_file:
+        return {}
+    return {
+        "listeners.dtls.default.bind": toml("%s:%d" % address),
+        "listeners.dtls.default.psk_file": toml(str(psk_file)),
+    }
+
+
 class Gateways:
     """Gateways by their settings; each is started once a run."""
 
@@ -62,10 +76,13 @@ class Gateways:
         self.host = host
         self.running = {}
 
-    def __call__(self, settings=None):
-        key = tuple(sorted((settings or {}).items()))
+    def __call__(self, settings=None, psk_file=None):
+        """With a `psk_file` there is a DTLS listener too, at `gateway.dtls`."""
+        key = (psk_file, *sorted((settings or {}).items()))
         if key not in self.running:
-            gateway = self.host(settings)
+            address = ("127.0.0.1", free_udp_port()) if psk_file else None
+            gateway = self.host({**listener(address, psk_file), **(settings or {})})
+            gateway.dtls = address
             self.running[key] = (gateway, Application(gateway.mqtt))
         gateway, application = self.running[key]
         assert gateway.process.poll() is None, f"the gateway has ended:\n{gateway.log()[-3000:]}"
@@ -93,14 +110,53 @@ def gateways(request):
     gateways.stop()
 
 
+@pytest.fixture(scope="session")
+def pool(tmp_path_factory):
+    """A PSK file with the identities of `secure.fresh_identity`."""
+    return psk_file(tmp_path_factory.mktemp("psk") / "pool", pool_lines())
+
+
+def psk_file(path, lines):
+    path.write_text("\n".join(lines) + "\n")
+    path.chmod(0o600)
+    return path
+
+
 @pytest.fixture
-def gateway(gateways):
+def gateway(request, gateways):
     """Starts (or finds) a gateway with these settings: `gateway({"queue.max_commands": 3})`."""
     benches = []
 
     def start(settings=None):
         settings = {key: toml(value) for key, value in (settings or {}).items()}
-        bench = Bench(*gateways(settings))
+        if request.config.getoption("--transport") == "udp":
+            bench = Bench(*gateways(settings))
+        else:
+            pool = request.getfixturevalue("pool")
+            bench = Bench(*gateways(settings, pool), SecureDevice)
+        benches.append(bench)
+        return bench
+
+    yield start
+    for bench in benches:
+        for device in bench.devices:
+            device.close()
+
+
+@pytest.fixture
+def secure(gateways, pool, tmp_path):
+    """Starts (or finds) a gateway with a DTLS listener: `secure({"takeover": "end"})`. Its devices
+    have identities of the pool, or with `psk` those of these lines; `settings` are others."""
+    benches = []
+
+    def start(options=None, psk=None, settings=None):
+        settings = dict(settings or {})
+        for key, value in (options or {}).items():
+            settings[f"listeners.dtls.default.{key}"] = value
+        settings = {key: toml(value) for key, value in settings.items()}
+        file = pool if psk is None else psk_file(tmp_path / "psk", psk)
+        bench = Bench(*gateways(settings, file), SecureDevice)
+        bench.psk_file = file
         benches.append(bench)
         return bench
 
@@ -123,15 +179,20 @@ def client(bench, clients):
 
 
 @pytest.fixture
-def clients():
+def clients(request):
     """Registers devices: `clients(bench, "Q", known=[112])`."""
     pytest.importorskip("aiocoap", reason="aiocoap is not installed")
     pytest.importorskip("cbor2", reason="cbor2 is not installed")
     from client import Client
 
     started = []
+    secured = request.config.getoption("--transport") == "dtls"
+    if secured:
+        pytest.importorskip("DTLSSocket", reason="DTLSSocket is not installed")
 
     def start(bench, *query, lwm2m="1.2", ct=None, **kwargs):
+        if secured:
+            kwargs["credentials"] = ((identity := fresh_identity()), key_of(identity))
         client = Client(bench.gateway, **kwargs)
         started.append(client)
         client.register(*query, lwm2m=lwm2m, ct=ct)

@@ -52,9 +52,14 @@ class Device:
             self.sock.close()
         self.inbox.clear()
         self.replies.clear()
+        self.sock = self.connect()
+
+    def connect(self):
+        """A socket to the gateway, or what behaves like one."""
         family = socket.AF_INET6 if ":" in self.gateway.udp[0] else socket.AF_INET
-        self.sock = socket.socket(family, socket.SOCK_DGRAM)
-        self.sock.connect(self.gateway.udp)
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        sock.connect(self.gateway.udp)
+        return sock
 
     def close(self):
         self.sock.close()

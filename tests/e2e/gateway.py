@@ -1,7 +1,10 @@
 """Starts the gateway under test. One class a host; the tests know its addresses only."""
 
+import functools
+import json
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -102,6 +105,21 @@ class Process:
     def log(self):
         return pathlib.Path(self.output.name).read_text(errors="replace")
 
+    def statistics(self):
+        """The counters, which are logged on SIGUSR1."""
+
+        def logged():
+            return re.findall(r"counters=(\{.*?\})", self.log())
+
+        before = len(logged())
+        self.send_signal(signal.SIGUSR1)
+        return json.loads(wait_for(lambda: logged()[before:], 10, "statistics")[-1])
+
+    def memory(self):
+        """Resident memory in bytes."""
+        pages = pathlib.Path(f"/proc/{self.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
     def wait_ready(self, check, timeout=20):
         def ready():
             assert self.process.poll() is None, f"{self.command} ended: {self.log()}"
@@ -174,10 +192,24 @@ class Mosquitto(Process):
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
         conf = pathlib.Path(self.folder.name) / "mosquitto.conf"
         listener = {"listeners.udp.default.bind": "%s:%d" % self.udp}
-        options = {**listener, **DEFAULTS, **(settings or {})}
+        own = {"sys_interval": "100ms"}
+        options = {**listener, **own, **DEFAULTS, **(settings or {})}
         conf.write_text(mosquitto_conf(self.mqtt, options.items(), lines))
         super().__init__([mosquitto(), "-c", conf])
         self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+    def statistics(self):
+        """The counters, which the broker has under $SYS."""
+        from application import Application
+
+        time.sleep(0.3)  # a tick and `sys_interval`
+        reader = Application(self.mqtt, filters=("$SYS/broker/lwm2m/#",))
+        known = 0
+        while known < 10 or known < len(reader.messages):
+            known = len(reader.messages)
+            time.sleep(0.05)
+        reader.close()
+        return {m.topic.rpartition("/")[2]: m.json for m in reader.messages}
 
     def stop(self, *args, **kwargs):
         code = super().stop(*args, **kwargs)
@@ -185,4 +217,89 @@ class Mosquitto(Process):
         return code
 
 
-HOSTS = {"standalone": Standalone, "mosquitto": Mosquitto}
+class CHost(Process):
+    """The broker in C of `tests/c`, which makes the gateway's callbacks on its own thread."""
+
+    arguments = ()
+
+    def __init__(self, settings=None, arguments=()):
+        self.udp = ("127.0.0.1", free_udp_port())
+        self.mqtt = ("127.0.0.1", free_tcp_port())
+        self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
+        self.config = pathlib.Path(self.folder.name) / "gateway.toml"
+        listener = {"listeners.udp.default.bind": '"%s:%d"' % self.udp}
+        settings = {**listener, **DEFAULTS, **(settings or {})}
+        self.config.write_text("".join(f"{k} = {v}\n" for k, v in settings.items()))
+        arguments = (*self.arguments, *arguments, self.mqtt[1], self.config)
+        super().__init__([self.program(), *arguments])
+        self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+    @staticmethod
+    @functools.cache
+    def program():
+        out = pathlib.Path(library()).resolve().parent / "c"
+        make = ["make", "-s", "-C", ROOT / "tests" / "c", f"LIBRARY={library()}", f"OUT={out}"]
+        subprocess.run([*make, out / "host"], check=True)
+        return out / "host"
+
+    def stop(self, *args, **kwargs):
+        code = super().stop(*args, **kwargs)
+        self.folder.cleanup()
+        return code
+
+
+class CHostThreaded(CHost):
+    """The same, with the gateway's threads making the callbacks."""
+
+    arguments = ("--threaded",)
+
+
+class Nif(Process):
+    """An Erlang node with the NIF, which is a client of Mosquitto."""
+
+    def __init__(self, settings=None):
+        self.udp = ("127.0.0.1", free_udp_port())
+        self.mqtt = ("127.0.0.1", free_tcp_port())
+        self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
+        folder = pathlib.Path(self.folder.name)
+        lines = [
+            "listener %d %s" % self.mqtt[::-1],
+            "allow_anonymous true",
+            "set_tcp_nodelay true",
+            "max_queued_messages 0",
+        ]
+        (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
+        self.broker = Process([mosquitto(), "-c", folder / "mosquitto.conf"])
+        self.broker.wait_ready(lambda: accepts_tcp(self.mqtt))
+        listener = {"listeners.udp.default.bind": '"%s:%d"' % self.udp}
+        settings = {**listener, **DEFAULTS, **(settings or {})}
+        config = folder / "gateway.toml"
+        config.write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
+        erl = ["erl", "-noshell", "-pa", *self.code_path()]
+        super().__init__([*erl, "-s", "e2e_host", "start", self.mqtt[1], config])
+        self.wait_ready(lambda: answers_ping(self.udp) and "subscribed" in self.log())
+
+    @staticmethod
+    @functools.cache
+    def code_path():
+        """Of the test build: `rebar3 as test compile`."""
+        rebar3 = ["rebar3", "as", "test", "compile"]
+        env = {"PROFILE": "dev", **os.environ}
+        subprocess.run(rebar3, cwd=ROOT / "erlang_nif", env=env, check=True)
+        lib = ROOT / "erlang_nif" / "_build" / "test" / "lib" / "lwm2m_gateway"
+        return [lib / "ebin", lib / "test"]
+
+    def stop(self, *args, **kwargs):
+        code = super().stop(*args, **kwargs)
+        self.broker.stop()
+        self.folder.cleanup()
+        return code
+
+
+HOSTS = {
+    "standalone": Standalone,
+    "mosquitto": Mosquitto,
+    "c": CHost,
+    "c-threaded": CHostThreaded,
+    "nif": Nif,
+}

@@ -223,6 +223,7 @@ def test_notifications_of_another_address_are_not_taken(bench, device):
     assert values(wait_for(bench, request_id, 1)) == [7]
 
 
+@pytest.mark.udp_only  # a session carries its identity to a new address
 def test_a_notification_before_the_update_of_the_address(bench, device):
     """A device behind NAT notifies before it knows of its new address: nothing stays lost."""
     request, request_id = observe(bench, device)

@@ -227,6 +227,7 @@ def test_update_from_a_new_address_moves_the_registration(bench):
     assert result.data["content"][0]["value"] == "moved"
 
 
+@pytest.mark.udp_only  # a session carries its identity to a new address
 def test_address_change_can_be_refused(gateway):
     bench = gateway({"address_change": "reject"})
     device = bench.registered()

@@ -181,6 +181,19 @@ impl World {
         request
     }
 
+    pub fn export(&mut self, endpoint: &str) -> Option<Value> {
+        let session = self.engines[0].export(self.now, endpoint);
+        self.drain(0);
+        Some(serde_json::to_value(session?).expect("plain data"))
+    }
+
+    pub fn import(&mut self, endpoint: &str, session: Value) -> bool {
+        let session = serde_json::from_str(&session.to_string()).expect("as exported");
+        let known = self.engines[0].import(self.now, endpoint, session);
+        self.drain(0);
+        known
+    }
+
     pub fn kick(&mut self, endpoint: &str) {
         self.engines[0].kick(endpoint);
         self.drain(0);

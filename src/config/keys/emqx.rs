@@ -87,6 +87,10 @@ pub(crate) const DTLS_IGNORED: &[(&str, &str)] = &[
     ),
     ("dtls_options.dhfile", "has no effect: no suite uses it"),
     ("dtls_options.log_level", "has no effect: see log.level"),
+    (
+        "dtls_options.hibernate_after",
+        "has no effect: only the sessions that were used last keep their buffers",
+    ),
     ("dtls_options.gc_after_handshake", "has no effect here"),
 ];
 

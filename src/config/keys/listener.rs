@@ -173,19 +173,13 @@ pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
         "dtls_options.session_cache",
         options.session_cache,
         integer(1, 100_000_000),
-        "Sessions that are remembered for that, per shard."
+        "Sessions that are remembered for that."
     ),
     key!(
         "dtls_options.session_timeout",
         options.session_timeout,
         duration(SECOND, LONGEST),
         "How long they are remembered."
-    ),
-    key!(
-        "dtls_options.hibernate_after",
-        options.hibernate_after,
-        duration(Duration::ZERO, HOUR),
-        "The buffers of a session are released after this long without a record."
     ),
     Key {
         name: "dtls_options.idle_timeout",

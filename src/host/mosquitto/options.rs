@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::log;
 use super::wake::Wakeup;
 use crate::config::read::{ConfigError, Source};
-use crate::config::{Config, Log, Mqtt};
+use crate::config::{Config, Log, Mqtt, value};
 
 /// How the broker writes our options.
 const PREFIX: &str = "plugin_opt_";
@@ -15,8 +15,8 @@ const PREFIX: &str = "plugin_opt_";
 /// Keys of this host, beside those of the configuration.
 const OWN: [&str; 3] = ["config", "wakeup", "sys_interval"];
 
-/// Longest `sys_interval`, in seconds.
-const DAY: u64 = 86_400;
+/// Longest `sys_interval`.
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// The options in `mosquitto.conf`. The broker tells them at its start only.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,12 +56,9 @@ impl Options {
                         &format!("expected auto, eventfd, signal or tick, found {value:?}"),
                     ),
                 },
-                "sys_interval" => match seconds(value) {
-                    Some(interval) => options.sys_interval = interval,
-                    None => options.error(
-                        &key,
-                        &format!("expected 0 (off) to {DAY} seconds, found {value:?}"),
-                    ),
+                "sys_interval" => match value::duration(&value.into(), Duration::ZERO, DAY) {
+                    Ok(interval) => options.sys_interval = interval,
+                    Err(message) => options.error(&key, &message),
                 },
                 _ => options.settings.push((key.clone(), value.to_owned())),
             }
@@ -101,6 +98,16 @@ impl Options {
                 errors.extend(mistakes.iter().map(|mistake| self.mistake(mistake)));
                 Err(errors)
             }
+        }
+    }
+
+    /// `text` begins with a key; when that was set by an option, with the option.
+    pub(super) fn named(&self, text: &str) -> String {
+        let key = text.split([' ', ':']).next().unwrap_or_default();
+        if self.settings.iter().any(|(given, _)| given == key) {
+            format!("{PREFIX}{text}")
+        } else {
+            text.to_owned()
         }
     }
 
@@ -158,12 +165,6 @@ fn read(file: &Path) -> Result<Source, String> {
         Ok(text) => Ok(Source::from_toml(&text)),
         Err(error) => Err(format!("{PREFIX}config: {}: {error}", file.display())),
     }
-}
-
-fn seconds(text: &str) -> Option<Duration> {
-    let number = text.strip_suffix('s').unwrap_or(text);
-    let number = number.parse().ok().filter(|seconds| *seconds <= DAY)?;
-    Some(Duration::from_secs(number))
 }
 
 #[cfg(test)]
@@ -233,6 +234,16 @@ mod tests {
                 "{lines:?}"
             );
         }
+    }
+
+    #[test]
+    fn errors_of_the_start_name_their_option() {
+        let options = options(&[("xml_dir", "/nowhere")]);
+        assert_eq!(
+            options.named("xml_dir /nowhere: no"),
+            "plugin_opt_xml_dir /nowhere: no"
+        );
+        assert_eq!(options.named("eventfd: no"), "eventfd: no");
     }
 
     #[test]

@@ -95,9 +95,11 @@ fn size(message: &Publish) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::PublishKind;
 
     fn message(payload: usize) -> Publish {
         Publish {
+            kind: PublishKind::Notify,
             endpoint: "ep".into(),
             topic: "lwm2m/ep/up/resp".to_owned(),
             payload: vec![b'x'; payload],

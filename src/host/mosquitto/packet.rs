@@ -90,7 +90,7 @@ impl Packets {
 /// 3.3.2: topic, packet identifier for QoS 1 and 2, properties; then the payload).
 fn properties(mut address: u64, message: Shown<'_>) -> Option<Vec<u8>> {
     // What the system hands out is aligned and not in the first page.
-    if address < 4096 || address % 8 != 0 {
+    if address < 4096 || !address.is_multiple_of(8) {
         return None;
     }
     let mut take = |len: usize| {

@@ -13,7 +13,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ enum Way {
 pub(super) struct Bell {
     /// Rung and not yet answered.
     rung: AtomicBool,
+    /// How often it was answered.
+    answers: AtomicU32,
     way: AtomicU8,
     event: OwnedFd,
     ringer: Mutex<Option<JoinHandle<()>>>,
@@ -81,13 +83,15 @@ impl Bell {
         }
         Ok(Self {
             rung: AtomicBool::new(false),
+            answers: AtomicU32::new(0),
             way: AtomicU8::new(Way::Tick as u8),
             // SAFETY: `raw` is a fresh descriptor that nobody else owns.
             event: unsafe { OwnedFd::from_raw_fd(raw) },
             ringer: Mutex::new(None),
             ended: AtomicBool::new(false),
-            // SAFETY: plain calls.
+            // SAFETY: a plain call.
             process: unsafe { libc::getpid() },
+            // SAFETY: a plain call.
             thread: unsafe { libc::gettid() },
         })
     }
@@ -102,6 +106,7 @@ impl Bell {
     /// The turn is here. Whoever rings from now on asks for another one, so look at what is there
     /// after this call.
     pub(super) fn answer(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
         self.rung.swap(false, Ordering::AcqRel);
     }
 
@@ -143,14 +148,19 @@ impl Bell {
 
     /// A signal that comes before the broker waits is lost, so it is sent until it is answered.
     fn signal_until_answered(&self) {
-        const FIRST: Duration = Duration::from_millis(1);
+        const FIRST: Duration = Duration::from_micros(250);
         const LAST: Duration = Duration::from_millis(64);
         let mut pause = FIRST;
+        let mut answers = 0;
         while !self.ended.load(Ordering::Acquire) {
             if !self.rung.load(Ordering::Acquire) {
-                pause = FIRST;
                 thread::park();
                 continue;
+            }
+            let answered = self.answers.load(Ordering::Relaxed);
+            if answered != answers {
+                answers = answered;
+                pause = FIRST;
             }
             // SAFETY: plain call; the process outlives its main thread's plugin.
             unsafe {

@@ -1,0 +1,508 @@
+//! DTLS 1.2 with a pre-shared key, as a client: OpenSSL over datagrams in memory. It reads no
+//! clock and owns no socket; OpenSSL alone looks at the time, for its retransmissions.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::time::{Duration, Instant};
+
+use openssl::error::ErrorStack;
+use openssl::ex_data::Index;
+use openssl::ssl::{
+    self, ErrorCode, ShutdownState, Ssl, SslContext, SslMethod, SslOptions, SslStream,
+    SslVerifyMode, SslVersion,
+};
+
+use crate::credentials::Key;
+
+/// Largest datagram of a handshake, in bytes of UDP payload.
+const MTU: u32 = 1280;
+/// How often OpenSSL is asked whether a flight is due again: it repeats after 1 s, 2 s, 4 s ...
+const POKE: Duration = Duration::from_millis(250);
+/// A handshake without an end is given up; a server says nothing about a wrong key.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Messages kept until the handshake is done.
+const MAX_WAITING: usize = 16;
+/// Largest plaintext of a record (RFC 5246 §6.2.1).
+const MAX_PLAINTEXT: usize = 1 << 14;
+
+/// Who a device is to the server.
+#[derive(Clone)]
+pub(super) struct Credentials {
+    pub(super) identity: String,
+    pub(super) key: Key,
+}
+
+/// What all sessions of a run share.
+pub(super) struct Client {
+    context: SslContext,
+    credentials: Index<Ssl, Credentials>,
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("the handshake had no end within 20 s; a wrong key shows like this")]
+    Timeout,
+    #[error("the server closed the session")]
+    Closed,
+    #[error("{0}")]
+    OpenSsl(String),
+}
+
+impl Client {
+    /// A client that offers `ciphers`, names as in OpenSSL with colons between them.
+    pub(super) fn new(ciphers: &str) -> Result<Self, ErrorStack> {
+        let credentials = Ssl::new_ex_index::<Credentials>()?;
+        let mut builder = SslContext::builder(SslMethod::dtls_client())?;
+        builder.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
+        // OpenSSL counts the 64-bit tag of CCM8 as too weak for its default level.
+        builder.set_security_level(0);
+        builder.set_cipher_list(ciphers)?;
+        builder.set_options(SslOptions::NO_QUERY_MTU);
+        builder.set_verify(SslVerifyMode::NONE);
+        builder.set_psk_client_callback(move |ssl, _hint, identity, key| {
+            Ok(ssl
+                .ex_data(credentials)
+                .and_then(|mine| copy(mine, identity, key))
+                .unwrap_or(0))
+        });
+        Ok(Self {
+            context: builder.build(),
+            credentials,
+        })
+    }
+
+    fn open(&self, credentials: &Credentials) -> Result<SslStream<Datagrams>, ErrorStack> {
+        let mut ssl = Ssl::new(&self.context)?;
+        ssl.set_ex_data(self.credentials, credentials.clone());
+        ssl.set_mtu(MTU)?;
+        SslStream::new(ssl, Datagrams::default())
+    }
+}
+
+/// Fills OpenSSL's buffers; `None` when one is too small. The identity ends with a zero byte.
+fn copy(credentials: &Credentials, identity: &mut [u8], key: &mut [u8]) -> Option<usize> {
+    let name = credentials.identity.as_bytes();
+    let (end, rest) = identity.split_at_mut_checked(name.len())?;
+    end.copy_from_slice(name);
+    *rest.first_mut()? = 0;
+    let secret = credentials.key.as_bytes();
+    key.get_mut(..secret.len())?.copy_from_slice(secret);
+    Some(secret.len())
+}
+
+/// Datagrams on their way into and out of OpenSSL; each call of it is about one of them.
+#[derive(Default)]
+struct Datagrams {
+    incoming: VecDeque<Vec<u8>>,
+    outgoing: Vec<Vec<u8>>,
+}
+
+impl Read for Datagrams {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(datagram) = self.incoming.pop_front() else {
+            return Err(io::ErrorKind::WouldBlock.into());
+        };
+        let length = datagram.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..length), datagram.get(..length)) {
+            to.copy_from_slice(from);
+        }
+        Ok(length)
+    }
+}
+
+impl Write for Datagrams {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.outgoing.push(bytes.to_vec());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The connection of one device: made when the device has something to say, and made again after
+/// it was lost.
+pub(super) struct Session {
+    credentials: Credentials,
+    state: State,
+}
+
+enum State {
+    Idle,
+    Handshaking {
+        stream: SslStream<Datagrams>,
+        poke_at: Instant,
+        give_up_at: Instant,
+        waiting: Vec<Vec<u8>>,
+    },
+    Established(SslStream<Datagrams>),
+}
+
+impl Session {
+    pub(super) fn new(credentials: Credentials) -> Self {
+        Self {
+            credentials,
+            state: State::Idle,
+        }
+    }
+
+    /// Sends a message: as a record when there is a session, after the handshake otherwise.
+    /// Datagrams go to `wire`.
+    pub(super) fn send(
+        &mut self,
+        client: &Client,
+        now: Instant,
+        message: Vec<u8>,
+        wire: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Failure> {
+        match &mut self.state {
+            State::Established(stream) => {
+                let sent = stream.ssl_write(&message);
+                wire.append(&mut stream.get_mut().outgoing);
+                match sent {
+                    Ok(_) => Ok(()),
+                    Err(error) => self.end(failure(&error)),
+                }
+            }
+            // What is repeated meanwhile need not be sent twice afterwards.
+            State::Handshaking { waiting, .. } => {
+                if waiting.len() < MAX_WAITING && !waiting.contains(&message) {
+                    waiting.push(message);
+                }
+                Ok(())
+            }
+            State::Idle => {
+                let stream = client
+                    .open(&self.credentials)
+                    .map_err(|error| Failure::OpenSsl(error.to_string()))?;
+                self.state = State::Handshaking {
+                    stream,
+                    poke_at: now + POKE,
+                    give_up_at: now + HANDSHAKE_TIMEOUT,
+                    waiting: vec![message],
+                };
+                self.handshake(wire).map(|_| ())
+            }
+        }
+    }
+
+    /// Takes a datagram of the server; returns the messages in it. Datagrams go to `wire`.
+    pub(super) fn receive(
+        &mut self,
+        datagram: &[u8],
+        wire: &mut Vec<Vec<u8>>,
+    ) -> Result<Vec<Vec<u8>>, Failure> {
+        let (State::Handshaking { stream, .. } | State::Established(stream)) = &mut self.state
+        else {
+            return Ok(Vec::new());
+        };
+        stream.get_mut().incoming.push_back(datagram.to_vec());
+        if !self.handshake(wire)? {
+            return Ok(Vec::new());
+        }
+        self.read(wire)
+    }
+
+    /// When [`Session::on_timeout`] is to be called next.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Handshaking {
+                poke_at,
+                give_up_at,
+                ..
+            } => Some(*poke_at.min(give_up_at)),
+            State::Idle | State::Established(_) => None,
+        }
+    }
+
+    /// Repeats what the server did not answer.
+    pub(super) fn on_timeout(
+        &mut self,
+        now: Instant,
+        wire: &mut Vec<Vec<u8>>,
+    ) -> Result<(), Failure> {
+        let State::Handshaking {
+            poke_at,
+            give_up_at,
+            ..
+        } = &mut self.state
+        else {
+            return Ok(());
+        };
+        if *give_up_at <= now {
+            return self.end(Failure::Timeout);
+        }
+        if *poke_at <= now {
+            *poke_at = now + POKE;
+            // With nothing to read OpenSSL looks at its timer.
+            self.handshake(wire)?;
+        }
+        Ok(())
+    }
+
+    /// Says goodbye (close_notify), if there is anybody.
+    pub(super) fn close(&mut self, wire: &mut Vec<Vec<u8>>) {
+        if let State::Established(stream) = &mut self.state {
+            // The answer is not waited for: the socket goes away with the process.
+            let _ = stream.shutdown();
+            wire.append(&mut stream.get_mut().outgoing);
+        }
+        self.state = State::Idle;
+    }
+
+    /// Whether there is a connection.
+    pub(super) const fn is_established(&self) -> bool {
+        matches!(self.state, State::Established(_))
+    }
+
+    /// Goes on with the handshake; whether it is done. What waited for its end is sent.
+    fn handshake(&mut self, wire: &mut Vec<Vec<u8>>) -> Result<bool, Failure> {
+        let State::Handshaking { stream, .. } = &mut self.state else {
+            return Ok(self.is_established());
+        };
+        let done = stream.connect();
+        wire.append(&mut stream.get_mut().outgoing);
+        match done {
+            Ok(()) => {}
+            Err(error) if would_block(&error) => return Ok(false),
+            Err(error) => return self.end(failure(&error)),
+        }
+        if let State::Handshaking {
+            mut stream,
+            waiting,
+            ..
+        } = std::mem::replace(&mut self.state, State::Idle)
+        {
+            let written = waiting
+                .iter()
+                .try_for_each(|message| stream.ssl_write(message).map(|_| ()));
+            wire.append(&mut stream.get_mut().outgoing);
+            written.map_err(|error| failure(&error))?;
+            self.state = State::Established(stream);
+        }
+        Ok(true)
+    }
+
+    fn read(&mut self, wire: &mut Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure> {
+        let State::Established(stream) = &mut self.state else {
+            return Ok(Vec::new());
+        };
+        let mut messages = Vec::new();
+        let mut buffer = [0; MAX_PLAINTEXT];
+        let ended = loop {
+            match stream.ssl_read(&mut buffer) {
+                Ok(length) => messages.push(buffer.get(..length).unwrap_or_default().to_vec()),
+                Err(error) if would_block(&error) => break None,
+                Err(error) => break Some(failure(&error)),
+            }
+        };
+        if stream.get_shutdown().contains(ShutdownState::RECEIVED) {
+            let _ = stream.shutdown();
+        }
+        wire.append(&mut stream.get_mut().outgoing);
+        match ended {
+            // What came with the last datagrams is of no use without a way to answer it.
+            Some(failure) => self.end(failure),
+            None => Ok(messages),
+        }
+    }
+
+    fn end<T>(&mut self, failure: Failure) -> Result<T, Failure> {
+        self.state = State::Idle;
+        Err(failure)
+    }
+}
+
+fn would_block(error: &ssl::Error) -> bool {
+    matches!(error.code(), ErrorCode::WANT_READ | ErrorCode::WANT_WRITE)
+}
+
+fn failure(error: &ssl::Error) -> Failure {
+    match (error.code(), error.ssl_error()) {
+        (ErrorCode::ZERO_RETURN, _) => Failure::Closed,
+        (_, Some(stack)) => Failure::OpenSsl(
+            stack
+                .errors()
+                .first()
+                .and_then(|error| error.reason())
+                .map_or_else(|| error.to_string(), str::to_owned),
+        ),
+        _ => Failure::OpenSsl(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &[u8] = b"0123456789abcdef";
+
+    /// A server made with OpenSSL, with the datagrams of both sides in the test's hands.
+    struct Bench {
+        client: Client,
+        session: Session,
+        server: SslStream<Datagrams>,
+        now: Instant,
+        wire: Vec<Vec<u8>>,
+    }
+
+    impl Bench {
+        fn new(key: &'static [u8]) -> Self {
+            let mut context = SslContext::builder(SslMethod::dtls_server()).unwrap();
+            context.set_security_level(0);
+            context.set_cipher_list("PSK").unwrap();
+            context.set_options(SslOptions::NO_QUERY_MTU);
+            context.set_psk_server_callback(|_, identity, key| {
+                if identity != Some(b"sim-0") {
+                    return Ok(0);
+                }
+                key[..KEY.len()].copy_from_slice(KEY);
+                Ok(KEY.len())
+            });
+            let mut ssl = Ssl::new(&context.build()).unwrap();
+            ssl.set_mtu(MTU).unwrap();
+            Self {
+                client: Client::new("PSK-AES128-CCM8").unwrap(),
+                session: Session::new(Credentials {
+                    identity: "sim-0".to_owned(),
+                    key: Key::new(key.to_vec()),
+                }),
+                server: SslStream::new(ssl, Datagrams::default()).unwrap(),
+                now: Instant::now(),
+                wire: Vec::new(),
+            }
+        }
+
+        fn send(&mut self, message: &[u8]) {
+            let (client, wire) = (&self.client, &mut self.wire);
+            self.session
+                .send(client, self.now, message.to_vec(), wire)
+                .unwrap();
+        }
+
+        /// Passes datagrams to and fro until there is nothing more; returns the messages that
+        /// reached the server.
+        fn run(&mut self) -> Result<Vec<Vec<u8>>, Failure> {
+            let mut messages = Vec::new();
+            while !self.wire.is_empty() {
+                self.server.get_mut().incoming.extend(self.wire.drain(..));
+                let mut buffer = [0; 2048];
+                if self.server.accept().is_ok() {
+                    while let Ok(length) = self.server.ssl_read(&mut buffer) {
+                        messages.push(buffer[..length].to_vec());
+                    }
+                }
+                for datagram in std::mem::take(&mut self.server.get_mut().outgoing) {
+                    self.session.receive(&datagram, &mut self.wire)?;
+                }
+            }
+            Ok(messages)
+        }
+    }
+
+    #[test]
+    fn what_is_said_before_the_handshake_arrives_after_it() {
+        let mut bench = Bench::new(KEY);
+        bench.send(b"first");
+        bench.send(b"first");
+        bench.send(b"second");
+        assert!(!bench.session.is_established());
+        let messages = bench.run().unwrap();
+        assert_eq!(messages, [b"first".to_vec(), b"second".to_vec()]);
+        assert!(bench.session.is_established());
+        assert_eq!(bench.session.deadline(), None);
+        assert_eq!(bench.server.ssl().psk_identity(), Some(&b"sim-0"[..]));
+
+        bench.send(b"third");
+        assert_eq!(bench.run().unwrap(), [b"third".to_vec()]);
+        for message in [b"a", b"b"] {
+            bench.server.ssl_write(message).unwrap();
+        }
+        let datagrams = std::mem::take(&mut bench.server.get_mut().outgoing).concat();
+        let both = bench.session.receive(&datagrams, &mut bench.wire).unwrap();
+        assert_eq!(
+            both,
+            [b"a".to_vec(), b"b".to_vec()],
+            "two records of a datagram"
+        );
+    }
+
+    #[test]
+    fn a_lost_hello_is_repeated() {
+        let mut bench = Bench::new(KEY);
+        bench.send(b"x");
+        let hello = std::mem::take(&mut bench.wire).concat();
+        assert_eq!(bench.session.deadline(), Some(bench.now + POKE));
+        while bench.wire.is_empty() {
+            std::thread::sleep(Duration::from_millis(20));
+            bench.now = bench.session.deadline().unwrap();
+            let (session, wire) = (&mut bench.session, &mut bench.wire);
+            session.on_timeout(bench.now, wire).unwrap();
+            // OpenSSL repeats after a second of its own clock.
+            bench.now = Instant::now();
+        }
+        assert_eq!(bench.wire.concat().len(), hello.len());
+        assert_eq!(bench.run().unwrap(), [b"x".to_vec()]);
+    }
+
+    #[test]
+    fn both_sides_say_goodbye() {
+        let mut bench = Bench::new(KEY);
+        bench.send(b"x");
+        bench.run().unwrap();
+        bench.session.close(&mut bench.wire);
+        assert_eq!(bench.wire.len(), 1);
+        bench.run().unwrap();
+        assert!(
+            bench
+                .server
+                .get_shutdown()
+                .contains(ShutdownState::RECEIVED)
+        );
+
+        let mut bench = Bench::new(KEY);
+        bench.send(b"x");
+        bench.run().unwrap();
+        bench.server.shutdown().unwrap();
+        let goodbye = std::mem::take(&mut bench.server.get_mut().outgoing).concat();
+        let end = bench.session.receive(&goodbye, &mut bench.wire);
+        assert_eq!(end, Err(Failure::Closed));
+        assert_eq!(bench.wire.len(), 1, "an answer to close_notify");
+        bench.wire.clear();
+        bench.send(b"y");
+        assert!(!bench.wire.is_empty(), "a new handshake");
+    }
+
+    #[test]
+    fn failures_have_their_reason() {
+        let mut bench = Bench::new(KEY);
+        bench.session.credentials.identity = "nobody".to_owned();
+        bench.send(b"x");
+        let Err(Failure::OpenSsl(reason)) = bench.run() else {
+            panic!("an unknown identity is refused");
+        };
+        assert!(reason.contains("unknown psk identity"), "{reason}");
+
+        let mut bench = Bench::new(b"another key");
+        bench.send(b"x");
+        bench.run().unwrap();
+        assert!(!bench.session.is_established());
+        let late = bench.now + HANDSHAKE_TIMEOUT;
+        let end = bench.session.on_timeout(late, &mut bench.wire);
+        assert_eq!(end, Err(Failure::Timeout));
+        assert_eq!(bench.session.deadline(), None);
+    }
+
+    #[test]
+    fn an_identity_without_room_is_not_cut() {
+        let long = Credentials {
+            identity: "x".repeat(256),
+            key: Key::new(vec![1]),
+        };
+        assert_eq!(copy(&long, &mut [0; 256], &mut [0; 512]), None);
+        assert_eq!(copy(&long, &mut [0; 257], &mut [0; 512]), Some(1));
+        assert_eq!(copy(&long, &mut [0; 257], &mut []), None);
+    }
+}
