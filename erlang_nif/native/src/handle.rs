@@ -176,6 +176,9 @@ impl Shared {
     /// Nobody listens any more. Called on a scheduler, so another thread waits for the end.
     fn abandon(self: &Arc<Self>) {
         self.outbox.close();
+        if !RUNNING.lock().iter().any(|it| Arc::ptr_eq(it, self)) {
+            return;
+        }
         self.stopped.store(true, Ordering::Release);
         let gateway = self.clone();
         let waiting = thread::Builder::new()
