@@ -195,11 +195,10 @@ impl Shared {
 pub(crate) fn stop_all(env: Env<'_>, deadline: Duration) -> bool {
     let until = Instant::now() + deadline;
     let running = RUNNING.lock().clone();
-    (running.iter())
-        .map(|gateway| {
-            let ended = gateway.stop(until.saturating_duration_since(Instant::now()));
-            gateway.outbox.flush(env);
-            ended
-        })
-        .fold(true, |all, ended| all && ended)
+    let mut all = true;
+    for gateway in running {
+        all &= gateway.stop(until.saturating_duration_since(Instant::now()));
+        gateway.outbox.flush(env);
+    }
+    all
 }
