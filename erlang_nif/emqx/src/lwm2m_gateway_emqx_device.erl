@@ -9,6 +9,9 @@
 
 -export([start_link/1, publish/5]).
 
+%% What EMQX calls of the module of a session.
+-export([resume/2]).
+
 %% What EMQX calls of the module of a connection (`conn_mod').
 -export([call/2, call/3, cast/2, info/1, stats/1, stop/1]).
 
@@ -50,6 +53,8 @@
     %% Filters that commands come by; the others were added through EMQX's API.
     commands = [] :: [binary()],
     held = [] :: [{binary(), term()}],
+    %% From another node of the cluster, until the registration stands here.
+    session :: binary() | undefined,
     results = lwm2m_gateway_emqx_results:new() :: lwm2m_gateway_emqx_results:results(),
     received = 0 :: non_neg_integer(),
     sent = 0 :: non_neg_integer(),
@@ -85,6 +90,12 @@ stats(Pid) when is_pid(Pid) ->
 -spec stop(pid()) -> ok.
 stop(Pid) ->
     gen_server:stop(Pid).
+
+%% @doc What the process of another node left; see `{takeover, _}' below.
+-spec resume(map(), term()) -> map().
+resume(ClientInfo, Session) ->
+    _ = emqx_hooks:run('session.resumed', [ClientInfo, #{}]),
+    #{taken => Session}.
 
 %% @doc Hands a message of a device to the broker.
 -spec publish(binary(), binary(), binary(), 0..2, Headers :: map()) -> term().
@@ -133,6 +144,11 @@ handle_call(kick, _From, State) ->
     {reply, ok, kick(kicked, State), hibernate};
 handle_call(discard, _From, State) ->
     {reply, ok, kick(discarded, State), hibernate};
+%% The device has registered at another node of the cluster.
+handle_call({takeover, 'begin'}, _From, #state{conn_state = connected} = State) ->
+    {reply, hand_over(State), State, hibernate};
+handle_call({takeover, 'end'}, _From, State) ->
+    {reply, [], kick(takenover, State), hibernate};
 handle_call(_Request, _From, State) ->
     {reply, ignored, State, hibernate}.
 
@@ -162,6 +178,10 @@ handle_info({unsubscribe, Filter}, #state{conn_state = connected} = State) ->
 handle_info({gone, _Reason}, #state{registering = Timer} = State) when Timer =/= undefined ->
     %% The registration before the one that is being made.
     {noreply, State#state{registered = false}, hibernate};
+handle_info({gone, exported}, State) ->
+    %% `{takeover, 'end'}' comes, or does not if the other node died meanwhile.
+    _ = erlang:send_after(?REGISTER_TIMEOUT, self(), {gone, displaced}),
+    {noreply, State, hibernate};
 handle_info({gone, Reason}, State) ->
     {noreply, leave(disconnect_reason(Reason), State), hibernate};
 handle_info(left, State) ->
@@ -320,9 +340,10 @@ connected(ConnInfo, ClientInfo, #state{ctx = Ctx} = State) ->
     ok = run_hooks(Ctx, 'client.connected', [ClientInfo, ConnInfo]),
     Connected = set_client(ConnInfo, ClientInfo, State#state{conn_state = connected}),
     Session = fun(_, _) -> session_info(Connected) end,
-    try emqx_gateway_ctx:open_session(Ctx, true, ClientInfo, ConnInfo, Session, ?MODULE) of
-        {ok, _} ->
-            Subscribed = subscribe_commands(commands(maps:get(mountpoint, ClientInfo)), Connected),
+    try emqx_gateway_ctx:open_session(Ctx, false, ClientInfo, ConnInfo, Session, ?MODULE) of
+        {ok, #{session := Opened}} ->
+            Resumed = take_over(Opened, Connected),
+            Subscribed = subscribe_commands(commands(maps:get(mountpoint, ClientInfo)), Resumed),
             insert_info(Subscribed),
             {ok, schedule_expiry(Subscribed)};
         {error, Reason} ->
@@ -368,6 +389,43 @@ schedule_expiry(#state{ctx = Ctx, clientinfo = ClientInfo, expire_timer = Former
             State#state{expire_timer = Timer}
     end.
 
+%% All that another node needs to go on: what the gateway has, and what only this process has.
+hand_over(#state{gateway = Gateway, endpoint = Endpoint} = State) ->
+    #state{subscriptions = Subscriptions, commands = Commands, results = Results} = State,
+    Session =
+        case lwm2m_gateway:export(Gateway, Endpoint) of
+            {ok, Exported} -> Exported;
+            {error, not_found} -> undefined
+        end,
+    #{
+        endpoint => Endpoint,
+        session => Session,
+        subscriptions => maps:without(Commands, Subscriptions),
+        results => lwm2m_gateway_emqx_results:to_map(Results)
+    }.
+
+take_over(#{taken := #{endpoint := Endpoint} = Taken}, #state{endpoint = Endpoint} = State) ->
+    #{session := Session, subscriptions := Subscriptions, results := Results} = Taken,
+    maps:fold(
+        fun subscribe/3,
+        State#state{session = Session, results = lwm2m_gateway_emqx_results:from_map(Results)},
+        Subscriptions
+    );
+%% A new session, or one of another device with this client id.
+take_over(_Session, State) ->
+    State.
+
+import(#state{session = undefined} = State) ->
+    State;
+import(#state{gateway = Gateway, endpoint = Endpoint, session = Session} = State) ->
+    try lwm2m_gateway:import(Gateway, Endpoint, Session) of
+        _ -> ok
+    catch
+        error:badarg ->
+            logger:warning(#{msg => "lwm2m_session_not_understood", endpoint => Endpoint})
+    end,
+    State#state{session = undefined}.
+
 %% The registration stands, or has changed.
 registered(_Info, #state{conn_state = State} = Data) when State =/= connected ->
     Data;
@@ -389,7 +447,7 @@ registered(#{peer := {Host, _} = Peer, lifetime := Granted, query := Query} = In
         headers = headers(NewClientInfo)
     },
     {NewClientInfo, Peer} =:= {ClientInfo, maps:get(peername, ConnInfo)} orelse update_info(Next),
-    deliver_held(Next).
+    deliver_held(import(Next)).
 
 %% It was let in and did not turn up; the registration before may still stand.
 not_registered(#state{registered = true} = State) -> deliver_held(State);
@@ -556,7 +614,12 @@ clean_up(Reason, #state{conn_state = connected, ctx = Ctx, clientinfo = ClientIn
         Unsubscribed = lists:foldl(
             fun unsubscribe/2, State, maps:keys(State#state.subscriptions)
         ),
-    ok = run_hooks(Ctx, 'session.terminated', [ClientInfo, Reason, session_info(State)]),
+    case Reason of
+        takenover ->
+            ok = run_hooks(Ctx, 'session.takenover', [ClientInfo, session_info(State)]);
+        _ ->
+            ok = run_hooks(Ctx, 'session.terminated', [ClientInfo, Reason, session_info(State)])
+    end,
     #{gwname := Name} = Ctx,
     ok = emqx_gateway_cm:unregister_channel(Name, ClientId),
     cancel(State#state.expire_timer),

@@ -3,7 +3,7 @@
 %% when somebody asks.
 -module(lwm2m_gateway_emqx_results).
 
--export([new/0, requested/2, answered/2, notified/2, find/3]).
+-export([new/0, requested/2, answered/2, notified/2, find/3, to_map/1, from_map/1]).
 
 -export_type([results/0, result/0]).
 
@@ -85,6 +85,15 @@ find(Path, <<"observe">> = Type, #results{notifications = Notifications} = Resul
     end;
 find(Path, Type, Results) ->
     value(Path, Type, Results).
+
+%% @doc For another node, whose record may differ.
+-spec to_map(results()) -> map().
+to_map(#results{keys = Keys, values = Values, notifications = Notifications}) ->
+    #{keys => Keys, values => Values, notifications => Notifications}.
+
+-spec from_map(map()) -> results().
+from_map(#{keys := Keys, values := Values, notifications := Notifications}) ->
+    #results{keys = Keys, values = Values, notifications = Notifications}.
 
 value(Path, Type, #results{values = Values}) ->
     case Values of
