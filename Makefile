@@ -1,10 +1,11 @@
 # Build and install with the usual variables:
 #
-#   make                                  the shared library, for C hosts and for Mosquitto
+#   make                                  the two below
+#   make library                          the shared library, for C hosts and for Mosquitto
 #   make program                          the stand-alone program
 #   make install PREFIX=/usr DESTDIR=/tmp/package
 #
-# `make install` installs what was built, the program only when it is there.
+# `make install` builds the library if it is not there, and installs the program if it is.
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
@@ -26,13 +27,16 @@ LIBNAME := liblwm2m_gateway.so
 
 .PHONY: all library program install uninstall check
 
-all: library
+all: library program
 
 library:
 	$(CARGO) build --release --locked --no-default-features --lib --target-dir $(TARGET_DIR)/host
 
 program:
 	$(CARGO) build --release --locked --target-dir $(TARGET_DIR)
+
+$(TARGET_DIR)/host/release/liblwm2m_gateway.so:
+	$(MAKE) library
 
 check:
 	bash tests/run.sh
@@ -47,8 +51,7 @@ fill = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ABI@|$(ABI)|g' -e 's|@PREFIX@|$(
 	-e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' \
 	-e "s|@TO_INCLUDE@|$$(realpath -m --relative-to=$(LIBDIR)/cmake/lwm2m_gateway $(INCLUDEDIR))|g"
 
-install:
-	@test -f $(LIBRARY) || { echo "$(LIBRARY) is not built: run make first" >&2; exit 1; }
+install: $(LIBRARY)
 	$(INSTALL) -d $(lib)/pkgconfig $(cmake) $(DESTDIR)$(INCLUDEDIR) $(man) \
 		$(share)/objects $(share)/examples
 	$(INSTALL) -m 755 $(LIBRARY) $(lib)/$(LIBNAME).$(VERSION)

@@ -300,8 +300,9 @@ typedef void (*lwm2m_gateway_log_callback)(void *user_data,
  * put it there, that is the gateway's threads and any thread inside of a function of this
  * gateway. One call announces everything up to the next `lwm2m_gateway_poll()`.
  *
- * Its purpose is to wake the host's loop; it should do nothing else. Hosts that can wait for a
- * file descriptor need not set it, see `lwm2m_gateway_fd()`.
+ * Its purpose is to wake the host's loop; it should do nothing else, and functions of the same
+ * gateway return `LWM2M_GATEWAY_STATUS_BUSY` inside of it. Hosts that can wait for a file
+ * descriptor need not set it, see `lwm2m_gateway_fd()`.
  */
 typedef void (*lwm2m_gateway_wakeup_callback)(void *user_data);
 
@@ -411,7 +412,7 @@ typedef void (*lwm2m_gateway_device_event_callback)(void *user_data, const char 
  * header as if the missing fields were zero, and refuses one of a newer, longer header only if a
  * field that it does not know is not zero.
  *
- * In callbacks of a gateway, `log` excepted, all of its functions may be called whose comments do
+ * In callbacks of a gateway, `log` and `wakeup` excepted, all of its functions may be called whose comments do
  * not say otherwise. Functions of other gateways may be called in all of them. Callbacks must return normally: neither a C++ exception nor
  * `longjmp()` may leave them.
  */
@@ -569,7 +570,7 @@ lwm2m_gateway_status lwm2m_gateway_create(const lwm2m_gateway_options *options,
  * gateway is as before and may be started again.
  *
  * A gateway that was stopped is not started again: make a new one. Any thread; not inside of a
- * callback.
+ * callback, and not with a lock held that a callback waits for.
  *
  * Errors: `ARGUMENT`, `STATE`, `BUSY`, `SYSTEM` (an address that is taken, a directory that cannot
  * be read), `PANIC`.
@@ -626,7 +627,7 @@ int lwm2m_gateway_fd(const lwm2m_gateway *gateway);
  * number of threads stays as it was at the start; a change of it is reported in the log.
  *
  * When it fails the old configuration stays in force as a whole. Any thread; not inside of a
- * callback.
+ * callback, and not with a lock held that a callback waits for.
  *
  * Errors: `ARGUMENT`, `CONFIG` (all mistakes, one a line), `STATE` (stopped), `BUSY`, `SYSTEM`,
  * `PANIC`.
@@ -736,8 +737,7 @@ void lwm2m_gateway_string_free(char *text);
  * `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on. To
  * stop what is stopped, or was never started, is no error.
  *
- * Any thread; not inside of a callback. Must not be called with a lock held that a callback waits
- * for.
+ * Any thread; not inside of a callback, and not with a lock held that a callback waits for.
  *
  * Errors: `ARGUMENT`, `BUSY`, `TIMEOUT`, `PANIC`.
  */
@@ -749,8 +749,11 @@ lwm2m_gateway_status lwm2m_gateway_stop(lwm2m_gateway *gateway, uint32_t deadlin
  * `lwm2m_gateway_poll()` are dropped.
  *
  * The pointer is not valid any more then, and must not be in use by another thread: this is the
- * last function to be called for it. NULL is nothing. Any thread; inside of a callback of this
- * gateway it does nothing but return `BUSY`.
+ * last function to be called for it. NULL is nothing. Any thread, not with a lock held that a
+ * callback waits for; inside of a callback of this gateway it does nothing but return `BUSY`.
+ *
+ * A library that was loaded by `dlopen()` may be unloaded when `lwm2m_gateway_stop()` had
+ * returned `OK` for each of its gateways; threads that have not ended would run without code.
  *
  * Errors: `BUSY`, `PANIC` (freed all the same).
  */

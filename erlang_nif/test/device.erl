@@ -1,18 +1,37 @@
 %% A device for the tests: just enough CoAP (RFC 7252) over UDP to register and to answer.
 -module(device).
 
--export([open/1, close/1, post/4, register/3, register/2, update/2, request/1, request/2]).
+-export([open/1, open_dtls/3, close/1, post/4, register/3, register/2, update/2, request/1, request/2]).
 -export([reply/3, reply/4, notify/4, message/2]).
 
--record(device, {socket, port}).
+-record(device, {transport = gen_udp, socket, port}).
 
 open(Gateway) ->
     [{_, {_, Port}} | _] = lwm2m_gateway:listeners(Gateway),
     {ok, Socket} = gen_udp:open(0, [binary, {active, false}, {ip, {127, 0, 0, 1}}]),
     #device{socket = Socket, port = Port}.
 
-close(#device{socket = Socket}) ->
-    gen_udp:close(Socket).
+%% A DTLS session by OTP's own implementation, with the first suite of LwM2M.
+open_dtls(Gateway, Identity, Key) ->
+    [{_, {_, Port}} | _] = lwm2m_gateway:listeners(Gateway),
+    Options = [
+        {protocol, dtls},
+        {versions, ['dtlsv1.2']},
+        {ciphers, [#{key_exchange => psk, cipher => aes_128_ccm_8, mac => aead, prf => default_prf}]},
+        {psk_identity, Identity},
+        {user_lookup_fun, {fun(psk, _, State) -> {ok, State} end, Key}},
+        {verify, verify_none},
+        {log_level, none},
+        {active, false},
+        binary
+    ],
+    case ssl:connect({127, 0, 0, 1}, Port, Options, 3000) of
+        {ok, Socket} -> {ok, #device{transport = ssl, socket = Socket}};
+        {error, _} = Error -> Error
+    end.
+
+close(#device{transport = Transport, socket = Socket}) ->
+    Transport:close(Socket).
 
 register(Device, Endpoint) ->
     register(Device, Endpoint, []).
@@ -71,14 +90,17 @@ notify(Device, Token, Sequence, Payload) ->
     Id = rand:uniform(16#FFFF),
     send(Device, encode(1, {2, 5}, Id, Token, [{6, <<Sequence:24>>}, {12, <<>>}], Payload)).
 
-message(#device{socket = Socket}, Timeout) ->
-    case gen_udp:recv(Socket, 0, Timeout) of
+message(#device{transport = Transport, socket = Socket}, Timeout) ->
+    case Transport:recv(Socket, 0, Timeout) of
         {ok, {_, _, Datagram}} -> decode(Datagram);
+        {ok, Datagram} -> decode(Datagram);
         {error, timeout} -> timeout
     end.
 
-send(#device{socket = Socket, port = Port}, Datagram) ->
-    ok = gen_udp:send(Socket, {127, 0, 0, 1}, Port, Datagram).
+send(#device{transport = gen_udp, socket = Socket, port = Port}, Datagram) ->
+    ok = gen_udp:send(Socket, {127, 0, 0, 1}, Port, Datagram);
+send(#device{transport = ssl, socket = Socket}, Datagram) ->
+    ok = ssl:send(Socket, Datagram).
 
 encode(Type, {Class, Detail}, Id, Token, Options, Payload) ->
     Marker = [16#FF || Payload =/= <<>>],

@@ -15,6 +15,7 @@ all_test_() ->
         fun late_answers_and_other_devices/0,
         fun forgotten_question_is_unavailable/0,
         fun mountpoint_of_the_owner/0,
+        {timeout, 20, fun keys_of_the_owner/0},
         fun subscriptions_per_device/0,
         fun device_events/0,
         fun kick/0,
@@ -385,6 +386,52 @@ mountpoint_of_the_owner() ->
     device:close(Device),
     stop(Gateway).
 
+keys_of_the_owner() ->
+    {ok, _} = application:ensure_all_started(ssl),
+    Config = #{listeners => #{dtls => #{default => #{bind => "127.0.0.1:0"}}}},
+    Gateway = start(#{psk => true, device_events => true, config => Config}),
+    Key = <<"sixteen bytes ok">>,
+    Self = self(),
+    Connect = fun() ->
+        spawn_link(fun() ->
+            Result = device:open_dtls(Gateway, "sensor", Key),
+            Self ! {connected, Result},
+            case Result of
+                {ok, Device} -> Self ! {registered, device:register(Device, <<"a">>)};
+                {error, _} -> ok
+            end,
+            receive
+                stop -> ok
+            end
+        end)
+    end,
+    _ = Connect(),
+    {psk, Ref, Request} = ?next(Gateway, {psk, _, _}),
+    ?assertMatch(
+        #{identity := <<"sensor">>, listener := <<"dtls:default">>, peer := {{127, 0, 0, 1}, _}},
+        Request
+    ),
+    ?assertError(badarg, lwm2m_gateway:psk_found(Ref, <<>>)),
+    ?assertError(badarg, lwm2m_gateway:psk_found(Ref, binary:copy(<<"x">>, 257))),
+    ?assertError(badarg, lwm2m_gateway:authorized(Ref, allow)),
+    ok = lwm2m_gateway:psk_found(Ref, undefined),
+    ?assertEqual({error, answered}, lwm2m_gateway:psk_found(Ref, Key)),
+    receive
+        {connected, Refused} -> ?assertMatch({error, _}, Refused)
+    end,
+    Sensor = Connect(),
+    {psk, Ref2, _} = ?next(Gateway, {psk, _, _}),
+    ok = lwm2m_gateway:psk_found(Ref2, Key),
+    receive
+        {registered, Registered} -> ?assertMatch({ok, [<<"rd">>, _]}, Registered)
+    end,
+    {device, registered, Info} = ?next(Gateway, {device, registered, _}),
+    ?assertMatch(
+        #{endpoint := <<"a">>, identity := <<"sensor">>, listener := <<"dtls:default">>}, Info
+    ),
+    Sensor ! stop,
+    stop(Gateway).
+
 subscriptions_per_device() ->
     Gateway = start(#{subscriptions => per_device}),
     Device = device:open(Gateway),
@@ -664,11 +711,10 @@ log_levels() ->
     stop(Quiet),
     stop(Loud).
 
-%% While a gateway starts, stops and lists, ordinary schedulers go on: a process that works in
-%% small steps gets its turn although there are more such calls than schedulers.
+%% While gateways stop, which takes half a second, ordinary schedulers go on: a process that works
+%% in small steps gets its turn although there are more such calls than schedulers.
 schedulers_stay_free() ->
-    Gateways = [start(#{owner => spawn(fun() -> receive stop -> ok end end)}) || _ <- lists:seq(1, 8)],
-    Self = self(),
+    Gateways = [start() || _ <- lists:seq(1, 8)],
     %% A command under way keeps a gateway from ending at once.
     [
         begin
@@ -680,15 +726,16 @@ schedulers_stay_free() ->
      || Gateway <- Gateways
     ],
     Stoppers = [spawn_monitor(fun() -> ok = lwm2m_gateway:stop(Gateway) end) || Gateway <- Gateways],
-    Ticks = ticks(Stoppers, 0, Self),
-    ?assert(Ticks > 20, Ticks).
+    Ticks = ticks(Stoppers, 0),
+    ?assert(Ticks > 20, Ticks),
+    flush().
 
-ticks([], Ticks, _) ->
+ticks([], Ticks) ->
     Ticks;
-ticks(Stoppers, Ticks, Self) ->
+ticks(Stoppers, Ticks) ->
     receive
-        {'DOWN', Monitor, process, Pid, normal} -> ticks(Stoppers -- [{Pid, Monitor}], Ticks, Self)
-    after 5 -> ticks(Stoppers, Ticks + 1, Self)
+        {'DOWN', Monitor, process, Pid, normal} -> ticks(Stoppers -- [{Pid, Monitor}], Ticks)
+    after 1 -> ticks(Stoppers, Ticks + 1)
     end.
 
 many_gateways() ->

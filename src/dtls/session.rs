@@ -2,6 +2,8 @@
 //! records.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, ShutdownState, SslRef, SslStream};
@@ -10,14 +12,33 @@ use super::identity::Identity;
 use super::openssl as ext;
 use super::wire::Wire;
 use super::{CloseReason, SendError};
+use crate::config::CipherSuite;
 
 /// Longest payload of a record (RFC 6347 §4.1).
 const MAX_PAYLOAD: usize = 16_384;
 
+/// One of the sessions of a listener, for as long as it lives.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub(super) fn new(sessions: &Arc<AtomicUsize>) -> Self {
+        sessions.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(sessions))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 pub(super) struct Session {
     pub peer: SocketAddr,
     pub identity: Identity,
+    pub suite: CipherSuite,
     stream: SslStream<Wire>,
+    _counted: Counted,
     /// Whether OpenSSL has its record buffers.
     is_warm: bool,
 }
@@ -35,11 +56,19 @@ pub(super) enum Read {
 
 impl Session {
     /// The session of a completed handshake.
-    pub(super) fn new(peer: SocketAddr, identity: Identity, stream: SslStream<Wire>) -> Self {
+    pub(super) fn new(
+        peer: SocketAddr,
+        identity: Identity,
+        suite: CipherSuite,
+        stream: SslStream<Wire>,
+        counted: Counted,
+    ) -> Self {
         Self {
             peer,
             identity,
+            suite,
             stream,
+            _counted: counted,
             is_warm: true,
         }
     }

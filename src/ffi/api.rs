@@ -15,7 +15,7 @@ use super::types::{
     lwm2m_gateway_options, lwm2m_gateway_status,
 };
 use crate::credentials::{Key, MAX_KEY};
-use crate::host::{Decision, Message};
+use crate::host::Decision;
 
 /// `LWM2M_GATEWAY_ABI_VERSION` of the library that was loaded. Any thread, any time.
 #[unsafe(no_mangle)]
@@ -71,7 +71,7 @@ pub unsafe extern "C" fn lwm2m_gateway_create(
 /// gateway is as before and may be started again.
 ///
 /// A gateway that was stopped is not started again: make a new one. Any thread; not inside of a
-/// callback.
+/// callback, and not with a lock held that a callback waits for.
 ///
 /// Errors: `ARGUMENT`, `STATE`, `BUSY`, `SYSTEM` (an address that is taken, a directory that cannot
 /// be read), `PANIC`.
@@ -95,7 +95,12 @@ pub unsafe extern "C" fn lwm2m_gateway_deliver(
 ) -> lwm2m_gateway_status {
     // SAFETY: NULL or a live gateway; NULL or a message whose pointers reach as far as its lengths
     // say, as the header asks for.
-    unsafe { lwm2m_gateway::enter(gateway, |gateway| gateway.deliver(message_of(message)?)) }
+    unsafe {
+        lwm2m_gateway::enter(gateway, |gateway| {
+            let (topic, payload, expiry) = message_of(message)?;
+            gateway.deliver(topic, payload, expiry)
+        })
+    }
 }
 
 /// Whether messages of a topic are commands, for hosts that would rather not deliver all others.
@@ -171,7 +176,7 @@ pub unsafe extern "C" fn lwm2m_gateway_fd(gateway: *const lwm2m_gateway) -> c_in
 /// number of threads stays as it was at the start; a change of it is reported in the log.
 ///
 /// When it fails the old configuration stays in force as a whole. Any thread; not inside of a
-/// callback.
+/// callback, and not with a lock held that a callback waits for.
 ///
 /// Errors: `ARGUMENT`, `CONFIG` (all mistakes, one a line), `STATE` (stopped), `BUSY`, `SYSTEM`,
 /// `PANIC`.
@@ -350,8 +355,7 @@ pub unsafe extern "C" fn lwm2m_gateway_string_free(text: *mut c_char) {
 /// `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on. To
 /// stop what is stopped, or was never started, is no error.
 ///
-/// Any thread; not inside of a callback. Must not be called with a lock held that a callback waits
-/// for.
+/// Any thread; not inside of a callback, and not with a lock held that a callback waits for.
 ///
 /// Errors: `ARGUMENT`, `BUSY`, `TIMEOUT`, `PANIC`.
 #[unsafe(no_mangle)]
@@ -372,8 +376,11 @@ pub unsafe extern "C" fn lwm2m_gateway_stop(
 /// `lwm2m_gateway_poll()` are dropped.
 ///
 /// The pointer is not valid any more then, and must not be in use by another thread: this is the
-/// last function to be called for it. NULL is nothing. Any thread; inside of a callback of this
-/// gateway it does nothing but return `BUSY`.
+/// last function to be called for it. NULL is nothing. Any thread, not with a lock held that a
+/// callback waits for; inside of a callback of this gateway it does nothing but return `BUSY`.
+///
+/// A library that was loaded by `dlopen()` may be unloaded when `lwm2m_gateway_stop()` had
+/// returned `OK` for each of its gateways; threads that have not ended would run without code.
 ///
 /// Errors: `BUSY`, `PANIC` (freed all the same).
 #[unsafe(no_mangle)]
@@ -465,10 +472,14 @@ unsafe fn text_out(
     }
 }
 
+/// Topic, payload and expiry.
+///
 /// # Safety
 /// `message` is NULL or as [`options::read`] wants it, and its pointers are NULL or reach as far
-/// as its lengths say.
-unsafe fn message_of(message: *const lwm2m_gateway_message) -> Result<Message, Failure> {
+/// as its lengths say, to what stays as it is during `'a`.
+unsafe fn message_of<'a>(
+    message: *const lwm2m_gateway_message,
+) -> Result<(&'a str, &'a [u8], Option<u32>), Failure> {
     // SAFETY: what the caller promises.
     let message = unsafe { options::read(message) }?;
     // SAFETY: what the caller promises.
@@ -489,11 +500,8 @@ unsafe fn message_of(message: *const lwm2m_gateway_message) -> Result<Message, F
             )));
         }
     }
-    Ok(Message {
-        topic: topic.to_owned(),
-        payload: payload.to_vec(),
-        expiry: (message.has_message_expiry == 1).then_some(message.message_expiry),
-    })
+    let expiry = (message.has_message_expiry == 1).then_some(message.message_expiry);
+    Ok((topic, payload, expiry))
 }
 
 /// # Safety

@@ -82,8 +82,8 @@ pub(super) fn c_text(text: impl Into<Vec<u8>>) -> CString {
 /// What may be called from within differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Callback {
-    /// Made with whatever locks held: no function of the gateway.
-    Log,
+    /// `log` and `wakeup`, made with whatever locks held: no function of the gateway.
+    Bare,
     /// Most functions.
     Other,
 }
@@ -102,9 +102,9 @@ impl InCallback {
         Self::any(|(of, _)| of == gateway)
     }
 
-    /// Whether this thread is inside of a line of the log of `gateway`.
-    pub(super) fn of_log(gateway: usize) -> bool {
-        Self::any(|mark| mark == (gateway, Callback::Log))
+    /// Whether this thread is inside of a callback of `gateway` that must not call it.
+    pub(super) fn bare(gateway: usize) -> bool {
+        Self::any(|mark| mark == (gateway, Callback::Bare))
     }
 
     fn any(test: impl Fn((usize, Callback)) -> bool) -> bool {
@@ -184,10 +184,10 @@ mod tests {
 
     #[test]
     fn callbacks_are_nested() {
-        let outer = InCallback::enter(1, Callback::Log);
+        let outer = InCallback::enter(1, Callback::Bare);
         let inner = InCallback::enter(2, Callback::Other);
         assert!(InCallback::of(1) && InCallback::of(2) && !InCallback::of(3));
-        assert!(InCallback::of_log(1) && !InCallback::of_log(2));
+        assert!(InCallback::bare(1) && !InCallback::bare(2));
         drop(inner);
         assert!(InCallback::of(1) && !InCallback::of(2));
         drop(outer);

@@ -186,7 +186,7 @@ impl Callbacks {
         }
         self.wake.set();
         if let Some(wakeup) = self.options.wakeup {
-            self.guarded(Callback::Other, || {
+            self.guarded(Callback::Bare, || {
                 // SAFETY: the host's function, with the argument that it asked for.
                 unsafe { wakeup(self.options.user_data) }
             });
@@ -206,7 +206,7 @@ impl Callbacks {
 
     fn call(&self, event: Event) {
         let callback = match event {
-            Event::Log(_) => Callback::Log,
+            Event::Log(_) => Callback::Bare,
             _ => Callback::Other,
         };
         self.guarded(callback, || match event {

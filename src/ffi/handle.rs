@@ -87,8 +87,8 @@ impl lwm2m_gateway {
             let text = "an internal error has made this gateway unusable";
             return Err(Failure::new(Status::Panic, text));
         }
-        if InCallback::of_log(self.callbacks.id()) {
-            let text = "no function of a gateway may be called inside of its log callback";
+        if InCallback::bare(self.callbacks.id()) {
+            let text = "no function of a gateway may be called inside of its log and wakeup";
             return Err(Failure::new(Status::Busy, text));
         }
         let poison = Poison(&self.poisoned);
@@ -113,10 +113,20 @@ impl lwm2m_gateway {
         Ok(())
     }
 
-    pub(super) fn deliver(&self, message: Message) -> Result<(), Failure> {
+    /// Copies the message if it is a command.
+    pub(super) fn deliver(
+        &self,
+        topic: &str,
+        payload: &[u8],
+        expiry: Option<u32>,
+    ) -> Result<(), Failure> {
         let gateway = self.running()?;
-        if gateway.is_command(&message.topic) {
-            gateway.deliver(message);
+        if gateway.is_command(topic) {
+            gateway.deliver(Message {
+                topic: topic.to_owned(),
+                payload: payload.to_vec(),
+                expiry,
+            });
         }
         Ok(())
     }

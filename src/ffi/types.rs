@@ -255,8 +255,9 @@ pub type lwm2m_gateway_log_callback = Option<
 /// put it there, that is the gateway's threads and any thread inside of a function of this
 /// gateway. One call announces everything up to the next `lwm2m_gateway_poll()`.
 ///
-/// Its purpose is to wake the host's loop; it should do nothing else. Hosts that can wait for a
-/// file descriptor need not set it, see `lwm2m_gateway_fd()`.
+/// Its purpose is to wake the host's loop; it should do nothing else, and functions of the same
+/// gateway return `LWM2M_GATEWAY_STATUS_BUSY` inside of it. Hosts that can wait for a file
+/// descriptor need not set it, see `lwm2m_gateway_fd()`.
 pub type lwm2m_gateway_wakeup_callback = Option<unsafe extern "C" fn(user_data: *mut c_void)>;
 
 /// Asks for the key of a PSK identity that the configured sources do not know. The answer is given
@@ -294,7 +295,7 @@ pub type lwm2m_gateway_device_event_callback =
 /// header as if the missing fields were zero, and refuses one of a newer, longer header only if a
 /// field that it does not know is not zero.
 ///
-/// In callbacks of a gateway, `log` excepted, all of its functions may be called whose comments do
+/// In callbacks of a gateway, `log` and `wakeup` excepted, all of its functions may be called whose comments do
 /// not say otherwise. Functions of other gateways may be called in all of them. Callbacks must return normally: neither a C++ exception nor
 /// `longjmp()` may leave them.
 #[repr(C)]

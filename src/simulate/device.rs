@@ -112,6 +112,7 @@ pub(super) struct Device {
     awake_until: Option<Instant>,
     settled: bool,
     leaving: bool,
+    unheard: bool,
 }
 
 impl Device {
@@ -129,6 +130,7 @@ impl Device {
             awake_until: None,
             settled: false,
             leaving: false,
+            unheard: false,
         };
         device.mid = device.random().to_be_bytes()[..2]
             .iter()
@@ -220,8 +222,15 @@ impl Device {
             pending.deadline = ctx.clock.mono + ACK_TIMEOUT * (1 << pending.retransmissions);
             ctx.out.push(pending.bytes.clone());
         } else {
+            self.unheard = true;
             self.fail(ctx);
         }
+    }
+
+    /// Whether a request had no answer since this was last asked: the server may have forgotten
+    /// the connection.
+    pub(super) const fn take_unheard(&mut self) -> bool {
+        std::mem::replace(&mut self.unheard, false)
     }
 
     /// There is no connection (any more): the request under way will have no answer.

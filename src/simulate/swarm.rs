@@ -246,9 +246,13 @@ impl Swarm {
             counters: &mut self.counters,
         };
         action(&mut node.device, &mut ctx);
+        let unheard = node.device.take_unheard();
         let mut failed = None;
         match (&mut node.session, &self.client) {
             (Some(session), Some(client)) => {
+                if unheard {
+                    session.close(&mut self.wire);
+                }
                 for message in self.out.drain(..) {
                     let sent = session.send(client, now.mono, message, &mut self.wire);
                     failed = sent.err().or(failed);

@@ -155,6 +155,8 @@ fn repeats_a_lost_registration_with_the_same_message_id() {
     let mut next = bench.pass(7.0);
     assert_eq!((next.len(), bench.counters.errors), (1, 1));
     assert_eq!(texts(&next.remove(0), option::URI_PATH), ["rd"]);
+    assert!(bench.device.take_unheard(), "the connection may be gone");
+    assert!(!bench.device.take_unheard());
 }
 
 #[test]

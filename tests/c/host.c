@@ -1,12 +1,13 @@
 /*
  * A broker that carries the gateway: the MQTT broker of mqtt.c with liblwm2m_gateway in it.
  *
- *   host [--threaded] [--per-device] PORT CONFIG
+ *   host [--threaded] [--per-device] [--guard] PORT CONFIG
  *
  * MQTT at 127.0.0.1:PORT, the gateway as the file CONFIG says. Polled, everything is done by the
  * main thread, which waits for sockets and for the gateway's descriptor. Threaded, the gateway's
- * threads leave what they have in a queue. SIGTERM ends, SIGHUP reads CONFIG again, SIGUSR1 writes
- * the counters.
+ * threads leave what they have in a queue. With --guard the host knows the keys of identities that
+ * begin with "host-", and refuses endpoints that begin with "deny-". SIGTERM ends, SIGHUP reads
+ * CONFIG again, SIGUSR1 writes the counters.
  */
 #define _GNU_SOURCE /* ppoll */
 
@@ -135,6 +136,32 @@ static void write_log(void *user_data, lwm2m_gateway_log_level level, const char
     fprintf(stderr, "%s %s: %s\n", names[level], target, text);
 }
 
+static void authorize(void *user_data, const lwm2m_gateway_registration *registration)
+{
+    struct host *host = (struct host *)user_data;
+    bool denied = strncmp(registration->endpoint, "deny-", 5) == 0;
+    check_thread(host);
+    fprintf(stderr, "authorize %s\n", registration->json);
+    if (lwm2m_gateway_answer_authorization(
+            host->gateway, registration->id,
+            denied ? LWM2M_GATEWAY_DECISION_DENY : LWM2M_GATEWAY_DECISION_ALLOW,
+            denied ? "not welcome" : NULL) != LWM2M_GATEWAY_STATUS_OK)
+        abort();
+}
+
+static void psk_lookup(void *user_data, const lwm2m_gateway_psk_request *request)
+{
+    static const uint8_t key[16] = "sixteen bytes !!";
+    struct host *host = (struct host *)user_data;
+    bool known = request->identity_length > 5 && memcmp(request->identity, "host-", 5) == 0;
+    check_thread(host);
+    fprintf(stderr, "key of %.*s at %s\n", (int)request->identity_length,
+            (const char *)request->identity, request->peer);
+    if (lwm2m_gateway_answer_psk(host->gateway, request->id, known ? key : NULL, sizeof key) !=
+        LWM2M_GATEWAY_STATUS_OK)
+        abort();
+}
+
 /* What the broker has for the gateway */
 
 static void received(void *user_data, const struct mqtt_message *message)
@@ -215,10 +242,13 @@ static void reload(struct host *host, const char *file)
     free(config);
 }
 
-static void print(const char *name, lwm2m_gateway_status status, char *json)
+static void show_counters(struct host *host)
 {
-    fprintf(stderr, "%s%s\n", name, status == LWM2M_GATEWAY_STATUS_OK ? json
-                                                                       : lwm2m_gateway_last_error());
+    char *json = NULL;
+    if (lwm2m_gateway_statistics(host->gateway, &json) == LWM2M_GATEWAY_STATUS_OK)
+        fprintf(stderr, "counters=%s\n", json);
+    else
+        fprintf(stderr, "no counters: %s\n", lwm2m_gateway_last_error());
     lwm2m_gateway_string_free(json);
 }
 
@@ -226,7 +256,6 @@ static void run(struct host *host, const char *config, const sigset_t *unblocked
 {
     struct pollfd fds[MQTT_MAX_CLIENTS + 2];
     while (!terminate) {
-        char *json = NULL;
         size_t count = mqtt_wait_for(host->mqtt, fds);
         fds[count].fd = host->wake;
         fds[count].events = POLLIN;
@@ -236,7 +265,7 @@ static void run(struct host *host, const char *config, const sigset_t *unblocked
             if (hangup)
                 reload(host, config);
             if (show)
-                print("counters=", lwm2m_gateway_statistics(host->gateway, &json), json);
+                show_counters(host);
             hangup = show = 0;
             continue;
         }
@@ -246,7 +275,7 @@ static void run(struct host *host, const char *config, const sigset_t *unblocked
     }
 }
 
-static bool start(struct host *host, const char *config, uint32_t subscriptions)
+static bool start(struct host *host, const char *config, uint32_t subscriptions, bool guard)
 {
     lwm2m_gateway_options options;
     memset(&options, 0, sizeof options);
@@ -258,6 +287,10 @@ static bool start(struct host *host, const char *config, uint32_t subscriptions)
     options.subscribe = subscribe;
     options.unsubscribe = unsubscribe;
     options.log = write_log;
+    if (guard) {
+        options.authorize = authorize;
+        options.psk_lookup = psk_lookup;
+    }
     if (lwm2m_gateway_create(&options, config, &host->gateway) == LWM2M_GATEWAY_STATUS_OK &&
         lwm2m_gateway_start(host->gateway) == LWM2M_GATEWAY_STATUS_OK)
         return true;
@@ -273,6 +306,7 @@ int main(int argc, char **argv)
     uint32_t subscriptions = LWM2M_GATEWAY_SUBSCRIPTIONS_SHARED;
     struct sigaction action;
     sigset_t blocked, unblocked;
+    bool guard = false;
     char *config;
     size_t i;
     int at = 1, code = 0;
@@ -286,9 +320,11 @@ int main(int argc, char **argv)
             host.threaded = true;
         else if (strcmp(argv[at], "--per-device") == 0)
             subscriptions = LWM2M_GATEWAY_SUBSCRIPTIONS_PER_DEVICE;
+        else if (strcmp(argv[at], "--guard") == 0)
+            guard = true;
     }
     if (argc - at != 2) {
-        fprintf(stderr, "usage: host [--threaded] [--per-device] PORT CONFIG\n");
+        fprintf(stderr, "usage: host [--threaded] [--per-device] [--guard] PORT CONFIG\n");
         return 2;
     }
     memset(&action, 0, sizeof action);
@@ -303,7 +339,7 @@ int main(int argc, char **argv)
     config = read_file(argv[at + 1]);
     if (config == NULL)
         return 1;
-    if (!start(&host, config, subscriptions)) {
+    if (!start(&host, config, subscriptions, guard)) {
         free(config);
         return 1;
     }

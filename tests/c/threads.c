@@ -118,6 +118,30 @@ static void refused_in_log(struct notes *notes, const struct seen *seen)
     notes->publish_result = 17; /* it was here */
 }
 
+static void calls_in_wakeup(void *user_data)
+{
+    struct notes *notes = (struct notes *)user_data;
+    char *json;
+    if (notes->gateway == NULL)
+        return; /* inside of lwm2m_gateway_create() */
+    CHECK_STATUS(lwm2m_gateway_poll(notes->gateway, 0, NULL), BUSY);
+    CHECK_STATUS(lwm2m_gateway_listeners(notes->gateway, &json), BUSY);
+    notes->wakeups++;
+}
+
+void test_wakeup_may_not_call(void)
+{
+    struct notes notes;
+    lwm2m_gateway_options options;
+    lwm2m_gateway *gateway;
+    notes_init(&notes);
+    options = noting(&notes, LWM2M_GATEWAY_MODE_POLLED);
+    options.wakeup = calls_in_wakeup;
+    gateway = start(&notes, &options, "");
+    CHECK(notes.wakeups == 1);
+    stop_and_free(gateway, &notes);
+}
+
 void test_log_may_not_call(void)
 {
     struct notes notes;

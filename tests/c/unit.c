@@ -19,7 +19,7 @@
     test(polled_on_one_thread) test(polled_in_portions) test(polled_overflow)                      \
     test(polled_after_stop) test(polled_at_once) test(callbacks_may_call)                          \
     test(callbacks_may_not_stop) test(polled_callbacks_may_not_poll) test(log_may_not_call)        \
-    test(two_gateways)                                                                             \
+    test(wakeup_may_not_call) test(two_gateways)                                                   \
     test(many_threads) test(stop_deadline) test(free_waits_for_callbacks)                          \
     test(free_without_stop) test(many_gateways)
 

@@ -222,16 +222,16 @@ class CHost(Process):
 
     arguments = ()
 
-    def __init__(self, settings=None, config=""):
-        """`config` is TOML that is put before the settings."""
+    def __init__(self, settings=None, arguments=()):
         self.udp = ("127.0.0.1", free_udp_port())
         self.mqtt = ("127.0.0.1", free_tcp_port())
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
         self.config = pathlib.Path(self.folder.name) / "gateway.toml"
         listener = {"listeners.udp.default.bind": '"%s:%d"' % self.udp}
         settings = {**listener, **DEFAULTS, **(settings or {})}
-        self.config.write_text(config + "".join(f"{k} = {v}\n" for k, v in settings.items()))
-        super().__init__([self.program(), *self.arguments, self.mqtt[1], self.config])
+        self.config.write_text("".join(f"{k} = {v}\n" for k, v in settings.items()))
+        arguments = (*self.arguments, *arguments, self.mqtt[1], self.config)
+        super().__init__([self.program(), *arguments])
         self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
 
     @staticmethod
@@ -254,9 +254,52 @@ class CHostThreaded(CHost):
     arguments = ("--threaded",)
 
 
+class Nif(Process):
+    """An Erlang node with the NIF, which is a client of Mosquitto."""
+
+    def __init__(self, settings=None):
+        self.udp = ("127.0.0.1", free_udp_port())
+        self.mqtt = ("127.0.0.1", free_tcp_port())
+        self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
+        folder = pathlib.Path(self.folder.name)
+        lines = [
+            "listener %d %s" % self.mqtt[::-1],
+            "allow_anonymous true",
+            "set_tcp_nodelay true",
+            "max_queued_messages 0",
+        ]
+        (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n")
+        self.broker = Process([mosquitto(), "-c", folder / "mosquitto.conf"])
+        self.broker.wait_ready(lambda: accepts_tcp(self.mqtt))
+        listener = {"listeners.udp.default.bind": '"%s:%d"' % self.udp}
+        settings = {**listener, **DEFAULTS, **(settings or {})}
+        config = folder / "gateway.toml"
+        config.write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
+        erl = ["erl", "-noshell", "-pa", *self.code_path()]
+        super().__init__([*erl, "-s", "e2e_host", "start", self.mqtt[1], config])
+        self.wait_ready(lambda: answers_ping(self.udp) and "subscribed" in self.log())
+
+    @staticmethod
+    @functools.cache
+    def code_path():
+        """Of the test build: `rebar3 as test compile`."""
+        rebar3 = ["rebar3", "as", "test", "compile"]
+        env = {"PROFILE": "dev", **os.environ}
+        subprocess.run(rebar3, cwd=ROOT / "erlang_nif", env=env, check=True)
+        lib = ROOT / "erlang_nif" / "_build" / "test" / "lib" / "lwm2m_gateway"
+        return [lib / "ebin", lib / "test"]
+
+    def stop(self, *args, **kwargs):
+        code = super().stop(*args, **kwargs)
+        self.broker.stop()
+        self.folder.cleanup()
+        return code
+
+
 HOSTS = {
     "standalone": Standalone,
     "mosquitto": Mosquitto,
     "c": CHost,
     "c-threaded": CHostThreaded,
+    "nif": Nif,
 }

@@ -1,15 +1,19 @@
 """DTLS sessions: one for each identity, new addresses, identities and endpoints, records, ends."""
 
+import re
 import shutil
+import signal
 import subprocess
 import time
 
 import pytest
 
+from application import Application
 from coap import CON, GET, TEXT, Message
+from conftest import Bench
 from device import Device
 from dtls import Refused, Session
-from gateway import binary, wait_for
+from gateway import Standalone, binary, free_udp_port, wait_for
 from secure import Changes, OpensslDevice, SecureDevice, fresh_identity, key_of
 
 pytestmark = pytest.mark.standalone_only  # they read its counters
@@ -522,3 +526,88 @@ def test_both_transports_side_by_side(bench):
     device = bench.registered()
     for one in (plain, device):
         assert bench.read(one, "/3/0/0", "2.05", "x", TEXT).data["code"] == "2.05"
+
+
+# A gateway of its own, with a configuration file
+
+
+@pytest.fixture
+def own(programs):
+    started = []
+
+    def start(file):
+        gateway = Standalone(arguments=["--config", str(file)])
+        programs.append(gateway)
+        found = re.search(r"dtls=(\S+):(\d+)", gateway.log())
+        gateway.dtls = (found[1].strip("[]"), int(found[2]))
+        bench = Bench(gateway, Application(gateway.mqtt), SecureDevice)
+        started.append(bench)
+        return bench
+
+    yield start
+    for bench in started:
+        for device in bench.devices:
+            device.close()
+        bench.app.close()
+
+
+def listener(host="127.0.0.1", **options):
+    psk = ", ".join(f'"{name}" = "{key.hex()}"' for name, key in options.pop("psk").items())
+    port = options.pop("port", None) or free_udp_port()
+    lines = [f'bind = "{host}:{port}"', f"psk = {{ {psk} }}"]
+    lines += [f"{key} = {value}" for key, value in options.items()]
+    return "[listeners.dtls.default]\n" + "\n".join(lines) + "\n"
+
+
+def test_sessions_survive_a_reload(own, tmp_path):
+    file = tmp_path / "gateway.toml"
+    key, other, port = b"k" * 16, b"o" * 16, free_udp_port()
+    file.write_text(listener(port=port, psk={"kept": key, "gone": key}))
+    bench = own(file)
+    kept = bench.device(identity="kept", key=key)
+    gone = bench.device(identity="gone", key=key)
+    kept.register()
+    gone.register()
+    file.write_text(listener(port=port, psk={"kept": key, "new": other}, mountpoint='"x/"'))
+    bench.gateway.send_signal(signal.SIGHUP)
+    gone.sock.expect_close()
+    connects(bench, "new", other)
+    kept.update()
+    refused(bench, "gone", key, timeout=2)
+
+
+def test_ipv6(own, tmp_path):
+    file = tmp_path / "gateway.toml"
+    key = b"k" * 16
+    file.write_text(listener("[::1]", psk={"six": key}))
+    bench = own(file)
+    assert bench.gateway.dtls[0] == "::1"
+    device = bench.device(identity="six", key=key)
+    device.register()
+    bench.app.report(device.endpoint)
+    assert bench.read(device, "/3/0/0", "2.05", "x", TEXT).data["code"] == "2.05"
+
+
+def test_two_devices_that_displace_each_other(bench):
+    """Again and again, with commands under way: one registration, one session, nothing lost."""
+    device = bench.registered()
+    changes = Changes(bench.gateway)
+    ids = []
+    for number in range(30):
+        ids.append(read(bench, device))
+        device.sock = Session(bench.gateway.dtls, device.identity, device.key).handshake()
+        device.replies.clear()
+        if number % 3 == 0:
+            device.update()
+    answered = time.monotonic() + 20
+    while any(not bench.app.results(i) for i in ids) and time.monotonic() < answered:
+        try:
+            device.reply(device.expect(GET, timeout=0.5), "2.05", "x", TEXT)
+        except AssertionError:
+            continue
+    results = [bench.app.results(i) for i in ids]
+    assert all(len(found) == 1 for found in results), results
+    changes.look()
+    assert changes["registrations"] == 0 and changes["dtls_sessions"] == 0
+    assert changes["registered"] == 0 and changes["sessions_displaced"] == 30
+    device.update()

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use dimpl::{Dtls, PskResolver};
+use lwm2m_gateway::config::CipherSuite;
 use lwm2m_gateway::credentials::Key;
 use lwm2m_gateway::dtls::{
-    CloseReason, Context, CredentialTicket, Identity, Options, Output, Server, Suite,
+    CloseReason, Context, CredentialTicket, Identity, Options, Output, Server,
 };
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::Instant;
@@ -42,7 +43,7 @@ pub fn address(n: u32) -> SocketAddr {
     SocketAddr::from(([10, a, b, c], 40_000))
 }
 
-/// A datagram on its way, or an event.
+/// A server and what came out of it.
 pub struct World {
     pub server: Server,
     pub context: Arc<Context>,
@@ -155,7 +156,7 @@ impl World {
         mine.into_iter().map(|(_, datagram)| datagram).collect()
     }
 
-    pub fn established(&mut self) -> Option<(SocketAddr, Identity, bool, Suite)> {
+    pub fn established(&mut self) -> Option<(SocketAddr, Identity, bool, CipherSuite)> {
         match self.events.pop_front()? {
             Output::Established {
                 peer,
@@ -257,6 +258,7 @@ pub struct ClientOptions {
     pub suites: &'static str,
     pub mtu: u32,
     pub session: Option<SslSession>,
+    pub version: Option<SslVersion>,
 }
 
 impl Default for ClientOptions {
@@ -267,6 +269,7 @@ impl Default for ClientOptions {
             suites: "PSK-AES128-CCM8",
             mtu: 1200,
             session: None,
+            version: None,
         }
     }
 }
@@ -287,6 +290,10 @@ impl OpensslClient {
             to_key[..key.len()].copy_from_slice(&key);
             Ok(key.len())
         });
+        if let Some(version) = options.version {
+            builder.set_min_proto_version(Some(version)).unwrap();
+            builder.set_max_proto_version(Some(version)).unwrap();
+        }
         let mut ssl = Ssl::new(&builder.build()).unwrap();
         ssl.set_mtu(options.mtu).unwrap();
         ssl.set_connect_state();
@@ -515,7 +522,7 @@ pub struct Network {
     pub delay: u64,
     pub truncate: u64,
     pub flip: u64,
-    seed: u64,
+    pub seed: u64,
 }
 
 impl Network {
@@ -609,9 +616,9 @@ pub fn run_until(
 /// Runs over a good network until both are connected.
 pub fn connect(world: &mut World, client: &mut dyn Client, at: SocketAddr) {
     let connected = run_until(world, client, at, Network::default(), |world, client| {
-        client.is_connected()
-            && world.server.identity(at).is_some()
-            && world.server.handshakes() == 0
+        let is_established =
+            |event: &Output| matches!(event, Output::Established { peer, .. } if *peer == at);
+        client.is_connected() && world.events.iter().any(is_established)
     });
     assert!(connected, "not connected");
 }
