@@ -1,6 +1,6 @@
 //! The DTLS server against wrong keys, floods, damaged and repeated datagrams.
 
-#![allow(clippy::unwrap_used, unsafe_code)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, unsafe_code)]
 
 #[path = "support/dtls.rs"]
 #[allow(missing_docs)]
@@ -115,6 +115,36 @@ fn assert_talks_after(world: &mut World) {
     assert_talks(world, &mut client, address(99));
     world.close(address(99));
     world.closed().unwrap();
+}
+
+#[test]
+fn the_alert_is_not_taken_for_a_repetition() {
+    let mut world = World::new(&options());
+    let mut client = OpensslClient::new(ClientOptions {
+        key: b"another key 1234".to_vec(),
+        ..ClientOptions::default()
+    });
+    let at = address(1);
+    exchange(&mut world, &mut client, at);
+    exchange(&mut world, &mut client, at);
+    let flight = client.take_sent();
+    // The server repeats its own flight before the client's arrives.
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(50));
+        world.tick();
+        for datagram in world.take_sent(at) {
+            client.handle_datagram(&datagram);
+        }
+    }
+    for datagram in flight {
+        world.datagram(at, &datagram);
+    }
+    fails(&mut world, &mut client, at);
+    assert!(
+        client.failure().contains("alert decrypt error"),
+        "{}",
+        client.failure()
+    );
 }
 
 #[test]

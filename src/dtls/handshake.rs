@@ -15,12 +15,12 @@ use super::context::Context;
 use super::identity::{Identity, IdentityReader};
 use super::record::{
     CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, HANDSHAKE, Record, fatal_alert, fragments,
-    has_short_record, records,
+    has_short_record, overhead, records,
 };
 use super::session::{is_broken, with_wire};
-use super::suites::Suite;
 use super::wire::Wire;
 use super::{openssl as ext, psk};
+use crate::config::CipherSuite;
 use crate::credentials::Key;
 use crate::time::Instant;
 
@@ -36,8 +36,8 @@ const MAX_DATAGRAMS: u32 = 200;
 /// has one to send, and repeats it about five times before the time is up.
 const MAX_ENCRYPTED: u32 = 8;
 
-/// Least bytes of an encrypted record: what the suites need, those with CBC aside, which a Finished
-/// always has. The suite may not be known yet.
+/// Least bytes of an encrypted record while the suite is not known: enough for all of them but CBC,
+/// which OpenSSL checks itself. A Finished, which is what may come then, has more.
 const LEAST_ENCRYPTED: usize = 24;
 
 /// Longest handshake message of a client in bytes, and its highest number: OpenSSL keeps parts of
@@ -99,7 +99,7 @@ pub(super) struct Completed {
     pub stream: SslStream<Wire>,
     pub identity: Identity,
     pub resumed: bool,
-    pub suite: Suite,
+    pub suite: CipherSuite,
     /// Whether there may be payload already.
     pub has_data: bool,
 }
@@ -208,9 +208,9 @@ impl Handshake {
 
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
-        let again = with_wire(&mut self.stream, wire, ext::handle_timeout);
+        let is_well = with_wire(&mut self.stream, wire, ext::handle_timeout);
         self.note_sent(wire);
-        again
+        is_well
     }
 
     /// Time to the next retransmission. None while the key is awaited: the device has done its
@@ -231,7 +231,7 @@ impl Handshake {
             Phase::Keyed(identity) if !resumed => identity,
             _ => Identity::new(ssl.psk_identity()?),
         };
-        let suite = ssl.current_cipher()?.name().parse().ok()?;
+        let suite = CipherSuite::from_name(ssl.current_cipher()?.name())?;
         Some(Completed {
             identity,
             resumed,
@@ -244,7 +244,9 @@ impl Handshake {
     /// Looks through the records of a datagram before OpenSSL may see them. `None`: there is
     /// something in it that has no place in a handshake with PSK.
     fn inspect(&mut self, datagram: &[u8]) -> Option<Contents> {
-        if has_short_record(datagram, LEAST_ENCRYPTED) {
+        let cipher = self.stream.ssl().current_cipher();
+        let suite = cipher.and_then(|cipher| CipherSuite::from_name(cipher.name()));
+        if has_short_record(datagram, suite.map_or(LEAST_ENCRYPTED, overhead)) {
             return None;
         }
         let mut contents = Contents::default();
@@ -266,7 +268,7 @@ impl Handshake {
                         && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
                     {
                         contents.has_key_exchange = true;
-                        contents.identity = contents.identity.or(self.reader.add(&message));
+                        contents.identity = contents.identity.or_else(|| self.reader.add(&message));
                     }
                 }
             }
@@ -308,11 +310,10 @@ impl Handshake {
         Step::Pending
     }
 
-    /// Keeps the highest sequence number in the clear: an alert with a lower one is a replay to
-    /// the device.
+    /// Looks at what OpenSSL has written, for the number of a record of our own.
     fn note_sent(&mut self, wire: &Wire) {
-        let sent = wire.written().flat_map(records);
-        let in_the_clear = sent.filter(|record| record.epoch == 0);
+        let records = wire.written().flat_map(records);
+        let in_the_clear = records.filter(|record| record.epoch == 0);
         self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
     }
 }
