@@ -50,12 +50,7 @@ fn cookie() -> [u8; 32] {
     code
 }
 
-extern "C" fn give_key(
-    _: *mut ffi::SSL,
-    _: *const c_char,
-    key: *mut c_uchar,
-    _: c_uint,
-) -> c_uint {
+extern "C" fn give_key(_: *mut ffi::SSL, _: *const c_char, key: *mut c_uchar, _: c_uint) -> c_uint {
     // SAFETY: OpenSSL has room for 256 bytes at least.
     unsafe { ptr::copy_nonoverlapping(KEY.as_ptr(), key, KEY.len()) };
     KEY.len() as c_uint
