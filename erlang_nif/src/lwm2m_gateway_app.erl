@@ -3,7 +3,7 @@
 -module(lwm2m_gateway_app).
 -behaviour(application).
 
--export([start/2, stop/1, unload/0]).
+-export([start/2, stop/1, unload/0, on_config_changed/2]).
 
 -define(STOP_TIMEOUT, 5000).
 
@@ -56,3 +56,12 @@ unload() ->
     _ = code:delete(lwm2m_gateway_nif),
     _ = code:purge(lwm2m_gateway_nif),
     ok.
+
+%% @doc EMQX asks the module that is called like the plugin. Where another module starts this
+%% application, it is that one's business.
+-spec on_config_changed(map(), map()) -> ok.
+on_config_changed(Old, New) ->
+    case application:get_key(lwm2m_gateway, mod) of
+        {ok, {Module, _}} when Module =/= ?MODULE -> Module:on_config_changed(Old, New);
+        _ -> ok
+    end.

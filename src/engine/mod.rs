@@ -25,6 +25,7 @@ use crate::lwm2m::model::ObjectModels;
 use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 
+mod arrivals;
 mod authorization;
 mod blocks;
 mod departed;
@@ -59,6 +60,7 @@ pub use sessions::{Identity, SecureSession};
 pub use settings::{ListenerIds, ListenerSettings, Settings};
 pub use timer::Reason;
 
+use arrivals::Arrivals;
 use authorization::Authorizations;
 use blocks::Assemblies;
 use departed::Departed;
@@ -149,6 +151,11 @@ pub enum Handoff {
     },
     /// A device whose identity connected to the receiving shard; it is at its new peer already.
     Adopt(Box<Device>),
+    /// The answer to [`Handoff::Displace`], behind the devices there were.
+    Arrived {
+        /// The newer connection.
+        peer: Peer,
+    },
 }
 
 /// Why a device is not given to another shard.
@@ -268,6 +275,7 @@ pub struct Engine {
     authorize: bool,
     authorizations: Authorizations,
     sessions: HashMap<Peer, SecureSession>,
+    arrivals: Arrivals,
     /// Devices that registered over DTLS.
     identified: HashMap<Arc<Identity>, Vec<DeviceKey>>,
 }
@@ -325,12 +333,16 @@ impl Engine {
             authorize: options.authorize,
             authorizations: Authorizations::default(),
             sessions: HashMap::new(),
+            arrivals: Arrivals::default(),
             identified: HashMap::new(),
         }
     }
 
     /// Takes a datagram. Network input is never an error: it is answered or counted.
     pub fn handle_datagram(&mut self, now: Now, from: Peer, datagram: &[u8]) {
+        if self.hold(from, datagram) {
+            return;
+        }
         self.counters.datagrams_received.inc();
         self.counters.bytes_received.add(datagram.len() as u64);
         let message = match Message::parse(datagram) {
@@ -412,8 +424,9 @@ impl Engine {
                 old,
                 new,
                 to,
-            } => self.displace(now, &identity, old, new, to),
+            } => self.displace(now, identity, old, new, to),
             Handoff::Adopt(device) => self.adopt_identified(now, device),
+            Handoff::Arrived { peer } => self.arrived(now, peer),
         }
     }
 
@@ -423,6 +436,7 @@ impl Engine {
         self.assemblies.expire(now.mono);
         self.departed.expire(now.mono);
         self.expire_authorizations(now);
+        self.expire_arrivals(now);
         self.pending
             .retain(|_, pending| pending.deadline > now.mono);
         for _ in 0..TIMEOUTS_PER_CALL {
@@ -525,6 +539,7 @@ impl Engine {
             .into_iter()
             .chain(self.departed.deadline())
             .chain(self.authorizations.deadline())
+            .chain(self.arrivals.deadline())
             .min()
             .map(|at| (at, Reason::Handoff));
         [self.timers.peek(), blocks, handoff]

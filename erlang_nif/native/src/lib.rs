@@ -269,6 +269,37 @@ fn kick(handle: ResourceArc<Handle>, endpoint: Binary<'_>) -> bool {
     (handle.gateway()).is_some_and(|gateway| gateway.kick(endpoint))
 }
 
+#[rustler::nif(schedule = "DirtyIo")]
+fn export<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    endpoint: Binary<'a>,
+) -> NifResult<Term<'a>> {
+    // Names that are no UTF-8 are nobody's.
+    let session = (text(&endpoint).ok().zip(handle.gateway()))
+        .and_then(|(endpoint, gateway)| gateway.export(endpoint));
+    match session {
+        Some(session) => {
+            let session = serde_json::to_string(&session).map_err(|_| Error::BadArg)?;
+            Ok((atoms::ok(), event::text(env, &session)).encode(env))
+        }
+        None => Ok((atoms::error(), atoms::not_found()).encode(env)),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn import(
+    handle: ResourceArc<Handle>,
+    endpoint: Binary<'_>,
+    session: Binary<'_>,
+) -> NifResult<bool> {
+    let session = serde_json::from_slice(session.as_slice()).map_err(|_| Error::BadArg)?;
+    let Ok(endpoint) = text(&endpoint) else {
+        return Ok(false);
+    };
+    Ok((handle.gateway()).is_some_and(|gateway| gateway.import(endpoint, session)))
+}
+
 #[rustler::nif]
 fn version(env: Env<'_>) -> Term<'_> {
     event::text(env, env!("CARGO_PKG_VERSION"))
