@@ -141,7 +141,7 @@ fi
 
 step "cargo fmt" cargo fmt --all --check
 step "cargo clippy" cargo clippy --all-targets -- -D warnings
-step "cargo build" cargo build
+# This also builds the program and the library that the steps below run.
 step "cargo test" cargo test
 step "C API" c_api
 step "end to end" end_to_end

@@ -30,15 +30,15 @@ stop(_State) ->
 %% Not left to the first call: a release in embedded mode loads nothing on demand, so after
 %% unload/0 nobody would.
 load() ->
-    case erlang:module_loaded(lwm2m_gateway_nif) of
-        true ->
-            ok;
-        false ->
-            case code:load_file(lwm2m_gateway_nif) of
-                {module, _} -> ok;
-                {error, Reason} -> {error, {lwm2m_gateway_nif, Reason}}
-            end
+    %% Knows of a load that another process has under way, unlike load_file/1.
+    case code:ensure_loaded(lwm2m_gateway_nif) of
+        {module, _} -> ok;
+        {error, embedded} -> loaded(code:load_file(lwm2m_gateway_nif));
+        {error, _} = Error -> loaded(Error)
     end.
+
+loaded({module, _}) -> ok;
+loaded({error, Reason}) -> {error, {lwm2m_gateway_nif, Reason}}.
 
 %% @doc Stops all gateways of the node and removes the module with the native library, so that it
 %% can be loaded again: a second instance beside the first is refused.
@@ -51,6 +51,8 @@ unload() ->
         false ->
             ok
     end,
+    %% Old code, of a load that went wrong, would keep the current from becoming old.
+    _ = code:purge(lwm2m_gateway_nif),
     _ = code:delete(lwm2m_gateway_nif),
     _ = code:purge(lwm2m_gateway_nif),
     ok.

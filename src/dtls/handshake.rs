@@ -206,6 +206,14 @@ impl Handshake {
         }
     }
 
+    /// Who this is to be, once it has said so.
+    pub(super) const fn identity(&self) -> Option<&Identity> {
+        match &self.phase {
+            Phase::Keyed(identity) => Some(identity),
+            _ => None,
+        }
+    }
+
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
         let is_well = with_wire(&mut self.stream, wire, ext::handle_timeout);

@@ -409,7 +409,11 @@ impl Server {
             }
             Step::Complete => self.establish(now, key),
             Step::Failed(reason) => {
-                tracing::debug!(%peer, reason, "handshake failed");
+                match self.handshakes.get(key).and_then(Handshake::identity) {
+                    // Somebody who knows an identity, or a device with another key than ours.
+                    Some(identity) => tracing::info!(%peer, %identity, reason, "handshake failed"),
+                    None => tracing::debug!(%peer, reason, "handshake failed"),
+                }
                 self.counters.dtls_handshakes_failed.inc();
                 self.drop_handshake(key);
             }

@@ -1,0 +1,346 @@
+//! The DTLS server beside OpenSSL as it is, in one process: handshakes with cookie exchange,
+//! records, memory of idle sessions. The server's side only, in CPU time, taking turns; medians.
+
+// A report for people; the allocators only count and pass everything on.
+#![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
+#![allow(missing_docs, unreachable_pub, unsafe_code)]
+
+#[path = "support/cpu_time.rs"]
+#[allow(dead_code)]
+mod cpu_time;
+#[path = "support/raw_dtls.rs"]
+mod raw_dtls;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::ffi::{c_char, c_int, c_void};
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use cpu_time::CpuTime;
+use lwm2m_gateway::config::CipherSuite;
+use lwm2m_gateway::credentials::Key;
+use lwm2m_gateway::dtls::{Context, Options, Output, Server};
+use lwm2m_gateway::telemetry::Counters;
+use lwm2m_gateway::time::Instant;
+use openssl::ssl::SslContext;
+use raw_dtls::{Client, KEY, RawServer};
+
+/// Handshakes of a turn, and turns.
+const BATCH: u32 = 200;
+const TURNS: usize = 15;
+/// Records of a turn.
+const RECORDS: usize = 2000;
+/// Idle sessions.
+const SESSIONS: u32 = 1000;
+
+/// Bytes that Rust and OpenSSL have from the heap.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+
+struct Counting;
+
+// SAFETY: every call is the system allocator's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        // SAFETY: as our caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        // SAFETY: as our caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+unsafe extern "C" {
+    fn CRYPTO_set_mem_functions(
+        malloc: extern "C" fn(usize, *const c_char, c_int) -> *mut c_void,
+        realloc: extern "C" fn(*mut c_void, usize, *const c_char, c_int) -> *mut c_void,
+        free: extern "C" fn(*mut c_void, *const c_char, c_int),
+    ) -> c_int;
+    fn malloc_usable_size(pointer: *mut c_void) -> usize;
+}
+
+extern "C" fn count_malloc(size: usize, _: *const c_char, _: c_int) -> *mut c_void {
+    // SAFETY: any size; the result is null or a block.
+    unsafe {
+        let pointer = libc::malloc(size);
+        LIVE.fetch_add(malloc_usable_size(pointer), Ordering::Relaxed);
+        pointer
+    }
+}
+
+extern "C" fn count_realloc(
+    pointer: *mut c_void,
+    size: usize,
+    _: *const c_char,
+    _: c_int,
+) -> *mut c_void {
+    // SAFETY: OpenSSL gives back what it got.
+    unsafe {
+        LIVE.fetch_sub(malloc_usable_size(pointer), Ordering::Relaxed);
+        let pointer = libc::realloc(pointer, size);
+        LIVE.fetch_add(malloc_usable_size(pointer), Ordering::Relaxed);
+        pointer
+    }
+}
+
+extern "C" fn count_free(pointer: *mut c_void, _: *const c_char, _: c_int) {
+    // SAFETY: OpenSSL gives back what it got.
+    unsafe {
+        LIVE.fetch_sub(malloc_usable_size(pointer), Ordering::Relaxed);
+        libc::free(pointer);
+    }
+}
+
+fn address(n: u32) -> SocketAddr {
+    let [_, a, b, c] = n.to_be_bytes();
+    SocketAddr::from(([10, a, b, c], 40_000))
+}
+
+/// Our server with all that a shell does for it.
+struct Ours {
+    server: Server,
+    now: Instant,
+}
+
+impl Ours {
+    fn new() -> Self {
+        let options = Options {
+            suites: vec![CipherSuite::PskAes128Ccm8],
+            ..Options::default()
+        };
+        let context = Arc::new(Context::new(&options).unwrap());
+        Self {
+            server: Server::new(context, [5; 32], Arc::new(Counters::default())),
+            now: Instant::ZERO,
+        }
+    }
+
+    /// Takes a datagram; returns the datagrams to send and the bytes of payload received.
+    fn handle(&mut self, from: SocketAddr, datagram: &[u8], sent: &mut Vec<u8>) -> usize {
+        self.server.handle_datagram(self.now, from, datagram);
+        self.drain(sent)
+    }
+
+    fn drain(&mut self, sent: &mut Vec<u8>) -> usize {
+        let mut received = 0;
+        loop {
+            match self.server.poll_output() {
+                Output::Transmit { datagram, .. } => sent.extend_from_slice(&datagram),
+                Output::CredentialWanted { ticket, .. } => {
+                    let key = Key::new(KEY.to_vec());
+                    self.server.handle_credential(self.now, ticket, Some(key));
+                }
+                Output::Received { payload, .. } => received += black_box(payload).len(),
+                Output::Idle(_) => return received,
+                _ => (),
+            }
+        }
+    }
+}
+
+/// Runs `BATCH` handshakes with `hello` for both hellos and `accept` for the rest, and returns the
+/// clients and the server's time for each handshake.
+fn handshakes(
+    clients: &SslContext,
+    count: u32,
+    mut server: impl FnMut(u32, usize, &[u8]) -> Vec<u8>,
+) -> (Vec<Client>, Duration) {
+    let mut clients: Vec<_> = (0..count).map(|_| Client::new(clients)).collect();
+    let mut time = Duration::ZERO;
+    let mut answers = vec![Vec::new(); clients.len()];
+    for flight in 0..3 {
+        let datagrams: Vec<_> = clients
+            .iter_mut()
+            .zip(&answers)
+            .map(|(client, answer)| client.handshake(answer))
+            .collect();
+        let start = CpuTime::now();
+        for ((n, datagram), answer) in (0..).zip(&datagrams).zip(&mut answers) {
+            *answer = server(n, flight, datagram);
+        }
+        time += CpuTime::now() - start;
+    }
+    for (client, answer) in clients.iter_mut().zip(&answers) {
+        client.handshake(answer);
+        assert!(client.is_connected());
+    }
+    (clients, time / count)
+}
+
+fn raw_handshakes(
+    server: &mut RawServer,
+    clients: &SslContext,
+    count: u32,
+) -> (Vec<Client>, Duration) {
+    handshakes(clients, count, |n, flight, datagram| match flight {
+        0 | 1 => server.listen(datagram),
+        _ => server.accept(n as usize, datagram),
+    })
+}
+
+fn our_handshakes(server: &mut Ours, clients: &SslContext, count: u32) -> (Vec<Client>, Duration) {
+    handshakes(clients, count, |n, _, datagram| {
+        let mut sent = Vec::new();
+        server.handle(address(n), datagram, &mut sent);
+        sent
+    })
+}
+
+fn median(times: &mut [Duration]) -> f64 {
+    times.sort_unstable();
+    times[times.len() / 2].as_nanos() as f64
+}
+
+/// Prints both and their ratio: how much of raw OpenSSL's rate is left.
+fn report_rate(what: &str, raw: &mut [Duration], ours: &mut [Duration], least: f64) {
+    let (raw, ours) = (median(raw), median(ours));
+    println!(
+        "{what:<44} raw {raw:>7.0} ns {:>9.0}/s   ours {ours:>7.0} ns {:>9.0}/s   ratio {:.2} (goal {least})",
+        1e9 / raw,
+        1e9 / ours,
+        raw / ours
+    );
+}
+
+fn bench_handshakes(clients: &SslContext) {
+    let (mut raw, mut ours) = (Vec::new(), Vec::new());
+    let mut raw_server = RawServer::new();
+    let mut our_server = Ours::new();
+    for _ in 0..TURNS {
+        raw.push(raw_handshakes(&mut raw_server, clients, BATCH).1);
+        raw_server.connections.clear();
+        ours.push(our_handshakes(&mut our_server, clients, BATCH).1);
+        our_server.server.close_all(our_server.now);
+        our_server.drain(&mut Vec::new());
+    }
+    report_rate(
+        "full handshake, CCM8, with cookie",
+        &mut raw,
+        &mut ours,
+        0.8,
+    );
+}
+
+/// Records of one busy session, and of as many as there are records.
+fn bench_records(clients: &SslContext, length: usize) {
+    let payload = vec![0x5a; length];
+    let mut buffer = vec![0; 20_000];
+    let mut sent = Vec::with_capacity(20_000);
+    let mut raw_server = RawServer::new();
+    let mut our_server = Ours::new();
+    let (mut raw_clients, _) = raw_handshakes(&mut raw_server, clients, SESSIONS);
+    let (mut our_clients, _) = our_handshakes(&mut our_server, clients, SESSIONS);
+    for many in [false, true] {
+        let index = |n: usize| if many { n % SESSIONS as usize } else { 0 };
+        let mut times = [const { Vec::<Duration>::new() }; 4];
+        for _ in 0..TURNS {
+            let records = |clients: &mut [Client]| -> Vec<Vec<u8>> {
+                (0..RECORDS)
+                    .map(|n| clients[index(n)].seal(&payload))
+                    .collect()
+            };
+            let (from_raw, from_ours) = (records(&mut raw_clients), records(&mut our_clients));
+            let mut measure = |kind: usize, step: &mut dyn FnMut(usize)| {
+                let start = CpuTime::now();
+                (0..RECORDS).for_each(step);
+                times[kind].push((CpuTime::now() - start) / RECORDS as u32);
+            };
+            measure(0, &mut |n| {
+                let connection = &raw_server.connections[index(n)];
+                if many {
+                    connection.alloc_buffers();
+                }
+                assert_eq!(connection.open(&from_raw[n], &mut buffer), length);
+                if many {
+                    connection.free_buffers();
+                }
+            });
+            measure(1, &mut |n| {
+                let from = address(index(n) as u32);
+                assert_eq!(our_server.handle(from, &from_ours[n], &mut sent), length);
+            });
+            measure(2, &mut |n| {
+                let connection = &raw_server.connections[index(n)];
+                if many {
+                    connection.alloc_buffers();
+                }
+                assert!(connection.seal(&payload, &mut buffer) > length);
+                if many {
+                    connection.free_buffers();
+                }
+            });
+            measure(3, &mut |n| {
+                let to = address(index(n) as u32);
+                our_server
+                    .server
+                    .send(our_server.now, to, &payload)
+                    .unwrap();
+                sent.clear();
+                our_server.drain(&mut sent);
+                assert!(sent.len() > length);
+            });
+        }
+        let sessions = if many {
+            "1000 sessions in turn"
+        } else {
+            "one session"
+        };
+        let [raw_open, our_open, raw_seal, our_seal] = &mut times;
+        report_rate(
+            &format!("open {length} B, {sessions}"),
+            raw_open,
+            our_open,
+            0.8,
+        );
+        report_rate(
+            &format!("seal {length} B, {sessions}"),
+            raw_seal,
+            our_seal,
+            0.8,
+        );
+    }
+}
+
+fn bench_memory(clients: &SslContext) {
+    let live = || LIVE.load(Ordering::Relaxed);
+    let mut raw_server = RawServer::new();
+    let before = live();
+    let (raw_clients, _) = raw_handshakes(&mut raw_server, clients, SESSIONS);
+    raw_server
+        .connections
+        .iter()
+        .for_each(|connection| connection.free_buffers());
+    drop(raw_clients);
+    let raw = (live() - before) / SESSIONS as usize;
+    let mut our_server = Ours::new();
+    let before = live();
+    let (our_clients, _) = our_handshakes(&mut our_server, clients, SESSIONS);
+    drop(our_clients);
+    let ours = (live() - before) / SESSIONS as usize;
+    println!(
+        "{:<44} raw {raw:>7} B               ours {ours:>7} B               ratio {:.2} (goal 1.1 at most)",
+        "heap of an idle session",
+        ours as f64 / raw as f64
+    );
+}
+
+fn main() {
+    // SAFETY: nothing of OpenSSL was called yet; the functions do what its own do.
+    let counted = unsafe { CRYPTO_set_mem_functions(count_malloc, count_realloc, count_free) };
+    assert_eq!(counted, 1);
+    let clients = Client::context();
+    println!("{}", openssl::version::version());
+    bench_handshakes(&clients);
+    bench_records(&clients, 64);
+    bench_records(&clients, 200);
+    bench_memory(&clients);
+}
