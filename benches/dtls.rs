@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cpu_time::CpuTime;
+use lwm2m_gateway::config::CipherSuite;
 use lwm2m_gateway::credentials::Key;
-use lwm2m_gateway::dtls::{Context, Options, Output, Server, Suite};
+use lwm2m_gateway::dtls::{Context, Options, Output, Server};
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::Instant;
 use openssl::ssl::SslContext;
@@ -113,7 +114,7 @@ struct Ours {
 impl Ours {
     fn new() -> Self {
         let options = Options {
-            suites: vec![Suite::PskAes128Ccm8],
+            suites: vec![CipherSuite::PskAes128Ccm8],
             ..Options::default()
         };
         let context = Arc::new(Context::new(&options).unwrap());

@@ -8,6 +8,7 @@ Needs a build of the library (`cargo build --release --no-default-features --lib
 """
 
 import argparse
+import gc
 import json
 import pathlib
 import select
@@ -148,6 +149,7 @@ def main():
     parser.add_argument("--devices", type=int, default=50)
     parser.add_argument("--wakeup", default="auto")
     options = parser.parse_args()
+    gc.disable()  # its pauses would be measured
     gateway = Mosquitto({"wakeup": options.wakeup}, lines=["connection_messages false"])
     try:
         time.sleep(0.5)

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use lwm2m_gateway::config::Config;
 use lwm2m_gateway::host::standalone::{Broker, BrokerError, Commands};
-use lwm2m_gateway::host::{Host as _, Message, Publish};
+use lwm2m_gateway::host::{Host as _, Message, Publish, PublishKind};
 use lwm2m_gateway::telemetry::Counters;
 use parking_lot::Mutex;
 use rumqttc::v5;
@@ -83,6 +83,7 @@ fn remote(address: SocketAddr, counters: Arc<Counters>) -> Broker {
 
 fn message(topic: &str, payload: &str, qos: u8) -> Publish {
     Publish {
+        kind: PublishKind::Notify,
         endpoint: "ep".into(),
         topic: topic.to_owned(),
         payload: payload.as_bytes().to_vec(),

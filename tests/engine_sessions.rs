@@ -69,7 +69,10 @@ fn a_registration_belongs_to_its_identity() {
         }
         world.assert_quiet();
         assert_eq!(update_code(&mut world, 0, &mut device), Code::CHANGED);
-        assert_eq!(world.counter("identity_refused"), 4);
+        assert_eq!(
+            world.counter("identity_refused"),
+            if shards == 1 { 6 } else { 4 }
+        );
     }
 }
 
@@ -187,6 +190,108 @@ fn two_moves_at_once_end_at_the_newest_connection() {
     assert_eq!(world.directory.shard_of("ep"), Some(2));
     device.peer = session(5003, 3);
     assert_eq!(update_code(&mut world, 2, &mut device), Code::CHANGED);
+}
+
+/// Until nothing is left in the mailboxes.
+fn deliver(world: &mut World) {
+    while (0..world.engines.len()).any(|shard| world.hand_over(shard)) {}
+    world.hold_handoffs = false;
+}
+
+#[test]
+fn what_a_new_connection_says_waits_for_its_registration() {
+    let mut world = World::sharded(2, |_| {});
+    let mut device = secured(&mut world, 0, "ep", 5001, "a");
+    assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
+    world.published.clear();
+    world.command(
+        "ep",
+        r#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#,
+    );
+    let observe = world.next_for(device.peer);
+    let answer = device
+        .answer(&observe, Code::CONTENT)
+        .uint(option::OBSERVE, 1)
+        .payload("50");
+    world.datagram_at(0, device.peer, &answer.build());
+    assert_eq!(world.next_published().json["msgType"], "observe");
+
+    world.hold_handoffs = true;
+    device.peer = session(6001, 77);
+    world.session(1, device.peer, "a", "a");
+    let notify = device
+        .separate(MessageType::Confirmable, &observe, Code::CONTENT)
+        .uint(option::OBSERVE, 2)
+        .payload("51")
+        .build();
+    let send = device
+        .request(Code::POST, &["dp"], &[])
+        .uint(option::CONTENT_FORMAT, 110)
+        .payload(r#"[{"n":"/3/0/9","v":52}]"#)
+        .build();
+    let location = device.location.clone();
+    let goodbye = device
+        .request(Code::DELETE, &["rd", &location], &[])
+        .build();
+    for datagram in [&notify, &send, &goodbye] {
+        world.datagram_at(1, device.peer, datagram);
+    }
+    world.assert_quiet();
+    deliver(&mut world);
+    let ack = world.next_for(device.peer);
+    assert_eq!(
+        (ack.kind(), ack.code()),
+        (MessageType::Acknowledgement, Code::EMPTY)
+    );
+    assert_eq!(world.next_for(device.peer).code(), Code::CHANGED);
+    assert_eq!(world.next_for(device.peer).code(), Code::DELETED);
+    assert_eq!(world.next_published().json["msgType"], "notify");
+    assert_eq!(world.next_published().json["msgType"], "send");
+    assert_eq!(world.engines[1].load().arrivals, 0);
+}
+
+#[test]
+fn messages_wait_for_a_registration_that_is_passed_on() {
+    // The last two connections in every order of shards, and every order of delivery.
+    for shards in [[1, 2], [1, 0], [1, 1], [0, 1], [0, 0]] {
+        for first in 0..3 {
+            let mut world = World::sharded(3, |_| {});
+            let mut device = secured(&mut world, 0, "ep", 5001, "a");
+            assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
+            world.hold_handoffs = true;
+            for (number, shard) in (2..).zip(shards) {
+                device.peer = session(5000, number);
+                world.session(shard, device.peer, "a", "a");
+            }
+            let location = device.location.clone();
+            let update = device.request(Code::POST, &["rd", &location], &[]).build();
+            world.datagram_at(shards[1], device.peer, &update);
+            world.hand_over(first);
+            deliver(&mut world);
+            assert_eq!(world.next_for(device.peer).code(), Code::CHANGED);
+            let at = u16::try_from(shards[1]).unwrap();
+            assert_eq!(world.directory.shard_of("ep"), Some(at));
+            let left: usize = world.engines.iter().map(|it| it.load().arrivals).sum();
+            assert_eq!(left, 0);
+        }
+    }
+}
+
+#[test]
+fn nothing_waits_for_a_shard_that_is_silent() {
+    let mut world = World::sharded(2, |_| {});
+    let mut device = secured(&mut world, 0, "ep", 5001, "a");
+    assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
+    world.published.clear();
+    world.hold_handoffs = true;
+    device.peer = session(6001, 77);
+    world.session(1, device.peer, "a", "a");
+    let send = device.request(Code::POST, &["dp"], &[]).build();
+    world.datagram_at(1, device.peer, &send);
+    world.assert_quiet();
+    world.pass(Duration::from_secs(11));
+    assert_eq!(world.next_for(device.peer).code(), Code::NOT_FOUND);
+    assert_eq!(world.engines[1].load().arrivals, 0);
 }
 
 #[test]

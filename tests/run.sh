@@ -41,6 +41,9 @@ packages() {
     command -v coap-client-notls >/dev/null || wanted+=(libcoap3-bin)
     command -v mosquitto >/dev/null || wanted+=(mosquitto)
     command -v mosquitto_pub >/dev/null || wanted+=(mosquitto-clients)
+    command -v rebar3 >/dev/null || wanted+=(rebar3)
+    erl -noshell -eval 'halt(case code:lib_dir(ssl) of {error, _} -> 1; _ -> 0 end).' 2>/dev/null ||
+        wanted+=(erlang-ssl)
     command -v node >/dev/null || wanted+=(nodejs)
     command -v npm >/dev/null || wanted+=(npm)
     [ ${#wanted[@]} -eq 0 ] && return
@@ -104,13 +107,22 @@ c_api() {
     make -s -C tests/c LIBRARY="$built/liblwm2m_gateway.so" OUT="$built/c" "${checks[@]}"
 }
 
-# The contract once more, by devices that speak DTLS.
-over_dtls() {
+# The library for Erlang, which exports nothing but its entry, and the tests in Erlang.
+nif() {
+    cargo clippy -p lwm2m-gateway-nif -- -D warnings &&
+        (cd erlang_nif && PROFILE=dev rebar3 eunit) || return
+    local exported
+    exported=$(nm -D --defined-only erlang_nif/priv/lwm2m_gateway_nif.so | awk '{print $3}' | xargs)
+    [ "$exported" = "lwm2m_gateway_nif_nif_init nif_init" ] ||
+        { echo "the library exports $exported"; return 1; }
+}
+
+# What any host and any transport does for devices and applications.
+contract() {
     local files=(blockwise commands contract legacy lwm2m11 observe queue registration reliability
         send series)
     files=("${files[@]/#/tests/e2e/test_}")
-    "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini --transport dtls \
-        "${files[@]/%/.py}"
+    "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini "$@" "${files[@]/%/.py}"
 }
 
 title "what the tests need"
@@ -127,18 +139,27 @@ if [ $# -gt 0 ]; then
     exit
 fi
 
-step "cargo fmt" cargo fmt --check
+step "cargo fmt" cargo fmt --all --check
 step "cargo clippy" cargo clippy --all-targets -- -D warnings
-step "cargo build" cargo build
+# This also builds the program and the library that the steps below run.
 step "cargo test" cargo test
 step "C API" c_api
 step "end to end" end_to_end
-step "end to end, over DTLS" over_dtls
+step "end to end, over DTLS" contract --transport dtls
 step "end to end, in a C host" end_to_end --host c
 step "end to end, in a C host with callbacks from threads" end_to_end --host c-threaded \
     -k "test_contract or test_commands or test_observe"
 if command -v mosquitto >/dev/null; then
     step "end to end, in Mosquitto" end_to_end --host mosquitto
+    step "end to end, in Mosquitto over DTLS" contract --transport dtls --host mosquitto
+fi
+if command -v rebar3 >/dev/null; then
+    step "NIF" nif
+    step "EMQX plugin, with a stand-in for EMQX" erlang_nif/emqx/test/run.sh \
+        erlang_nif/priv/lwm2m_gateway_nif.so
+    if command -v mosquitto >/dev/null; then
+        step "end to end, in an Erlang node" contract --host nif
+    fi
 fi
 
 title "summary"

@@ -84,6 +84,8 @@ impl Fleet {
             shard: 0,
             seed: [7; 32],
             per_device_subscriptions: false,
+            authorize: false,
+            device_events: false,
         });
         let now = Now {
             mono: Instant::from_micros(1_000_000),

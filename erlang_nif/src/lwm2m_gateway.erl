@@ -40,6 +40,8 @@
     devices/1,
     device/2,
     kick/2,
+    export/2,
+    import/3,
     log/1,
     version/0
 ]).
@@ -190,7 +192,7 @@
 
 -type gone_info() :: #{endpoint := binary(), reason := gone_reason()}.
 
--type gone_reason() :: deregistered | expired | kicked | displaced | listener_closed | lost.
+-type gone_reason() :: deregistered | expired | kicked | displaced | listener_closed | exported | lost.
 
 -opaque authorization() :: reference().
 %% Names a Register that waits. When no process holds it any more, the device is told that the
@@ -381,6 +383,18 @@ device(#lwm2m_gateway{handle = Handle}, Endpoint) ->
 -spec kick(gateway(), Endpoint :: iodata()) -> boolean().
 kick(#lwm2m_gateway{handle = Handle}, Endpoint) ->
     lwm2m_gateway_nif:kick(Handle, binary(Endpoint)).
+
+%% @doc Ends a registration without a report and returns what another gateway needs to go on with
+%% the device: its observations and the commands that wait. Takes five seconds at most.
+-spec export(gateway(), Endpoint :: iodata()) -> {ok, Session :: binary()} | {error, not_found}.
+export(#lwm2m_gateway{handle = Handle}, Endpoint) ->
+    lwm2m_gateway_nif:export(Handle, binary(Endpoint)).
+
+%% @doc Goes on with what {@link export/2} returned elsewhere, once the device has registered here;
+%% `false' when it has not. Raises `badarg' when it is no such session.
+-spec import(gateway(), Endpoint :: iodata(), Session :: binary()) -> boolean().
+import(#lwm2m_gateway{handle = Handle}, Endpoint, Session) ->
+    lwm2m_gateway_nif:import(Handle, binary(Endpoint), Session).
 
 %% @doc Hands a `log' event to the logger of OTP, with domain `[lwm2m_gateway]'.
 -spec log(event()) -> ok.

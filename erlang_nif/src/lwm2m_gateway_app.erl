@@ -3,7 +3,7 @@
 -module(lwm2m_gateway_app).
 -behaviour(application).
 
--export([start/2, stop/1, unload/0]).
+-export([start/2, stop/1, unload/0, on_config_changed/2]).
 
 -define(STOP_TIMEOUT, 5000).
 
@@ -30,15 +30,15 @@ stop(_State) ->
 %% Not left to the first call: a release in embedded mode loads nothing on demand, so after
 %% unload/0 nobody would.
 load() ->
-    case erlang:module_loaded(lwm2m_gateway_nif) of
-        true ->
-            ok;
-        false ->
-            case code:load_file(lwm2m_gateway_nif) of
-                {module, _} -> ok;
-                {error, Reason} -> {error, {lwm2m_gateway_nif, Reason}}
-            end
+    %% Knows of a load that another process has under way, unlike load_file/1.
+    case code:ensure_loaded(lwm2m_gateway_nif) of
+        {module, _} -> ok;
+        {error, embedded} -> loaded(code:load_file(lwm2m_gateway_nif));
+        {error, _} = Error -> loaded(Error)
     end.
+
+loaded({module, _}) -> ok;
+loaded({error, Reason}) -> {error, {lwm2m_gateway_nif, Reason}}.
 
 %% @doc Stops all gateways of the node and removes the module with the native library, so that it
 %% can be loaded again: a second instance beside the first is refused.
@@ -51,6 +51,17 @@ unload() ->
         false ->
             ok
     end,
+    %% Old code, of a load that went wrong, would keep the current from becoming old.
+    _ = code:purge(lwm2m_gateway_nif),
     _ = code:delete(lwm2m_gateway_nif),
     _ = code:purge(lwm2m_gateway_nif),
     ok.
+
+%% @doc EMQX asks the module that is called like the plugin. Where another module starts this
+%% application, it is that one's business.
+-spec on_config_changed(map(), map()) -> ok.
+on_config_changed(Old, New) ->
+    case application:get_key(lwm2m_gateway, mod) of
+        {ok, {Module, _}} when Module =/= ?MODULE -> Module:on_config_changed(Old, New);
+        _ -> ok
+    end.

@@ -20,6 +20,8 @@
     devices/1,
     device/2,
     kick/2,
+    export/2,
+    import/3,
     version/0
 ]).
 
@@ -45,6 +47,8 @@
     devices/1,
     device/2,
     kick/2,
+    export/2,
+    import/3,
     version/0
 ]).
 
@@ -126,6 +130,12 @@ device(_Handle, _Endpoint) -> ?NOT_LOADED.
 
 -spec kick(handle(), binary()) -> boolean().
 kick(_Handle, _Endpoint) -> ?NOT_LOADED.
+
+-spec export(handle(), binary()) -> {ok, binary()} | {error, not_found}.
+export(_Handle, _Endpoint) -> ?NOT_LOADED.
+
+-spec import(handle(), binary(), binary()) -> boolean().
+import(_Handle, _Endpoint, _Session) -> ?NOT_LOADED.
 
 -spec version() -> binary().
 version() -> ?NOT_LOADED.

@@ -127,12 +127,14 @@ packet(<<Type:4, Flags:4, Rest0/binary>>) ->
 packet(_) ->
     more.
 
-variable(<<0:1, A:7, Rest/binary>>) -> {A, Rest};
-variable(<<1:1, A:7, 0:1, B:7, Rest/binary>>) -> {A + B bsl 7, Rest};
-variable(<<1:1, A:7, 1:1, B:7, 0:1, C:7, Rest/binary>>) -> {A + B bsl 7 + C bsl 14, Rest};
-variable(<<1:1, A:7, 1:1, B:7, 1:1, C:7, 0:1, D:7, Rest/binary>>) ->
-    {A + B bsl 7 + C bsl 14 + D bsl 21, Rest};
-variable(_) ->
+variable(Buffer) -> variable(Buffer, 0, 0).
+
+variable(<<More:1, Seven:7, Rest/binary>>, Shift, Sum) when Shift < 28 ->
+    case {More, Sum bor (Seven bsl Shift)} of
+        {0, Value} -> {Value, Rest};
+        {1, Value} -> variable(Rest, Shift + 7, Value)
+    end;
+variable(<<>>, _, _) ->
     more.
 
 receive_packet(Socket) ->

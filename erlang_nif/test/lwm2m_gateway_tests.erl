@@ -30,6 +30,7 @@ all_test_() ->
         fun control_events_are_not_dropped/0,
         fun acknowledging_an_older_batch_changes_nothing/0,
         fun reload/0,
+        fun reload_of_listeners/0,
         fun log_levels/0,
         {timeout, 20, fun schedulers_stay_free/0},
         {timeout, 60, fun many_gateways/0},
@@ -619,9 +620,9 @@ credit_and_drops() ->
     %% The subscription and the first report have used the credit up. Each Register publishes.
     [{ok, _} = device:register(Device, <<"a">>) || _ <- lists:seq(1, 30)],
     ?assert(is_list(Location)),
-    eventually(fun() -> map_get(published, lwm2m_gateway:statistics(Gateway)) =:= 31 end),
+    eventually(fun() -> map_get(publish_dropped, lwm2m_gateway:statistics(Gateway)) =:= 20 end),
     Full = lwm2m_gateway:statistics(Gateway),
-    ?assertMatch(#{owner_unacknowledged := 2, owner_queue := 10, publish_dropped := 20}, Full),
+    ?assertMatch(#{owner_unacknowledged := 2, owner_queue := 10, published := 31}, Full),
     ?assert(map_get(owner_queue_bytes, Full) > 10),
     {messages, Messages} = process_info(self(), messages),
     ?assertEqual([1, 2], [Batch || {lwm2m_gateway, It, Batch, _} <- Messages, It =:= Id]),
@@ -692,6 +693,29 @@ reload() ->
     ),
     ?assertEqual(Port, port(Gateway)),
     device:close(Device),
+    stop(Gateway).
+
+reload_of_listeners() ->
+    Gateway = start(#{device_events => true}),
+    Device = device:open(Gateway),
+    {ok, _} = device:register(Device, <<"a">>),
+    Old = port(Gateway),
+    Listeners = #{udp => #{other => #{bind => "127.0.0.1:0"}}},
+    ok = lwm2m_gateway:reload(Gateway, (config())#{listeners => Listeners}),
+    ?assertMatch([{<<"udp:other">>, _}], lwm2m_gateway:listeners(Gateway)),
+    ?assertEqual(
+        {device, gone, #{endpoint => <<"a">>, reason => listener_closed}},
+        ?next(Gateway, {device, gone, _})
+    ),
+    ?assertNot(listens(Old)),
+    ?assert(listens(port(Gateway))),
+    Another = start(),
+    Taken = iolist_to_binary(io_lib:format("127.0.0.1:~w", [port(Another)])),
+    Busy = #{udp => #{other => #{bind => Taken}}},
+    ?assertMatch({error, {bind, _}}, lwm2m_gateway:reload(Gateway, (config())#{listeners => Busy})),
+    ?assert(listens(port(Gateway))),
+    device:close(Device),
+    stop(Another),
     stop(Gateway).
 
 log_levels() ->

@@ -1,5 +1,7 @@
 //! What all servers of a listener share: OpenSSL's context with the sessions that can be resumed.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -7,15 +9,15 @@ use openssl::ssl::{
     Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream, SslVersion,
 };
 
-use super::suites::Suite;
 use super::wire::Wire;
 use super::{openssl as ext, psk};
+use crate::config::CipherSuite;
 
 /// How a listener does DTLS.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The cipher suites, the preferred one first. Not empty.
-    pub suites: Vec<Suite>,
+    pub suites: Vec<CipherSuite>,
     /// Largest datagram of a handshake in bytes, without IP and UDP headers; 256 at least. Records
     /// with payloads are sent as large as they are: CoAP keeps them small (RFC 7252 §4.6).
     pub mtu: u16,
@@ -25,7 +27,8 @@ pub struct Options {
     pub retransmit_timeout: Duration,
     /// Handshakes under way at a server; more are refused. Each takes up to 75 kB.
     pub max_handshakes: usize,
-    /// Sessions of a server; for more, the one that was not used for the longest time is closed.
+    /// Sessions of the whole listener. For more, a server with a new one closes the one of its own
+    /// that was not used for the longest time.
     /// Each takes about 35 kB.
     pub max_sessions: usize,
     /// Sessions of the whole listener that can be resumed, about 1 kB each; 0 turns it off.
@@ -39,7 +42,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            suites: Suite::DEFAULT.to_vec(),
+            suites: CipherSuite::DEFAULT.to_vec(),
             mtu: 1200,
             handshake_timeout: Duration::from_secs(15),
             retransmit_timeout: Duration::from_secs(1),
@@ -66,6 +69,8 @@ pub enum DtlsError {
 /// What all servers of a listener share.
 pub struct Context {
     pub(super) options: Options,
+    /// Sessions of all servers.
+    pub(super) sessions: Arc<AtomicUsize>,
     openssl: SslContext,
 }
 
@@ -101,7 +106,11 @@ impl Context {
         let mut builder = SslContext::builder(SslMethod::dtls_server())?;
         builder.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
         builder.set_max_proto_version(Some(SslVersion::DTLS1_2))?;
-        let names: Vec<_> = options.suites.iter().map(|suite| suite.name()).collect();
+        let names: Vec<_> = options
+            .suites
+            .iter()
+            .map(|suite| suite.openssl_name())
+            .collect();
         builder.set_cipher_list(&names.join(":"))?;
         // Suites with a tag of 8 bytes count as 64 bits strong; the list above is all there is.
         builder.set_security_level(0);
@@ -130,6 +139,7 @@ impl Context {
         builder.set_psk_server_callback(|ssl, identity, key| Ok(psk::answer(ssl, identity, key)));
         Ok(Self {
             options: options.clone(),
+            sessions: Arc::default(),
             openssl: builder.build(),
         })
     }

@@ -15,12 +15,12 @@ use super::context::Context;
 use super::identity::{Identity, IdentityReader};
 use super::record::{
     CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, HANDSHAKE, Record, fatal_alert, fragments,
-    has_short_record, records,
+    has_short_record, overhead, records,
 };
 use super::session::{is_broken, with_wire};
-use super::suites::Suite;
 use super::wire::Wire;
 use super::{openssl as ext, psk};
+use crate::config::CipherSuite;
 use crate::credentials::Key;
 use crate::time::Instant;
 
@@ -99,7 +99,7 @@ pub(super) struct Completed {
     pub stream: SslStream<Wire>,
     pub identity: Identity,
     pub resumed: bool,
-    pub suite: Suite,
+    pub suite: CipherSuite,
     /// Whether there may be payload already.
     pub has_data: bool,
 }
@@ -206,11 +206,19 @@ impl Handshake {
         }
     }
 
+    /// Who this is to be, once it has said so.
+    pub(super) const fn identity(&self) -> Option<&Identity> {
+        match &self.phase {
+            Phase::Keyed(identity) => Some(identity),
+            _ => None,
+        }
+    }
+
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
-        let again = with_wire(&mut self.stream, wire, ext::handle_timeout);
+        let is_well = with_wire(&mut self.stream, wire, ext::handle_timeout);
         self.note_sent(wire);
-        again
+        is_well
     }
 
     /// Time to the next retransmission. None while the key is awaited: the device has done its
@@ -231,7 +239,7 @@ impl Handshake {
             Phase::Keyed(identity) if !resumed => identity,
             _ => Identity::new(ssl.psk_identity()?),
         };
-        let suite = ssl.current_cipher()?.name().parse().ok()?;
+        let suite = CipherSuite::from_name(ssl.current_cipher()?.name())?;
         Some(Completed {
             identity,
             resumed,
@@ -245,8 +253,8 @@ impl Handshake {
     /// something in it that has no place in a handshake with PSK.
     fn inspect(&mut self, datagram: &[u8]) -> Option<Contents> {
         let cipher = self.stream.ssl().current_cipher();
-        let suite: Option<Suite> = cipher.and_then(|cipher| cipher.name().parse().ok());
-        if has_short_record(datagram, suite.map_or(LEAST_ENCRYPTED, Suite::overhead)) {
+        let suite = cipher.and_then(|cipher| CipherSuite::from_name(cipher.name()));
+        if has_short_record(datagram, suite.map_or(LEAST_ENCRYPTED, overhead)) {
             return None;
         }
         let mut contents = Contents::default();
@@ -310,11 +318,10 @@ impl Handshake {
         Step::Pending
     }
 
-    /// Keeps the highest sequence number in the clear: an alert with a lower one is a replay to
-    /// the device.
+    /// Looks at what OpenSSL has written, for the number of a record of our own.
     fn note_sent(&mut self, wire: &Wire) {
-        let sent = wire.written().flat_map(records);
-        let in_the_clear = sent.filter(|record| record.epoch == 0);
+        let records = wire.written().flat_map(records);
+        let in_the_clear = records.filter(|record| record.epoch == 0);
         self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
     }
 }

@@ -142,7 +142,8 @@ mod tests {
             let mut reader = IdentityReader::default();
             let mut found = None;
             for part in parts {
-                found = found.or(reader.add(&fragment(&message, part[0], part[1])));
+                let complete = reader.add(&fragment(&message, part[0], part[1]));
+                found = found.or(complete);
             }
             let found = found.unwrap();
             let length = identity.len().min(MAX_IDENTITY + 1);

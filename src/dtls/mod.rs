@@ -21,7 +21,6 @@ mod psk;
 mod record;
 mod server;
 mod session;
-mod suites;
 mod table;
 mod wire;
 
@@ -30,8 +29,8 @@ use std::net::SocketAddr;
 pub use context::{Context, DtlsError, Options};
 pub use identity::Identity;
 pub use server::Server;
-pub use suites::{Suite, UnknownSuite};
 
+use crate::config::CipherSuite;
 use crate::time::Instant;
 
 /// What a [`Server`] has to say.
@@ -69,7 +68,7 @@ pub enum Output {
         /// Whether an earlier session was resumed, without looking at the key again.
         resumed: bool,
         /// What was agreed on.
-        suite: Suite,
+        suite: CipherSuite,
     },
     /// A session is over, the one that [`Output::Established`] announced.
     Closed {

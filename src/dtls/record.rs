@@ -1,5 +1,7 @@
 //! Records as they are on the wire (RFC 6347 §4.1), read without keys.
 
+use crate::config::CipherSuite;
+
 /// Bytes of a record header.
 pub(super) const HEADER: usize = 13;
 /// Bytes of a handshake message header (RFC 6347 §4.2.2).
@@ -12,6 +14,19 @@ pub(super) const HANDSHAKE: u8 = 22;
 /// Content type of application data.
 pub(super) const APPLICATION_DATA: u8 = 23;
 const CHANGE_CIPHER_SPEC: u8 = 20;
+
+/// Least bytes of an encrypted record, with an empty payload.
+pub(super) const fn overhead(suite: CipherSuite) -> usize {
+    match suite {
+        // Explicit nonce and tag (RFC 6655 §3).
+        CipherSuite::PskAes128Ccm8 => 8 + 8,
+        CipherSuite::PskAes128Ccm | CipherSuite::PskAes128GcmSha256 => 8 + 16,
+        // Tag (RFC 7905 §2).
+        CipherSuite::EcdhePskChacha20Poly1305 => 16,
+        // Initialization vector, and a MAC with its padding (RFC 5246 §6.2.3.2).
+        CipherSuite::EcdhePskAes128CbcSha256 | CipherSuite::PskAes128CbcSha256 => 16 + 48,
+    }
+}
 
 /// A record; the fragment may be encrypted.
 #[derive(Clone, Copy, Debug)]

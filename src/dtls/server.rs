@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
@@ -14,9 +15,9 @@ use super::handshake::{Completed, Handshake, Step};
 use super::hello::{self, ClientHello};
 use super::identity::Identity;
 use super::record::{
-    ALERT, APPLICATION_DATA, HANDSHAKE_FAILURE, Record, fatal_alert, has_short_record,
+    self, ALERT, APPLICATION_DATA, HANDSHAKE_FAILURE, Record, fatal_alert, has_short_record,
 };
-use super::session::{Read, Session};
+use super::session::{Counted, Read, Session};
 use super::table::{Key, Order, Table};
 use super::wire::Wire;
 use super::{CloseReason, CredentialTicket, Output, SendError};
@@ -53,6 +54,8 @@ pub struct Server {
     /// Room for the next payload.
     payload: Vec<u8>,
     outputs: VecDeque<Output>,
+    /// A session came since there was last room made.
+    is_crowded: bool,
 }
 
 /// What there is at an address. A new handshake goes beside the session until it is complete
@@ -90,11 +93,13 @@ impl Server {
             wire: Wire::default(),
             payload: Vec::new(),
             outputs: VecDeque::new(),
+            is_crowded: false,
         }
     }
 
     /// Takes a datagram from a device. Whatever is wrong with it is counted, nothing more.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+        self.make_room();
         let first = match Record::split(datagram) {
             Some((first, _)) if datagram.len() <= MAX_DATAGRAM => first,
             _ => {
@@ -213,6 +218,7 @@ impl Server {
 
     /// Does what it is time for: retransmissions, ends of handshakes and of idle sessions.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.make_room();
         while let Some((timer, key)) = self.timers.first().copied()
             && timer <= now
         {
@@ -403,7 +409,11 @@ impl Server {
             }
             Step::Complete => self.establish(now, key),
             Step::Failed(reason) => {
-                tracing::debug!(%peer, reason, "handshake failed");
+                match self.handshakes.get(key).and_then(Handshake::identity) {
+                    // Somebody who knows an identity, or a device with another key than ours.
+                    Some(identity) => tracing::info!(%peer, %identity, reason, "handshake failed"),
+                    None => tracing::debug!(%peer, reason, "handshake failed"),
+                }
                 self.counters.dtls_handshakes_failed.inc();
                 self.drop_handshake(key);
             }
@@ -431,18 +441,14 @@ impl Server {
         if resumed {
             self.counters.dtls_handshakes_resumed.inc();
         }
-        tracing::debug!(%peer, %identity, resumed, %suite, "session established");
+        tracing::debug!(%peer, %identity, resumed, suite = suite.openssl_name(), "session established");
         if let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session) {
             self.close_session(session, CloseReason::Replaced);
         }
-        if self.sessions.len() >= self.context.options.max_sessions
-            && let Some((oldest, _)) = self.order.first()
-        {
-            self.counters.dtls_sessions_evicted.inc();
-            self.close_session(oldest, CloseReason::Evicted);
-        }
-        let session = Session::new(peer, identity.clone(), suite, stream);
+        let counted = Counted::new(&self.context.sessions);
+        let session = Session::new(peer, identity.clone(), suite, stream, counted);
         let key = self.sessions.insert(session);
+        self.is_crowded = true;
         self.peers.entry(peer).or_default().session = Some(key);
         self.order.touch(now, key);
         self.keep_warm(key);
@@ -463,7 +469,7 @@ impl Server {
         let overhead = self
             .sessions
             .get(key)
-            .map(|session| session.suite.overhead());
+            .map(|session| record::overhead(session.suite));
         if overhead.is_none_or(|overhead| has_short_record(datagram, overhead))
             || self.warm_up(key).is_none()
         {
@@ -519,6 +525,19 @@ impl Server {
             self.close_session(key, reason);
         }
         is_authentic || end.is_some()
+    }
+
+    /// Keeps to [`Options::max_sessions`](super::Options::max_sessions). Not done at once with the
+    /// session that is too many: it may displace an older one of its identity.
+    fn make_room(&mut self) {
+        while self.is_crowded
+            && self.context.sessions.load(Ordering::Relaxed) > self.context.options.max_sessions
+            && let Some((oldest, _)) = self.order.first()
+        {
+            self.counters.dtls_sessions_evicted.inc();
+            self.close_session(oldest, CloseReason::Evicted);
+        }
+        self.is_crowded = false;
     }
 
     fn close_session(&mut self, key: Key, reason: CloseReason) {

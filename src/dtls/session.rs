@@ -2,24 +2,43 @@
 //! records.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{ErrorCode, ShutdownState, SslRef, SslStream};
 
 use super::identity::Identity;
 use super::openssl as ext;
-use super::suites::Suite;
 use super::wire::Wire;
 use super::{CloseReason, SendError};
+use crate::config::CipherSuite;
 
 /// Longest payload of a record (RFC 6347 §4.1).
 const MAX_PAYLOAD: usize = 16_384;
 
+/// One of the sessions of a listener, for as long as it lives.
+pub(super) struct Counted(Arc<AtomicUsize>);
+
+impl Counted {
+    pub(super) fn new(sessions: &Arc<AtomicUsize>) -> Self {
+        sessions.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(sessions))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 pub(super) struct Session {
     pub peer: SocketAddr,
     pub identity: Identity,
-    pub suite: Suite,
+    pub suite: CipherSuite,
     stream: SslStream<Wire>,
+    _counted: Counted,
     /// Whether OpenSSL has its record buffers.
     is_warm: bool,
 }
@@ -40,14 +59,16 @@ impl Session {
     pub(super) fn new(
         peer: SocketAddr,
         identity: Identity,
-        suite: Suite,
+        suite: CipherSuite,
         stream: SslStream<Wire>,
+        counted: Counted,
     ) -> Self {
         Self {
             peer,
             identity,
             suite,
             stream,
+            _counted: counted,
             is_warm: true,
         }
     }

@@ -32,6 +32,8 @@ pub struct Load {
     pub authorizations: usize,
     /// DTLS sessions.
     pub sessions: usize,
+    /// DTLS sessions whose registrations are on their way from another shard.
+    pub arrivals: usize,
     /// DTLS identities with registrations here.
     pub identities: usize,
     /// Devices that left for another shard a moment ago.
@@ -60,6 +62,7 @@ impl Engine {
             pending: self.pending.len(),
             authorizations: self.authorizations.len(),
             sessions: self.sessions.len(),
+            arrivals: self.arrivals.len(),
             identities: self.identified.len(),
             departed: self.departed.len(),
             timers: self.timers.len(),

@@ -514,12 +514,16 @@ impl Engine {
     }
 
     fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
-        let found = self
-            .find_location(at)
-            .filter(|(_, key)| self.device(*key).is_some_and(|device| device.peer == from));
-        let Some((_, key)) = found else {
+        let found = self.find_location(at).map(|(_, key)| key);
+        let Some((key, device)) = found.and_then(|key| Some((key, self.device(key)?))) else {
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
+        if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
+            return self.refuse_identity(from, message);
+        }
+        if device.peer != from {
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        }
         self.counters.deregistered.inc();
         self.respond(from, message, Response::new(Code::DELETED));
         self.remove(key, GoneReason::Deregistered);

@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use tracing::{debug, info};
 
+use super::arrivals::Successor;
 use super::device::{Device, DeviceKey};
-use super::info::GoneReason;
 use super::registration::RegisterError;
 use super::{Engine, HANDOFF_TIMEOUT, Handoff, ListenerSettings, Output, Peer, Response, ShardId};
 use crate::coap::{Code, Message};
-use crate::config::Takeover;
 use crate::credentials::Credential;
 use crate::time::Now;
 
@@ -100,9 +99,13 @@ impl Engine {
         self.sessions.insert(peer, session);
         match self.directory.connect(&identity, self.shard, peer) {
             Some((shard, old)) if shard == self.shard => {
-                self.displace(now, &identity, old, peer, shard)
+                if self.arrivals.contains(old) {
+                    self.arrivals.expect(now, peer);
+                }
+                self.displace(now, identity, old, peer, shard);
             }
             Some((shard, old)) => {
+                self.arrivals.expect(now, peer);
                 let handoff = Handoff::Displace {
                     identity,
                     old,
@@ -117,6 +120,7 @@ impl Engine {
 
     /// A DTLS session ended. Its registrations stay for a newer one.
     pub fn handle_session_closed(&mut self, peer: Peer) {
+        self.arrivals.forget_messages(peer);
         if let Some(session) = self.sessions.remove(&peer) {
             self.directory.disconnect(&session.identity, peer);
         }
@@ -198,7 +202,7 @@ impl Engine {
     pub(super) fn displace(
         &mut self,
         now: Now,
-        identity: &Identity,
+        identity: Arc<Identity>,
         old: Peer,
         new: Peer,
         to: ShardId,
@@ -208,22 +212,16 @@ impl Engine {
             self.counters.sessions_displaced.inc();
             self.outputs.push_back(Output::Disconnect(old));
         }
-        let takeover = self
-            .settings
-            .listener(new.listener)
-            .map_or(Takeover::Move, |listener| listener.takeover);
-        let devices = self.identified.get(identity).cloned().unwrap_or_default();
-        for key in devices {
-            match takeover {
-                Takeover::End => self.remove(key, GoneReason::Displaced),
-                Takeover::Move if to == self.shard => self.follow(now, key, new),
-                Takeover::Move => self.send_after(now, key, new, to),
-            }
-        }
+        let successor = Successor {
+            identity,
+            peer: new,
+            shard: to,
+        };
+        self.hand_over(now, old, successor);
     }
 
     /// A device is at its newer connection now; the handshake was a sign of life.
-    fn follow(&mut self, now: Now, key: DeviceKey, new: Peer) {
+    pub(super) fn follow(&mut self, now: Now, key: DeviceKey, new: Peer) {
         debug!(peer = %new.address, "registration follows its identity");
         self.move_peer(key, new);
         self.counters.address_changed.inc();
@@ -234,7 +232,7 @@ impl Engine {
     }
 
     /// Gives a device to the shard of its newer connection.
-    fn send_after(&mut self, now: Now, key: DeviceKey, new: Peer, to: ShardId) {
+    pub(super) fn send_after(&mut self, now: Now, key: DeviceKey, new: Peer, to: ShardId) {
         let Some(mut device) = self.detach(key) else {
             return;
         };

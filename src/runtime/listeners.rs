@@ -158,7 +158,7 @@ impl Listeners {
         let context = match kept {
             Some(old) => old.settings.context.clone(),
             None => {
-                let context = secure::context(listener, self.shards);
+                let context = secure::context(listener);
                 Arc::new(context.map_err(|source| StartError::Dtls {
                     key: format!("listeners.dtls.{name}.dtls_options"),
                     source,

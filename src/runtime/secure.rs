@@ -27,21 +27,16 @@ pub(super) struct SecureSettings {
     pub(super) credentials: Arc<CredentialStore>,
 }
 
-/// Cipher suites, limits and timers as OpenSSL's side wants them; `shards` share the sessions.
-pub(super) fn context(listener: &DtlsListener, shards: usize) -> Result<Context, DtlsError> {
+/// Cipher suites, limits and timers as OpenSSL's side wants them.
+pub(super) fn context(listener: &DtlsListener) -> Result<Context, DtlsError> {
     let options = &listener.options;
-    let share = |all: usize| all.div_ceil(shards.max(1));
     Context::new(&Options {
-        suites: options
-            .ciphers
-            .iter()
-            .filter_map(|suite| suite.openssl_name().parse().ok())
-            .collect(),
+        suites: options.ciphers.clone(),
         mtu: u16::try_from(options.mtu).unwrap_or(u16::MAX),
         handshake_timeout: options.handshake_timeout,
         retransmit_timeout: options.retransmit_timeout,
         max_handshakes: options.max_handshakes,
-        max_sessions: share(listener.common.max_connections),
+        max_sessions: listener.common.max_connections,
         session_cache: if options.reuse_sessions {
             options.session_cache
         } else {
@@ -187,9 +182,8 @@ impl Secure {
                     peer,
                     identity,
                     resumed,
-                    suite,
+                    ..
                 } => {
-                    debug!(%peer, %identity, resumed, %suite, "connected");
                     return self.established(peer, &identity, resumed);
                 }
                 Output::Closed {

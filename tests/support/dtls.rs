@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant as Clock};
 
 use dimpl::{Dtls, PskResolver};
+use lwm2m_gateway::config::CipherSuite;
 use lwm2m_gateway::credentials::Key;
 use lwm2m_gateway::dtls::{
-    CloseReason, Context, CredentialTicket, Identity, Options, Output, Server, Suite,
+    CloseReason, Context, CredentialTicket, Identity, Options, Output, Server,
 };
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::Instant;
@@ -155,7 +156,7 @@ impl World {
         mine.into_iter().map(|(_, datagram)| datagram).collect()
     }
 
-    pub fn established(&mut self) -> Option<(SocketAddr, Identity, bool, Suite)> {
+    pub fn established(&mut self) -> Option<(SocketAddr, Identity, bool, CipherSuite)> {
         match self.events.pop_front()? {
             Output::Established {
                 peer,

@@ -32,9 +32,9 @@ pub(crate) enum Event {
         endpoint: String,
         filter: String,
     },
-    Authorize(AuthorizationRequest),
-    Psk(PskRequest),
-    Device(DeviceEvent),
+    Authorize(Box<AuthorizationRequest>),
+    Psk(Box<PskRequest>),
+    Device(Box<DeviceEvent>),
     Log {
         level: Atom,
         target: &'static str,
@@ -95,7 +95,7 @@ impl Event {
                 .encode(env),
             Self::Authorize(request) => {
                 let map = registration_request(env, &request.registration);
-                (atoms::authorize(), Question::ask(request), map).encode(env)
+                (atoms::authorize(), Question::ask(*request), map).encode(env)
             }
             Self::Psk(request) => {
                 let map = map(
@@ -106,7 +106,7 @@ impl Event {
                         (atoms::peer(), address(env, request.peer)),
                     ],
                 );
-                (atoms::psk(), Question::ask(request), map).encode(env)
+                (atoms::psk(), Question::ask(*request), map).encode(env)
             }
             Self::Device(event) => device_event(env, &event),
             Self::Log {

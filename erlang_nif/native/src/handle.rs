@@ -176,6 +176,9 @@ impl Shared {
     /// Nobody listens any more. Called on a scheduler, so another thread waits for the end.
     fn abandon(self: &Arc<Self>) {
         self.outbox.close();
+        if !RUNNING.lock().iter().any(|it| Arc::ptr_eq(it, self)) {
+            return;
+        }
         self.stopped.store(true, Ordering::Release);
         let gateway = self.clone();
         let waiting = thread::Builder::new()
@@ -192,11 +195,10 @@ impl Shared {
 pub(crate) fn stop_all(env: Env<'_>, deadline: Duration) -> bool {
     let until = Instant::now() + deadline;
     let running = RUNNING.lock().clone();
-    (running.iter())
-        .map(|gateway| {
-            let ended = gateway.stop(until.saturating_duration_since(Instant::now()));
-            gateway.outbox.flush(env);
-            ended
-        })
-        .fold(true, |all, ended| all && ended)
+    let mut all = true;
+    for gateway in running {
+        all &= gateway.stop(until.saturating_duration_since(Instant::now()));
+        gateway.outbox.flush(env);
+    }
+    all
 }

@@ -58,7 +58,7 @@ impl Host for Owner {
     }
 
     fn authorize(&self, request: AuthorizationRequest) {
-        self.outbox.push([Event::Authorize(request)]);
+        self.outbox.push([Event::Authorize(Box::new(request))]);
     }
 
     fn provides_psk(&self) -> bool {
@@ -66,7 +66,7 @@ impl Host for Owner {
     }
 
     fn psk_lookup(&self, request: PskRequest) {
-        self.outbox.push([Event::Psk(request)]);
+        self.outbox.push([Event::Psk(Box::new(request))]);
     }
 
     fn watches_devices(&self) -> bool {
@@ -74,6 +74,8 @@ impl Host for Owner {
     }
 
     fn device_events(&self, batch: &mut Vec<DeviceEvent>) {
-        self.outbox.push(batch.drain(..).map(Event::Device));
+        let events = batch.drain(..);
+        self.outbox
+            .push(events.map(|event| Event::Device(Box::new(event))));
     }
 }

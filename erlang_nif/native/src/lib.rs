@@ -85,13 +85,13 @@ fn start<'a>(env: Env<'a>, id: u64, config: Term<'a>, options: Options) -> NifRe
 #[rustler::nif(schedule = "DirtyIo")]
 fn stop(env: Env<'_>, handle: ResourceArc<Handle>, milliseconds: u64) -> Term<'_> {
     let stopped = handle.stop(env, Duration::from_millis(milliseconds));
-    result(env, stopped.then_some(()).ok_or(atoms::timeout()))
+    result(env, stopped.then_some(()).ok_or_else(atoms::timeout))
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
 fn stop_all(env: Env<'_>, milliseconds: u64) -> Term<'_> {
     let stopped = handle::stop_all(env, Duration::from_millis(milliseconds));
-    result(env, stopped.then_some(()).ok_or(atoms::timeout()))
+    result(env, stopped.then_some(()).ok_or_else(atoms::timeout))
 }
 
 #[rustler::nif]
@@ -114,7 +114,7 @@ fn deliver<'a>(
     let message = message(&topic, &payload, expiry)?;
     let delivered = handle.gateway().map(|gateway| gateway.deliver(message));
     handle.outbox().flush(env);
-    Ok(result(env, delivered.ok_or(atoms::stopped())))
+    Ok(result(env, delivered.ok_or_else(atoms::stopped)))
 }
 
 #[rustler::nif]
@@ -132,7 +132,7 @@ fn deliver_to<'a>(
     let delivered =
         (handle.gateway()).map(|gateway| gateway.deliver_to(endpoint, mountpoint, message));
     handle.outbox().flush(env);
-    Ok(result(env, delivered.ok_or(atoms::stopped())))
+    Ok(result(env, delivered.ok_or_else(atoms::stopped)))
 }
 
 fn message(topic: &Binary<'_>, payload: &Binary<'_>, expiry: Term<'_>) -> NifResult<Message> {
@@ -180,7 +180,7 @@ fn authorized<'a>(
         }
     };
     let request = question.take().map(|request| request.answer(decision));
-    Ok(result(env, request.ok_or(atoms::answered())))
+    Ok(result(env, request.ok_or_else(atoms::answered)))
 }
 
 #[rustler::nif]
@@ -196,7 +196,7 @@ fn psk_found<'a>(
         Some(event::key(&bytes).ok_or(Error::BadArg)?)
     };
     let request = question.take().map(|request| request.answer(key));
-    Ok(result(env, request.ok_or(atoms::answered())))
+    Ok(result(env, request.ok_or_else(atoms::answered)))
 }
 
 #[rustler::nif(schedule = "DirtyIo")]
@@ -267,6 +267,37 @@ fn kick(handle: ResourceArc<Handle>, endpoint: Binary<'_>) -> bool {
         return false;
     };
     (handle.gateway()).is_some_and(|gateway| gateway.kick(endpoint))
+}
+
+#[rustler::nif(schedule = "DirtyIo")]
+fn export<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    endpoint: Binary<'a>,
+) -> NifResult<Term<'a>> {
+    // Names that are no UTF-8 are nobody's.
+    let session = (text(&endpoint).ok().zip(handle.gateway()))
+        .and_then(|(endpoint, gateway)| gateway.export(endpoint));
+    match session {
+        Some(session) => {
+            let session = serde_json::to_string(&session).map_err(|_| Error::BadArg)?;
+            Ok((atoms::ok(), event::text(env, &session)).encode(env))
+        }
+        None => Ok((atoms::error(), atoms::not_found()).encode(env)),
+    }
+}
+
+#[rustler::nif(schedule = "DirtyCpu")]
+fn import(
+    handle: ResourceArc<Handle>,
+    endpoint: Binary<'_>,
+    session: Binary<'_>,
+) -> NifResult<bool> {
+    let session = serde_json::from_slice(session.as_slice()).map_err(|_| Error::BadArg)?;
+    let Ok(endpoint) = text(&endpoint) else {
+        return Ok(false);
+    };
+    Ok((handle.gateway()).is_some_and(|gateway| gateway.import(endpoint, session)))
 }
 
 #[rustler::nif]

@@ -64,13 +64,14 @@ fn get<'a, T: Decoder<'a>>(map: Term<'a>, key: Atom) -> NifResult<T> {
     map.map_get(key)?.decode()
 }
 
+/// What comes of a configuration.
+pub(crate) type Read = Result<(Config, Vec<ConfigWarning>), Vec<ConfigError>>;
+
 /// Reads a configuration: a binary with text or a map.
 ///
 /// # Errors
 /// `badarg` when it is neither.
-pub(crate) fn read_config(
-    term: Term<'_>,
-) -> NifResult<Result<(Config, Vec<ConfigWarning>), Vec<ConfigError>>> {
+pub(crate) fn read_config(term: Term<'_>) -> NifResult<Read> {
     let source = if term.is_map() {
         match json(term, 0)? {
             Value::Object(root) => Source::from_object(root),

@@ -22,6 +22,9 @@ use crate::event::Event;
 /// is busy with it for about a tenth of a millisecond.
 const BATCH_EVENTS: usize = 128;
 
+/// Batches that a scheduler sends in one go.
+const BATCHES_AT_ONCE: usize = 2;
+
 /// Bytes of topics and payloads in a batch of more than one event.
 const BATCH_BYTES: usize = 512 << 10;
 
@@ -91,22 +94,27 @@ impl Outbox {
         if state.closed {
             return;
         }
-        for event in events {
-            self.enqueue(&mut state, event);
-        }
+        let refused: Vec<_> = (events.into_iter())
+            .filter_map(|event| self.enqueue(&mut state, event).err())
+            .collect();
         drop(state);
+        // Questions among them answer themselves now, and that may log.
+        drop(refused);
         if !is_scheduler_thread() {
             let mut env = None;
-            self.send_batches(|batch, events| {
+            self.send_batches(usize::MAX, |batch, events| {
                 env.get_or_insert_with(OwnedEnv::new)
                     .send_and_clear(&self.owner, |env| self.message(env, batch, events))
             });
         }
     }
 
-    /// Sends what can be sent from within a NIF.
+    /// Sends from within a NIF what can be sent, but not more than a scheduler has time for: the
+    /// acknowledgement of these batches brings the next.
     pub(crate) fn flush(&self, env: Env<'_>) {
-        self.send_batches(|batch, events| env.send(&self.owner, self.message(env, batch, events)));
+        self.send_batches(BATCHES_AT_ONCE, |batch, events| {
+            env.send(&self.owner, self.message(env, batch, events))
+        });
     }
 
     /// The owner has dealt with a batch and all before it. False when it was never sent.
@@ -124,11 +132,17 @@ impl Outbox {
     /// The owner is dead: nothing is sent or kept any more.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
-        state.closed = true;
-        let queue = mem::take(&mut state.queue);
+        let rest = State {
+            closed: true,
+            sent: state.sent,
+            acknowledged: state.acknowledged,
+            sending: state.sending,
+            ..State::default()
+        };
+        let old = mem::replace(&mut *state, rest);
         drop(state);
-        // Questions answer themselves now.
-        drop(queue);
+        // Questions in there answer themselves now.
+        drop(old);
     }
 
     /// Name and value of each counter and gauge.
@@ -147,7 +161,8 @@ impl Outbox {
         ]
     }
 
-    fn enqueue(&self, state: &mut State, event: Event) {
+    /// Gives an event back, counted, when there is no room for it.
+    fn enqueue(&self, state: &mut State, event: Event) -> Result<(), Event> {
         let size = event.size();
         let room = match &event {
             Event::Publish(_) => {
@@ -173,25 +188,35 @@ impl Outbox {
             Ok(()) => {
                 state.bytes += size;
                 state.queue.push_back(event);
+                Ok(())
             }
             Err(counter) => {
                 counter.fetch_add(1, Ordering::Relaxed);
+                Err(event)
             }
         }
     }
 
-    /// Sends batches while there is credit.
-    fn send_batches(&self, mut send: impl FnMut(u64, Vec<Event>) -> Result<(), SendError>) {
+    /// Sends batches, up to `limit`, while there is credit.
+    fn send_batches(
+        &self,
+        limit: usize,
+        mut send: impl FnMut(u64, Vec<Event>) -> Result<(), SendError>,
+    ) {
         let mut state = self.state.lock();
         if state.sending {
             return;
         }
-        while let Some((batch, events)) = self.next_batch(&mut state) {
+        for _ in 0..limit {
+            let Some((batch, events)) = self.next_batch(&mut state) else {
+                return;
+            };
             state.sending = true;
             let count = events.len() as u64;
             drop(state);
-            let sent = send(batch, events);
+            // Before, so that whoever gets them finds them counted.
             self.counters.events.fetch_add(count, Ordering::Relaxed);
+            let sent = send(batch, events);
             if sent.is_err() {
                 self.close();
             }

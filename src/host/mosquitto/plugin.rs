@@ -59,14 +59,15 @@ struct Main {
     sys: SysTree,
     messages: Vec<Publish>,
     lines: Vec<(Level, String)>,
-    watchdog: Option<thread::JoinHandle<()>>,
+    watch: Option<thread::JoinHandle<()>>,
 }
 
-/// Whether the broker sends ticks.
+/// Whether the broker sends ticks; watched by a thread of its own.
 #[derive(Default)]
 struct Ticks {
     seen: AtomicBool,
     missed: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl Plugin {
@@ -112,7 +113,7 @@ impl Plugin {
             sys: SysTree::new(options.sys_interval),
             messages: Vec::new(),
             lines: Vec::new(),
-            watchdog: watch(Arc::clone(&ticks)),
+            watch: watch(&ticks, &shared.bell, options.sys_interval),
         });
         Ok(Box::new(Self {
             broker,
@@ -165,13 +166,13 @@ impl Plugin {
             self.gateway.stop(STOP_DEADLINE);
             info!("stopped");
         });
-        self.ticks.seen.store(true, Ordering::Release);
         let mut main = self.main.borrow_mut();
         main.tuner.end();
-        if let Some(watchdog) = main.watchdog.take() {
-            watchdog.thread().unpark();
+        self.ticks.ended.store(true, Ordering::Release);
+        if let Some(watch) = main.watch.take() {
+            watch.thread().unpark();
             // It does nothing that could panic.
-            let _ = watchdog.join();
+            let _ = watch.join();
         }
         // The broker delivers nothing any more, but it logs.
         let Main {
@@ -329,23 +330,45 @@ fn start_gateway(
 }
 
 /// Notices when no tick comes. The log may be written on the broker's thread only, which then
-/// calls us for messages at most; so the line goes to standard error too.
-fn watch(ticks: Arc<Ticks>) -> Option<thread::JoinHandle<()>> {
+/// calls us for messages at most; so the line goes to standard error too. Afterwards it asks for a
+/// tick each `interval`, since an idle broker need not tick for long; zero: never.
+fn watch(
+    ticks: &Arc<Ticks>,
+    bell: &Arc<Bell>,
+    interval: Duration,
+) -> Option<thread::JoinHandle<()>> {
+    let (ticks, bell) = (Arc::clone(ticks), Arc::clone(bell));
     let watch = move || {
         block_signals();
-        let end = Instant::now() + FIRST_TICK;
-        while !ticks.seen.load(Ordering::Acquire) {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                ticks.missed.store(true, Ordering::Release);
-                let _ = writeln!(std::io::stderr(), "{NO_TICK}");
-                return;
-            }
-            thread::park_timeout(left);
+        if !ticks.wait(FIRST_TICK) {
+            return;
+        }
+        if !ticks.seen.load(Ordering::Acquire) {
+            ticks.missed.store(true, Ordering::Release);
+            let _ = writeln!(std::io::stderr(), "{NO_TICK}");
+            return;
+        }
+        while !interval.is_zero() && ticks.wait(interval) {
+            bell.ring();
         }
     };
     let thread = thread::Builder::new().name("lwm2m-watch".to_owned());
     thread.spawn(watch).ok()
+}
+
+impl Ticks {
+    /// Waits for `time`; false when the end came before.
+    fn wait(&self, time: Duration) -> bool {
+        let end = Instant::now() + time;
+        while !self.ended.load(Ordering::Acquire) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            thread::park_timeout(left);
+        }
+        false
+    }
 }
 
 fn count(number: usize, of: &str) -> String {

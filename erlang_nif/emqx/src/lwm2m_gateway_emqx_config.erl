@@ -1,0 +1,346 @@
+%% @doc From the configuration of EMQX's gateway and that of the plugin to that of the gateway
+%% (docs/configuration.md). No processes, no files.
+-module(lwm2m_gateway_emqx_config).
+
+-export([to_gateway/3, settings/2, listeners/1, bind/1]).
+
+-export_type([settings/0, listener/0]).
+
+%% @doc What the Erlang side needs to know.
+-type settings() :: #{
+    commands := [{Topic :: binary(), QoS :: 0..2}],
+    enable_stats := boolean(),
+    listeners := #{Name :: binary() => listener()}
+}.
+
+-type listener() :: #{
+    id := atom(),
+    type := udp | dtls,
+    bind := term(),
+    max_connections := pos_integer() | infinity,
+    enable_authn := boolean(),
+    access_rules := [term()]
+}.
+
+%% Switches whose default in the plugin differs from the gateway's: what applications of the
+%% built-in gateway rely on.
+-define(COMPAT, #{<<"firmware_topic">> => true}).
+
+%% The suites that LwM2M makes mandatory; EMQX's schema refuses their names.
+-define(MANDATORY_CIPHERS, [<<"PSK-AES128-CCM8">>, <<"PSK-AES128-CCM">>]).
+
+-define(PSK_CIPHERS, [
+    <<"PSK-AES128-GCM-SHA256">>,
+    <<"PSK-AES128-CBC-SHA256">>,
+    <<"ECDHE-PSK-CHACHA20-POLY1305">>,
+    <<"ECDHE-PSK-AES128-CBC-SHA256">>
+]).
+
+%% Keys of the plugin's configuration that are the gateway's as they are.
+-define(SAME_KEYS, [
+    <<"lifetime_policy">>,
+    <<"hostile_endpoint">>,
+    <<"address_change">>,
+    <<"publish_deregister">>,
+    <<"format">>,
+    <<"shards">>
+]).
+
+%% Those that are sections of the gateway's, with the name of the section in front.
+-define(SAME_SECTIONS, [<<"queue">>]).
+
+%% @doc `Emqx' is the checked configuration `gateway.lwm2m', `Plugin' that of the plugin, of which
+%% every part may be missing. `Version' is EMQX's.
+-spec to_gateway(Emqx :: map(), Plugin :: map(), Version :: string()) ->
+    {ok, map()} | {error, {invalid_config, [{binary(), binary()}]}}.
+to_gateway(Emqx, Plugin, Version) ->
+    case further(Plugin) of
+        {ok, Further} ->
+            Base = maps:merge(
+                #{
+                    <<"listeners">> => gateway_listeners(Emqx, Plugin),
+                    <<"translators">> => translators(Emqx, Plugin),
+                    <<"update_msg_publish_condition">> => condition(Emqx, Plugin, Version),
+                    <<"compat">> => maps:merge(?COMPAT, section(<<"compat">>, Plugin))
+                },
+                common(Emqx, Plugin)
+            ),
+            {ok, merge(Base, Further)};
+        {error, Message} ->
+            {error, {invalid_config, [{<<"further">>, Message}]}}
+    end.
+
+common(Emqx, Plugin) ->
+    FromEmqx = maps:from_list(
+        [
+            {atom_to_binary(Key), Value}
+         || Key <- [mountpoint, xml_dir, auto_observe], {ok, Value} <- [maps:find(Key, Emqx)]
+        ] ++
+            [
+                {atom_to_binary(Key), milliseconds(Value)}
+             || Key <- [lifetime_min, lifetime_max], {ok, Value} <- [maps:find(Key, Emqx)]
+            ] ++
+            [
+                {<<"qmode_time_window">>, Value}
+             || {ok, Value} <- [maps:find(qmode_time_window, Emqx)]
+            ] ++
+            [{<<"blockwise">>, blockwise(Value)} || {ok, Value} <- [maps:find(blockwise, Emqx)]]
+    ),
+    Series = maps:with(
+        [<<"boolean">>, <<"paths">>, <<"mapping">>], section(<<"series">>, Plugin)
+    ),
+    Sections = maps:from_list([{Name, section(Name, Plugin)} || Name <- ?SAME_SECTIONS]),
+    maps:merge(
+        maps:merge(FromEmqx, Sections#{<<"series">> => Series}),
+        maps:with(?SAME_KEYS, Plugin)
+    ).
+
+%% EMQX 6.
+blockwise(Blockwise) ->
+    maps:fold(
+        fun
+            (enable, Value, To) -> To#{<<"enable">> => Value};
+            (max_block_size, Value, To) -> To#{<<"max_block_size">> => Value};
+            (max_body_size, Value, To) -> To#{<<"max_body_size">> => Value};
+            (exchange_lifetime, Value, To) -> To#{<<"exchange_lifetime">> => milliseconds(Value)};
+            (_, _, To) -> To
+        end,
+        #{},
+        Blockwise
+    ).
+
+%% EMQX 5 publishes every Update, whatever it is configured to do; applications take them for
+%% signs of life.
+condition(Emqx, Plugin, Version) ->
+    case maps:get(<<"update_msg_publish_condition">>, Plugin, <<"emqx">>) of
+        <<"emqx">> ->
+            case Version of
+                "5." ++ _ -> <<"always">>;
+                _ -> maps:get(update_msg_publish_condition, Emqx, always)
+            end;
+        <<"gateway">> ->
+            maps:get(update_msg_publish_condition, Emqx, always);
+        Condition ->
+            Condition
+    end.
+
+translators(Emqx, Plugin) ->
+    FromEmqx = maps:fold(
+        fun(Name, Translator, To) -> To#{atom_to_binary(Name) => translator(Translator)} end,
+        #{},
+        maps:get(translators, Emqx, #{})
+    ),
+    maps:merge(
+        FromEmqx,
+        maps:from_list([
+            {<<"send">>, section(<<"send">>, Plugin)},
+            {<<"series">>,
+                maps:with([<<"enable">>, <<"topic">>, <<"qos">>], section(<<"series">>, Plugin))},
+            {<<"legacy">>, legacy(Plugin)}
+        ])
+    ).
+
+translator(Translator) ->
+    maps:fold(fun(Key, Value, To) -> To#{atom_to_binary(Key) => Value} end, #{}, Translator).
+
+legacy(Plugin) ->
+    Topics = [
+        {Kind, Translator}
+     || Kind <- [<<"command">>, <<"response">>],
+        Translator <- [section(<<"legacy_", Kind/binary>>, Plugin)],
+        map_size(Translator) > 0
+    ],
+    maps:merge(
+        maps:with([<<"enable">>], section(<<"legacy">>, Plugin)), maps:from_list(Topics)
+    ).
+
+gateway_listeners(Emqx, Plugin) ->
+    maps:fold(
+        fun
+            (Type, Named, To) when Type =:= udp; Type =:= dtls ->
+                To#{
+                    atom_to_binary(Type) => maps:from_list([
+                        {name(Name), gateway_listener(Type, Listener, Plugin)}
+                     || {Name, Listener} <- maps:to_list(Named)
+                    ])
+                };
+            (_, _, To) ->
+                To
+        end,
+        #{},
+        maps:get(listeners, Emqx, #{})
+    ).
+
+gateway_listener(Type, Listener, Plugin) ->
+    Common = maps:from_list(
+        [{<<"bind">>, bind(maps:get(bind, Listener))}] ++
+            [
+                {atom_to_binary(Key), Value}
+             || Key <- [enable, max_connections, mountpoint],
+                {ok, Value} <- [maps:find(Key, Listener)],
+                Value =/= undefined
+            ] ++
+            [{<<"udp_options">>, buffers(maps:get(udp_options, Listener, #{}))}]
+    ),
+    case Type of
+        udp -> Common;
+        dtls -> maps:merge(Common, dtls(maps:get(dtls_options, Listener, #{}), Plugin))
+    end.
+
+%% Too small a value is refused by the gateway; EMQX takes it.
+buffers(Options) ->
+    maps:from_list([
+        {atom_to_binary(Key), max(Value, 4096)}
+     || Key <- [recbuf, sndbuf], {ok, Value} <- [maps:find(Key, Options)], is_integer(Value)
+    ]).
+
+dtls(Options, Plugin) ->
+    Psk = section(<<"psk">>, Plugin),
+    Keys = maps:from_list([
+        {To, psk(From, Value)}
+     || {From, To} <- [
+            {<<"file">>, <<"psk_file">>},
+            {<<"file_keys">>, <<"psk_file_keys">>},
+            {<<"credentials">>, <<"psk">>},
+            {<<"identity_separator">>, <<"identity_separator">>},
+            {<<"endpoint_rule">>, <<"endpoint_rule">>},
+            {<<"takeover">>, <<"takeover">>}
+        ],
+        {ok, Value} <- [maps:find(From, Psk)],
+        Value =/= <<>>,
+        Value =/= []
+    ]),
+    Known = [{handshake_timeout, time}, {hibernate_after, time}, {reuse_sessions, same}],
+    Further = maps:from_list([
+        {atom_to_binary(Key), dtls_option(Kind, Value)}
+     || {Key, Kind} <- Known,
+        {ok, Value} <- [maps:find(Key, Options)],
+        is_integer(Value) orelse is_boolean(Value)
+    ]),
+    Keys#{
+        <<"dtls_options">> =>
+            case ciphers(maps:get(ciphers, Options, []), maps:get(<<"ciphers">>, Psk, [])) of
+                [] -> Further;
+                Ciphers -> Further#{<<"ciphers">> => Ciphers}
+            end
+    }.
+
+psk(<<"credentials">>, Credentials) ->
+    [
+        maps:filter(fun(_, Value) -> Value =/= [] end, Credential)
+     || Credential <- Credentials
+    ];
+psk(_, Value) ->
+    Value.
+
+dtls_option(time, Milliseconds) -> milliseconds(Milliseconds);
+dtls_option(same, Value) -> Value.
+
+%% EMQX's list can name suites with certificates, which have no meaning here, and cannot name
+%% those that devices need.
+ciphers(_Emqx, [_ | _] = Plugin) ->
+    Plugin;
+ciphers(Emqx, []) ->
+    case [Name || Cipher <- Emqx, Name <- [text(Cipher)], lists:member(Name, ?PSK_CIPHERS)] of
+        [] -> [];
+        Psk -> ?MANDATORY_CIPHERS ++ Psk
+    end.
+
+%% @doc As EMQX has it: a port, an address with a port, or text.
+-spec bind(inet:port_number() | {inet:ip_address(), inet:port_number()} | iodata()) ->
+    inet:port_number() | binary().
+bind(Port) when is_integer(Port) ->
+    Port;
+bind({Address, Port}) when tuple_size(Address) =:= 8 ->
+    iolist_to_binary(["[", inet:ntoa(Address), "]:", integer_to_list(Port)]);
+bind({Address, Port}) when is_tuple(Address) ->
+    iolist_to_binary([inet:ntoa(Address), ":", integer_to_list(Port)]);
+bind(Text) ->
+    iolist_to_binary(Text).
+
+%% @doc What is left of both configurations for this side. `Gateway' is the outcome of
+%% {@link to_gateway/3}.
+-spec settings(Emqx :: map(), Gateway :: map()) -> settings().
+settings(Emqx, #{<<"translators">> := Translators}) ->
+    Current = maps:get(<<"command">>, Translators, #{}),
+    Legacy = maps:get(<<"legacy">>, Translators, #{}),
+    Older =
+        case maps:get(<<"enable">>, Legacy, false) of
+            true -> [command(maps:get(<<"command">>, Legacy, #{}), <<"command">>)];
+            false -> []
+        end,
+    #{
+        commands => [command(Current, <<"dn/#">>) | Older],
+        enable_stats => maps:get(enable_stats, Emqx, true),
+        listeners => listeners(Emqx)
+    }.
+
+command(Translator, Default) ->
+    {maps:get(<<"topic">>, Translator, Default), maps:get(<<"qos">>, Translator, 0)}.
+
+%% @doc The listeners that are to run, by the name that the gateway gives them.
+-spec listeners(Emqx :: map()) -> #{binary() => listener()}.
+listeners(Emqx) ->
+    maps:from_list([
+        {<<(atom_to_binary(Type))/binary, ":", (name(Name))/binary>>, #{
+            id => binary_to_atom(
+                <<"lwm2m:", (atom_to_binary(Type))/binary, ":", (name(Name))/binary>>
+            ),
+            type => Type,
+            bind => maps:get(bind, Listener),
+            max_connections => maps:get(max_connections, Listener, infinity),
+            enable_authn => maps:get(enable_authn, Listener, true),
+            access_rules => access_rules(maps:get(access_rules, Listener, []))
+        }}
+     || {Type, Named} <- maps:to_list(maps:get(listeners, Emqx, #{})),
+        Type =:= udp orelse Type =:= dtls,
+        {Name, Listener} <- maps:to_list(Named),
+        maps:get(enable, Listener, true)
+    ]).
+
+access_rules(Rules) ->
+    [esockd_access:compile(Rule) || Rule <- emqx_listeners:esockd_access_rules(Rules)].
+
+%% The plugin's `further': JSON text with any other key.
+further(Plugin) ->
+    case maps:get(<<"further">>, Plugin, <<>>) of
+        <<>> ->
+            {ok, #{}};
+        Text ->
+            case emqx_utils_json:safe_decode(Text, [return_maps]) of
+                {ok, Further} when is_map(Further) -> {ok, Further};
+                _ -> {error, <<"must be a JSON object">>}
+            end
+    end.
+
+merge(Base, Over) when is_map(Base), is_map(Over) ->
+    maps:fold(
+        fun(Key, Value, To) ->
+            case To of
+                #{Key := Below} -> To#{Key := merge(Below, Value)};
+                #{} -> To#{Key => Value}
+            end
+        end,
+        Base,
+        Over
+    );
+merge(_Base, Over) ->
+    Over.
+
+%% Keys with the name of a section in front, without it.
+section(Name, Plugin) ->
+    Prefix = <<Name/binary, "_">>,
+    Length = byte_size(Prefix),
+    maps:from_list([
+        {Key, Value}
+     || {<<Front:Length/binary, Key/binary>>, Value} <- maps:to_list(Plugin), Front =:= Prefix
+    ]).
+
+milliseconds(infinity) -> <<"87600h">>;
+milliseconds(Milliseconds) -> <<(integer_to_binary(Milliseconds))/binary, "ms">>.
+
+name(Name) when is_atom(Name) -> atom_to_binary(Name);
+name(Name) -> text(Name).
+
+text(Text) when is_atom(Text) -> atom_to_binary(Text);
+text(Text) -> iolist_to_binary(Text).

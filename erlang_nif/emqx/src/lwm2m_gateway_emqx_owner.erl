@@ -1,0 +1,459 @@
+%% @doc The owner of the gateway: takes its events and hands them to the processes of the devices.
+%% Nothing here waits for anybody: what may take long is done by a device's process or by one of
+%% its own.
+-module(lwm2m_gateway_emqx_owner).
+-behaviour(gen_server).
+
+-export([start_link/2, gateway_config/1, plugin_config/1]).
+-export([settings/0, count/1, published/2]).
+
+-export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
+
+%% Endpoint, process, listener, publishes on their way to the process.
+-define(DEVICES, lwm2m_gateway_emqx_devices).
+-define(PENDING, 4).
+-define(SETTINGS, lwm2m_gateway_emqx_settings).
+-define(ALARM, <<"lwm2m_gateway_config">>).
+
+%% Publishes between here and the broker; beyond, the gateway is not told to go on.
+-define(MAX_PENDING, 20_000).
+%% Those of one device; beyond, they are dropped and counted.
+-define(MAX_DEVICE_PENDING, 2_000).
+%% Registers and handshakes that wait for somebody; beyond, they are turned away.
+-define(MAX_WAITING, 10_000).
+%% While messages keep coming, the gateway is told to go on only after so many milliseconds. It
+%% collects meanwhile, and one message for all costs a fraction of what waking up for each does.
+-define(COLLECT, 5).
+-define(METRICS_INTERVAL, 5_000).
+-define(CALL_TIMEOUT, 14_000).
+
+%% Counters of the gateway as EMQX calls them.
+-define(METRICS, [
+    {datagrams_received, 'packets.coap.received'},
+    {datagrams_sent, 'packets.coap.sent'},
+    {bytes_received, 'bytes.received'},
+    {bytes_sent, 'bytes.sent'},
+    {publish_dropped, 'delivery.dropped'}
+]).
+
+-record(state, {
+    ctx :: map(),
+    gateway :: lwm2m_gateway:gateway(),
+    id :: lwm2m_gateway:id(),
+    %% Configuration of EMQX and of the plugin.
+    emqx :: map(),
+    plugin :: map(),
+    %% Entries among EMQX's listeners.
+    listeners = #{} :: #{lwm2m_gateway_emqx_listener:name() => term()},
+    endpoints = #{} :: #{pid() => binary()},
+    workers = #{} :: #{pid() => []},
+    %% Publishes on their way; the batch to acknowledge when there are fewer.
+    pending :: counters:counters_ref(),
+    unacknowledged :: lwm2m_gateway:batch() | undefined,
+    %% When the last batch came.
+    last = 0 :: integer(),
+    metrics = #{} :: #{atom() => non_neg_integer()}
+}).
+
+-spec start_link(map(), map()) -> {ok, pid()} | {error, term()}.
+start_link(Config, Ctx) ->
+    gen_server:start_link({local, ?MODULE}, ?MODULE, {Config, Ctx}, []).
+
+%% @doc The configuration of EMQX's gateway has changed.
+-spec gateway_config(map()) -> ok | {error, term()}.
+gateway_config(Config) ->
+    gen_server:call(?MODULE, {gateway_config, Config}, ?CALL_TIMEOUT).
+
+%% @doc The plugin's configuration has changed; nothing happens while the gateway is not loaded.
+-spec plugin_config(map()) -> ok.
+plugin_config(Config) ->
+    try
+        gen_server:call(?MODULE, {plugin_config, Config}, ?CALL_TIMEOUT)
+    catch
+        exit:{noproc, _} -> ok
+    end.
+
+-spec settings() -> lwm2m_gateway_emqx_config:settings().
+settings() ->
+    persistent_term:get(?SETTINGS).
+
+%% @doc Devices of a listener.
+-spec count(Listener :: atom()) -> non_neg_integer().
+count(Listener) ->
+    try
+        ets:select_count(?DEVICES, [{{'_', '_', Listener, '_'}, [], [true]}])
+    catch
+        error:badarg -> 0
+    end.
+
+%% @doc A device's process has dealt with a publish.
+-spec published(Endpoint :: binary(), counters:counters_ref()) -> ok.
+published(Endpoint, Pending) ->
+    try
+        _ = ets:update_counter(?DEVICES, Endpoint, {?PENDING, -1}),
+        counters:sub(Pending, 1, 1)
+    catch
+        %% The owner has written the device off, and its publishes with it.
+        error:badarg -> ok
+    end.
+
+init({Emqx, Ctx}) ->
+    true = process_flag(trap_exit, true) =/= undefined,
+    _ = process_flag(message_queue_data, off_heap),
+    Plugin = stored_plugin_config(),
+    %% What an owner that crashed has left behind holds the ports.
+    _ = lwm2m_gateway:stop_all(3000),
+    case configure(Emqx, Plugin) of
+        {ok, Config, Settings} ->
+            true = is_list(ets:info(ets:new(?DEVICES, table_options()))),
+            Options = #{
+                config => Config,
+                subscriptions => per_device,
+                authorize => true,
+                psk => true,
+                device_events => true,
+                credit => 1
+            },
+            ok = persistent_term:put(?SETTINGS, Settings),
+            case lwm2m_gateway:start(Options) of
+                {ok, Gateway} ->
+                    State = #state{
+                        ctx = Ctx,
+                        gateway = Gateway,
+                        id = lwm2m_gateway:id(Gateway),
+                        emqx = Emqx,
+                        plugin = Plugin,
+                        pending = counters:new(1, [write_concurrency])
+                    },
+                    {ok, open_listeners(State), {continue, started}};
+                {error, Reason} ->
+                    {stop, Reason}
+            end;
+        {error, Reason} ->
+            {stop, Reason}
+    end.
+
+table_options() ->
+    [named_table, public, set, {read_concurrency, true}, {write_concurrency, true}].
+
+handle_continue(started, State) ->
+    _ = erlang:send_after(?METRICS_INTERVAL, self(), metrics),
+    {noreply, State}.
+
+handle_call({gateway_config, Emqx}, _From, #state{plugin = Plugin} = State) ->
+    {Result, Next} = reload(Emqx, Plugin, State),
+    {reply, Result, Next};
+handle_call({plugin_config, Plugin}, _From, #state{emqx = Emqx} = State) ->
+    case reload(Emqx, Plugin, State) of
+        {ok, Next} ->
+            _ = emqx_alarm:deactivate(?ALARM),
+            {reply, ok, Next};
+        {{error, Reason}, Next} ->
+            %% EMQX has stored it already, so this is the way to tell somebody.
+            logger:error(#{msg => "lwm2m_gateway_config_refused", reason => Reason}),
+            _ = emqx_alarm:activate(
+                ?ALARM,
+                #{reason => text(Reason)},
+                <<"The plugin lwm2m_gateway goes on with its former configuration">>
+            ),
+            {reply, ok, Next}
+    end;
+handle_call(_Request, _From, State) ->
+    {reply, ignored, State}.
+
+handle_cast(_Message, State) ->
+    {noreply, State}.
+
+handle_info({lwm2m_gateway, Id, Batch, Events}, #state{id = Id} = State) ->
+    Next = lists:foldl(fun event/2, State, Events),
+    Now = erlang:monotonic_time(millisecond),
+    case Now - State#state.last > 2 * ?COLLECT of
+        true ->
+            {noreply, acknowledge(Next#state{unacknowledged = Batch, last = Now})};
+        false ->
+            _ = erlang:send_after(?COLLECT, self(), acknowledge),
+            {noreply, Next#state{unacknowledged = Batch, last = Now}}
+    end;
+handle_info(acknowledge, State) ->
+    {noreply, acknowledge(State)};
+handle_info({'EXIT', Pid, _Reason}, State) ->
+    {noreply, gone(Pid, State)};
+handle_info({leave, Pid}, State) ->
+    Left = gone(Pid, State),
+    Pid ! left,
+    {noreply, Left};
+handle_info({authorize, Authorization, Request}, State) ->
+    {noreply, authorize(Authorization, Request, State)};
+handle_info(metrics, State) ->
+    _ = erlang:send_after(?METRICS_INTERVAL, self(), metrics),
+    {noreply, count_metrics(State)};
+handle_info(_Message, State) ->
+    {noreply, State}.
+
+terminate(_Reason, #state{gateway = Gateway, endpoints = Endpoints, listeners = Listeners} = State) ->
+    Pids = maps:keys(Endpoints),
+    lists:foreach(fun(Pid) -> exit(Pid, shutdown) end, Pids),
+    lists:foreach(fun lwm2m_gateway_emqx_listener:close/1, maps:keys(Listeners)),
+    _ = lwm2m_gateway:stop(Gateway, 1000),
+    wait(State#state.endpoints, erlang:monotonic_time(millisecond) + 2000),
+    _ = persistent_term:erase(?SETTINGS),
+    ok.
+
+wait(Endpoints, _Until) when map_size(Endpoints) =:= 0 ->
+    ok;
+wait(Endpoints, Until) ->
+    receive
+        {'EXIT', Pid, _} -> wait(maps:remove(Pid, Endpoints), Until)
+    after max(0, Until - erlang:monotonic_time(millisecond)) ->
+        lists:foreach(fun(Pid) -> exit(Pid, kill) end, maps:keys(Endpoints))
+    end.
+
+%% Configuration.
+
+stored_plugin_config() ->
+    {ok, Version} = application:get_key(lwm2m_gateway, vsn),
+    try emqx_plugins:get_config(iolist_to_binary(["lwm2m_gateway-", Version])) of
+        {ok, Config} when is_map(Config) -> Config;
+        Config when is_map(Config) -> Config;
+        _ -> #{}
+    catch
+        _:_ -> #{}
+    end.
+
+configure(Emqx, Plugin) ->
+    case lwm2m_gateway_emqx_config:to_gateway(Emqx, Plugin, emqx_release:version()) of
+        {ok, Config} ->
+            case lwm2m_gateway:check_config(Config) of
+                {ok, Warnings} ->
+                    lists:foreach(fun warn/1, Warnings),
+                    {ok, Config, lwm2m_gateway_emqx_config:settings(Emqx, Config)};
+                {error, _} = Error ->
+                    Error
+            end;
+        {error, _} = Error ->
+            Error
+    end.
+
+warn({Key, Message}) ->
+    logger:warning(#{msg => "lwm2m_gateway_config", key => Key, warning => Message}).
+
+reload(Emqx, Plugin, #state{gateway = Gateway} = State) ->
+    case configure(Emqx, Plugin) of
+        {ok, Config, Settings} ->
+            %% First, because devices are told at once.
+            Former = settings(),
+            ok = persistent_term:put(?SETTINGS, Settings),
+            case lwm2m_gateway:reload(Gateway, Config) of
+                ok ->
+                    {ok, open_listeners(State#state{emqx = Emqx, plugin = Plugin})};
+                {error, _} = Error ->
+                    ok = persistent_term:put(?SETTINGS, Former),
+                    {Error, State}
+            end;
+        {error, _} = Error ->
+            {Error, State}
+    end.
+
+%% Entries for those that run, and no others.
+open_listeners(#state{gateway = Gateway, listeners = Open} = State) ->
+    #{listeners := Configured} = settings(),
+    Running = maps:from_list([
+        {{Id, Bind}, Max}
+     || {Name, _Address} <- lwm2m_gateway:listeners(Gateway),
+        #{Name := #{id := Id, bind := Bind, max_connections := Max}} <- [Configured]
+    ]),
+    maps:foreach(
+        fun(Name, Max) ->
+            case Running of
+                #{Name := Max} -> ok;
+                #{} -> _ = lwm2m_gateway_emqx_listener:close(Name)
+            end
+        end,
+        Open
+    ),
+    maps:foreach(
+        fun({Id, _} = Name, Max) ->
+            case Open of
+                #{Name := Max} ->
+                    ok;
+                #{} ->
+                    Options = #{id => Id, max_connections => Max},
+                    case lwm2m_gateway_emqx_listener:open(Name, Options) of
+                        ok ->
+                            ok;
+                        {error, Reason} ->
+                            logger:warning(#{
+                                msg => "lwm2m_listener_not_shown", name => Name, reason => Reason
+                            })
+                    end
+            end
+        end,
+        Running
+    ),
+    State#state{listeners = Running}.
+
+%% Events of the gateway.
+
+event({publish, Kind, Endpoint, Topic, Payload, QoS}, #state{pending = Pending} = State) ->
+    try ets:update_counter(?DEVICES, Endpoint, {?PENDING, 1}) of
+        Waiting when Waiting =< ?MAX_DEVICE_PENDING ->
+            counters:add(Pending, 1, 1),
+            Pid = ets:lookup_element(?DEVICES, Endpoint, 2),
+            Pid ! {publish, Kind, Topic, Payload, QoS};
+        _ ->
+            _ = ets:update_counter(?DEVICES, Endpoint, {?PENDING, -1}),
+            emqx_gateway_ctx:metrics_inc(State#state.ctx, 'delivery.dropped')
+    catch
+        error:badarg ->
+            %% About a device that is gone: what the gateway itself has to say.
+            _ = lwm2m_gateway_emqx_device:publish(Endpoint, Topic, Payload, QoS, #{})
+    end,
+    State;
+event({subscribe, Endpoint, _Mountpoint, Filter, QoS}, State) ->
+    to_device(Endpoint, {subscribe, Filter, QoS}, State);
+event({unsubscribe, Endpoint, Filter}, State) ->
+    to_device(Endpoint, {unsubscribe, Filter}, State);
+event({authorize, Authorization, Request}, State) ->
+    authorize(Authorization, Request, State);
+event({psk, Psk, #{identity := Identity}}, State) ->
+    look_up(Psk, Identity, State);
+event({device, gone, #{endpoint := Endpoint, reason := Reason}}, State) ->
+    to_device(Endpoint, {gone, Reason}, State);
+event({device, _, #{endpoint := Endpoint, listener := Listener} = Info}, State) ->
+    case ets:update_element(?DEVICES, Endpoint, {3, listener_id(Listener)}) of
+        true ->
+            to_device(Endpoint, {registered, Info}, State);
+        false ->
+            %% It was let in and thrown out at the same time.
+            _ = lwm2m_gateway:kick(State#state.gateway, Endpoint),
+            State
+    end;
+event({log, _, _, _} = Event, State) ->
+    ok = lwm2m_gateway:log(Event),
+    State;
+event({lost, _Count}, State) ->
+    resynchronize(State);
+event(_Event, State) ->
+    State.
+
+to_device(Endpoint, Message, State) ->
+    case ets:lookup(?DEVICES, Endpoint) of
+        [{_, Pid, _, _}] -> Pid ! Message;
+        [] -> ok
+    end,
+    State.
+
+authorize(Authorization, #{endpoint := Endpoint, listener := Listener} = Request, State) ->
+    #state{endpoints = Endpoints, gateway = Gateway, ctx = Ctx, pending = Pending} = State,
+    %% Those that have a process but no registration.
+    Waiting = map_size(Endpoints) - lwm2m_gateway:registrations(Gateway),
+    case ets:lookup(?DEVICES, Endpoint) of
+        [{_, Pid, _, _}] ->
+            case is_process_alive(Pid) of
+                true ->
+                    Pid ! {authorize, Authorization, Request},
+                    State;
+                false ->
+                    authorize(Authorization, Request, gone(Pid, State))
+            end;
+        [] when Waiting >= ?MAX_WAITING ->
+            _ = lwm2m_gateway:authorized(Authorization, unavailable),
+            State;
+        [] ->
+            Options = #{gateway => Gateway, ctx => Ctx, pending => Pending, endpoint => Endpoint},
+            case lwm2m_gateway_emqx_device:start_link(Options) of
+                {ok, Pid} ->
+                    true = ets:insert(?DEVICES, {Endpoint, Pid, listener_id(Listener), 0}),
+                    Pid ! {authorize, Authorization, Request},
+                    State#state{endpoints = Endpoints#{Pid => Endpoint}};
+                {error, _} ->
+                    _ = lwm2m_gateway:authorized(Authorization, unavailable),
+                    State
+            end
+    end.
+
+listener_id(Listener) ->
+    case settings() of
+        #{listeners := #{Listener := #{id := Id}}} -> Id;
+        #{} -> undefined
+    end.
+
+%% EMQX's own look-up, in a process of its own because anybody may hook into it.
+look_up(Psk, Identity, #state{workers = Workers} = State) when
+    map_size(Workers) < ?MAX_WAITING
+->
+    Pid = spawn_link(fun() ->
+        Key =
+            case emqx_tls_psk:lookup(psk, Identity, undefined) of
+                {ok, Secret} when byte_size(Secret) > 0, byte_size(Secret) =< 256 -> Secret;
+                _ -> undefined
+            end,
+        lwm2m_gateway:psk_found(Psk, Key)
+    end),
+    State#state{workers = Workers#{Pid => []}};
+look_up(Psk, _Identity, State) ->
+    _ = lwm2m_gateway:psk_found(Psk, undefined),
+    State.
+
+gone(Pid, #state{endpoints = Endpoints, workers = Workers, pending = Pending} = State) ->
+    case maps:take(Pid, Endpoints) of
+        {Endpoint, Others} ->
+            case ets:take(?DEVICES, Endpoint) of
+                [{_, Pid, _, Waiting}] -> counters:sub(Pending, 1, Waiting);
+                [] -> ok
+            end,
+            State#state{endpoints = Others};
+        error ->
+            State#state{workers = maps:remove(Pid, Workers)}
+    end.
+
+%% Events about devices were lost: what is registered is what counts.
+resynchronize(#state{gateway = Gateway, endpoints = Endpoints} = State) ->
+    Registered = maps:from_list([
+        {Endpoint, Info}
+     || #{endpoint := Endpoint} = Info <- lwm2m_gateway:devices(Gateway)
+    ]),
+    Known = maps:from_list([{Endpoint, []} || Endpoint <- maps:values(Endpoints)]),
+    maps:foreach(
+        fun(Endpoint, _) -> to_device(Endpoint, {gone, expired}, State) end,
+        maps:without(maps:keys(Registered), Known)
+    ),
+    maps:foreach(
+        fun(Endpoint, Info) ->
+            case Known of
+                #{Endpoint := _} -> to_device(Endpoint, {registered, Info}, State);
+                #{} -> lwm2m_gateway:kick(Gateway, Endpoint)
+            end
+        end,
+        Registered
+    ),
+    State.
+
+%% Not while too much is still on its way to the broker.
+acknowledge(#state{unacknowledged = undefined} = State) ->
+    State;
+acknowledge(#state{gateway = Gateway, pending = Pending, unacknowledged = Batch} = State) ->
+    case counters:get(Pending, 1) > ?MAX_PENDING of
+        false ->
+            ok = lwm2m_gateway:ack(Gateway, Batch),
+            State#state{unacknowledged = undefined};
+        true ->
+            _ = erlang:send_after(?COLLECT, self(), acknowledge),
+            State
+    end.
+
+count_metrics(#state{gateway = Gateway, ctx = Ctx, metrics = Former} = State) ->
+    Now = lwm2m_gateway:statistics(Gateway),
+    lists:foreach(
+        fun({Ours, Theirs}) ->
+            case maps:get(Ours, Now, 0) - maps:get(Ours, Former, 0) of
+                More when More > 0 -> emqx_gateway_ctx:metrics_inc(Ctx, Theirs, More);
+                _ -> ok
+            end
+        end,
+        ?METRICS
+    ),
+    State#state{metrics = Now}.
+
+text(Text) when is_binary(Text) -> Text;
+text(Term) -> iolist_to_binary(io_lib:format("~0p", [Term])).

@@ -1,0 +1,64 @@
+%% @private What runs while the gateway is loaded. A child of EMQX's gateway instance.
+-module(lwm2m_gateway_emqx_sup).
+-behaviour(supervisor).
+
+-export([start_link/2, stop/1, init/1, definitions/1]).
+
+%% EMQX gives the gateway five seconds to unload.
+-define(STOP_TIMEOUT, 4500).
+
+-spec start_link(map(), map()) -> {ok, pid()} | {error, term()}.
+start_link(Config, Ctx) ->
+    case supervisor:start_link(?MODULE, {Config, Ctx}) of
+        {ok, _} = Started -> Started;
+        {error, {shutdown, {failed_to_start_child, _, Reason}}} -> {error, Reason};
+        {error, _} = Error -> Error;
+        ignore -> {error, ignore}
+    end.
+
+-spec stop(pid()) -> ok.
+stop(Supervisor) ->
+    true = unlink(Supervisor),
+    Monitor = monitor(process, Supervisor),
+    true = exit(Supervisor, shutdown),
+    receive
+        {'DOWN', Monitor, process, Supervisor, _} -> ok
+    after ?STOP_TIMEOUT ->
+        true = exit(Supervisor, kill),
+        ok
+    end.
+
+init({Config, Ctx}) ->
+    Definitions = #{
+        id => definitions,
+        start => {?MODULE, definitions, [Config]},
+        restart => temporary,
+        shutdown => 1000
+    },
+    Owner = #{
+        id => owner,
+        start => {lwm2m_gateway_emqx_owner, start_link, [Config, Ctx]},
+        restart => permanent,
+        shutdown => 4000
+    },
+    {ok, {#{strategy => one_for_one, intensity => 5, period => 60}, [Definitions, Owner]}}.
+
+%% @private The object definitions that EMQX's HTTP API looks names of resources up in; the gateway
+%% itself does without. EMQX takes a directory without files for an error.
+definitions(Config) ->
+    Own = filename:join(code:priv_dir(lwm2m_gateway), "lwm2m_xml"),
+    Directories = [Dir || {ok, Dir} <- [maps:find(xml_dir, Config)]] ++ [Own],
+    first(Directories).
+
+first([]) ->
+    ignore;
+first([Directory | Others]) ->
+    Trap = process_flag(trap_exit, true),
+    Result = (catch emqx_lwm2m_xml_object_db:start_link(text(Directory))),
+    _ = process_flag(trap_exit, Trap),
+    case Result of
+        {ok, _} -> Result;
+        _ -> first(Others)
+    end.
+
+text(Directory) -> unicode:characters_to_list(Directory).

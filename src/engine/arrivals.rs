@@ -1,0 +1,147 @@
+//! New connections of identities whose registrations are still in another shard. What such a
+//! connection says waits until they are here: a notification would be reset otherwise, a Send or
+//! De-register answered 4.04.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::info::GoneReason;
+use super::sessions::Identity;
+use super::{Engine, HANDOFF_TIMEOUT, Handoff, Output, Peer, ShardId};
+use crate::config::Takeover;
+use crate::time::{Instant, Now};
+
+/// Messages of a connection that wait; it says no more before it has heard anything (NSTART,
+/// RFC 7252 §4.7) but for repetitions and notifications.
+const MAX_HELD: usize = 16;
+
+/// An even newer connection.
+#[derive(Debug)]
+pub(super) struct Successor {
+    pub(super) identity: Arc<Identity>,
+    pub(super) peer: Peer,
+    pub(super) shard: ShardId,
+}
+
+#[derive(Debug)]
+struct Arrival {
+    held: Vec<Vec<u8>>,
+    /// Whoever gets what arrives.
+    successor: Option<Successor>,
+    deadline: Instant,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals(HashMap<Peer, Arrival>);
+
+impl Arrivals {
+    pub(super) fn contains(&self, peer: Peer) -> bool {
+        self.0.contains_key(&peer)
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.0.values().map(|arrival| arrival.deadline).min()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What belongs to the identity of `peer` is asked for.
+    pub(super) fn expect(&mut self, now: Now, peer: Peer) {
+        let arrival = Arrival {
+            held: Vec::new(),
+            successor: None,
+            deadline: now.mono + HANDOFF_TIMEOUT,
+        };
+        self.0.insert(peer, arrival);
+    }
+
+    /// The connection has ended; what arrives is still for its successor.
+    pub(super) fn forget_messages(&mut self, peer: Peer) {
+        if let Some(arrival) = self.0.get_mut(&peer) {
+            arrival.held = Vec::new();
+        }
+    }
+}
+
+impl Engine {
+    /// Keeps a datagram of a connection whose registrations are on their way; false when none
+    /// are.
+    pub(super) fn hold(&mut self, from: Peer, datagram: &[u8]) -> bool {
+        let Some(arrival) = self.arrivals.0.get_mut(&from) else {
+            return false;
+        };
+        if arrival.held.len() < MAX_HELD {
+            arrival.held.push(datagram.to_vec());
+        } else {
+            self.counters.mailbox_overflow.inc();
+        }
+        true
+    }
+
+    /// What belongs to the identity of `old` goes to its successor: at once, or as soon as it is
+    /// here.
+    pub(super) fn hand_over(&mut self, now: Now, old: Peer, to: Successor) {
+        if let Some(arrival) = self.arrivals.0.get_mut(&old) {
+            arrival.held = Vec::new();
+            arrival.successor = Some(to);
+            return;
+        }
+        if let Some(here) = self.pass_on(now, to) {
+            self.arrived(now, here);
+        }
+    }
+
+    /// Everything that belongs to the identity of `peer` is here.
+    pub(super) fn arrived(&mut self, now: Now, peer: Peer) {
+        let mut next = Some(peer);
+        while let Some(peer) = next.take() {
+            let Some(arrival) = self.arrivals.0.remove(&peer) else {
+                return;
+            };
+            for datagram in arrival.held {
+                self.handle_datagram(now, peer, &datagram);
+            }
+            next = arrival
+                .successor
+                .and_then(|successor| self.pass_on(now, successor));
+        }
+    }
+
+    /// Nothing waits for a shard that does not answer.
+    pub(super) fn expire_arrivals(&mut self, now: Now) {
+        let late =
+            |(peer, arrival): (&Peer, &Arrival)| (arrival.deadline <= now.mono).then_some(*peer);
+        let late: Vec<Peer> = self.arrivals.0.iter().filter_map(late).collect();
+        for peer in late {
+            self.arrived(now, peer);
+        }
+    }
+
+    /// Returns the peer of the successor if it is in this shard.
+    fn pass_on(&mut self, now: Now, to: Successor) -> Option<Peer> {
+        let takeover = self
+            .settings
+            .listener(to.peer.listener)
+            .map_or(Takeover::Move, |listener| listener.takeover);
+        let devices = self.identified.get(&to.identity).cloned();
+        for key in devices.unwrap_or_default() {
+            match takeover {
+                Takeover::End => self.remove(key, GoneReason::Displaced),
+                Takeover::Move if to.shard == self.shard => self.follow(now, key, to.peer),
+                Takeover::Move => self.send_after(now, key, to.peer, to.shard),
+            }
+        }
+        if to.shard == self.shard {
+            return Some(to.peer);
+        }
+        let handoff = Handoff::Arrived { peer: to.peer };
+        self.outputs.push_back(Output::Handoff {
+            shard: to.shard,
+            handoff,
+        });
+        None
+    }
+}
