@@ -4,6 +4,8 @@
 //! Inputs are what comes from the network or from configuration. A target must not panic, and
 //! must keep what it asserts.
 
+mod dtls;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,11 +32,13 @@ use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 use serde_json::value::RawValue;
 
+pub use dtls::dtls;
+
 /// One fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by the name of their corpus.
-pub const TARGETS: [(&str, Target); 14] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("tlv", tlv),
     ("text", text),
     ("json", json),
@@ -49,6 +53,7 @@ pub const TARGETS: [(&str, Target); 14] = [
     ("config", configuration),
     ("psk_file", psk_file),
     ("engine", engine),
+    ("dtls", dtls),
 ];
 
 const REQUESTS: [&[u16]; 6] = [&[], &[3], &[3, 0], &[3, 0, 9], &[3, 0, 11, 0], &[5, 0, 0]];
