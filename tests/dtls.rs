@@ -244,6 +244,39 @@ fn keys_may_come_late() {
 }
 
 #[test]
+fn handshakes_with_old_keys_are_abandoned() {
+    let mut world = World::new(&options());
+    let at = address(1);
+    let mut live = connected(&mut world, address(2));
+    let mut client = openssl();
+    exchange(&mut world, &mut client, at);
+    exchange(&mut world, &mut client, at);
+    world.server.abandon_handshakes();
+    assert_eq!(world.server.handshakes(), 0);
+    exchange(&mut world, &mut client, at);
+    assert_eq!(world.server.identity(at), None);
+    assert_talks(&mut world, &mut live, address(2));
+    let mut again = connected(&mut world, at);
+    assert_talks(&mut world, &mut again, at);
+}
+
+#[test]
+fn closing_leaves_the_next_handshake_alone() {
+    let mut world = World::new(&options());
+    let at = address(1);
+    let _old = connected(&mut world, at);
+    let mut new = openssl();
+    exchange(&mut world, &mut new, at);
+    exchange(&mut world, &mut new, at);
+    world.close(at);
+    assert_eq!(world.closed(), Some((at, CloseReason::Local)));
+    assert_eq!((world.server.sessions(), world.server.handshakes()), (0, 1));
+    connect(&mut world, &mut new, at);
+    world.established().unwrap();
+    assert_talks(&mut world, &mut new, at);
+}
+
+#[test]
 fn several_records_in_a_datagram() {
     let mut world = World::new(&options());
     let at = address(1);

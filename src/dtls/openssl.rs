@@ -133,8 +133,11 @@ pub(super) fn alloc_buffers<S>(stream: &mut SslStream<S>) -> bool {
 
 /// Forgets all sessions that could be resumed.
 pub(super) fn flush_sessions(context: &SslContextRef) {
-    // SAFETY: the object is live and locks its cache; all sessions expire before that time.
-    unsafe { SSL_CTX_flush_sessions(raw_context(context), c_long::MAX) };
+    // Those that expire before this second of the year 2242. OpenSSL counts nanoseconds in 64 bits:
+    // a much later time would overflow.
+    let time = 1 << 33;
+    // SAFETY: the object is live and locks its cache.
+    unsafe { SSL_CTX_flush_sessions(raw_context(context), time) };
 }
 
 /// Sets how long sessions can be resumed.

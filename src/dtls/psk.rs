@@ -1,13 +1,16 @@
-//! The key of a handshake, on its way to OpenSSL's callback.
+//! The key of a handshake, on its way to OpenSSL's callback, and keys for those who have none.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use hmac::{Hmac, Mac as _};
 use openssl::error::ErrorStack;
 use openssl::ex_data::Index;
 use openssl::ssl::{Ssl, SslRef};
 use parking_lot::Mutex;
+use sha2::Sha256;
 
+use super::cookie::keyed;
 use super::identity::Identity;
 use crate::credentials::Key;
 
@@ -74,4 +77,27 @@ pub(super) fn answer(ssl: &SslRef, identity: Option<&[u8]>, to: &mut [u8]) -> us
     };
     to.copy_from_slice(key);
     key.len()
+}
+
+/// Keys for identities that nobody knows: random, so that the handshake fails as with a wrong key.
+pub(super) struct Decoys {
+    seed: Hmac<Sha256>,
+    made: u64,
+}
+
+impl Decoys {
+    pub(super) fn new(seed: &[u8; 32]) -> Self {
+        Self {
+            seed: keyed(seed),
+            made: 0,
+        }
+    }
+
+    pub(super) fn make(&mut self) -> Key {
+        self.made = self.made.wrapping_add(1);
+        let mut mac = self.seed.clone();
+        mac.update(b"no key");
+        mac.update(&self.made.to_be_bytes());
+        Key::new(mac.finalize().into_bytes().to_vec())
+    }
 }

@@ -103,6 +103,7 @@ impl Secure {
     /// New credentials; cipher suites and limits stay.
     pub(super) fn set_credentials(&mut self, now: Instant, settings: Arc<SecureSettings>) {
         self.settings = settings;
+        self.server.abandon_handshakes();
         self.close_revoked(now);
     }
 

@@ -1,0 +1,239 @@
+//! The part of the server that deals with handshakes: from the first hello to the session.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::cookie::COOKIE;
+use super::super::handshake::{Completed, Handshake, Step};
+use super::super::hello::{self, ClientHello};
+use super::super::record::{HANDSHAKE_FAILURE, Record, fatal_alert};
+use super::super::session::{Counted, Session};
+use super::super::table::Key;
+use super::super::{CloseReason, CredentialTicket, Output};
+use super::{MAX_DATAGRAM, Server};
+use crate::time::Instant;
+
+/// Number of the hello with the cookie: the second message of the client (RFC 6347 §4.2.2). OpenSSL
+/// can begin with no other.
+const COOKIE_HELLO_SEQUENCE: u16 = 1;
+
+impl Server {
+    /// A datagram that begins with a ClientHello: the cookie exchange, without state until the peer
+    /// has shown that it receives at its address.
+    pub(super) fn handle_hello(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        record: &Record<'_>,
+    ) {
+        let hello = match hello::parse(record) {
+            Some(hello) if datagram.len() >= hello::verify_request_len(COOKIE) => hello,
+            _ => {
+                self.counters.dtls_malformed.inc();
+                return;
+            }
+        };
+        if !self.cookies.verify(now, from, &hello) {
+            if hello.cookie.is_empty() {
+                self.counters.dtls_hellos.inc();
+            } else {
+                self.counters.dtls_bad_cookies.inc();
+            }
+            let cookie = self.cookies.make(now, from, &hello);
+            self.outputs.push_back(Output::Transmit {
+                to: from,
+                datagram: hello::verify_request(record, &hello, &cookie),
+            });
+            return;
+        }
+        if hello.message_sequence != COOKIE_HELLO_SEQUENCE {
+            // After a bad cookie the client is one message further than OpenSSL can begin with.
+            // It shall begin anew instead of trying on.
+            self.outputs.push_back(Output::Transmit {
+                to: from,
+                datagram: fatal_alert(record.sequence, HANDSHAKE_FAILURE),
+            });
+            return;
+        }
+        let peer = self.peers.get(&from).copied().unwrap_or_default();
+        if let Some(key) = peer.handshake
+            && let Some(handshake) = self.handshakes.get(key)
+        {
+            if handshake.is_from(hello.random) {
+                self.handle_handshake(now, key, datagram);
+                return;
+            }
+            tracing::debug!(peer = %from, "handshake begun anew");
+            self.counters.dtls_handshakes_failed.inc();
+            self.drop_handshake(key);
+        }
+        if let Some(session) = peer.session.and_then(|key| self.sessions.get(key))
+            && session.is_from(hello.random)
+        {
+            self.counters.dtls_records_dropped.inc();
+            return;
+        }
+        self.begin_handshake(now, from, datagram, record, &hello);
+    }
+
+    fn begin_handshake(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        datagram: &[u8],
+        record: &Record<'_>,
+        hello: &ClientHello<'_>,
+    ) {
+        if self.handshakes.len() >= self.context.options.max_handshakes {
+            self.counters.dtls_handshakes_refused.inc();
+            return;
+        }
+        let wire = &mut self.wire;
+        let handshake = match Handshake::new(&self.context, now, from, *hello.random, record, wire)
+        {
+            Ok(Some(handshake)) => handshake,
+            Ok(None) => {
+                self.counters.dtls_malformed.inc();
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no memory for a handshake");
+                self.counters.dtls_handshakes_refused.inc();
+                return;
+            }
+        };
+        self.counters.dtls_handshakes_started.inc();
+        let timer = handshake.timer;
+        let key = self.handshakes.insert(handshake);
+        self.timers.insert((timer, key));
+        self.peers.entry(from).or_default().handshake = Some(key);
+        if let Some(handshake) = self.handshakes.get_mut(key) {
+            let step = handshake.start(&mut self.wire);
+            self.after_step(now, key, step);
+        }
+        let rest = datagram.get(record.bytes.len()..).unwrap_or_default();
+        if !rest.is_empty() {
+            self.handle_handshake(now, key, rest);
+        }
+    }
+
+    pub(super) fn handle_handshake(&mut self, now: Instant, key: Key, datagram: &[u8]) {
+        if let Some(handshake) = self.handshakes.get_mut(key) {
+            let step = handshake.handle(datagram, &mut self.wire);
+            self.after_step(now, key, step);
+        }
+    }
+
+    pub(super) fn after_step(&mut self, now: Instant, key: Key, step: Step) {
+        let Some(handshake) = self.handshakes.get(key) else {
+            return;
+        };
+        let peer = handshake.peer;
+        self.transmit(peer);
+        match step {
+            Step::Dropped => self.counters.dtls_records_dropped.inc(),
+            Step::Pending => self.set_timer(now, key),
+            Step::Ask(identity) => {
+                self.set_timer(now, key);
+                let ticket = CredentialTicket(key);
+                if identity.is_usable() {
+                    self.outputs.push_back(Output::CredentialWanted {
+                        ticket,
+                        peer,
+                        identity,
+                    });
+                } else {
+                    self.handle_credential(now, ticket, None);
+                }
+            }
+            Step::Complete => self.establish(now, key),
+            Step::Failed(reason) => {
+                match self.handshakes.get(key).and_then(Handshake::identity) {
+                    // Somebody who knows an identity, or a device with another key than ours.
+                    Some(identity) => tracing::info!(%peer, %identity, reason, "handshake failed"),
+                    None => tracing::debug!(%peer, reason, "handshake failed"),
+                }
+                self.counters.dtls_handshakes_failed.inc();
+                self.drop_handshake(key);
+            }
+        }
+    }
+
+    /// A handshake is complete.
+    fn establish(&mut self, now: Instant, key: Key) {
+        let Some(handshake) = self.take_handshake(key) else {
+            return;
+        };
+        let peer = handshake.peer;
+        let Some(completed) = handshake.complete() else {
+            self.counters.dtls_handshakes_failed.inc();
+            return;
+        };
+        let Completed {
+            stream,
+            identity,
+            resumed,
+            suite,
+            has_data,
+        } = completed;
+        self.counters.dtls_handshakes_completed.inc();
+        if resumed {
+            self.counters.dtls_handshakes_resumed.inc();
+        }
+        tracing::debug!(%peer, %identity, resumed, suite = suite.openssl_name(), "session established");
+        if let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session) {
+            self.close_session(session, CloseReason::Replaced);
+        }
+        let counted = Counted::new(&self.context.sessions);
+        let session = Session::new(peer, identity.clone(), suite, stream, counted);
+        let key = self.sessions.insert(session);
+        self.is_crowded = true;
+        self.peers.entry(peer).or_default().session = Some(key);
+        self.order.touch(now, key);
+        self.keep_warm(key);
+        self.count_sessions();
+        self.outputs.push_back(Output::Established {
+            peer,
+            identity,
+            resumed,
+            suite,
+        });
+        if has_data {
+            self.read_all(now, key, MAX_DATAGRAM, false);
+        }
+    }
+
+    fn take_handshake(&mut self, key: Key) -> Option<Handshake> {
+        let handshake = self.handshakes.remove(key)?;
+        self.timers.remove(&(handshake.timer, key));
+        if let Some(entry) = self.peers.get_mut(&handshake.peer) {
+            entry.handshake = None;
+            if entry.session.is_none() {
+                self.peers.remove(&handshake.peer);
+            }
+        }
+        Some(handshake)
+    }
+
+    pub(super) fn drop_handshake(&mut self, key: Key) {
+        drop(self.take_handshake(key));
+    }
+
+    pub(super) fn set_timer(&mut self, now: Instant, key: Key) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        let retransmission = handshake.retransmission();
+        let timer = retransmission.map_or(handshake.deadline, |left| {
+            // OpenSSL's clock is another one; do not come back to it at once.
+            let at = now + left.max(Duration::from_millis(1));
+            at.min(handshake.deadline)
+        });
+        if timer != handshake.timer {
+            self.timers.remove(&(handshake.timer, key));
+            handshake.timer = timer;
+        }
+        self.timers.insert((timer, key));
+    }
+}
