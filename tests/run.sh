@@ -155,6 +155,8 @@ if command -v mosquitto >/dev/null; then
 fi
 if command -v rebar3 >/dev/null; then
     step "NIF" nif
+    step "EMQX plugin, with a stand-in for EMQX" erlang_nif/emqx/test/run.sh \
+        erlang_nif/priv/lwm2m_gateway_nif.so
     if command -v mosquitto >/dev/null; then
         step "end to end, in an Erlang node" contract --host nif
     fi

@@ -1,7 +1,7 @@
 %% A device for the tests: just enough CoAP (RFC 7252) over UDP to register and to answer.
 -module(device).
 
--export([open/1, open_dtls/3, close/1, post/4, register/3, register/2, update/2, request/1, request/2]).
+-export([open/1, open_dtls/3, close/1, post/4, register/3, register/2, update/2, delete/2, request/1, request/2]).
 -export([reply/3, reply/4, notify/4, message/2]).
 
 -record(device, {transport = gen_udp, socket, port}).
@@ -47,12 +47,19 @@ update(Device, Location) ->
     {Code, _, _} = post(Device, Location, [], <<>>),
     Code.
 
-%% A Confirmable POST and its response, piggybacked or separate.
+delete(Device, Location) ->
+    {Code, _, _} = exchange(Device, {0, 4}, Location, [], <<>>),
+    Code.
+
 post(Device, Path, Query, Payload) ->
+    exchange(Device, {0, 2}, Path, Query, Payload).
+
+%% A Confirmable request and its response, piggybacked or separate.
+exchange(Device, Code, Path, Query, Payload) ->
     Id = rand:uniform(16#FFFF),
     Token = rand:bytes(4),
     Options = [{11, Segment} || Segment <- Path] ++ [{15, Item} || Item <- Query],
-    send(Device, encode(0, {0, 2}, Id, Token, Options, Payload)),
+    send(Device, encode(0, Code, Id, Token, Options, Payload)),
     response(Device, Token).
 
 response(Device, Token) ->

@@ -18,7 +18,7 @@ use tracing::debug;
 
 use crate::bridge::Dialect;
 use crate::coap::dedup::{Dedup, Seen};
-use crate::coap::message::{self, Builder, MessageError, option};
+use crate::coap::message::{self, MessageError};
 use crate::coap::{Code, Message, MessageType, Token};
 use crate::host::Publish;
 use crate::lwm2m::model::ObjectModels;
@@ -34,6 +34,7 @@ mod directory;
 mod downlink;
 mod exchanges;
 pub mod format;
+mod handoff;
 mod info;
 mod load;
 mod observations;
@@ -43,6 +44,7 @@ mod registration;
 mod registry;
 pub mod request;
 mod requests;
+mod response;
 mod sessions;
 mod settings;
 mod strings;
@@ -52,6 +54,7 @@ mod uplink;
 pub use authorization::AuthorizationId;
 pub use device::Device;
 pub use directory::{Directory, ShardId};
+pub use handoff::{Handoff, Wanted, Withheld};
 pub use info::{Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest};
 pub use load::Load;
 pub use portable::PortableSession;
@@ -65,7 +68,7 @@ use authorization::Authorizations;
 use blocks::Assemblies;
 use departed::Departed;
 use device::DeviceKey;
-use requests::{Request, Stage};
+use response::Response;
 use timer::Timers;
 use uplink::Refusal;
 
@@ -105,75 +108,6 @@ pub struct CommandInput {
     pub payload: Vec<u8>,
     /// What is left of the message's expiry interval, in seconds (MQTT 5 §3.3.2.3.3).
     pub expiry: Option<u32>,
-}
-
-/// What shards say to each other.
-#[derive(Debug)]
-pub enum Handoff {
-    /// `from` wants a device, because `datagram` of `peer` arrived there.
-    Take {
-        /// Who asks.
-        from: ShardId,
-        /// Which device.
-        wanted: Wanted,
-        /// Who speaks there, with DTLS.
-        identity: Option<Arc<Identity>>,
-        /// Where the datagram came from.
-        peer: Peer,
-        /// The request to be processed once the device is there.
-        datagram: Vec<u8>,
-        /// Its payload, which may have come in blocks.
-        body: Vec<u8>,
-    },
-    /// The answer.
-    Give {
-        /// The device with all its state, or why it does not come.
-        device: Result<Box<Device>, Withheld>,
-        /// As in the question.
-        peer: Peer,
-        /// As in the question.
-        datagram: Vec<u8>,
-        /// As in the question.
-        body: Vec<u8>,
-    },
-    /// A command for a device that has moved.
-    Command(CommandInput),
-    /// The identity of `old` has a newer connection, `new`, in shard `to`.
-    Displace {
-        /// Whose connections they are.
-        identity: Arc<Identity>,
-        /// The connection that ends.
-        old: Peer,
-        /// The connection that stays.
-        new: Peer,
-        /// Shard of the new one.
-        to: ShardId,
-    },
-    /// A device whose identity connected to the receiving shard; it is at its new peer already.
-    Adopt(Box<Device>),
-    /// The answer to [`Handoff::Displace`], behind the devices there were.
-    Arrived {
-        /// The newer connection.
-        peer: Peer,
-    },
-}
-
-/// Why a device is not given to another shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Withheld {
-    /// It is not there, or must not move.
-    Absent,
-    /// It was registered by another identity.
-    OtherIdentity,
-}
-
-/// How a device is named between shards.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Wanted {
-    /// It registers here.
-    Endpoint(Arc<str>),
-    /// It updates here (an address change).
-    Location(Location),
 }
 
 /// An effect, or the time to sleep.
@@ -372,62 +306,6 @@ impl Engine {
     pub fn handle_command(&mut self, now: Now, input: CommandInput) {
         self.counters.commands.inc();
         self.take_command(now, input);
-    }
-
-    /// Takes what another shard says.
-    pub fn handle_handoff(&mut self, now: Now, handoff: Handoff) {
-        match handoff {
-            Handoff::Take {
-                from,
-                wanted,
-                identity,
-                peer,
-                datagram,
-                body,
-            } => {
-                let device = self.release(now, &wanted, identity.as_deref(), from);
-                let handoff = Handoff::Give {
-                    device,
-                    peer,
-                    datagram,
-                    body,
-                };
-                self.outputs.push_back(Output::Handoff {
-                    shard: from,
-                    handoff,
-                });
-            }
-            Handoff::Give {
-                device,
-                peer,
-                datagram,
-                body,
-            } => {
-                let withheld = device.map(|device| self.adopt(device)).err();
-                let Ok(message) = Message::parse(&datagram) else {
-                    return;
-                };
-                if withheld == Some(Withheld::OtherIdentity) {
-                    self.refuse_identity(peer, &message);
-                } else {
-                    let request = Request {
-                        message: &message,
-                        datagram: &datagram,
-                        stage: Stage::Returned,
-                    };
-                    self.dispatch(now, peer, &request, &body);
-                }
-            }
-            Handoff::Command(input) => self.take_command(now, input),
-            Handoff::Displace {
-                identity,
-                old,
-                new,
-                to,
-            } => self.displace(now, identity, old, new, to),
-            Handoff::Adopt(device) => self.adopt_identified(now, device),
-            Handoff::Arrived { peer } => self.arrived(now, peer),
-        }
     }
 
     /// Does what is due.
@@ -695,63 +573,5 @@ impl Engine {
             device.timer_at = Some(at);
         }
         self.timers.insert(at, reason, key);
-    }
-}
-
-/// A response of ours before it has a message type and id.
-#[derive(Debug)]
-struct Response {
-    code: Code,
-    options: Vec<(u16, Vec<u8>)>,
-    payload: Vec<u8>,
-}
-
-impl Response {
-    fn new(code: Code) -> Self {
-        Self {
-            code,
-            options: Vec::new(),
-            payload: Vec::new(),
-        }
-    }
-
-    /// An error with a diagnostic payload (RFC 7252 §5.5.2).
-    fn error(code: Code, diagnostic: &str) -> Self {
-        Self {
-            payload: diagnostic.as_bytes().to_vec(),
-            ..Self::new(code)
-        }
-    }
-
-    fn option(mut self, number: u16, value: impl Into<Vec<u8>>) -> Self {
-        self.options.push((number, value.into()));
-        self
-    }
-
-    fn uint(self, number: u16, value: u32) -> Self {
-        let bytes = value.to_be_bytes();
-        let skip = value.leading_zeros() as usize / 8;
-        self.option(number, bytes.get(skip..).unwrap_or_default())
-    }
-
-    fn into_builder(self, kind: MessageType, mid: u16, request: &Message) -> Builder {
-        let builder = Builder::new(kind, self.code, mid, request.token());
-        // A Block1 option of the request is answered by one (RFC 7959 §2.3), unless set already.
-        let has_block1 = self
-            .options
-            .iter()
-            .any(|(number, _)| *number == option::BLOCK1);
-        let block1 = request.first_option(option::BLOCK1).filter(|_| !has_block1);
-        let builder = self
-            .options
-            .into_iter()
-            .fold(builder, |builder, (number, value)| {
-                builder.option(number, value)
-            });
-        let builder = match block1 {
-            Some(value) => builder.option(option::BLOCK1, value),
-            None => builder,
-        };
-        builder.payload(self.payload)
     }
 }

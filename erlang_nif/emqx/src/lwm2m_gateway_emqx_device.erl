@@ -635,7 +635,7 @@ disconnect_reason(deregistered) -> normal;
 disconnect_reason(expired) -> timeout;
 disconnect_reason(kicked) -> kicked;
 disconnect_reason(displaced) -> takenover;
-disconnect_reason(listener_closed) -> listener_closed.
+disconnect_reason(Other) -> Other.
 
 %% What the client list shows.
 

@@ -1,0 +1,288 @@
+%% @doc A stand-in for EMQX: its modules, made from `emqx_functions.eterm', call
+%% {@link call/3}, which does what EMQX does as far as the plugin can tell. Every call is
+%% recorded.
+-module(stand_in).
+
+-export([functions/0, load/1, reset/0, set/2, calls/0, calls/1]).
+-export([clients/0, client/1, subscriptions/0, published/0, publish/2, publish/3, listeners/0]).
+-export([call/3]).
+
+-define(TABLE, stand_in).
+
+functions() ->
+    {ok, Functions} = file:consult(filename:join(filename:dirname(code:which(?MODULE)), "emqx_functions.eterm")),
+    Functions.
+
+%% Makes and loads the modules.
+load(Functions) ->
+    lists:foreach(
+        fun({Module, Exports}) ->
+            Forms = [
+                {attribute, 1, module, Module},
+                {attribute, 1, export, Exports}
+                | [function(Module, Function, Arity) || {Function, Arity} <- Exports]
+            ],
+            {ok, Module, Beam} = compile:forms(Forms),
+            {module, Module} = code:load_binary(Module, "stand-in", Beam)
+        end,
+        Functions
+    ),
+    lists:foreach(
+        fun(App) ->
+            _ = application:load({application, App, [{vsn, "0"}, {applications, []}, {modules, []}]}),
+            ok = application:start(App)
+        end,
+        [emqx, emqx_gateway]
+    ).
+
+function(Module, Function, Arity) ->
+    Variables = [{var, 1, list_to_atom("A" ++ integer_to_list(N))} || N <- lists:seq(1, Arity)],
+    List = lists:foldr(fun(V, Tail) -> {cons, 1, V, Tail} end, {nil, 1}, Variables),
+    Arguments = [{atom, 1, Module}, {atom, 1, Function}, List],
+    Body = {call, 1, {remote, 1, {atom, 1, ?MODULE}, {atom, 1, call}}, Arguments},
+    {function, 1, Function, Arity, [{clause, 1, Variables, [], [Body]}]}.
+
+%% A broker without clients, with the built-in gateway running.
+reset() ->
+    catch ets:delete(?TABLE),
+    Owner = self(),
+    Keeper = spawn(fun() ->
+        ?TABLE = ets:new(?TABLE, [named_table, public, ordered_set]),
+        Owner ! {self(), ready},
+        receive stop -> ok end
+    end),
+    receive {Keeper, ready} -> ok end,
+    true = ets:insert(?TABLE, [
+        {keeper, Keeper},
+        {{registry, lwm2m}, emqx_gateway_lwm2m},
+        {{loaded, lwm2m}, self()}
+    ]),
+    ok.
+
+%% `config', `plugin_config', `version', or the answer of a function: a value or a fun.
+set(Key, Value) ->
+    true = ets:insert(?TABLE, {Key, Value}),
+    ok.
+
+get(Key, Default) ->
+    try ets:lookup_element(?TABLE, Key, 2)
+    catch error:badarg -> Default
+    end.
+
+calls() ->
+    [Call || {{call, _}, Call} <- ets:tab2list(?TABLE)].
+
+calls(Module) ->
+    [{Function, Arguments} || {M, Function, Arguments} <- calls(), M =:= Module].
+
+clients() ->
+    [{ClientId, Info} || {{info, {ClientId, _}}, Info, _} <- ets:tab2list(?TABLE)].
+
+client(ClientId) ->
+    case ets:lookup(?TABLE, {channel, ClientId}) of
+        [{_, Pid}] -> Pid;
+        [] -> undefined
+    end.
+
+subscriptions() ->
+    [{Filter, ClientId, Options} || {{subscription, Filter, _}, ClientId, Options} <- ets:tab2list(?TABLE)].
+
+published() ->
+    [Message || {publish, [Message]} <- calls(emqx_broker)].
+
+%% An application publishes.
+publish(Topic, Payload) ->
+    publish(Topic, Payload, #{}).
+
+publish(Topic, Payload, Headers) ->
+    Message = call(emqx_message, make, [<<"application">>, 0, Topic, Payload, #{}, Headers]),
+    [
+        Pid ! {deliver, Filter, Message}
+     || {{subscription, Filter, Pid}, _, _} <- ets:tab2list(?TABLE), matches(Filter, Topic)
+    ].
+
+matches(Filter, Topic) ->
+    case binary:split(Filter, <<"/#">>) of
+        [Prefix, <<>>] -> string:prefix(Topic, Prefix) =/= nomatch;
+        [Topic] -> true;
+        _ -> false
+    end.
+
+listeners() ->
+    [Name || {{listener, Name}, _} <- ets:tab2list(?TABLE)].
+
+call(Module, Function, Arguments) ->
+    Key = {call, erlang:unique_integer([monotonic])},
+    Recorded = {Module, Function, Arguments},
+    lists:member(Module, [emqx_utils_json, emqx_release]) orelse ets:insert(?TABLE, {Key, Recorded}),
+    case get({Module, Function}, undefined) of
+        undefined -> do(Module, Function, Arguments);
+        Answer when is_function(Answer, length(Arguments)) -> apply(Answer, Arguments);
+        Answer -> Answer
+    end.
+
+do(emqx_conf, get, [[gateway, lwm2m], Default]) -> get(config, Default);
+do(emqx_release, version, []) -> get(version, "5.8.9");
+do(emqx_plugins, get_config, [_]) -> {ok, get(plugin_config, #{})};
+do(emqx_alarm, _, _) -> ok;
+%% The registry and the gateways. In EMQX unregistering a loaded gateway locks up.
+do(emqx_gateway_registry, reg, [Name, Options]) ->
+    case get({registry, Name}, undefined) of
+        undefined ->
+            set({registry, Name}, proplists:get_value(cbkmod, Options));
+        _ ->
+            {error, already_existed}
+    end;
+do(emqx_gateway_registry, unreg, [Name]) ->
+    undefined = get({loaded, Name}, undefined),
+    true = ets:delete(?TABLE, {registry, Name}),
+    ok;
+do(emqx_gateway, load, [Name, Config]) ->
+    case get({registry, Name}, undefined) of
+        emqx_gateway_lwm2m -> {set({loaded, Name}, self()), self()};
+        Module -> load(Name, Module, Config)
+    end;
+do(emqx_gateway, unload, [Name]) ->
+    case get({loaded, Name}, undefined) of
+        undefined ->
+            {error, not_found};
+        Instance ->
+            true = ets:delete(?TABLE, {loaded, Name}),
+            case get({registry, Name}, undefined) of
+                emqx_gateway_lwm2m ->
+                    ok;
+                _ ->
+                    Instance ! {unload, self()},
+                    receive {Instance, unloaded} -> ok end
+            end
+    end;
+%% The client registry.
+do(emqx_gateway_ctx, authenticate, [_, ClientInfo]) ->
+    {ok, ClientInfo#{auth_expire_at => undefined}};
+do(emqx_gateway_ctx, authorize, _) ->
+    allow;
+do(emqx_gateway_ctx, connection_expire_interval, [_, #{auth_expire_at := At}]) ->
+    case At of
+        undefined -> undefined;
+        _ -> max(0, At - erlang:system_time(millisecond))
+    end;
+do(emqx_gateway_ctx, open_session, [_, false, #{clientid := ClientId} = Info, ConnInfo, New, Module]) ->
+    #{conn_mod := ConnMod} = ConnInfo,
+    Session =
+        case client(ClientId) of
+            undefined ->
+                New(Info, ConnInfo);
+            Pid ->
+                Taken = Module:resume(Info, ConnMod:call(Pid, {takeover, 'begin'}, 5000)),
+                [] = ConnMod:call(Pid, {takeover, 'end'}, 5000),
+                Taken
+        end,
+    ok = set({channel, ClientId}, self()),
+    {ok, #{session => Session, present => false}};
+do(emqx_gateway_ctx, insert_channel_info, [_, ClientId, Info, Stats]) ->
+    true = ets:insert(?TABLE, {{info, {ClientId, self()}}, Info, Stats}),
+    ok;
+do(emqx_gateway_ctx, set_chan_info, [_, ClientId, Info]) ->
+    ets:update_element(?TABLE, {info, {ClientId, self()}}, {2, Info});
+do(emqx_gateway_ctx, set_chan_stats, [_, ClientId, Stats]) ->
+    ets:update_element(?TABLE, {info, {ClientId, self()}}, {3, Stats});
+do(emqx_gateway_ctx, metrics_inc, _) ->
+    ok;
+do(emqx_gateway_cm, unregister_channel, [_, ClientId]) ->
+    true = ets:match_delete(?TABLE, {{channel, ClientId}, self()}),
+    true = ets:delete(?TABLE, {info, {ClientId, self()}}),
+    ok;
+%% The broker.
+do(emqx_broker, subscribe, [Filter, ClientId, Options]) ->
+    true = ets:insert(?TABLE, {{subscription, Filter, self()}, ClientId, Options}),
+    ok;
+do(emqx_broker, unsubscribe, [Filter]) ->
+    true = ets:delete(?TABLE, {subscription, Filter, self()}),
+    ok;
+do(emqx_broker, publish, [_]) ->
+    [];
+do(emqx_message, make, [From, QoS, Topic, Payload, Flags, Headers]) ->
+    #{from => From, qos => QoS, topic => Topic, payload => Payload, flags => Flags,
+      headers => Headers, timestamp => erlang:system_time(millisecond)};
+do(emqx_message, payload, [#{payload := Payload}]) -> Payload;
+do(emqx_message, timestamp, [#{timestamp := Timestamp}]) -> Timestamp;
+do(emqx_message, get_header, [Key, #{headers := Headers}, Default]) -> maps:get(Key, Headers, Default);
+do(emqx_mountpoint, mount, [Mountpoint, Topic]) -> <<Mountpoint/binary, Topic/binary>>;
+do(emqx_gateway_utils, default_subopts, []) -> #{rh => 1, rap => 0, nl => 0, qos => 0, is_new => true};
+do(emqx_hooks, run, _) -> ok;
+do(emqx_hooks, run_fold, [_, _, Acc]) -> Acc;
+do(emqx_tls_psk, lookup, _) -> error;
+do(emqx_utils_json, encode, [Term]) -> stand_in_json:encode(Term);
+do(emqx_utils_json, safe_decode, [Text, [return_maps]]) ->
+    try {ok, stand_in_json:decode(Text)}
+    catch _:Reason -> {error, Reason}
+    end;
+do(emqx_lwm2m_xml_object_db, start_link, [_]) -> {error, no_xml_files_found};
+do(emqx_lwm2m_xml_object, get_obj_def, _) -> {error, no_xml_definition};
+%% esockd.
+do(emqx_listeners, esockd_access_rules, [Rules]) ->
+    [{list_to_atom(hd(string:lexemes(Rule, " "))), lists:last(string:lexemes(Rule, " "))} || Rule <- Rules];
+do(esockd_access, compile, [{Action, Address}]) ->
+    {ok, Parsed} = inet:parse_address(Address),
+    {Action, Parsed};
+do(esockd_access, match, [Address, Rules]) ->
+    case lists:keyfind(Address, 2, Rules) of
+        {Action, _} -> {matched, Action};
+        false -> nomatch
+    end;
+do(esockd_sup, child_id, [Name, ListenOn]) -> {listener_sup, {Name, ListenOn}};
+do(esockd_sup, start_child, [#{id := {listener_sup, Name}, start := {M, F, A}, modules := [M]}]) ->
+    case ets:lookup(?TABLE, {listener, Name}) of
+        [{_, Pid}] ->
+            {error, {already_started, Pid}};
+        [] ->
+            {ok, Pid} = apply(M, F, A),
+            true = unlink(Pid),
+            ok = set({listener, Name}, Pid),
+            {ok, Pid}
+    end;
+do(esockd, close, [Name, ListenOn]) ->
+    case ets:take(?TABLE, {listener, {Name, ListenOn}}) of
+        [{_, Pid}] -> exit(Pid, kill), ok;
+        [] -> {error, not_found}
+    end.
+
+%% As emqx_gateway_insta_sup: callbacks run in a process that traps exits.
+load(Name, Module, Config) ->
+    Caller = self(),
+    {Instance, Monitor} = spawn_monitor(fun() ->
+        process_flag(trap_exit, true),
+        try Module:on_gateway_load(#{name => Name, config => Config}, #{gwname => Name, cm => self()}) of
+            {ok, [Pid | _], State} when is_pid(Pid) ->
+                Caller ! {self(), loaded},
+                instance(Module, Name, Config, State)
+        catch
+            _:Reason -> exit({failed, Reason})
+        end
+    end),
+    receive
+        {Instance, loaded} ->
+            true = demonitor(Monitor, [flush]),
+            ok = set({loaded, Name}, Instance),
+            {ok, Instance};
+        {'DOWN', Monitor, process, Instance, {failed, Reason}} ->
+            {error, Reason}
+    end.
+
+instance(Module, Name, Config, State) ->
+    receive
+        {unload, Caller} ->
+            ok = Module:on_gateway_unload(#{name => Name, config => Config}, State),
+            Caller ! {self(), unloaded};
+        {update, Caller, New} ->
+            case Module:on_gateway_update(New, #{name => Name, config => Config}, State) of
+                {ok, _, Next} ->
+                    Caller ! {self(), ok},
+                    instance(Module, Name, New, Next);
+                {error, _} = Error ->
+                    Caller ! {self(), Error},
+                    instance(Module, Name, Config, State)
+            end;
+        {'EXIT', _, _} ->
+            instance(Module, Name, Config, State)
+    end.

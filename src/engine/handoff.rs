@@ -1,0 +1,139 @@
+//! What shards say to each other.
+
+use std::sync::Arc;
+
+use super::device::Device;
+use super::directory::ShardId;
+use super::registration::Location;
+use super::requests::{Request, Stage};
+use super::sessions::Identity;
+use super::{CommandInput, Engine, Output, Peer};
+use crate::coap::Message;
+use crate::time::Now;
+
+/// What shards say to each other.
+#[derive(Debug)]
+pub enum Handoff {
+    /// `from` wants a device, because `datagram` of `peer` arrived there.
+    Take {
+        /// Who asks.
+        from: ShardId,
+        /// Which device.
+        wanted: Wanted,
+        /// Who speaks there, with DTLS.
+        identity: Option<Arc<Identity>>,
+        /// Where the datagram came from.
+        peer: Peer,
+        /// The request to be processed once the device is there.
+        datagram: Vec<u8>,
+        /// Its payload, which may have come in blocks.
+        body: Vec<u8>,
+    },
+    /// The answer.
+    Give {
+        /// The device with all its state, or why it does not come.
+        device: Result<Box<Device>, Withheld>,
+        /// As in the question.
+        peer: Peer,
+        /// As in the question.
+        datagram: Vec<u8>,
+        /// As in the question.
+        body: Vec<u8>,
+    },
+    /// A command for a device that has moved.
+    Command(CommandInput),
+    /// The identity of `old` has a newer connection, `new`, in shard `to`.
+    Displace {
+        /// Whose connections they are.
+        identity: Arc<Identity>,
+        /// The connection that ends.
+        old: Peer,
+        /// The connection that stays.
+        new: Peer,
+        /// Shard of the new one.
+        to: ShardId,
+    },
+    /// A device whose identity connected to the receiving shard; it is at its new peer already.
+    Adopt(Box<Device>),
+    /// The answer to [`Handoff::Displace`], behind the devices there were.
+    Arrived {
+        /// The newer connection.
+        peer: Peer,
+    },
+}
+
+/// Why a device is not given to another shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withheld {
+    /// It is not there, or must not move.
+    Absent,
+    /// It was registered by another identity.
+    OtherIdentity,
+}
+
+/// How a device is named between shards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// It registers here.
+    Endpoint(Arc<str>),
+    /// It updates here (an address change).
+    Location(Location),
+}
+
+impl Engine {
+    /// Takes what another shard says.
+    pub fn handle_handoff(&mut self, now: Now, handoff: Handoff) {
+        match handoff {
+            Handoff::Take {
+                from,
+                wanted,
+                identity,
+                peer,
+                datagram,
+                body,
+            } => {
+                let device = self.release(now, &wanted, identity.as_deref(), from);
+                let handoff = Handoff::Give {
+                    device,
+                    peer,
+                    datagram,
+                    body,
+                };
+                self.outputs.push_back(Output::Handoff {
+                    shard: from,
+                    handoff,
+                });
+            }
+            Handoff::Give {
+                device,
+                peer,
+                datagram,
+                body,
+            } => {
+                let withheld = device.map(|device| self.adopt(device)).err();
+                let Ok(message) = Message::parse(&datagram) else {
+                    return;
+                };
+                if withheld == Some(Withheld::OtherIdentity) {
+                    self.refuse_identity(peer, &message);
+                } else {
+                    let request = Request {
+                        message: &message,
+                        datagram: &datagram,
+                        stage: Stage::Returned,
+                    };
+                    self.dispatch(now, peer, &request, &body);
+                }
+            }
+            Handoff::Command(input) => self.take_command(now, input),
+            Handoff::Displace {
+                identity,
+                old,
+                new,
+                to,
+            } => self.displace(now, identity, old, new, to),
+            Handoff::Adopt(device) => self.adopt_identified(now, device),
+            Handoff::Arrived { peer } => self.arrived(now, peer),
+        }
+    }
+}
