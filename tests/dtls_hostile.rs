@@ -313,7 +313,7 @@ fn cookies_of_others_are_not_taken() {
     let mut world = World::new(&options());
     let mut client = openssl();
     exchange(&mut world, &mut client, address(1));
-    let hello = client.take_sent().remove(0);
+    let hello = client.take_sent().pop().unwrap();
     world.datagram(address(2), &hello);
     assert_eq!(world.server.handshakes(), 0);
     assert_eq!(world.counters.dtls_bad_cookies.get(), 1);
