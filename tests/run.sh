@@ -23,6 +23,45 @@ step() {
     "$@" || failed+=("$name")
 }
 
+# Notes a step that may run beside those of other lanes; a lane is named by its ports, and its steps
+# run one after the other.
+declare -A lanes=()
+beside() {
+    local lane=$1
+    shift
+    lanes[$lane]+="$(printf '%q ' "$@")"$'\n'
+}
+
+# Runs the lanes; what a step says is shown when all are through.
+run_beside() {
+    local lane command name log number pids=()
+    rm -f "$cache"/lane-*
+    for lane in "${!lanes[@]}"; do
+        (
+            export E2E_PORTS=$lane
+            number=0
+            while read -r command; do
+                eval "set -- $command"
+                log=$cache/lane-$lane-$((number++))
+                echo "$1" >"$log.name"
+                shift
+                "$@" >"$log.out" 2>&1 </dev/null || touch "$log.failed"
+            done < <(printf '%s' "${lanes[$lane]}")
+        ) &
+        pids+=($!)
+    done
+    for lane in "${pids[@]}"; do
+        wait "$lane" || failed+=("a lane of steps broke off")
+    done
+    for log in "$cache"/lane-*.name; do
+        log=${log%.name}
+        name=$(cat "$log.name")
+        title "$name"
+        cat "$log.out"
+        [ ! -e "$log.failed" ] || failed+=("$name")
+    done
+}
+
 # Installs the Debian packages of programs that are not there yet.
 packages() {
     local wanted=() root=()
@@ -145,22 +184,24 @@ step "cargo clippy" cargo clippy --all-targets -- -D warnings
 step "cargo test" cargo test
 step "C API" c_api
 step "end to end" end_to_end
-step "end to end, over DTLS" contract --transport dtls
-step "end to end, in a C host" end_to_end --host c
-step "end to end, in a C host with callbacks from threads" end_to_end --host c-threaded \
+# These wait more than they work: three at a time.
+beside 10000 "end to end, over DTLS" contract --transport dtls
+beside 10000 "end to end, in a C host" end_to_end --host c
+beside 10000 "end to end, in a C host with callbacks from threads" end_to_end --host c-threaded \
     -k "test_contract or test_commands or test_observe"
 if command -v mosquitto >/dev/null; then
-    step "end to end, in Mosquitto" end_to_end --host mosquitto
-    step "end to end, in Mosquitto over DTLS" contract --transport dtls --host mosquitto
+    beside 13000 "end to end, in Mosquitto" end_to_end --host mosquitto
+    beside 13000 "end to end, in Mosquitto over DTLS" contract --transport dtls --host mosquitto
 fi
 if command -v rebar3 >/dev/null; then
-    step "NIF" nif
-    step "EMQX plugin, with a stand-in for EMQX" erlang_nif/emqx/test/run.sh \
+    beside 16000 "NIF" nif
+    beside 16000 "EMQX plugin, with a stand-in for EMQX" erlang_nif/emqx/test/run.sh \
         erlang_nif/priv/lwm2m_gateway_nif.so
     if command -v mosquitto >/dev/null; then
-        step "end to end, in an Erlang node" contract --host nif
+        beside 16000 "end to end, in an Erlang node" contract --host nif
     fi
 fi
+run_beside
 
 title "summary"
 if [ ${#failed[@]} -gt 0 ]; then

@@ -1,6 +1,7 @@
 """Starts the gateway under test. One class a host; the tests know its addresses only."""
 
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -44,10 +45,20 @@ def newest(name):
     return str(max(builds, key=lambda path: path.stat().st_mtime))
 
 
+# Ports for servers, from a range that the system gives to nobody by itself; runs beside each other
+# have a range each.
+PORTS = itertools.cycle(range(int(os.environ.get("E2E_PORTS", "20000")), 32768)[:3000])
+
+
 def free_port(kind):
-    with socket.socket(socket.AF_INET, kind) as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    for port in itertools.islice(PORTS, 3000):
+        with socket.socket(socket.AF_INET, kind) as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise AssertionError("no port is free")
 
 
 def free_udp_port():

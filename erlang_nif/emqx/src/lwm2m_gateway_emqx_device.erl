@@ -97,12 +97,25 @@ resume(ClientInfo, Session) ->
     _ = emqx_hooks:run('session.resumed', [ClientInfo, #{}]),
     #{taken => Session}.
 
-%% @doc Hands a message of a device to the broker.
--spec publish(binary(), binary(), binary(), 0..2, Headers :: map()) -> term().
+%% @doc Hands a message of a device to the broker. What fails there, in a route or a hook, costs
+%% this message.
+-spec publish(binary(), binary(), binary(), 0..2, Headers :: map()) -> ok | {error, term()}.
 publish(Endpoint, Topic, Payload, QoS, Headers) ->
-    emqx_broker:publish(
-        emqx_message:make(Endpoint, QoS, Topic, Payload, #{retain => false}, Headers)
-    ).
+    try
+        _ = emqx_broker:publish(
+            emqx_message:make(Endpoint, QoS, Topic, Payload, #{retain => false}, Headers)
+        ),
+        ok
+    catch
+        Class:Reason:Stack ->
+            logger:error(#{
+                msg => "lwm2m_publish_failed",
+                topic => Topic,
+                reason => {Class, Reason},
+                stacktrace => Stack
+            }),
+            {error, Reason}
+    end.
 
 init(#{endpoint := Endpoint, gateway := Gateway, ctx := Ctx, pending := Pending}) ->
     _ = process_flag(trap_exit, true),
@@ -459,7 +472,8 @@ uplink(Kind, Topic, Payload, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = S
     Action = #{action_type => publish, qos => QoS, retain => false},
     case emqx_gateway_ctx:authorize(Ctx, ClientInfo, Action, Topic) of
         allow ->
-            _ = publish(State#state.endpoint, Topic, Payload, QoS, State#state.headers),
+            publish(State#state.endpoint, Topic, Payload, QoS, State#state.headers) =:= ok orelse
+                emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
             ensure_stats(
                 State#state{
                     received = State#state.received + 1,
