@@ -210,7 +210,7 @@ dtls(Options, Plugin) ->
         Value =/= <<>>,
         Value =/= []
     ]),
-    Known = [{handshake_timeout, time}, {hibernate_after, time}, {reuse_sessions, same}],
+    Known = [{handshake_timeout, time}, {reuse_sessions, same}],
     Further = maps:from_list([
         {atom_to_binary(Key), dtls_option(Kind, Value)}
      || {Key, Kind} <- Known,

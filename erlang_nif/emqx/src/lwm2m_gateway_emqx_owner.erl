@@ -234,8 +234,14 @@ configure(Emqx, Plugin) ->
             Error
     end.
 
+%% What the gateway takes for no placeholder is rendered here, after authentication.
 warn({Key, Message}) ->
-    logger:warning(#{msg => "lwm2m_gateway_config", key => Key, warning => Message}).
+    case binary:match(Message, <<"${client_attrs.">>) of
+        nomatch ->
+            logger:warning(#{msg => "lwm2m_gateway_config", key => Key, warning => Message});
+        _ ->
+            ok
+    end.
 
 reload(Emqx, Plugin, #state{gateway = Gateway} = State) ->
     case configure(Emqx, Plugin) of
