@@ -219,7 +219,8 @@ terminate(Reason, State) ->
 %% Letting in.
 
 authorize(Authorization, Request, State) ->
-    case admit(client(Request, State), State) of
+    Connection = lwm2m_gateway_emqx_client:connection(Request, State#state.gateway, ?MODULE),
+    case admit(Connection, State) of
         {ok, Next} ->
             Mountpoint = maps:get(mountpoint, Next#state.clientinfo),
             Decision =
@@ -262,80 +263,6 @@ admit({ConnInfo, ClientInfo}, #state{ctx = Ctx} = State) ->
 denied(Reason) ->
     {deny, ["Login Failed: ", text(Reason)]}.
 
-client(#{endpoint := Endpoint, peer := {Host, _} = Peer, listener := Listener} = Request, State) ->
-    #{mountpoint := Mountpoint, lifetime := Granted, version := Version, query := Query} = Request,
-    Settings = maps:get(Listener, maps:get(listeners, lwm2m_gateway_emqx_owner:settings()), #{}),
-    case allowed(Host, maps:get(access_rules, Settings, [])) of
-        false ->
-            {deny, <<"address not allowed">>};
-        true ->
-            ClientId = query(<<"device_id">>, Query, Endpoint),
-            {_, Port} = Sockname = sockname(Listener, State#state.gateway),
-            ConnInfo = #{
-                socktype => socktype(Settings),
-                peername => Peer,
-                sockname => Sockname,
-                peercert => undefined,
-                conn_mod => ?MODULE,
-                clientid => ClientId,
-                proto_name => <<"LwM2M">>,
-                proto_ver => Version,
-                clean_start => true,
-                keepalive => lifetime(Query, Granted),
-                expiry_interval => 0,
-                connected_at => erlang:system_time(millisecond)
-            },
-            ClientInfo = #{
-                zone => default,
-                listener => maps:get(id, Settings, undefined),
-                protocol => lwm2m,
-                peerhost => Host,
-                peername => Peer,
-                sockport => Port,
-                username => query(<<"imei">>, Query, Endpoint),
-                password => query(<<"password">>, Query, undefined),
-                clientid => ClientId,
-                endpoint_name => Endpoint,
-                lifetime => lifetime(Query, Granted),
-                is_bridge => false,
-                is_superuser => false,
-                enable_authn => maps:get(enable_authn, Settings, true),
-                mountpoint => Mountpoint
-            },
-            {ConnInfo, with_identity(Request, ClientInfo)}
-    end.
-
-%% Where EMQX has the names of a certificate, the identity of the pre-shared key stands for them.
-with_identity(#{identity := Identity}, ClientInfo) ->
-    ClientInfo#{cn => Identity, dn => Identity};
-with_identity(_Request, ClientInfo) ->
-    ClientInfo.
-
-allowed(Host, Rules) ->
-    esockd_access:match(Host, Rules) =/= {matched, deny}.
-
-socktype(#{type := dtls}) -> ssl;
-socktype(_) -> udp.
-
-sockname(Listener, Gateway) ->
-    proplists:get_value(Listener, lwm2m_gateway:listeners(Gateway), {{0, 0, 0, 0}, 0}).
-
-%% As the device has it, like the built-in gateway; the granted one where it says nothing.
-lifetime(Query, Granted) ->
-    try binary_to_integer(query(<<"lt">>, Query, <<>>)) of
-        Lifetime when Lifetime >= 0 -> Lifetime;
-        _ -> Granted
-    catch
-        error:badarg -> Granted
-    end.
-
-query(Key, Query, Default) ->
-    case lists:keyfind(Key, 1, Query) of
-        {_, <<>>} -> Default;
-        {_, Value} -> Value;
-        false -> Default
-    end.
-
 connected(ConnInfo, #{clientid := ClientId} = ClientInfo, #state{conn_state = connected} = State) ->
     case State#state.clientinfo of
         #{clientid := ClientId} ->
@@ -377,19 +304,7 @@ set_client(ConnInfo, ClientInfo, State) ->
     State#state{
         conninfo = ConnInfo#{connected_at => ConnectedAt},
         clientinfo = ClientInfo,
-        headers = headers(ClientInfo)
-    }.
-
-%% Shared by all messages of the device.
-headers(#{username := Username, peerhost := Host, peername := Peer}) ->
-    #{
-        username => Username,
-        peerhost => Host,
-        peername => Peer,
-        protocol => lwm2m,
-        properties => #{
-            'Content-Type' => <<"application/json">>, 'Payload-Format-Indicator' => 1
-        }
+        headers = lwm2m_gateway_emqx_client:headers(ClientInfo)
     }.
 
 schedule_expiry(#state{ctx = Ctx, clientinfo = ClientInfo, expire_timer = Former} = State) ->
@@ -445,7 +360,7 @@ registered(_Info, #state{conn_state = State} = Data) when State =/= connected ->
 registered(#{peer := {Host, _} = Peer, lifetime := Granted, query := Query} = Info, State) ->
     #state{conninfo = ConnInfo, clientinfo = ClientInfo} = State,
     cancel(State#state.registering),
-    Lifetime = lifetime(Query, Granted),
+    Lifetime = lwm2m_gateway_emqx_client:lifetime(Query, Granted),
     NewClientInfo = ClientInfo#{
         peerhost => Host,
         peername => Peer,
@@ -457,7 +372,7 @@ registered(#{peer := {Host, _} = Peer, lifetime := Granted, query := Query} = In
         registered = true,
         conninfo = ConnInfo#{peername => Peer, keepalive => Lifetime},
         clientinfo = NewClientInfo,
-        headers = headers(NewClientInfo)
+        headers = lwm2m_gateway_emqx_client:headers(NewClientInfo)
     },
     {NewClientInfo, Peer} =:= {ClientInfo, maps:get(peername, ConnInfo)} orelse update_info(Next),
     deliver_held(import(Next)).
@@ -667,39 +582,10 @@ channel_info(State) ->
     }.
 
 session_info(#state{created_at = CreatedAt, subscriptions = Subscriptions}) ->
-    #{
-        id => undefined,
-        is_persistent => false,
-        subscriptions => Subscriptions,
-        upgrade_qos => false,
-        retry_interval => 0,
-        await_rel_timeout => infinity,
-        created_at => CreatedAt
-    }.
+    lwm2m_gateway_emqx_client:session(CreatedAt, Subscriptions).
 
 channel_stats(#state{received = Received, sent = Sent, subscriptions = Subscriptions}) ->
-    {message_queue_len, Mailbox} = process_info(self(), message_queue_len),
-    {heap_size, Heap} = process_info(self(), heap_size),
-    {reductions, Reductions} = process_info(self(), reductions),
-    [
-        {recv_pkt, Received},
-        {recv_msg, Received},
-        {send_pkt, Sent},
-        {send_msg, Sent},
-        {subscriptions_cnt, map_size(Subscriptions)},
-        {subscriptions_max, infinity},
-        {inflight_cnt, 0},
-        {inflight_max, infinity},
-        {mqueue_len, 0},
-        {mqueue_max, infinity},
-        {mqueue_dropped, 0},
-        {next_pkt_id, 0},
-        {awaiting_rel_cnt, 0},
-        {awaiting_rel_max, infinity},
-        {mailbox_len, Mailbox},
-        {heap_size, Heap},
-        {reductions, Reductions}
-    ].
+    lwm2m_gateway_emqx_client:stats(Received, Sent, Subscriptions).
 
 insert_info(#state{ctx = Ctx, clientinfo = #{clientid := ClientId}} = State) ->
     emqx_gateway_ctx:insert_channel_info(

@@ -176,7 +176,12 @@ handle_info({lwm2m_gateway, Id, Batch, Events}, #state{id = Id} = State) ->
     end;
 handle_info(acknowledge, State) ->
     {noreply, acknowledge(State)};
-handle_info({'EXIT', Pid, _Reason}, State) ->
+handle_info({'EXIT', Pid, _Reason}, #state{endpoints = Endpoints} = State) ->
+    case Endpoints of
+        %% It did not take its leave: without a client there is no registration either.
+        #{Pid := Endpoint} -> lwm2m_gateway:kick(State#state.gateway, Endpoint);
+        #{} -> ok
+    end,
     {noreply, gone(Pid, State)};
 handle_info({leave, Pid}, State) ->
     Left = gone(Pid, State),

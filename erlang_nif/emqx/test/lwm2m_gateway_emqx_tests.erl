@@ -38,6 +38,8 @@ all_test_() ->
         {timeout, 20, fun key_of_the_broker/0},
         {timeout, 20, fun session_moves/0},
         {timeout, 20, fun owner_crashes/0},
+        {timeout, 20, fun process_of_a_device_dies/0},
+        {timeout, 20, fun broker_fails/0},
         fun results_are_bounded/0,
         fun discover_for_the_api/0
     ]}.
@@ -642,6 +644,27 @@ owner_crashes() ->
     ?assertEqual([], stand_in:clients()),
     ?assertMatch([_], stand_in:listeners()),
     ?assertMatch({ok, _}, device:register(Device, <<"ep14">>)),
+    stop().
+
+process_of_a_device_dies() ->
+    start(),
+    {_, Device} = registered(<<"ep15">>),
+    exit(stand_in:client(<<"ep15">>), kill),
+    wait(fun() -> lwm2m_gateway:registrations(gateway()) =:= 0 end),
+    ?assertEqual(0, ets:info(lwm2m_gateway_emqx_devices, size)),
+    device:close(Device),
+    stop().
+
+%% A hook or a route that crashes costs the message.
+broker_fails() ->
+    start(),
+    stand_in:set({emqx_broker, publish}, fun(_) -> error(hook) end),
+    {Location, Device} = registered(<<"ep16">>),
+    Pid = stand_in:client(<<"ep16">>),
+    wait(fun() -> [] =/= [ok || {metrics_inc, [_, 'delivery.dropped']} <- stand_in:calls(emqx_gateway_ctx)] end),
+    ?assertEqual({2, 4}, device:update(Device, Location)),
+    ?assertEqual(Pid, stand_in:client(<<"ep16">>)),
+    device:close(Device),
     stop().
 
 %% Results.

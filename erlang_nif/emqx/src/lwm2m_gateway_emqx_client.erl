@@ -1,0 +1,138 @@
+%% @doc What EMQX knows of a client, made of what the gateway says of a device.
+-module(lwm2m_gateway_emqx_client).
+
+-export([connection/3, lifetime/2, headers/1, session/2, stats/3]).
+
+%% @doc Connection and client as EMQX has them, or why the address may not come in.
+-spec connection(lwm2m_gateway:registration_request(), lwm2m_gateway:gateway(), module()) ->
+    {ConnInfo :: map(), ClientInfo :: map()} | {deny, binary()}.
+connection(
+    #{endpoint := Endpoint, peer := {Host, _} = Peer, listener := Listener} = Request,
+    Gateway,
+    Module
+) ->
+    #{mountpoint := Mountpoint, lifetime := Granted, version := Version, query := Query} = Request,
+    Settings = maps:get(Listener, maps:get(listeners, lwm2m_gateway_emqx_owner:settings()), #{}),
+    case allowed(Host, maps:get(access_rules, Settings, [])) of
+        false ->
+            {deny, <<"address not allowed">>};
+        true ->
+            ClientId = query(<<"device_id">>, Query, Endpoint),
+            {_, Port} = Sockname = sockname(Listener, Gateway),
+            ConnInfo = #{
+                socktype => socktype(Settings),
+                peername => Peer,
+                sockname => Sockname,
+                peercert => undefined,
+                conn_mod => Module,
+                clientid => ClientId,
+                proto_name => <<"LwM2M">>,
+                proto_ver => Version,
+                clean_start => true,
+                keepalive => lifetime(Query, Granted),
+                expiry_interval => 0,
+                connected_at => erlang:system_time(millisecond)
+            },
+            ClientInfo = #{
+                zone => default,
+                listener => maps:get(id, Settings, undefined),
+                protocol => lwm2m,
+                peerhost => Host,
+                peername => Peer,
+                sockport => Port,
+                username => query(<<"imei">>, Query, Endpoint),
+                password => query(<<"password">>, Query, undefined),
+                clientid => ClientId,
+                endpoint_name => Endpoint,
+                lifetime => lifetime(Query, Granted),
+                is_bridge => false,
+                is_superuser => false,
+                enable_authn => maps:get(enable_authn, Settings, true),
+                mountpoint => Mountpoint
+            },
+            {ConnInfo, with_identity(Request, ClientInfo)}
+    end.
+
+%% Where EMQX has the names of a certificate, the identity of the pre-shared key stands for them.
+with_identity(#{identity := Identity}, ClientInfo) ->
+    ClientInfo#{cn => Identity, dn => Identity};
+with_identity(_Request, ClientInfo) ->
+    ClientInfo.
+
+allowed(Host, Rules) ->
+    esockd_access:match(Host, Rules) =/= {matched, deny}.
+
+socktype(#{type := dtls}) -> ssl;
+socktype(_) -> udp.
+
+sockname(Listener, Gateway) ->
+    proplists:get_value(Listener, lwm2m_gateway:listeners(Gateway), {{0, 0, 0, 0}, 0}).
+
+%% @doc As the device has it, like the built-in gateway; the granted one where it says nothing.
+-spec lifetime([{binary(), binary()}], non_neg_integer()) -> non_neg_integer().
+lifetime(Query, Granted) ->
+    try binary_to_integer(query(<<"lt">>, Query, <<>>)) of
+        Lifetime when Lifetime >= 0 -> Lifetime;
+        _ -> Granted
+    catch
+        error:badarg -> Granted
+    end.
+
+query(Key, Query, Default) ->
+    case lists:keyfind(Key, 1, Query) of
+        {_, <<>>} -> Default;
+        {_, Value} -> Value;
+        false -> Default
+    end.
+
+%% @doc Headers that all messages of the device share.
+-spec headers(map()) -> map().
+headers(#{username := Username, peerhost := Host, peername := Peer}) ->
+    #{
+        username => Username,
+        peerhost => Host,
+        peername => Peer,
+        protocol => lwm2m,
+        properties => #{
+            'Content-Type' => <<"application/json">>, 'Payload-Format-Indicator' => 1
+        }
+    }.
+
+%% @doc What EMQX takes for the session.
+-spec session(integer(), map()) -> map().
+session(CreatedAt, Subscriptions) ->
+    #{
+        id => undefined,
+        is_persistent => false,
+        subscriptions => Subscriptions,
+        upgrade_qos => false,
+        retry_interval => 0,
+        await_rel_timeout => infinity,
+        created_at => CreatedAt
+    }.
+
+%% @doc Statistics of the calling process's client.
+-spec stats(non_neg_integer(), non_neg_integer(), map()) -> [{atom(), term()}].
+stats(Received, Sent, Subscriptions) ->
+    {message_queue_len, Mailbox} = process_info(self(), message_queue_len),
+    {heap_size, Heap} = process_info(self(), heap_size),
+    {reductions, Reductions} = process_info(self(), reductions),
+    [
+        {recv_pkt, Received},
+        {recv_msg, Received},
+        {send_pkt, Sent},
+        {send_msg, Sent},
+        {subscriptions_cnt, map_size(Subscriptions)},
+        {subscriptions_max, infinity},
+        {inflight_cnt, 0},
+        {inflight_max, infinity},
+        {mqueue_len, 0},
+        {mqueue_max, infinity},
+        {mqueue_dropped, 0},
+        {next_pkt_id, 0},
+        {awaiting_rel_cnt, 0},
+        {awaiting_rel_max, infinity},
+        {mailbox_len, Mailbox},
+        {heap_size, Heap},
+        {reductions, Reductions}
+    ].
