@@ -119,7 +119,7 @@ fn every_mistake_names_its_key() {
         (
             "lifetime_policy = \"cut\"",
             "lifetime_policy",
-            "expected \"clamp\" or \"reject\", found \"cut\"",
+            "expected \"clamp\" or \"reject\" or \"ignore\", found \"cut\"",
         ),
         (
             "qmode_time_window = true",

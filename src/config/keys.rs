@@ -186,9 +186,10 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         lifetime_policy,
         choice(
             "clamp" = LifetimePolicy::Clamp,
-            "reject" = LifetimePolicy::Reject
+            "reject" = LifetimePolicy::Reject,
+            "ignore" = LifetimePolicy::Ignore
         ),
-        "What happens to a lifetime outside of these bounds: the nearest bound is used, or the Register is answered 4.00."
+        "What happens to a lifetime outside of these bounds: the nearest bound is used, the Register is answered 4.00, or the device gets what it asks for."
     ),
     key!(
         "qmode_time_window",

@@ -95,6 +95,8 @@ pub enum LifetimePolicy {
     Clamp,
     /// `reject`: answer 4.00.
     Reject,
+    /// `ignore`: grant what is asked for, as EMQX's own gateway does.
+    Ignore,
 }
 
 /// See [`Config::auto_observe`].

@@ -19,6 +19,9 @@ use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 /// Default of `lt` (LwM2M Core 1.2 §6.2.1), seconds.
 const DEFAULT_LIFETIME: u64 = 86_400;
 
+/// More than any device means; keeps times within their range.
+const LONGEST_LIFETIME: Duration = Duration::from_secs(u32::MAX as u64);
+
 /// `apn` values of devices in power saving mode that EMQX takes for queue mode.
 const QUEUE_MODE_APNS: [&str; 4] = [
     "Ctnb",
@@ -240,6 +243,7 @@ fn bounded_lifetime(seconds: u64, config: &Config) -> Result<Duration, RegisterE
             Err(RegisterError::LifetimeOutOfRange(seconds))
         }
         LifetimePolicy::Reject | LifetimePolicy::Clamp => Ok(allowed),
+        LifetimePolicy::Ignore => Ok(asked.min(LONGEST_LIFETIME)),
     }
 }
 
@@ -391,6 +395,13 @@ mod tests {
         assert_eq!(
             lifetime("lt=-5", &config),
             Err(RegisterError::BadLifetime("-5".into()))
+        );
+        config.lifetime_policy = LifetimePolicy::Ignore;
+        assert_eq!(lifetime("lt=1", &config), Ok(1));
+        assert_eq!(lifetime("lt=864000", &config), Ok(864_000));
+        assert_eq!(
+            lifetime("lt=18446744073709551615", &config),
+            Ok(LONGEST_LIFETIME.as_secs())
         );
         config.lifetime_policy = LifetimePolicy::Reject;
         assert_eq!(

@@ -84,7 +84,9 @@ common(Emqx, Plugin) ->
                 {<<"qmode_time_window">>, Value}
              || {ok, Value} <- [maps:find(qmode_time_window, Emqx)]
             ] ++
-            [{<<"blockwise">>, blockwise(Value)} || {ok, Value} <- [maps:find(blockwise, Emqx)]]
+            [{<<"blockwise">>, blockwise(Value)} || {ok, Value} <- [maps:find(blockwise, Emqx)]] ++
+            %% EMQX has bounds, but grants what a device asks for.
+            [{<<"lifetime_policy">>, <<"ignore">>}]
     ),
     Series = maps:with(
         [<<"boolean">>, <<"paths">>, <<"mapping">>], section(<<"series">>, Plugin)
