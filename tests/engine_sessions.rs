@@ -438,3 +438,29 @@ fn a_session_goes_to_another_gateway() {
         (&"notify".into(), &1.into())
     );
 }
+
+#[test]
+fn devices_that_share_an_identity_do_not_answer_for_each_other() {
+    for shards in [1, 2] {
+        let mut world = World::sharded(shards, |_| {});
+        let last = usize::from(shards) - 1;
+        let mut first = secured(&mut world, 0, "one", 5001, "a");
+        assert_eq!(register_code(&mut world, 0, &mut first), Code::CREATED);
+        let mut second = secured(&mut world, last, "two", 5002, "a");
+        assert_eq!(register_code(&mut world, last, &mut second), Code::CREATED);
+        assert_eq!(world.directory.shard_of("one"), None);
+        // Two endpoints on one connection are both its own, also on the next one.
+        let mut third = Device::new("three", 5002);
+        third.peer = second.peer;
+        third.mid = 500;
+        assert_eq!(register_code(&mut world, last, &mut third), Code::CREATED);
+        assert_eq!(world.directory.len(), 2);
+        let new = session(6001, 99);
+        world.session(0, new, "a", "a");
+        (second.peer, third.peer) = (new, new);
+        assert_eq!(update_code(&mut world, 0, &mut second), Code::CHANGED);
+        assert_eq!(update_code(&mut world, 0, &mut third), Code::CHANGED);
+        assert_eq!(register_code(&mut world, 0, &mut second), Code::CREATED);
+        assert_eq!(world.directory.len(), 2);
+    }
+}

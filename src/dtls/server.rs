@@ -219,7 +219,12 @@ impl Server {
                 continue;
             };
             if handshake.deadline <= now {
-                tracing::debug!(peer = %handshake.peer, "handshake timed out");
+                let peer = handshake.peer;
+                match handshake.identity() {
+                    // With another key than ours a device may just fall silent.
+                    Some(identity) => tracing::info!(%peer, %identity, "handshake timed out"),
+                    None => tracing::debug!(%peer, "handshake timed out"),
+                }
                 self.counters.dtls_handshakes_timed_out.inc();
                 self.drop_handshake(key);
             } else if handshake.retransmit(&mut self.wire) {

@@ -28,6 +28,8 @@ pub struct Device {
     pub(super) peer: Peer,
     /// PSK identity that registered it; `None` without DTLS.
     pub(super) identity: Option<Arc<Identity>>,
+    /// It was moved to the newest connection of its identity, which has not spoken for it yet.
+    pub(super) unconfirmed: bool,
     /// Milliseconds since 1970.
     pub(super) registered_at: u64,
     /// Rendered mountpoint.

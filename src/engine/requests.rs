@@ -321,6 +321,7 @@ impl Engine {
                 endpoint: endpoint.clone(),
                 peer: from,
                 identity: None,
+                unconfirmed: false,
                 registered_at: now.unix_ms,
                 mount: mount.into(),
                 fixed_mount,
@@ -339,6 +340,7 @@ impl Engine {
             })),
         };
         self.set_identity(key, identity);
+        self.end_unconfirmed(key);
         self.locations.insert(location.clone(), key);
         self.directory.insert_location(&location, self.shard);
         if let Some(device) = self.device(key)
@@ -487,6 +489,9 @@ impl Engine {
             self.bind_peer(key, from);
         }
         self.counters.updated.inc();
+        if let Some(device) = self.device_mut(key) {
+            device.unconfirmed = false;
+        }
         self.touch(now, key);
         self.respond(from, message, Response::new(Code::CHANGED));
         if publish {

@@ -10,6 +10,7 @@ use tracing::{debug, info};
 
 use super::arrivals::Successor;
 use super::device::{Device, DeviceKey};
+use super::info::GoneReason;
 use super::registration::RegisterError;
 use super::{Engine, HANDOFF_TIMEOUT, Handoff, ListenerSettings, Output, Peer, Response, ShardId};
 use crate::coap::{Code, Message};
@@ -222,13 +223,36 @@ impl Engine {
 
     /// A device is at its newer connection now; the handshake was a sign of life.
     pub(super) fn follow(&mut self, now: Now, key: DeviceKey, new: Peer) {
-        debug!(peer = %new.address, "registration follows its identity");
         self.move_peer(key, new);
         self.counters.address_changed.inc();
         if let Some(device) = self.device_mut(key) {
             device.last_seen = now.mono;
+            device.unconfirmed = true;
+            let endpoint = &device.endpoint;
+            debug!(%endpoint, peer = %new.address, "registration follows its identity");
         }
         self.schedule(key);
+    }
+
+    /// A connection has registered `speaker`. What was moved to it and it has not spoken for
+    /// belongs to another device with the same identity, which has no connection any more: its
+    /// commands must not go to this one.
+    pub(super) fn end_unconfirmed(&mut self, speaker: DeviceKey) {
+        let Some(device) = self.device_mut(speaker) else {
+            return;
+        };
+        device.unconfirmed = false;
+        let Some(identity) = device.identity.clone() else {
+            return;
+        };
+        let keys = self.identified.get(&identity).cloned().unwrap_or_default();
+        for key in keys {
+            if let Some(device) = self.device(key).filter(|device| device.unconfirmed) {
+                let endpoint = &device.endpoint;
+                info!(%endpoint, "registration ended: its identity has registered another endpoint");
+                self.remove(key, GoneReason::Displaced);
+            }
+        }
     }
 
     /// Gives a device to the shard of its newer connection.
@@ -240,8 +264,11 @@ impl Engine {
             self.directory
                 .change_listener(device.peer.listener, new.listener);
         }
+        let endpoint = &device.endpoint;
+        debug!(%endpoint, peer = %new.address, "registration follows its identity");
         device.peer = new;
         device.last_seen = now.mono;
+        device.unconfirmed = true;
         self.departed
             .insert(device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT);
         let handoff = Handoff::Adopt(device);

@@ -236,7 +236,7 @@ def test_a_registration_belongs_to_its_identity(bench):
     other.location = owner.location
     other.update(["lt=9"], expect="4.03")
     assert changes.look()["identity_refused"] == 1
-    # To whom it is not theirs to end, it does not exist.
+    # Nor may it end it.
     other.deregister(expect="4.03")
     # Nor can another identity register its endpoint.
     thief = bench.device(owner.endpoint)
