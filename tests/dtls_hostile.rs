@@ -573,3 +573,28 @@ fn many_sessions_come_and_go() {
     }
     assert!(world.server.sessions() <= 7);
 }
+
+#[test]
+fn a_wrong_key_is_refused_though_the_device_falls_silent() {
+    let mut world = World::new(&options());
+    let mut client = OpensslClient::new(ClientOptions {
+        key: b"another key than ours".to_vec(),
+        ..ClientOptions::default()
+    });
+    let at = address(1);
+    for _ in 0..4 {
+        exchange(&mut world, &mut client, at);
+    }
+    assert_eq!(world.counters.dtls_handshakes_failed.get(), 0);
+    world.take_sent(at);
+    let end = std::time::Instant::now() + Duration::from_secs(10);
+    while world.counters.dtls_handshakes_failed.get() == 0 {
+        assert!(std::time::Instant::now() < end, "it goes on");
+        std::thread::sleep(Duration::from_millis(5));
+        world.tick();
+    }
+    // The last thing it hears is an alert.
+    let last = world.take_sent(at).pop().unwrap();
+    assert_eq!(last[0], 21);
+    assert_eq!(world.server.handshakes(), 0);
+}

@@ -49,6 +49,10 @@ const CLIENT_KEY_EXCHANGE_SEQUENCE: u16 = 2;
 /// else's, or damaged.
 const MAX_UNDECIPHERABLE: usize = 2;
 
+/// Timeouts of ours, each with a repetition of the last flight but the last, that a device may pass
+/// in silence after one Finished that cannot be decrypted.
+const MAX_SILENCES: u8 = 2;
+
 pub(super) struct Handshake {
     pub peer: SocketAddr,
     /// When it must be over.
@@ -64,6 +68,8 @@ pub(super) struct Handshake {
     encrypted: u32,
     /// Record numbers of encrypted handshake messages that OpenSSL has got.
     finished: BTreeSet<u64>,
+    /// Timeouts since the first of them.
+    silences: u8,
     /// Whether OpenSSL has got other encrypted records: payload that overtook the Finished.
     has_data: bool,
     /// The highest record number used in the clear.
@@ -133,6 +139,7 @@ impl Handshake {
             datagrams: 0,
             encrypted: 0,
             finished: BTreeSet::new(),
+            silences: 0,
             has_data: false,
             sent: hello.sequence,
         }))
@@ -312,10 +319,24 @@ impl Handshake {
             return Step::Failed(error.to_string());
         }
         if self.finished.len() >= MAX_UNDECIPHERABLE && awaits_finished(self.stream.ssl()) {
-            wire.send(fatal_alert(self.sent.saturating_add(1), DECRYPT_ERROR));
-            return Step::Failed("the key is wrong, or nobody knows the identity".to_owned());
+            return self.refuse(wire);
         }
         Step::Pending
+    }
+
+    fn refuse(&self, wire: &mut Wire) -> Step {
+        wire.send(fatal_alert(self.sent.saturating_add(1), DECRYPT_ERROR));
+        Step::Failed("the key is wrong, or nobody knows the identity".to_owned())
+    }
+
+    /// At a timeout: gives up on a device that sent one undecipherable Finished and never repeats
+    /// it, as tinydtls does. None: there is still hope.
+    pub(super) fn refuse_silent(&mut self, wire: &mut Wire) -> Option<Step> {
+        if self.finished.is_empty() || !awaits_finished(self.stream.ssl()) {
+            return None;
+        }
+        self.silences = self.silences.saturating_add(1);
+        (self.silences >= MAX_SILENCES).then(|| self.refuse(wire))
     }
 
     /// Looks at what OpenSSL has written, for the number of a record of our own.

@@ -227,6 +227,10 @@ impl Server {
                 }
                 self.counters.dtls_handshakes_timed_out.inc();
                 self.drop_handshake(key);
+            } else if let Some(step) = handshake.refuse_silent(&mut self.wire) {
+                let peer = handshake.peer;
+                self.transmit(peer);
+                self.after_step(now, key, step);
             } else if handshake.retransmit(&mut self.wire) {
                 let peer = handshake.peer;
                 self.transmit(peer);
