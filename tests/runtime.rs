@@ -390,3 +390,15 @@ fn a_panic_costs_a_shard_its_registrations_only() {
     assert_eq!(running.gateway.statistics().0["shard_panics"], 1);
     running.gateway.stop(PATIENCE);
 }
+
+#[test]
+fn a_panic_does_not_lose_the_order_to_stop() {
+    let running = start(1, |_| {});
+    // Its refusal is published to a topic that the host panics at.
+    running.command(
+        "panic",
+        &json!({"msgType": "read", "data": {"path": "/3/0"}}),
+    );
+    assert!(running.gateway.stop(PATIENCE));
+    assert_eq!(running.gateway.statistics().0["shard_panics"], 1);
+}

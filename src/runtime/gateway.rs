@@ -218,6 +218,8 @@ impl Gateway {
                 directory: inner.directory.clone(),
                 listeners: Vec::new(),
                 mailbox: mailbox.clone(),
+                mail: Vec::new(),
+                stop_at: None,
                 mailboxes: inner.mailboxes.clone(),
                 host: inner.host.clone(),
                 counters: counters.clone(),

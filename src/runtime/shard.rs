@@ -42,6 +42,9 @@ pub(super) struct Shard {
     pub(super) directory: Arc<Directory>,
     pub(super) listeners: Vec<Listener>,
     pub(super) mailbox: Arc<Mailbox>,
+    /// Taken from the mailbox, the oldest last. Outlives a panic, as does the order to stop.
+    pub(super) mail: Vec<Mail>,
+    pub(super) stop_at: Option<Instant>,
     /// Of all shards, by shard index.
     pub(super) mailboxes: Vec<Arc<Mailbox>>,
     pub(super) host: Arc<dyn Host>,
@@ -146,22 +149,21 @@ impl Shard {
 
     fn serve(&mut self) {
         let mut buffers = ReceiveBuffers::default();
-        let mut mail = Vec::new();
         let mut effects = Effects::default();
         let mut deadline = None;
-        let mut busy = false;
-        let mut stop_at = None;
+        // After a panic mail may be left.
+        let mut busy = !self.mail.is_empty();
         loop {
-            let wait_until = [deadline, stop_at].into_iter().flatten().min();
+            let wait_until = [deadline, self.stop_at].into_iter().flatten().min();
             self.wait(wait_until, busy);
             busy = false;
             let now = self.clock.now();
 
-            self.mailbox.take(&mut mail);
-            for item in mail.drain(..) {
-                if matches!(item, Mail::Stop) {
-                    stop_at = Some(now.mono + STOP_GRACE);
-                }
+            if self.mail.is_empty() {
+                self.mailbox.take(&mut self.mail);
+                self.mail.reverse();
+            }
+            while let Some(item) = self.mail.pop() {
                 self.open(now, item, &mut effects);
                 deadline = self.drain(now, &mut effects);
             }
@@ -182,7 +184,10 @@ impl Shard {
                 }
                 deadline = self.drain(now, &mut effects);
             }
-            if stop_at.is_some_and(|at| at <= now.mono || self.engine.is_quiet()) {
+            if self
+                .stop_at
+                .is_some_and(|at| at <= now.mono || self.engine.is_quiet())
+            {
                 self.engine.shut_down();
                 self.drain(now, &mut effects);
                 for secure in self.secure_listeners() {
@@ -252,8 +257,7 @@ impl Shard {
                     self.change(now, change, effects);
                 }
             }
-            // The loop looks after it.
-            Mail::Stop => {}
+            Mail::Stop => self.stop_at = Some(now.mono + STOP_GRACE),
         }
     }
 
