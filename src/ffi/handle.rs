@@ -45,7 +45,10 @@ impl lwm2m_gateway {
     pub(super) fn new(options: Options, config: Option<&str>) -> Result<Self, Failure> {
         let (config, warnings) = parse(config.unwrap_or_default())?;
         let log_level = options.log_level;
-        let filter = filter_of(log_level, &config.log.level).map_err(Failure::argument)?;
+        let filter = filter_of(log_level, &config.log.level).map_err(|text| match log_level {
+            0 => Failure::new(Status::Config, text),
+            _ => Failure::argument(text),
+        })?;
         let logs = options.log.is_some();
         let callbacks = Arc::new(Callbacks::new(options).map_err(system)?);
         let dispatch = if logs {
