@@ -218,7 +218,7 @@ static void decide(struct notes *notes, const struct seen *seen)
                  LWM2M_GATEWAY_STATUS_NOT_FOUND);
 }
 
-static void authorization(uint32_t mode)
+static void authorization(uint32_t mode, uint32_t subscriptions)
 {
     struct notes notes;
     struct device device;
@@ -230,6 +230,7 @@ static void authorization(uint32_t mode)
     notes.inside = decide;
     notes.inside_of = 'a';
     options = authorizing(&notes, mode);
+    options.subscriptions = subscriptions;
     gateway = start(&notes, &options, "");
     device_open(&device, port_of(gateway));
     CHECK(polling(&notes, &device, "yes-1", registers) == 201);
@@ -242,6 +243,8 @@ static void authorization(uint32_t mode)
     CHECK(strcmp(wait_for(&notes, 'p', "site-1")->name, "site/7/up/resp") == 0);
     CHECK(counter(gateway, "registered") == 2);
     /* Commands come by the mountpoint that the host gave. */
+    if (subscriptions == LWM2M_GATEWAY_SUBSCRIPTIONS_PER_DEVICE)
+        wait_for(&notes, '+', "site/7/dn/#");
     CHECK(lwm2m_gateway_is_command(gateway, "site/7/dn", 9) == 1);
     CHECK(lwm2m_gateway_is_command(gateway, "site/8/dn", 9) == 0);
     command = message_of("site/7/dn/dm",
@@ -256,12 +259,12 @@ static void authorization(uint32_t mode)
 
 void test_authorization_threaded(void)
 {
-    authorization(LWM2M_GATEWAY_MODE_THREADED);
+    authorization(LWM2M_GATEWAY_MODE_THREADED, LWM2M_GATEWAY_SUBSCRIPTIONS_SHARED);
 }
 
 void test_authorization_polled(void)
 {
-    authorization(LWM2M_GATEWAY_MODE_POLLED);
+    authorization(LWM2M_GATEWAY_MODE_POLLED, LWM2M_GATEWAY_SUBSCRIPTIONS_PER_DEVICE);
 }
 
 /* Answered by another thread than the one that was asked; some are never answered. */

@@ -434,6 +434,7 @@ MISTAKES = [
     ([("shards", "1"), ("shards", "2")], "plugin_opt_shards: is given twice"),
     # Keys of the configuration as options
     ({"mountpont": "x"}, "plugin_opt_mountpont: unknown key, did you mean mountpoint?"),
+    ({"mountpoint": b"\xe9/".decode(errors="surrogateescape")}, "plugin_opt_mountpoint: is not valid"),
     ({"mountpoint": "lwm2m/+/"}, "plugin_opt_mountpoint: must not hold + or #"),
     ({"coap.nstart": "many"}, "plugin_opt_coap.nstart: expected "),
     ({"coap.nstart": "0"}, "plugin_opt_coap.nstart: 0 is out of range"),
@@ -464,7 +465,8 @@ MISTAKES = [
 def refused(folder, options, lines=()):
     """The log of a broker that does not start."""
     conf = folder / "mosquitto.conf"
-    conf.write_text(mosquitto_conf(("127.0.0.1", free_tcp_port()), options, lines))
+    text = mosquitto_conf(("127.0.0.1", free_tcp_port()), options, lines)
+    conf.write_text(text, errors="surrogateescape")
     done = subprocess.run([mosquitto(), "-c", conf], capture_output=True, text=True, timeout=10)
     assert done.returncode != 0, done.stderr
     return done.stderr
