@@ -741,11 +741,11 @@ void lwm2m_gateway_string_free(char *text);
 /**
  * Answers what waits, closes the listeners and ends the threads. Waits `deadline_ms` milliseconds
  * at most; what is not done by then goes on in the background and may be waited for by calling
- * this again. 0 only asks.
+ * this again. 0 only asks. A start or reload that another thread is inside of comes to its end.
  *
  * After `OK` no thread of the gateway is left. Polled mode: the last callbacks still wait for
- * `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on. To
- * stop what is stopped, or was never started, is no error.
+ * `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on, also
+ * after `TIMEOUT`. To stop what is stopped, or was never started, is no error.
  *
  * Any thread; not inside of a callback, and not with a lock held that a callback waits for.
  *
