@@ -153,68 +153,6 @@ fn bad_network() {
     }
 }
 
-/// All orders of `count` things.
-fn orders(count: usize) -> Vec<Vec<usize>> {
-    let Some(last) = count.checked_sub(1) else {
-        return vec![Vec::new()];
-    };
-    let shorter = orders(last).into_iter();
-    shorter
-        .flat_map(|order| {
-            (0..=last).map(move |at| {
-                let mut order = order.clone();
-                order.insert(at, last);
-                order
-            })
-        })
-        .collect()
-}
-
-#[test]
-fn a_flight_in_any_order_needs_no_repetition() {
-    // Wakaama's client never repeats its flights. Three datagrams, and four with a long identity.
-    for (identity, mtu, datagrams) in [(b"device".to_vec(), 1200, 3), (vec![b'i'; 250], 256, 4)] {
-        for order in orders(datagrams) {
-            let mut world = World::new(&options());
-            world.keys.insert(identity.clone(), KEY.to_vec());
-            let mut client = OpensslClient::new(ClientOptions {
-                identity: identity.clone(),
-                mtu,
-                ..ClientOptions::default()
-            });
-            let at = address(1);
-            exchange(&mut world, &mut client, at);
-            exchange(&mut world, &mut client, at);
-            let flight: Vec<_> = client
-                .take_sent()
-                .iter()
-                .flat_map(|datagram| split(datagram))
-                .collect();
-            assert_eq!(flight.len(), datagrams);
-            for n in &order {
-                world.datagram(at, &flight[*n]);
-            }
-            assert!(world.server.identity(at).is_some(), "{order:?}");
-            world.events.clear();
-            exchange(&mut world, &mut client, at);
-            assert_talks(&mut world, &mut client, at);
-        }
-    }
-}
-
-/// The records of a datagram.
-fn split(datagram: &[u8]) -> Vec<Vec<u8>> {
-    let mut records = Vec::new();
-    let mut rest = datagram;
-    while rest.len() > 13 {
-        let length = usize::from(u16::from_be_bytes([rest[11], rest[12]]));
-        let (record, after) = rest.split_at(13 + length);
-        records.push(record.to_vec());
-        rest = after;
-    }
-    records
-}
-
 #[test]
 fn every_suite() {
     for suite in CipherSuite::ALL {

@@ -21,6 +21,7 @@ mod psk;
 mod record;
 mod server;
 mod session;
+mod sources;
 mod table;
 mod wire;
 
