@@ -122,6 +122,8 @@ pub(super) struct Completed {
     pub identity: Identity,
     pub resumed: bool,
     pub suite: CipherSuite,
+    /// The key that the device has; none when a session was resumed.
+    pub key: Option<Key>,
     /// Whether there may be payload already.
     pub has_data: bool,
 }
@@ -203,7 +205,7 @@ impl Handshake {
         let Phase::Waiting(identity) = std::mem::replace(&mut self.phase, Phase::Hello) else {
             return Step::Pending;
         };
-        psk::set_key(self.stream.ssl(), Some((identity.clone(), key)));
+        psk::set_key(self.stream.ssl(), identity.clone(), key);
         self.phase = Phase::Keyed(identity);
         self.catch_up(Step::Pending, wire)
     }
@@ -243,7 +245,7 @@ impl Handshake {
     /// What it ended in. `None` when it has no identity or no suite, which does not happen.
     pub(super) fn complete(self) -> Option<Completed> {
         let ssl = self.stream.ssl();
-        psk::set_key(ssl, None);
+        let key = psk::take_key(ssl);
         let resumed = ssl.session_reused();
         let identity = match self.phase {
             Phase::Keyed(identity) if !resumed => identity,
@@ -254,6 +256,7 @@ impl Handshake {
             identity,
             resumed,
             suite,
+            key: key.filter(|_| !resumed),
             has_data: self.has_data,
             stream: self.stream,
         })

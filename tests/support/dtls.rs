@@ -164,6 +164,7 @@ impl World {
                 identity,
                 resumed,
                 suite,
+                ..
             } => Some((peer, identity, resumed, suite)),
             other => panic!("not established: {other:?}"),
         }

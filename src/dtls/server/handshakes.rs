@@ -199,6 +199,7 @@ impl Server {
             identity,
             resumed,
             suite,
+            key: used,
             has_data,
         } = completed;
         self.counters.dtls_handshakes_completed.inc();
@@ -222,6 +223,7 @@ impl Server {
             identity,
             resumed,
             suite,
+            key: used,
         });
         if has_data {
             self.read_all(now, key, MAX_DATAGRAM, false);
