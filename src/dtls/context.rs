@@ -131,8 +131,9 @@ impl Context {
             builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         } else {
             builder.set_session_cache_mode(SslSessionCacheMode::SERVER);
-            builder
-                .set_session_cache_size(i32::try_from(options.session_cache).unwrap_or(i32::MAX));
+            // OpenSSL makes room as soon as it would have so many: there is always one less.
+            let size = options.session_cache.saturating_add(1);
+            builder.set_session_cache_size(i32::try_from(size).unwrap_or(i32::MAX));
             ext::set_session_timeout(&mut builder, options.session_timeout);
         }
         // An OpenSSL object is made only for a hello whose cookie was verified before.
