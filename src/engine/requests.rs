@@ -521,6 +521,14 @@ impl Engine {
     fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
         let found = self.find_location(at).map(|(_, key)| key);
         let Some((key, device)) = found.and_then(|key| Some((key, self.device(key)?))) else {
+            // Registrations are where the connection of their identity is, so one in another shard
+            // is somebody else's.
+            let elsewhere = Location::from_random_segment(at)
+                .and_then(|location| self.directory.shard_of_location(&location))
+                .is_some_and(|shard| shard != self.shard);
+            if elsewhere && self.identity_of(from).is_some() {
+                return self.refuse_identity(from, message);
+            }
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
         if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
