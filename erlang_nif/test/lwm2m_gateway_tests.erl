@@ -384,6 +384,10 @@ mountpoint_of_the_owner() ->
     Self = self(),
     spawn_link(fun() -> Self ! {registered, device:register(Device, <<"a">>)} end),
     {authorize, Ref, _} = ?next(Gateway, {authorize, _, _}),
+    [
+        ?assertError(badarg, lwm2m_gateway:authorized(Ref, {allow, NoTopic}))
+     || NoTopic <- [<<"tenant/+/">>, <<"a#">>, <<0>>, binary:copy(<<"x">>, 1025)]
+    ],
     ok = lwm2m_gateway:authorized(Ref, {allow, <<"tenant/7/">>}),
     ?assertMatch(
         {publish, register, <<"a">>, <<"tenant/7/up/resp">>, _, _},

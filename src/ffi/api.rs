@@ -14,6 +14,7 @@ use super::types::{
     LWM2M_GATEWAY_ABI_VERSION, lwm2m_gateway_decision, lwm2m_gateway_message,
     lwm2m_gateway_options, lwm2m_gateway_status,
 };
+use crate::bridge::topic::{MAX_TOPIC, check_literal};
 use crate::credentials::{Key, MAX_KEY};
 use crate::host::Decision;
 
@@ -412,23 +413,16 @@ pub unsafe extern "C" fn lwm2m_gateway_free(gateway: *mut lwm2m_gateway) -> lwm2
     }
 }
 
-/// Longest topic of MQTT in bytes (MQTT 5.0 §1.5.4).
-const MAX_TOPIC: usize = 65_535;
-
-/// Longest mountpoint of a device in bytes.
-const MAX_MOUNTPOINT: usize = 1024;
-
 fn decision_of(decision: u32, detail: Option<&str>) -> Result<Decision, Failure> {
     const ALLOW: u32 = lwm2m_gateway_decision::Allow as u32;
     const DENY: u32 = lwm2m_gateway_decision::Deny as u32;
     const UNAVAILABLE: u32 = lwm2m_gateway_decision::Unavailable as u32;
     match decision {
-        ALLOW => {
-            let mountpoint = detail.map(|mount| part_of_topic("detail", mount, MAX_MOUNTPOINT));
-            Ok(Decision::Allow {
-                mountpoint: mountpoint.transpose()?.map(str::to_owned),
-            })
-        }
+        ALLOW => match detail {
+            None => Ok(Decision::Allow { mountpoint: None }),
+            Some(mountpoint) => Decision::allow_below(mountpoint)
+                .map_err(|error| Failure::argument(format_args!("detail {error}"))),
+        },
         DENY => {
             let reason = detail.unwrap_or_default().to_owned();
             Ok(Decision::Deny { reason })
@@ -527,22 +521,9 @@ unsafe fn topic_of<'a>(topic: *const c_char, length: usize) -> Result<&'a str, F
     }
     let topic = std::str::from_utf8(bytes);
     let topic = topic.map_err(|_| Failure::argument("topic is not valid UTF-8"))?;
-    part_of_topic("topic", topic, MAX_TOPIC)
-}
-
-/// What a message can be published to (MQTT 5.0 §4.7.1, §4.7.3).
-fn part_of_topic<'a>(what: &str, text: &'a str, longest: usize) -> Result<&'a str, Failure> {
-    if text.contains(['+', '#', '\0']) {
-        let text = format_args!("{what} holds +, # or NUL, which no topic does");
-        return Err(Failure::argument(text));
-    }
-    if text.len() > longest {
-        return Err(Failure::argument(format_args!(
-            "{what} has {} bytes, at most {longest} are allowed",
-            text.len()
-        )));
-    }
-    Ok(text)
+    check_literal(topic, MAX_TOPIC)
+        .map_err(|error| Failure::argument(format_args!("topic {error}")))?;
+    Ok(topic)
 }
 
 /// # Safety
