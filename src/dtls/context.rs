@@ -26,7 +26,7 @@ pub struct Options {
     /// First retransmission timeout of a handshake, doubling each time; 16 ms at least.
     pub retransmit_timeout: Duration,
     /// Handshakes under way at a server. Further ones are refused unless they are from a source with
-    /// less of them than another, or one made no progress for long. Each takes up to 75 kB.
+    /// less of them than another, or one made no progress for long. Each takes about 45 kB.
     pub max_handshakes: usize,
     /// Sessions of the whole listener. For more, a server with a new one closes the one of its own
     /// that was not used for the longest time.

@@ -228,8 +228,10 @@ impl Handshake {
 
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
-        let is_well = with_wire(&mut self.stream, wire, ext::handle_timeout);
+        let is_well = ext::alloc_buffers(&mut self.stream)
+            && with_wire(&mut self.stream, wire, ext::handle_timeout);
         self.note_sent(wire);
+        self.rest();
         is_well
     }
 
@@ -352,6 +354,9 @@ impl Handshake {
     }
 
     fn drive(&mut self, wire: &mut Wire) -> Step {
+        if !ext::alloc_buffers(&mut self.stream) {
+            return Step::Failed("no memory".to_owned());
+        }
         let result = with_wire(&mut self.stream, wire, SslStream::do_handshake);
         self.note_sent(wire);
         let error = match result {
@@ -364,7 +369,15 @@ impl Handshake {
         if self.finished.len() >= MAX_UNDECIPHERABLE && awaits_finished(self.stream.ssl()) {
             return self.refuse(wire);
         }
+        self.rest();
         Step::Pending
+    }
+
+    /// Gives the record buffers back until there is something to do, two thirds of what a handshake
+    /// takes: whoever begins many and leaves them shall not have that much.
+    fn rest(&mut self) {
+        // While there is something in them they stay.
+        let _ = ext::free_buffers(&mut self.stream);
     }
 
     fn refuse(&self, wire: &mut Wire) -> Step {
