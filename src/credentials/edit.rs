@@ -53,7 +53,8 @@ pub fn set(
         endpoints: endpoints.or_else(kept).unwrap_or_default(),
     };
     let line = write_line(&credential, keys);
-    if line.contains(&b'\n') || read_line(&line, keys)? != Some(credential) {
+    let is_one_line = !line.contains(&b'\n') && !line.ends_with(b"\r");
+    if !is_one_line || read_line(&line, keys)? != Some(credential) {
         return Err(EditError::Unwritable);
     }
     let last = places.last().map(|(line, _)| *line);
@@ -183,6 +184,7 @@ mod tests {
         }
         let quoted = added("", "mac:1", false).unwrap();
         assert_eq!(quoted, "\"mac:1\":abcd\n");
+        assert_eq!(added("", "urn", false).unwrap(), "\"urn\":abcd\n");
         let endpoints = Some(EndpointPattern::list("x,y*").unwrap());
         let listed = set(b"", HEX, b"b", &key(), endpoints.clone(), false);
         assert_eq!(shown(listed.unwrap()), "b:abcd:x,y*\n");
@@ -195,6 +197,8 @@ mod tests {
         assert_eq!(refused, Err(EditError::Unwritable));
         let broken = set(b"", text, b"b", &Key::new(b"a\nb".to_vec()), None, false);
         assert_eq!(broken, Err(EditError::Unwritable));
+        let cut = set(b"", text, b"b", &Key::new(b"\r".to_vec()), None, false);
+        assert_eq!(cut, Err(EditError::Unwritable));
         let fine = set(b"", text, b"b", &Key::new(b"a: b".to_vec()), None, false);
         assert_eq!(shown(fine.unwrap()), "b:a: b\n");
     }
@@ -221,6 +225,8 @@ mod tests {
             ("b:00\nb:01\n", ""),
             ("a:00\nb:00", "a:00\n"),
             ("\u{feff}b:00\na:00\n", "a:00\n"),
+            ("b:00\n\u{feff}a:00\n", "\u{feff}a:00\n"),
+            ("a:00\n\u{feff}b:00\n", "a:00\n"),
             ("a:00\r\n \"b\" : 00\r\n", "a:00\r\n"),
         ] {
             assert_eq!(removed(text, "b").unwrap(), expected, "{text:?}");

@@ -1,6 +1,7 @@
 //! The lines of a PSK file: `identity:key`, `identity:key:endpoints`, comments.
 //!
-//! - Lines end in LF or CRLF. Blank lines and lines that start with `#` say nothing.
+//! - Lines end in LF or CRLF. Blank lines and lines that start with `#` say nothing, nor do byte
+//!   order marks.
 //! - The first `:` ends the identity, as for Mosquitto and EMQX, with two exceptions for
 //!   identities that hold a `:`. In double quotes an identity may hold anything, `\"` and `\\`
 //!   stand for `"` and `\`. And if it starts with `urn:`, as the endpoint names of LwM2M do, then
@@ -132,10 +133,14 @@ impl Lines {
     }
 }
 
-/// The lines with their numbers from 1, without LF, and without a byte order mark.
+/// Byte order mark, which some editors put at the beginning of a file.
+const MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// The lines with their numbers from 1, without LF, and without byte order marks: where files are
+/// put together, or lines taken out, one may come to stand at the beginning of any line.
 pub(super) fn numbered(text: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-    (1..).zip(text.split(|byte| *byte == b'\n'))
+    let lines = text.split(|byte| *byte == b'\n');
+    (1..).zip(lines.map(|line| line.strip_prefix(MARK).unwrap_or(line)))
 }
 
 /// The credential of a line, `None` if it says nothing.
@@ -185,6 +190,8 @@ pub(super) fn write_line(credential: &Credential, keys: KeyEncoding) -> Zeroizin
     let is_plain = !identity.contains(&b':')
         && !identity.starts_with(b"\"")
         && !identity.starts_with(b"#")
+        && !identity.starts_with(MARK)
+        && identity != b"urn"
         && identity.trim_ascii() == identity;
     if is_plain {
         line.extend_from_slice(identity);
