@@ -13,16 +13,27 @@ start(Type, Args) ->
                     {ok, Supervisor};
                 {error, Reason} ->
                     failed(Supervisor),
+                    not_started(Reason),
                     {error, Reason}
             catch
                 Class:Reason:Stack ->
                     _ = (catch lwm2m_gateway_emqx_takeover:give_back()),
                     failed(Supervisor),
+                    not_started(Reason),
                     erlang:raise(Class, Reason, Stack)
             end;
-        {error, _} = Error ->
+        {error, Reason} = Error ->
+            not_started(Reason),
             Error
     end.
+
+%% At a start of the node nobody sees it otherwise.
+not_started(Reason) ->
+    lwm2m_gateway_emqx_alarm:raise(
+        config,
+        Reason,
+        <<"The plugin lwm2m_gateway did not start; the built-in gateway is in its place">>
+    ).
 
 %% The library has to be let go, or the next start cannot load it.
 failed(Supervisor) ->
@@ -42,6 +53,7 @@ stop(State) ->
         {error, Reason} ->
             logger:error(#{msg => "lwm2m_built_in_gateway_not_started", reason => Reason})
     end,
+    ok = lwm2m_gateway_emqx_alarm:clear(config),
     lwm2m_gateway_app:stop(State).
 
 %% @doc The plugin's own configuration was changed. EMQX calls this before the new value can be

@@ -3,6 +3,10 @@
 
 -export([connection/3, lifetime/2, headers/1, session/2, stats/3]).
 
+-export_type([traffic/0]).
+
+-type traffic() :: {Messages :: non_neg_integer(), Bytes :: non_neg_integer()}.
+
 %% @doc Connection and client as EMQX has them, or why the address may not come in.
 -spec connection(lwm2m_gateway:registration_request(), lwm2m_gateway:gateway(), module()) ->
     {ConnInfo :: map(), ClientInfo :: map()} | {deny, binary()}.
@@ -111,15 +115,20 @@ session(CreatedAt, Subscriptions) ->
         created_at => CreatedAt
     }.
 
-%% @doc Statistics of the calling process's client.
--spec stats(non_neg_integer(), non_neg_integer(), map()) -> [{atom(), term()}].
-stats(Received, Sent, Subscriptions) ->
+%% @doc Statistics of the calling process's client. Packets and bytes are those on the side of
+%% MQTT; of CoAP there are the metrics of the whole gateway only.
+-spec stats(traffic(), traffic(), map()) -> [{atom(), term()}].
+stats({Received, ReceivedBytes}, {Sent, SentBytes}, Subscriptions) ->
     {message_queue_len, Mailbox} = process_info(self(), message_queue_len),
     {heap_size, Heap} = process_info(self(), heap_size),
     {reductions, Reductions} = process_info(self(), reductions),
     [
+        {recv_oct, ReceivedBytes},
+        {recv_cnt, Received},
         {recv_pkt, Received},
         {recv_msg, Received},
+        {send_oct, SentBytes},
+        {send_cnt, Sent},
         {send_pkt, Sent},
         {send_msg, Sent},
         {subscriptions_cnt, map_size(Subscriptions)},

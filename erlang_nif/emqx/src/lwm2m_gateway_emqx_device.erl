@@ -56,8 +56,9 @@
     %% From another node of the cluster, until the registration stands here.
     session :: binary() | undefined,
     results = lwm2m_gateway_emqx_results:new() :: lwm2m_gateway_emqx_results:results(),
-    received = 0 :: non_neg_integer(),
-    sent = 0 :: non_neg_integer(),
+    %% Messages of the device and commands to it, with their bytes.
+    received = {0, 0} :: lwm2m_gateway_emqx_client:traffic(),
+    sent = {0, 0} :: lwm2m_gateway_emqx_client:traffic(),
     denied = false :: boolean(),
     stats_timer :: reference() | undefined,
     expire_timer :: reference() | undefined
@@ -65,7 +66,8 @@
 
 -spec start_link(options()) -> {ok, pid()} | {error, term()}.
 start_link(Options) ->
-    gen_server:start_link(?MODULE, Options, []).
+    %% Linked in init/1, because an owner that is the parent would end it with a crash report.
+    gen_server:start(?MODULE, {self(), Options}, []).
 
 -spec call(pid(), term()) -> term().
 call(Pid, Request) ->
@@ -117,8 +119,10 @@ publish(Endpoint, Topic, Payload, QoS, Headers) ->
             {error, Reason}
     end.
 
-init(#{endpoint := Endpoint, gateway := Gateway, ctx := Ctx, pending := Pending}) ->
+init({Owner, Options}) ->
+    #{endpoint := Endpoint, gateway := Gateway, ctx := Ctx, pending := Pending} = Options,
     _ = process_flag(trap_exit, true),
+    true = link(Owner),
     {ok, #state{
         endpoint = Endpoint,
         gateway = Gateway,
@@ -207,11 +211,16 @@ handle_info({timeout, Timer, stats}, #state{stats_timer = Timer} = State) ->
     update_stats(State),
     {noreply, State#state{stats_timer = undefined}, hibernate};
 handle_info({'EXIT', _Pid, Reason}, State) ->
-    %% The owner's: the gateway stops.
-    {stop, Reason, State};
+    %% The owner's: the gateway stops. If it crashed, one report of that will do.
+    case Reason of
+        shutdown -> {stop, shutdown, State};
+        _ -> {stop, {shutdown, gateway_crashed}, State}
+    end;
 handle_info(_Message, State) ->
     {noreply, State, hibernate}.
 
+terminate({shutdown, Reason}, State) ->
+    terminate(Reason, State);
 terminate(Reason, State) ->
     _ = clean_up(Reason, State),
     ok.
@@ -391,7 +400,7 @@ uplink(Kind, Topic, Payload, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = S
                 emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
             ensure_stats(
                 State#state{
-                    received = State#state.received + 1,
+                    received = count(Payload, State#state.received),
                     denied = false,
                     results = results(Kind, Payload, State#state.results)
                 }
@@ -404,12 +413,19 @@ uplink(Kind, Topic, Payload, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = S
                     #{msg => "publish_denied", topic => Topic},
                     maps:with([clientid, username], ClientInfo)
                 ),
-            State#state{denied = true, results = results(Kind, Payload, State#state.results)}
+            ensure_stats(State#state{
+                received = count(Payload, State#state.received),
+                denied = true,
+                results = results(Kind, Payload, State#state.results)
+            })
     end.
 
 results(response, Payload, Results) -> lwm2m_gateway_emqx_results:answered(Payload, Results);
 results(notify, Payload, Results) -> lwm2m_gateway_emqx_results:notified(Payload, Results);
 results(_Kind, _Payload, Results) -> Results.
+
+count(Payload, {Messages, Bytes}) ->
+    {Messages + 1, Bytes + byte_size(Payload)}.
 
 %% Before the registration stands the gateway would answer that there is none.
 deliver(Topic, Message, #state{registering = Timer, held = Held} = State) when
@@ -451,7 +467,7 @@ command(Topic, Payload, Properties, State) ->
             _ ->
                 State#state.results
         end,
-    ensure_stats(State#state{sent = State#state.sent + 1, results = Results}).
+    ensure_stats(State#state{sent = count(Payload, State#state.sent), results = Results}).
 
 %% Subscriptions.
 

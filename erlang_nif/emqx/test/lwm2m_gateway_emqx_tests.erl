@@ -2,6 +2,10 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
+-include_lib("kernel/include/file.hrl").
+
+-export([log/2]).
+
 -define(APP, lwm2m_gateway).
 -define(OWNER, lwm2m_gateway_emqx_owner).
 
@@ -18,6 +22,10 @@ all_test_() ->
         {timeout, 20, fun configuration_maps/0},
         {timeout, 20, fun update_condition/0},
         {timeout, 20, fun plugin_configuration_before_it_is_visible/0},
+        {timeout, 20, fun refused_configuration_and_restart/0},
+        {timeout, 20, fun alarm_shows_the_newest_reason/0},
+        {timeout, 20, fun keys_are_checked_without_listener/0},
+        {timeout, 20, fun warned_once/0},
         {timeout, 20, fun listener_changed/0},
         {timeout, 20, fun listeners_are_shown/0},
         {timeout, 20, fun device_is_a_client/0},
@@ -38,6 +46,7 @@ all_test_() ->
         {timeout, 20, fun key_of_the_broker/0},
         {timeout, 20, fun session_moves/0},
         {timeout, 20, fun owner_crashes/0},
+        {timeout, 20, fun owner_keeps_crashing/0},
         {timeout, 20, fun process_of_a_device_dies/0},
         {timeout, 20, fun broker_fails/0},
         fun results_are_bounded/0,
@@ -301,8 +310,109 @@ plugin_configuration_before_it_is_visible() ->
     ?assertMatch([{activate, [<<"lwm2m_gateway_config">>, #{reason := _}, _]}], [C || {activate, _} = C <- stand_in:calls(emqx_alarm)]),
     ?assertMatch([_ | _], lwm2m_gateway:listeners(gateway())),
     ok = lwm2m_gateway_app:on_config_changed(#{}, #{}),
-    ?assertMatch({deactivate, _}, lists:last(stand_in:calls(emqx_alarm))),
+    ?assertEqual([], stand_in:alarms()),
     stop().
+
+%% EMQX stores what was refused; the plugin starts with what was good.
+refused_configuration_and_restart() ->
+    start(),
+    Good = #{<<"publish_deregister">> => true},
+    Bad = #{<<"format">> => <<"nonsense">>},
+    ok = lwm2m_gateway_app:on_config_changed(#{}, Good),
+    ok = lwm2m_gateway_app:on_config_changed(Good, Bad),
+    stand_in:set(plugin_config, Bad),
+    stop(),
+    ?assertEqual([], stand_in:alarms()),
+    ok = application:start(?APP),
+    ?assertMatch([{<<"lwm2m_gateway_config">>, <<"format: ", _/binary>>}], stand_in:alarms()),
+    {Location, Device} = registered(<<"bye">>),
+    ?assertEqual({2, 2}, device:delete(Device, Location)),
+    wait(fun() -> [] =/= [M || #{payload := P} = M <- stand_in:published(), is_type(P, <<"deregister">>)] end),
+    %% What EMQX's gateway is given later goes with the good one.
+    ?assertEqual(ok, update((config())#{lifetime_min => 2000})),
+    ok = lwm2m_gateway_app:on_config_changed(Bad, #{}),
+    ?assertEqual([], stand_in:alarms()),
+    stop(),
+    %% None that works: the built-in gateway, and an alarm.
+    ok = file:delete(lwm2m_gateway_emqx_accepted:file()),
+    ?assertMatch({error, _}, application:start(?APP)),
+    ?assertMatch([lwm2m, [{cbkmod, emqx_gateway_lwm2m} | _]], last_registered()),
+    ?assertMatch([{<<"lwm2m_gateway_config">>, _}], stand_in:alarms()),
+    stand_in:set(plugin_config, Good),
+    ok = application:start(?APP),
+    ?assertEqual([], stand_in:alarms()),
+    {ok, #file_info{mode = Mode}} = file:read_file_info(lwm2m_gateway_emqx_accepted:file()),
+    ?assertEqual(8#600, Mode band 8#777),
+    stop().
+
+alarm_shows_the_newest_reason() ->
+    start(),
+    Reason = fun(Config) ->
+        ok = lwm2m_gateway_app:on_config_changed(#{}, Config),
+        [{<<"lwm2m_gateway_config">>, Text}] = stand_in:alarms(),
+        Text
+    end,
+    ?assertMatch(<<"format: ", _/binary>>, Reason(#{<<"format">> => <<"nonsense">>})),
+    ?assertMatch(<<"queue_max_age: ", _/binary>>, Reason(#{<<"queue_max_age">> => <<"abc">>})),
+    ?assertMatch(<<"compat_location: ", _/binary>>, Reason(#{<<"compat_location">> => <<"abc">>})),
+    ?assertMatch(<<"series_qos: ", _/binary>>, Reason(#{<<"series_qos">> => 7})),
+    ?assertMatch(<<"legacy_command_topic: ", _/binary>>, Reason(#{<<"legacy_command_topic">> => <<"a/#/b">>, <<"legacy_enable">> => true})),
+    ?assertEqual(<<"further: must be a JSON object">>, Reason(#{<<"further">> => <<"[">>})),
+    stop().
+
+keys_are_checked_without_listener() ->
+    start(),
+    [
+        begin
+            ok = lwm2m_gateway_app:on_config_changed(#{}, Config),
+            ?assertMatch({Key, [{<<"lwm2m_gateway_config">>, <<Key:(byte_size(Key))/binary, ": ", _/binary>>}]}, {Key, stand_in:alarms()})
+        end
+     || {Key, Config} <- [
+            {<<"psk_takeover">>, #{<<"psk_takeover">> => <<"nonsense">>}},
+            {<<"psk_credentials">>, #{<<"psk_credentials">> => [#{<<"identity">> => <<"x">>, <<"key">> => <<"zz">>, <<"endpoints">> => []}]}},
+            {<<"psk_ciphers">>, #{<<"psk_ciphers">> => [<<"nonsense">>]}},
+            {<<"psk_file">>, #{<<"psk_file">> => <<"/nonexistent">>}}
+        ]
+    ],
+    ok = lwm2m_gateway_app:on_config_changed(#{}, #{<<"psk_credentials">> => [#{<<"identity">> => <<"x">>, <<"key">> => <<"00ff">>, <<"endpoints">> => []}]}),
+    ?assertEqual([], stand_in:alarms()),
+    ?assertMatch([{<<"udp:default">>, _}], lwm2m_gateway:listeners(gateway())),
+    stop().
+
+warned_once() ->
+    Warned = fun(Fun) ->
+        Self = self(),
+        Handler = #{config => #{to => Self}, level => warning},
+        ok = logger:add_handler(?MODULE, ?MODULE, Handler),
+        ok = logger:set_handler_config(default, level, none),
+        ok = logger:set_primary_config(level, warning),
+        Fun(),
+        ok = logger:set_primary_config(level, none),
+        ok = logger:remove_handler(?MODULE),
+        logged()
+    end,
+    Dtls = fun(Listener) ->
+        Bind = #{bind => {{127, 0, 0, 1}, 0}, dtls_options => #{}},
+        (config())#{listeners => #{dtls => #{sec => maps:merge(Bind, Listener)}}}
+    end,
+    start(),
+    ?assertEqual([], Warned(fun() -> ok = update((config())#{lifetime_min => 2000}) end)),
+    ?assertEqual([], Warned(fun() -> ok = update(Dtls(#{enable => false})) end)),
+    ?assertMatch([<<"listeners.dtls.sec">>], Warned(fun() -> ok = update(Dtls(#{})) end)),
+    ?assertEqual([], Warned(fun() -> ok = update((Dtls(#{}))#{lifetime_min => 2000}) end)),
+    stop().
+
+%% As a handler of the logger.
+log(#{msg := {report, #{key := Key}}}, #{config := #{to := Pid}}) ->
+    Pid ! {logged, Key};
+log(_Event, _Config) ->
+    ok.
+
+logged() ->
+    receive
+        {logged, Key} -> [Key | logged()]
+    after 0 -> []
+    end.
 
 listener_changed() ->
     start(),
@@ -422,7 +532,11 @@ commands_and_results() ->
     ?assertEqual(undefined, Lookup(<<"/3/0/1">>, <<"read">>)),
     ?assertEqual(ignored, gen_server:call(Pid, nonsense)),
     ?assertMatch(#{clientinfo := #{clientid := <<"ep4">>}}, lwm2m_gateway_emqx_device:info(Pid)),
-    ?assertEqual(2, proplists:get_value(send_msg, lwm2m_gateway_emqx_device:stats(Pid))),
+    Stats = lwm2m_gateway_emqx_device:stats(Pid),
+    ?assertMatch({2, 2}, {proplists:get_value(send_pkt, Stats), proplists:get_value(send_msg, Stats)}),
+    %% The report and the answer, with their bytes.
+    Bytes = lists:sum([byte_size(Payload) || #{payload := Payload} <- stand_in:published()]),
+    ?assertMatch({2, Bytes}, {proplists:get_value(recv_msg, Stats), proplists:get_value(recv_oct, Stats)}),
     stop().
 
 observe_over_http() ->
@@ -639,12 +753,45 @@ owner_crashes() ->
     Pid = stand_in:client(<<"ep14">>),
     Monitor = monitor(process, Pid),
     exit(whereis(?OWNER), kill),
-    receive {'DOWN', Monitor, process, Pid, _} -> ok end,
+    receive {'DOWN', Monitor, process, Pid, Reason} -> ?assertMatch({shutdown, _}, Reason) end,
     wait(fun() -> whereis(?OWNER) =/= undefined andalso (catch lwm2m_gateway:listeners(gateway())) =/= [] end),
     ?assertEqual([], stand_in:clients()),
     ?assertMatch([_], stand_in:listeners()),
     ?assertMatch({ok, _}, device:register(Device, <<"ep14">>)),
     stop().
+
+%% It comes again and again, after pauses, and with the configuration of now.
+owner_keeps_crashing() ->
+    start(),
+    Config = (config())#{listeners => #{udp => #{default => #{bind => {{127, 0, 0, 1}, 0}}, more => #{bind => {{127, 0, 0, 1}, 0}}}}},
+    ok = update(Config),
+    Supervisor = supervisor(),
+    crash(),
+    ?assertEqual([], stand_in:alarms()),
+    [crash() || _ <- lists:seq(1, 2)],
+    ?assertMatch([{<<"lwm2m_gateway_down">>, <<"killed">>}], stand_in:alarms()),
+    ?assertEqual(2, length(lwm2m_gateway:listeners(gateway()))),
+    %% A start that fails is no end either, and a new configuration is tried at once.
+    exit(whereis(?OWNER), kill),
+    wait(fun() -> whereis(?OWNER) =:= undefined end),
+    ?assertMatch({error, _}, update((config())#{listeners => #{udp => #{default => #{bind => {{1, 2, 3, 4}, 57000}}}}})),
+    ?assertEqual(ok, update(config())),
+    ?assertMatch([_], lwm2m_gateway:listeners(gateway())),
+    ?assertEqual(Supervisor, supervisor()),
+    exit(whereis(?OWNER), kill),
+    stop(),
+    ?assertEqual([], stand_in:alarms()),
+    ?assertEqual(undefined, whereis(lwm2m_gateway_emqx_keeper)).
+
+crash() ->
+    Owner = whereis(?OWNER),
+    exit(Owner, kill),
+    wait(fun() -> not lists:member(whereis(?OWNER), [undefined, Owner]) end),
+    _ = sys:get_state(?OWNER).
+
+supervisor() ->
+    {dictionary, Dictionary} = process_info(whereis(lwm2m_gateway_emqx_keeper), dictionary),
+    hd(proplists:get_value('$ancestors', Dictionary)).
 
 process_of_a_device_dies() ->
     start(),
