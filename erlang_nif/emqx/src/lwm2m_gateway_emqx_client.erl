@@ -22,6 +22,7 @@ connection(
             {deny, <<"address not allowed">>};
         true ->
             ClientId = query(<<"device_id">>, Query, Endpoint),
+            Username = query(<<"imei">>, Query, Endpoint),
             {_, Port} = Sockname = sockname(Listener, Gateway),
             ConnInfo = #{
                 socktype => socktype(Settings),
@@ -30,6 +31,8 @@ connection(
                 peercert => undefined,
                 conn_mod => Module,
                 clientid => ClientId,
+                %% Rules about `client.connack' want it.
+                username => Username,
                 proto_name => <<"LwM2M">>,
                 proto_ver => Version,
                 clean_start => true,
@@ -44,7 +47,7 @@ connection(
                 peerhost => Host,
                 peername => Peer,
                 sockport => Port,
-                username => query(<<"imei">>, Query, Endpoint),
+                username => Username,
                 password => query(<<"password">>, Query, undefined),
                 clientid => ClientId,
                 endpoint_name => Endpoint,

@@ -189,9 +189,7 @@ handle_info({registered, Info}, State) ->
 handle_info({subscribe, Filter, QoS}, #state{conn_state = connected} = State) ->
     {noreply, subscribe_commands([{Filter, QoS}], State), hibernate};
 handle_info({unsubscribe, Filter}, #state{conn_state = connected} = State) ->
-    Next = unsubscribe(Filter, State),
-    update_info(Next),
-    {noreply, Next, hibernate};
+    {noreply, unsubscribe_commands(Filter, State), hibernate};
 handle_info({gone, _Reason}, #state{registering = Timer} = State) when Timer =/= undefined ->
     %% The registration before the one that is being made.
     {noreply, State#state{registered = false}, hibernate};
@@ -398,13 +396,9 @@ uplink(Kind, Topic, Payload, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = S
         allow ->
             publish(State#state.endpoint, Topic, Payload, QoS, State#state.headers) =:= ok orelse
                 emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
-            ensure_stats(
-                State#state{
-                    received = count(Payload, State#state.received),
-                    denied = false,
-                    results = results(Kind, Payload, State#state.results)
-                }
-            );
+            counted(Kind, Payload, State#state{
+                denied = false, results = results(Kind, Payload, State#state.results)
+            });
         deny ->
             emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
             %% Once, until it is allowed again.
@@ -413,16 +407,25 @@ uplink(Kind, Topic, Payload, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = S
                     #{msg => "publish_denied", topic => Topic},
                     maps:with([clientid, username], ClientInfo)
                 ),
-            ensure_stats(State#state{
-                received = count(Payload, State#state.received),
-                denied = true,
-                results = results(Kind, Payload, State#state.results)
+            counted(Kind, Payload, State#state{
+                denied = true, results = results(Kind, Payload, State#state.results)
             })
     end.
 
 results(response, Payload, Results) -> lwm2m_gateway_emqx_results:answered(Payload, Results);
 results(notify, Payload, Results) -> lwm2m_gateway_emqx_results:notified(Payload, Results);
 results(_Kind, _Payload, Results) -> Results.
+
+%% A registration and its updates are answered, which is not seen here otherwise. They are rare, so
+%% the numbers are brought up to date with them.
+counted(Kind, Payload, State) when Kind =:= register; Kind =:= update ->
+    Counted = State#state{
+        received = count(Payload, State#state.received), sent = count(<<>>, State#state.sent)
+    },
+    _ = update_stats(Counted),
+    Counted;
+counted(_Kind, Payload, State) ->
+    ensure_stats(State#state{received = count(Payload, State#state.received)}).
 
 count(Payload, {Messages, Bytes}) ->
     {Messages + 1, Bytes + byte_size(Payload)}.
@@ -487,6 +490,18 @@ subscribe_commands(Filters, State) ->
         Filters
     ).
 
+%% The registration before the one that is being made ends; no command may be lost between the two.
+unsubscribe_commands(Filter, #state{registering = Timer, clientinfo = ClientInfo} = State) ->
+    Wanted = Timer =/= undefined andalso commands(maps:get(mountpoint, ClientInfo)),
+    case Wanted =/= false andalso lists:keymember(Filter, 1, Wanted) of
+        true ->
+            State;
+        false ->
+            Next = unsubscribe(Filter, State),
+            update_info(Next),
+            Next
+    end.
+
 try_subscribe(Filter, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = State) ->
     Action = #{action_type => subscribe, qos => QoS},
     case emqx_gateway_ctx:authorize(Ctx, ClientInfo, Action, Filter) of
@@ -516,9 +531,10 @@ subscribe(Filter, Options, #state{ctx = Ctx, clientinfo = ClientInfo} = State) -
 
 unsubscribe(Filter, #state{ctx = Ctx, subscriptions = Subscriptions} = State) ->
     case maps:take(Filter, Subscriptions) of
-        {_, Others} ->
+        {Options, Others} ->
             _ = emqx_broker:unsubscribe(Filter),
-            ok = run_hooks(Ctx, 'session.unsubscribed', [State#state.clientinfo, Filter, #{}]),
+            %% Rules about this event want the options.
+            ok = run_hooks(Ctx, 'session.unsubscribed', [State#state.clientinfo, Filter, Options]),
             State#state{
                 subscriptions = Others, commands = lists:delete(Filter, State#state.commands)
             };

@@ -476,6 +476,10 @@ device_is_a_client() ->
         ClientInfo
     ),
     ?assertEqual(error, maps:find(password, ClientInfo)),
+    wait(fun() ->
+        [Stats] = [S || {{info, {<<"ep1">>, _}}, _, S} <- ets:tab2list(stand_in)],
+        {1, 1} =:= {proplists:get_value(recv_msg, Stats), proplists:get_value(send_pkt, Stats)}
+    end),
     ?assertMatch([{<<"lwm2m/ep1/dn/#">>, <<"ep1">>, #{qos := 0, rh := 1}}], stand_in:subscriptions()),
     wait(fun() -> stand_in:published() =/= [] end),
     [#{from := <<"ep1">>, topic := <<"lwm2m/ep1/up/resp">>, qos := 0, flags := #{retain := false}}] = stand_in:published(),
@@ -533,7 +537,7 @@ commands_and_results() ->
     ?assertEqual(ignored, gen_server:call(Pid, nonsense)),
     ?assertMatch(#{clientinfo := #{clientid := <<"ep4">>}}, lwm2m_gateway_emqx_device:info(Pid)),
     Stats = lwm2m_gateway_emqx_device:stats(Pid),
-    ?assertMatch({2, 2}, {proplists:get_value(send_pkt, Stats), proplists:get_value(send_msg, Stats)}),
+    ?assertMatch({3, 3}, {proplists:get_value(send_pkt, Stats), proplists:get_value(send_msg, Stats)}),
     %% The report and the answer, with their bytes.
     Bytes = lists:sum([byte_size(Payload) || #{payload := Payload} <- stand_in:published()]),
     ?assertMatch({2, Bytes}, {proplists:get_value(recv_msg, Stats), proplists:get_value(recv_oct, Stats)}),
@@ -664,6 +668,10 @@ register_again() ->
     ?assertMatch([_], stand_in:clients()),
     ?assertMatch([_], stand_in:subscriptions()),
     ?assertEqual(1, length([ok || 'client.connected' <- hooks()])),
+    %% No moment without subscription.
+    {_, _} = registered(<<"ep10">>),
+    wait(fun() -> 3 =:= length(stand_in:published()) end),
+    ?assertEqual([], [Call || {unsubscribe, _} = Call <- stand_in:calls(emqx_broker)]),
     %% Somebody else who only has the name changes nothing.
     stand_in:set({emqx_gateway_ctx, authenticate}, {error, not_authorized}),
     ?assertMatch({{4, 3}, _}, device:register(device:open(gateway()), <<"ep10">>)),
