@@ -105,30 +105,40 @@ init({Emqx, Ctx}) ->
     %% What an owner that crashed has left behind holds the ports.
     _ = lwm2m_gateway:stop_all(3000),
     true = is_list(ets:info(ets:new(?DEVICES, table_options()))),
-    case start_gateway(Emqx, Stored, Ctx) of
+    Readable = lwm2m_gateway_emqx_config:readable(Stored),
+    case Readable =:= ok andalso start_gateway(Emqx, Stored, Ctx) of
         {ok, State} ->
             ok = lwm2m_gateway_emqx_accepted:write(Stored),
             ok = lwm2m_gateway_emqx_alarm:clear(config),
             {ok, State, {continue, started}};
+        {error, {bind, _} = Reason} ->
+            %% Not the plugin's.
+            {stop, Reason};
         {error, Reason} ->
-            start_with_accepted(Reason, Stored, Emqx, Ctx)
+            start_with_another(Reason, accepted_other_than(Stored), Emqx, Ctx);
+        false ->
+            {error, Reason} = Readable,
+            %% Perhaps there is no listener that would read it.
+            Others = accepted_other_than(Stored) ++ [Stored],
+            start_with_another(Reason, Others, Emqx, Ctx)
     end.
 
 %% EMQX stores a configuration of the plugin whether it can be used or not.
-start_with_accepted({bind, _} = Reason, _Stored, _Emqx, _Ctx) ->
-    {stop, Reason};
-start_with_accepted(Reason, Stored, Emqx, Ctx) ->
+accepted_other_than(Stored) ->
     case lwm2m_gateway_emqx_accepted:read() of
-        {ok, Accepted} when Accepted =/= Stored ->
-            case start_gateway(Emqx, Accepted, Ctx) of
-                {ok, State} ->
-                    refused(Reason),
-                    {ok, State, {continue, started}};
-                {error, _} ->
-                    {stop, Reason}
-            end;
-        _ ->
-            {stop, Reason}
+        {ok, Accepted} when Accepted =/= Stored -> [Accepted];
+        _ -> []
+    end.
+
+start_with_another(Reason, [], _Emqx, _Ctx) ->
+    {stop, Reason};
+start_with_another(Reason, [Plugin | Others], Emqx, Ctx) ->
+    case start_gateway(Emqx, Plugin, Ctx) of
+        {ok, State} ->
+            refused(Reason),
+            {ok, State, {continue, started}};
+        {error, _} ->
+            start_with_another(Reason, Others, Emqx, Ctx)
     end.
 
 refused(Reason) ->

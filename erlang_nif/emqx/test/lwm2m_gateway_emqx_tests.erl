@@ -333,8 +333,19 @@ refused_configuration_and_restart() ->
     ok = lwm2m_gateway_app:on_config_changed(Bad, #{}),
     ?assertEqual([], stand_in:alarms()),
     stop(),
+    %% A file that is missing: without a listener that reads it this is no reason not to start.
+    stand_in:set(plugin_config, #{<<"psk_file">> => <<"/nonexistent">>}),
+    [
+        begin
+            ok = application:start(?APP),
+            ?assertMatch([{<<"lwm2m_gateway_config">>, <<"psk_file: ", _/binary>>}], stand_in:alarms()),
+            stop(),
+            _ = file:delete(lwm2m_gateway_emqx_accepted:file())
+        end
+     || _ <- [1, 2]
+    ],
+    stand_in:set(plugin_config, Bad),
     %% None that works: the built-in gateway, and an alarm.
-    ok = file:delete(lwm2m_gateway_emqx_accepted:file()),
     ?assertMatch({error, _}, application:start(?APP)),
     ?assertMatch([lwm2m, [{cbkmod, emqx_gateway_lwm2m} | _]], last_registered()),
     ?assertMatch([{<<"lwm2m_gateway_config">>, _}], stand_in:alarms()),
