@@ -6,6 +6,8 @@
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(Type, Args) ->
+    %% Of a start that failed; what is wrong now is found again.
+    ok = lwm2m_gateway_emqx_alarm:clear(config),
     case lwm2m_gateway_app:start(Type, Args) of
         {ok, Supervisor} ->
             try lwm2m_gateway_emqx_takeover:take(lwm2m_gateway_emqx) of

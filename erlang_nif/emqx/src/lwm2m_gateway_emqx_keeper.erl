@@ -62,6 +62,7 @@ handle_cast(_Message, State) ->
     {noreply, State}.
 
 handle_info({'EXIT', Owner, Reason}, #state{owner = Owner, pause = Pause} = State) ->
+    logger:error(#{msg => "lwm2m_gateway_crashed", reason => Reason}),
     Pause =:= 0 orelse down(Reason),
     {noreply, later(State#state{owner = undefined})};
 handle_info({timeout, Timer, start}, #state{timer = Timer} = State) ->
