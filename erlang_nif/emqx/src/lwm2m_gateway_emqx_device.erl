@@ -286,8 +286,7 @@ connected(ConnInfo, ClientInfo, #state{ctx = Ctx} = State) ->
     ok = run_hooks(Ctx, 'client.connack', [ConnInfo, connection_accepted, #{}]),
     ok = run_hooks(Ctx, 'client.connected', [ClientInfo, ConnInfo]),
     Connected = set_client(ConnInfo, ClientInfo, State#state{conn_state = connected}),
-    Session = fun(_, _) -> session_info(Connected) end,
-    try emqx_gateway_ctx:open_session(Ctx, false, ClientInfo, ConnInfo, Session, ?MODULE) of
+    try open_session(ConnInfo, Connected) of
         {ok, #{session := Opened}} ->
             Resumed = take_over(Opened, Connected),
             Subscribed = subscribe_commands(commands(maps:get(mountpoint, ClientInfo)), Resumed),
@@ -297,6 +296,16 @@ connected(ConnInfo, ClientInfo, #state{ctx = Ctx} = State) ->
             no_session(Reason, Connected)
     catch
         throw:Reason -> no_session(Reason, Connected)
+    end.
+
+%% With a node that goes down in this moment the session there is lost.
+open_session(ConnInfo, #state{ctx = Ctx, clientinfo = ClientInfo} = State) ->
+    Session = fun(_, _) -> session_info(State) end,
+    try
+        emqx_gateway_ctx:open_session(Ctx, false, ClientInfo, ConnInfo, Session, ?MODULE)
+    catch
+        throw:{badrpc, nodedown} ->
+            emqx_gateway_ctx:open_session(Ctx, true, ClientInfo, ConnInfo, Session, ?MODULE)
     end.
 
 no_session(Reason, State) ->

@@ -45,6 +45,7 @@ all_test_() ->
         {timeout, 20, fun commands_wait_for_the_registration/0},
         {timeout, 20, fun key_of_the_broker/0},
         {timeout, 20, fun session_moves/0},
+        {timeout, 20, fun session_of_a_node_that_is_down/0},
         {timeout, 20, fun owner_crashes/0},
         {timeout, 20, fun owner_keeps_crashing/0},
         {timeout, 20, fun process_of_a_device_dies/0},
@@ -764,6 +765,20 @@ session_moves() ->
     ?assert(lists:member('session.resumed', hooks())),
     device:close(Device),
     device:close(Again),
+    stop().
+
+session_of_a_node_that_is_down() ->
+    start(),
+    stand_in:set({emqx_gateway_ctx, open_session}, fun
+        (_, false, _, _, _, _) ->
+            throw({badrpc, nodedown});
+        (_, true, #{clientid := ClientId} = Info, ConnInfo, New, _) ->
+            ok = stand_in:set({channel, ClientId}, self()),
+            {ok, #{session => New(Info, ConnInfo), present => false, pendings => []}}
+    end),
+    {_, Device} = registered(<<"ep17">>),
+    ?assertMatch([{<<"ep17">>, _}], stand_in:clients()),
+    device:close(Device),
     stop().
 
 owner_crashes() ->
