@@ -333,6 +333,31 @@ fn bench_memory(clients: &SslContext) {
     );
 }
 
+/// Clients that begin and fall silent before their last flight.
+fn bench_half_open(clients: &SslContext) {
+    let live = || LIVE.load(Ordering::Relaxed);
+    let mut server = Ours::new();
+    let mut clients: Vec<_> = (0..SESSIONS).map(|_| Client::new(clients)).collect();
+    let mut answers = vec![Vec::new(); clients.len()];
+    let mut at_server = 0;
+    for _ in 0..2 {
+        for ((n, client), answer) in (0..).zip(&mut clients).zip(&mut answers) {
+            let datagram = client.handshake(answer);
+            answer.clear();
+            let before = live();
+            server.handle(address(n), &datagram, answer);
+            at_server += live() as isize - before as isize;
+        }
+    }
+    assert_eq!(server.server.handshakes(), SESSIONS as usize);
+    println!(
+        "{:<44} {:>30} ours {:>7} B",
+        "heap of a handshake under way",
+        "",
+        at_server / SESSIONS as isize
+    );
+}
+
 fn main() {
     // SAFETY: nothing of OpenSSL was called yet; the functions do what its own do.
     let counted = unsafe { CRYPTO_set_mem_functions(count_malloc, count_realloc, count_free) };
@@ -343,4 +368,5 @@ fn main() {
     bench_records(&clients, 64);
     bench_records(&clients, 200);
     bench_memory(&clients);
+    bench_half_open(&clients);
 }

@@ -94,7 +94,7 @@ typedef enum {
      * more, and only `lwm2m_gateway_stop()` and `lwm2m_gateway_free()` still do something with
      * it. Other gateways of the process are not affected.
      */
-    LWM2M_GATEWAY_STATUS_PANIC = 8,
+    LWM2M_GATEWAY_STATUS_PANIC = 8
 } lwm2m_gateway_status;
 
 /**
@@ -124,7 +124,7 @@ typedef enum {
     /**
      * A measurement series made from one of the others.
      */
-    LWM2M_GATEWAY_KIND_SERIES = 5,
+    LWM2M_GATEWAY_KIND_SERIES = 5
 } lwm2m_gateway_kind;
 
 /**
@@ -154,7 +154,7 @@ typedef enum {
     /**
      * Everything.
      */
-    LWM2M_GATEWAY_LOG_LEVEL_TRACE = 5,
+    LWM2M_GATEWAY_LOG_LEVEL_TRACE = 5
 } lwm2m_gateway_log_level;
 
 /**
@@ -170,7 +170,7 @@ typedef enum {
      * Callbacks wait in a queue until the host calls `lwm2m_gateway_poll()`, and run inside of
      * that call, on the host's thread. Only `wakeup` is still called from other threads.
      */
-    LWM2M_GATEWAY_MODE_POLLED = 1,
+    LWM2M_GATEWAY_MODE_POLLED = 1
 } lwm2m_gateway_mode;
 
 /**
@@ -185,7 +185,7 @@ typedef enum {
     /**
      * A filter for each device, from its registration to its end.
      */
-    LWM2M_GATEWAY_SUBSCRIPTIONS_PER_DEVICE = 1,
+    LWM2M_GATEWAY_SUBSCRIPTIONS_PER_DEVICE = 1
 } lwm2m_gateway_subscriptions;
 
 /**
@@ -203,7 +203,7 @@ typedef enum {
     /**
      * Nobody can tell now; it is answered 5.03 and will try again.
      */
-    LWM2M_GATEWAY_DECISION_UNAVAILABLE = 2,
+    LWM2M_GATEWAY_DECISION_UNAVAILABLE = 2
 } lwm2m_gateway_decision;
 
 /**
@@ -412,9 +412,10 @@ typedef void (*lwm2m_gateway_device_event_callback)(void *user_data, const char 
  * header as if the missing fields were zero, and refuses one of a newer, longer header only if a
  * field that it does not know is not zero.
  *
- * In callbacks of a gateway, `log` and `wakeup` excepted, all of its functions may be called whose comments do
- * not say otherwise. Functions of other gateways may be called in all of them. Callbacks must return normally: neither a C++ exception nor
- * `longjmp()` may leave them.
+ * In callbacks of a gateway, `log` and `wakeup` excepted, all of its functions may be called whose
+ * comments do not say otherwise. Functions of other gateways may be called in all of them.
+ * Callbacks must return normally: neither a C++ exception nor `longjmp()`, `pthread_exit()` or a
+ * cancellation may leave them.
  */
 typedef struct {
     /**
@@ -450,7 +451,8 @@ typedef struct {
      */
     lwm2m_gateway_log_callback log;
     /**
-     * An `lwm2m_gateway_log_level`: the least that `log` is called for.
+     * An `lwm2m_gateway_log_level`: the least that `log` is called for. Unless it is `DEFAULT`,
+     * `log.level` of the configuration has no effect.
      */
     uint32_t log_level;
     /**
@@ -582,9 +584,11 @@ lwm2m_gateway_status lwm2m_gateway_start(lwm2m_gateway *gateway);
  * everything; a command that cannot be carried out is answered by a message. Never waits.
  *
  * `message` and what it points to is read before this returns, and not kept. Any thread, several
- * at once, also inside of callbacks.
+ * at once, also inside of callbacks. In threaded mode an answer may be published before this
+ * returns.
  *
- * Errors: `ARGUMENT`, `STATE` (not started, or stopped: the message is lost), `PANIC`.
+ * Errors: `ARGUMENT` (also a topic that no message can have: empty, with `+`, `#` or NUL, or
+ * longer than 65,535 bytes), `STATE` (not started, or stopped: the message is lost), `PANIC`.
  */
 lwm2m_gateway_status lwm2m_gateway_deliver(lwm2m_gateway *gateway,
                                            const lwm2m_gateway_message *message);
@@ -593,7 +597,7 @@ lwm2m_gateway_status lwm2m_gateway_deliver(lwm2m_gateway *gateway,
  * Whether messages of a topic are commands, for hosts that would rather not deliver all others.
  *
  * `topic` has `topic_length` bytes of UTF-8 and need not end with NUL. Any thread, several at
- * once, also inside of callbacks. Returns 1 or 0; 0 as well when it fails.
+ * once, also inside of callbacks. Returns 1 or 0; 0 as well when it fails, as before the start.
  */
 int lwm2m_gateway_is_command(const lwm2m_gateway *gateway, const char *topic, size_t topic_length);
 
@@ -601,8 +605,8 @@ int lwm2m_gateway_is_command(const lwm2m_gateway *gateway, const char *topic, si
  * Makes callbacks that wait, on this thread: `max` at most, or, with 0, those that wait at the
  * time of the call. Polled mode only. After `lwm2m_gateway_stop()` it makes those that are left.
  *
- * `waiting`, which may be NULL, is set to how many still wait. When that is not 0 the descriptor
- * stays readable and `wakeup` is called once more.
+ * `waiting`, which may be NULL, is set to how many still wait; in case of an error it is left as
+ * it is. When that is not 0 the descriptor stays readable and `wakeup` is called once more.
  *
  * Any thread, one at a time; not inside of a callback.
  *
@@ -661,7 +665,8 @@ lwm2m_gateway_status lwm2m_gateway_listeners(const lwm2m_gateway *gateway, char 
  * `identity` (DTLS only), `mountpoint`, `lifetime` (seconds), `version`, `queue_mode`,
  * `registered_at` (milliseconds since 1970), `idle_ms`, `alternate_path`, `objects`, `query`,
  * `observations` and `queued` (commands that wait). In no particular order. Asks the gateway's
- * threads, for 5 seconds at most.
+ * threads, for 5 seconds at most: devices of a thread that is busy for longer, since a callback
+ * blocks, are missing.
  *
  * On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
  * inside of a callback.
@@ -671,8 +676,8 @@ lwm2m_gateway_status lwm2m_gateway_listeners(const lwm2m_gateway *gateway, char 
 lwm2m_gateway_status lwm2m_gateway_devices(const lwm2m_gateway *gateway, char **json);
 
 /**
- * One registered device as a JSON object, as in `lwm2m_gateway_devices()`. `endpoint` is its
- * endpoint name.
+ * One registered device as a JSON object, as in `lwm2m_gateway_devices()`, with the same limit.
+ * `endpoint` is its endpoint name.
  *
  * On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
  * inside of a callback.
@@ -694,8 +699,13 @@ lwm2m_gateway_status lwm2m_gateway_kick(lwm2m_gateway *gateway, const char *endp
 /**
  * Answers an `authorize` callback: `id` is that of its registration, `decision` an
  * `lwm2m_gateway_decision`. `detail` may be NULL; otherwise it is, for `ALLOW`, the mountpoint of
- * this device instead of the configured one, without placeholders, as in `site7/lwm2m/dev1/`; for
- * `DENY` a reason, which the device gets as text.
+ * this device instead of the configured one, without placeholders, as in `site7/lwm2m/dev1/`, of
+ * 1,024 bytes at most and without `+` and `#`; for `DENY` a reason, of which the device gets the
+ * first 512 bytes as text. `UNAVAILABLE` takes no notice of it.
+ *
+ * Commands for a device with a mountpoint of its own come by that mountpoint. A host with shared
+ * subscriptions has to deliver them unasked: `subscribe` names the filters of the configuration
+ * only.
  *
  * A device that has waited for 15 seconds is answered 5.03; an answer that comes later changes
  * nothing. Any thread, also inside of callbacks.
@@ -708,8 +718,8 @@ lwm2m_gateway_status lwm2m_gateway_answer_authorization(lwm2m_gateway *gateway,
                                                         const char *detail);
 
 /**
- * Answers a `psk_lookup` callback: `id` is that of its request, `key` has `key_length` bytes, 256
- * at most. NULL for `key` means that the identity is unknown. The key is copied, and the copy
+ * Answers a `psk_lookup` callback: `id` is that of its request, `key` has `key_length` bytes, 1 to
+ * 256. NULL for `key` means that the identity is unknown. The key is copied, and the copy
  * wiped when it is not needed any more.
  *
  * An answer that comes after the device has given up changes nothing. Any thread, also inside of
@@ -731,11 +741,11 @@ void lwm2m_gateway_string_free(char *text);
 /**
  * Answers what waits, closes the listeners and ends the threads. Waits `deadline_ms` milliseconds
  * at most; what is not done by then goes on in the background and may be waited for by calling
- * this again. 0 only asks.
+ * this again. 0 only asks. A start or reload that another thread is inside of comes to its end.
  *
  * After `OK` no thread of the gateway is left. Polled mode: the last callbacks still wait for
- * `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on. To
- * stop what is stopped, or was never started, is no error.
+ * `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on, also
+ * after `TIMEOUT`. To stop what is stopped, or was never started, is no error.
  *
  * Any thread; not inside of a callback, and not with a lock held that a callback waits for.
  *

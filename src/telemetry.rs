@@ -135,6 +135,9 @@ counters! {
     dtls_handshakes_started,
     /// DTLS: handshakes not begun because too many were under way.
     dtls_handshakes_refused,
+    /// DTLS: handshakes given up for new ones from elsewhere, or because they made no progress, when
+    /// too many were under way.
+    dtls_handshakes_evicted,
     /// DTLS: handshakes completed, resumed ones included.
     dtls_handshakes_completed,
     /// DTLS: handshakes completed that resumed an earlier session.

@@ -203,8 +203,9 @@
     | {allow, Mountpoint :: iodata()}
     | {deny, Reason :: iodata()}
     | unavailable.
-%% `{allow, Mountpoint}' gives the device another mountpoint than the configured one; a denied one
-%% is answered 4.03 with the reason, `unavailable' is 5.03.
+%% `{allow, Mountpoint}' gives the device another mountpoint than the configured one: 1,024 bytes at
+%% most, without `+', `#' and NUL. A denied device is answered 4.03 with the reason, of which it gets
+%% the first 512 bytes; `unavailable' is 5.03.
 
 -opaque psk() :: reference().
 %% Names a handshake that waits. When no process holds it any more, the identity is unknown.

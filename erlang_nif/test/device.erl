@@ -25,7 +25,7 @@ open_dtls(Gateway, Identity, Key) ->
         {active, false},
         binary
     ],
-    case ssl:connect({127, 0, 0, 1}, Port, Options, 3000) of
+    case ssl:connect({127, 0, 0, 1}, Port, Options, 15_000) of
         {ok, Socket} -> {ok, #device{transport = ssl, socket = Socket}};
         {error, _} = Error -> Error
     end.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Dialect;
 use super::topic::{Part, Placeholder, TopicError, TopicTemplate, unescape_endpoint};
-use crate::config::{Config, HostileEndpoint, Translator};
+use crate::config::{Config, HostileEndpoint, Translator, matches_filter};
 
 /// What a command's topic says of its device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub struct Route<'t> {
 #[derive(Debug, Clone)]
 pub struct CommandRouter {
     patterns: Vec<Pattern>,
+    /// Command topics below a mountpoint.
+    commands: Vec<(String, Dialect)>,
     policy: HostileEndpoint,
 }
 
@@ -43,7 +45,9 @@ impl CommandRouter {
     ///
     /// When a mountpoint and a command topic make no topic filter.
     pub fn new(config: &Config) -> Result<Self, TopicError> {
+        let dtls = config.listeners.dtls.values();
         let listeners = config.listeners.udp.values();
+        let listeners = listeners.chain(dtls.map(|listener| &listener.common));
         let mounts = std::iter::once(&config.mountpoint)
             .chain(listeners.filter_map(|listener| listener.mountpoint.as_ref()));
         let mut patterns: Vec<Pattern> = Vec::new();
@@ -63,8 +67,13 @@ impl CommandRouter {
                 add(&legacy.command, Dialect::Legacy)?;
             }
         }
+        let translators = &config.translators;
+        let legacy = (translators.legacy.enable)
+            .then(|| (translators.legacy.command.topic.clone(), Dialect::Legacy));
+        let current = (translators.command.topic.clone(), Dialect::Current);
         Ok(Self {
             patterns,
+            commands: std::iter::once(current).chain(legacy).collect(),
             policy: config.hostile_endpoint,
         })
     }
@@ -92,6 +101,23 @@ impl CommandRouter {
         self.patterns
             .iter()
             .filter_map(move |pattern| pattern.route(topic, self.policy))
+    }
+
+    /// All ways to read `topic` as a command below some mountpoint, for devices that a host has
+    /// given a mountpoint of its own.
+    pub fn below_any_mountpoint<'t>(&self, topic: &'t str) -> impl Iterator<Item = Route<'t>> {
+        topic.char_indices().flat_map(move |(at, _)| {
+            let (mount, command) = topic.split_at(at);
+            let fitting = self
+                .commands
+                .iter()
+                .filter(move |(filter, _)| matches_filter(filter, command));
+            fitting.map(move |(_, dialect)| Route {
+                key: RouteKey::Mountpoint(mount),
+                mount,
+                dialect: *dialect,
+            })
+        })
     }
 }
 
@@ -307,7 +333,7 @@ fn show_level(parts: &[Part]) -> String {
 mod tests {
     use super::super::topic::{Vars, topic};
     use super::*;
-    use crate::config::UdpListener;
+    use crate::config::{DtlsListener, UdpListener};
     use proptest::prelude::*;
 
     fn config(mountpoint: &str) -> Config {
@@ -412,6 +438,26 @@ mod tests {
     }
 
     #[test]
+    fn below_mountpoints_of_a_host() {
+        let router = CommandRouter::new(&config("lwm2m/${endpoint_name}/")).unwrap();
+        let mounts = |topic| {
+            let routes = router.below_any_mountpoint(topic);
+            routes
+                .map(|route| (route.mount.to_owned(), route.dialect))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(mounts("a/b/dn/x"), [("a/b/".to_owned(), Dialect::Current)]);
+        assert_eq!(mounts("édn"), [("é".to_owned(), Dialect::Current)]);
+        assert_eq!(mounts("a/command"), [("a/".to_owned(), Dialect::Legacy)]);
+        assert_eq!(
+            mounts("dn/dn").len(),
+            2,
+            "any of the two may be a mountpoint"
+        );
+        assert!(mounts("a/up/resp").is_empty() && mounts("").is_empty());
+    }
+
+    #[test]
     fn listeners_have_mountpoints_of_their_own() {
         let mut config = config("lwm2m/${endpoint_name}/");
         config.translators.command.qos = 1;
@@ -420,10 +466,15 @@ mod tests {
             ..UdpListener::default()
         };
         config.listeners.udp.insert("second".to_owned(), second);
+        let mut third = DtlsListener::default();
+        third.common.mountpoint = Some("site3/${endpoint_name}/".to_owned());
+        config.listeners.dtls.insert("third".to_owned(), third);
         let router = CommandRouter::new(&config).unwrap();
-        assert_eq!(router.filters().len(), 4);
+        assert_eq!(router.filters().len(), 6);
         assert_eq!(router.filters()[2], ("site2/+/dn/#".to_owned(), 1));
+        assert_eq!(router.filters()[4], ("site3/+/dn/#".to_owned(), 1));
         assert_eq!(endpoint(&router, "site2/ep/dn").unwrap().0, "ep");
+        assert_eq!(endpoint(&router, "site3/ep/dn").unwrap().0, "ep");
     }
 
     #[test]

@@ -31,6 +31,44 @@ pub enum TopicError {
     BadFilter(String),
 }
 
+/// Longest topic of MQTT in bytes (MQTT 5.0 §1.5.4).
+pub const MAX_TOPIC: usize = 65_535;
+
+/// Longest mountpoint in bytes that a host gives a device.
+pub const MAX_MOUNTPOINT: usize = 1024;
+
+/// Why a host's text cannot stand in a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum LiteralError {
+    /// It holds what only filters do (MQTT 5.0 §4.7.1), or NUL (§4.7.3).
+    #[error("holds +, # or NUL, which no topic does")]
+    Characters,
+    /// It is too long.
+    #[error("has {length} bytes, at most {longest} are allowed")]
+    Length {
+        /// Its bytes.
+        length: usize,
+        /// The limit.
+        longest: usize,
+    },
+}
+
+/// Checks a topic, or a part of one, that a host has made.
+///
+/// # Errors
+///
+/// When it is no topic, or longer than `longest` bytes.
+pub fn check_literal(text: &str, longest: usize) -> Result<(), LiteralError> {
+    if text.contains(['+', '#', '\0']) {
+        return Err(LiteralError::Characters);
+    }
+    let length = text.len();
+    if length > longest {
+        return Err(LiteralError::Length { length, longest });
+    }
+    Ok(())
+}
+
 /// What a mountpoint's placeholders stand for, one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vars<'a> {

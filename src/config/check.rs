@@ -171,7 +171,7 @@ fn is_filter(filter: &str) -> bool {
 }
 
 /// Whether a topic below the mountpoint matches a filter below the mountpoint.
-fn matches_filter(filter: &str, topic: &str) -> bool {
+pub(crate) fn matches_filter(filter: &str, topic: &str) -> bool {
     let mut topic = topic.split('/');
     for level in filter.split('/') {
         if level == "#" {

@@ -22,6 +22,7 @@ pub mod read;
 pub mod reference;
 pub(crate) mod value;
 
+pub(crate) use check::matches_filter;
 pub use cipher::CipherSuite;
 pub use listener::{
     DtlsListener, DtlsOptions, EndpointRule, KeyEncoding, Listeners, Takeover, UdpListener,

@@ -64,6 +64,8 @@ pub struct FileReport {
     pub changed: Vec<Box<[u8]>>,
     /// Identities that are there no more.
     pub removed: Vec<Box<[u8]>>,
+    /// Whether a credential that was there before is gone or another one, by its key or endpoints.
+    pub altered: bool,
 }
 
 impl FileReport {
@@ -195,6 +197,7 @@ impl PskFile {
             added: Vec::new(),
             changed: Vec::new(),
             removed: Vec::new(),
+            altered: false,
         };
         let old = Arc::clone(&self.table.read());
         let mut table = Table::with_capacity(lines.credentials.len());
@@ -207,13 +210,15 @@ impl PskFile {
                 None => report.added.push(identity.clone()),
                 Some(before) if before.key != credential.key => {
                     report.changed.push(identity.clone());
+                    report.altered = true;
                 }
-                Some(_) => {}
+                Some(before) => report.altered |= **before != credential,
             }
             table.insert(identity, Arc::new(credential));
         }
         let gone = old.keys().filter(|identity| !table.contains_key(*identity));
         report.removed = gone.cloned().collect();
+        report.altered |= !report.removed.is_empty();
         *self.table.write() = Arc::new(table);
         Ok(report)
     }
@@ -334,6 +339,23 @@ mod tests {
             .collect();
         names.sort_unstable();
         names.join(" ")
+    }
+
+    #[test]
+    fn what_is_added_concerns_nobody_else() {
+        let place = Place::new("altered");
+        let path = place.write(&format!("a:{KEY}\nb:{KEY}:x\n"));
+        let (file, _) = PskFile::open(&path, KeyEncoding::Hex).unwrap();
+        for (text, altered) in [
+            (format!("c:{KEY}\n# moved\nb:{KEY}:x\na:{KEY}\n"), false),
+            (format!("c:{KEY}\nb:{KEY}:y\na:{KEY}\n"), true),
+            (format!("c:{KEY}\nb:{KEY}:y\na:{KEY}00\n"), true),
+            (format!("b:{KEY}:y\na:{KEY}00\n"), true),
+            (format!("b:{KEY}:y\na:{KEY}00\nbad"), false),
+        ] {
+            place.write(&text);
+            assert_eq!(file.reload().unwrap().altered, altered, "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{Credential, FileError, FileReport, Key, PskFile, check_identity};
+use super::{Credential, FileError, FileReport, PskFile, check_identity};
 use crate::config::{DtlsListener, EndpointRule};
 
 /// Where credentials come from. Answers at once and from memory; what has to be asked for is not
@@ -81,13 +81,6 @@ impl CredentialStore {
             .find_map(|identity| self.sources.iter().find_map(|source| source.find(identity)))
     }
 
-    /// Whether a device that came in as `presented` with `key` would come in again. To be asked
-    /// after a reload for each session, and before a session is resumed.
-    pub fn holds(&self, presented: &[u8], key: &Key) -> bool {
-        self.find(presented)
-            .is_some_and(|credential| credential.key == *key)
-    }
-
     /// Looks whether the PSK file has changed, and reads it again then; see [`PskFile::poll`].
     ///
     /// # Errors
@@ -95,6 +88,12 @@ impl CredentialStore {
     /// When it cannot be read; what was read before stays in force.
     pub fn poll(&self) -> Result<Option<FileReport>, FileError> {
         self.file.as_ref().map_or(Ok(None), |file| file.poll())
+    }
+
+    /// Whether devices that are here already have another credential after what is reported, or
+    /// none. With separators also by one that was added: it may be nearer to what they present.
+    pub fn affects_devices(&self, report: &FileReport) -> bool {
+        report.altered || !self.separators.is_empty() && !report.added.is_empty()
     }
 
     /// Reads the PSK file again, if there is one.
@@ -148,6 +147,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::credentials::Key;
 
     fn credential(identity: &str, key: u8) -> Credential {
         Credential {
@@ -228,18 +228,6 @@ mod tests {
         assert_eq!((key(b"sn1"), key(b"sn2"), key(b"sn1#1")), (1, 2, 1));
         // The whole identity in the second source is nearer than a part of it in the first.
         assert_eq!(key(b"sn1#x"), 2);
-    }
-
-    #[test]
-    fn a_key_is_held_as_long_as_it_is_the_same() {
-        let store = store("#", &["sn1"]);
-        let (same, other) = (Key::new(vec![1; 16]), Key::new(vec![2; 16]));
-        assert!(store.holds(b"sn1", &same) && store.holds(b"sn1#7", &same));
-        assert!(!store.holds(b"sn1", &other) && !store.holds(b"sn2", &same));
-        assert!(matches!(
-            (store.poll(), store.reload()),
-            (Ok(None), Ok(None))
-        ));
     }
 
     proptest! {

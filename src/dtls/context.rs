@@ -25,7 +25,8 @@ pub struct Options {
     pub handshake_timeout: Duration,
     /// First retransmission timeout of a handshake, doubling each time; 16 ms at least.
     pub retransmit_timeout: Duration,
-    /// Handshakes under way at a server; more are refused. Each takes up to 75 kB.
+    /// Handshakes under way at a server. Further ones are refused unless they are from a source with
+    /// less of them than another, or one made no progress for long. Each takes about 45 kB.
     pub max_handshakes: usize,
     /// Sessions of the whole listener. For more, a server with a new one closes the one of its own
     /// that was not used for the longest time.
@@ -130,8 +131,9 @@ impl Context {
             builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         } else {
             builder.set_session_cache_mode(SslSessionCacheMode::SERVER);
-            builder
-                .set_session_cache_size(i32::try_from(options.session_cache).unwrap_or(i32::MAX));
+            // OpenSSL makes room as soon as it would have so many: there is always one less.
+            let size = options.session_cache.saturating_add(1);
+            builder.set_session_cache_size(i32::try_from(size).unwrap_or(i32::MAX));
             ext::set_session_timeout(&mut builder, options.session_timeout);
         }
         // An OpenSSL object is made only for a hello whose cookie was verified before.

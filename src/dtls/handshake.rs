@@ -2,7 +2,9 @@
 //!
 //! OpenSSL wants the pre-shared key at once when it reads the ClientKeyExchange, but those who have
 //! it may be slow. So the datagrams with the ClientKeyExchange and what follows are held back until
-//! the key is there.
+//! the key is there. They are held back as well when they come before the whole ClientKeyExchange:
+//! OpenSSL drops a ChangeCipherSpec that is early, and some devices (tinydtls in Wakaama's client)
+//! never send it again.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -14,8 +16,8 @@ use openssl::ssl::{ErrorCode, SslRef, SslStream};
 use super::context::Context;
 use super::identity::{Identity, IdentityReader};
 use super::record::{
-    CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, HANDSHAKE, Record, fatal_alert, fragments,
-    has_short_record, overhead, records,
+    CHANGE_CIPHER_SPEC, CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, HANDSHAKE, Record,
+    fatal_alert, fragments, has_short_record, overhead, records,
 };
 use super::session::{is_broken, with_wire};
 use super::wire::Wire;
@@ -63,7 +65,7 @@ pub(super) struct Handshake {
     random: [u8; 32],
     phase: Phase,
     reader: IdentityReader,
-    held: Vec<Vec<u8>>,
+    held: Vec<(Stage, Vec<u8>)>,
     datagrams: u32,
     encrypted: u32,
     /// Record numbers of encrypted handshake messages that OpenSSL has got.
@@ -86,6 +88,20 @@ enum Phase {
     Keyed(Identity),
 }
 
+/// Which part of a handshake a datagram is of, in the order in which OpenSSL wants them.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// ClientHello, or an alert.
+    #[default]
+    Opening,
+    /// With a ClientKeyExchange or a part of one.
+    KeyExchange,
+    /// ChangeCipherSpec.
+    Change,
+    /// Nothing but encrypted records.
+    Encrypted,
+}
+
 /// What became of a datagram.
 pub(super) enum Step {
     /// Not a part of any handshake, or too much.
@@ -106,6 +122,8 @@ pub(super) struct Completed {
     pub identity: Identity,
     pub resumed: bool,
     pub suite: CipherSuite,
+    /// The key that the device has; none when a session was resumed.
+    pub key: Option<Key>,
     /// Whether there may be payload already.
     pub has_data: bool,
 }
@@ -163,27 +181,21 @@ impl Handshake {
         let Some(contents) = self.inspect(datagram) else {
             return Step::Dropped;
         };
-        match self.phase {
-            Phase::Hello if !contents.has_key_exchange && self.held.is_empty() => {
-                self.feed(datagram, wire)
+        if !self.is_early(contents.stage) {
+            let step = self.feed(datagram, wire);
+            return self.catch_up(step, wire);
+        }
+        let bytes: usize = self.held.iter().map(|(_, held)| held.len()).sum();
+        if self.held.len() >= MAX_HELD || bytes.saturating_add(datagram.len()) > MAX_HELD_BYTES {
+            return Step::Dropped;
+        }
+        self.held.push((contents.stage, datagram.to_vec()));
+        match (contents.identity, &self.phase) {
+            (Some(identity), Phase::Hello) => {
+                self.phase = Phase::Waiting(identity.clone());
+                Step::Ask(identity)
             }
-            Phase::Keyed(_) => self.feed(datagram, wire),
-            Phase::Hello | Phase::Waiting(_) => {
-                let bytes: usize = self.held.iter().map(Vec::len).sum();
-                if self.held.len() >= MAX_HELD
-                    || bytes.saturating_add(datagram.len()) > MAX_HELD_BYTES
-                {
-                    return Step::Dropped;
-                }
-                self.held.push(datagram.to_vec());
-                match (contents.identity, &self.phase) {
-                    (Some(identity), Phase::Hello) => {
-                        self.phase = Phase::Waiting(identity.clone());
-                        Step::Ask(identity)
-                    }
-                    _ => Step::Pending,
-                }
-            }
+            _ => Step::Pending,
         }
     }
 
@@ -193,16 +205,9 @@ impl Handshake {
         let Phase::Waiting(identity) = std::mem::replace(&mut self.phase, Phase::Hello) else {
             return Step::Pending;
         };
-        psk::set_key(self.stream.ssl(), Some((identity.clone(), key)));
+        psk::set_key(self.stream.ssl(), identity.clone(), key);
         self.phase = Phase::Keyed(identity);
-        let mut step = Step::Pending;
-        for datagram in std::mem::take(&mut self.held) {
-            step = self.feed(&datagram, wire);
-            if !matches!(step, Step::Pending | Step::Dropped) {
-                break;
-            }
-        }
-        step
+        self.catch_up(Step::Pending, wire)
     }
 
     /// The identity whose key is awaited.
@@ -223,8 +228,10 @@ impl Handshake {
 
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
-        let is_well = with_wire(&mut self.stream, wire, ext::handle_timeout);
+        let is_well = ext::alloc_buffers(&mut self.stream)
+            && with_wire(&mut self.stream, wire, ext::handle_timeout);
         self.note_sent(wire);
+        self.rest();
         is_well
     }
 
@@ -240,7 +247,7 @@ impl Handshake {
     /// What it ended in. `None` when it has no identity or no suite, which does not happen.
     pub(super) fn complete(self) -> Option<Completed> {
         let ssl = self.stream.ssl();
-        psk::set_key(ssl, None);
+        let key = psk::take_key(ssl);
         let resumed = ssl.session_reused();
         let identity = match self.phase {
             Phase::Keyed(identity) if !resumed => identity,
@@ -251,9 +258,36 @@ impl Handshake {
             identity,
             resumed,
             suite,
+            key: key.filter(|_| !resumed),
             has_data: self.has_data,
             stream: self.stream,
         })
+    }
+
+    /// Whether a datagram of this stage has to wait.
+    fn is_early(&self, stage: Stage) -> bool {
+        let ssl = self.stream.ssl();
+        match self.phase {
+            // Without a ClientKeyExchange to wait for when a session is resumed.
+            Phase::Hello => stage != Stage::Opening && !ssl.session_reused(),
+            Phase::Waiting(_) => stage != Stage::Opening,
+            Phase::Keyed(_) => stage > Stage::KeyExchange && awaits_key_exchange(ssl),
+        }
+    }
+
+    /// Gives OpenSSL the datagrams held back that it can use now, after one that ended in `step`.
+    fn catch_up(&mut self, mut step: Step, wire: &mut Wire) -> Step {
+        while matches!(step, Step::Pending | Step::Dropped) {
+            let places = self.held.iter().enumerate();
+            let ready = places.filter(|(_, (stage, _))| !self.is_early(*stage));
+            let first = ready.min_by_key(|(_, (stage, _))| *stage);
+            let Some((at, _)) = first else {
+                break;
+            };
+            let (_, datagram) = self.held.remove(at);
+            step = self.feed(&datagram, wire);
+        }
+        step
     }
 
     /// Looks through the records of a datagram before OpenSSL may see them. `None`: there is
@@ -265,28 +299,39 @@ impl Handshake {
             return None;
         }
         let mut contents = Contents::default();
+        let mut is_encrypted = true;
         for record in records(datagram) {
             if record.epoch > 0 {
                 self.encrypted = self.encrypted.saturating_add(1);
                 if self.encrypted > MAX_ENCRYPTED {
                     return None;
                 }
-            } else if record.content_type == HANDSHAKE {
-                for message in fragments(record.fragment) {
-                    let is_expected = matches!(message.kind, CLIENT_HELLO | CLIENT_KEY_EXCHANGE)
-                        && message.length <= MAX_MESSAGE
-                        && message.sequence <= CLIENT_KEY_EXCHANGE_SEQUENCE;
-                    if !is_expected {
-                        return None;
-                    }
-                    if message.kind == CLIENT_KEY_EXCHANGE
-                        && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
-                    {
-                        contents.has_key_exchange = true;
-                        contents.identity = contents.identity.or_else(|| self.reader.add(&message));
-                    }
+                continue;
+            }
+            is_encrypted = false;
+            if record.content_type == CHANGE_CIPHER_SPEC && contents.stage == Stage::Opening {
+                contents.stage = Stage::Change;
+            }
+            if record.content_type != HANDSHAKE {
+                continue;
+            }
+            for message in fragments(record.fragment) {
+                let is_expected = matches!(message.kind, CLIENT_HELLO | CLIENT_KEY_EXCHANGE)
+                    && message.length <= MAX_MESSAGE
+                    && message.sequence <= CLIENT_KEY_EXCHANGE_SEQUENCE;
+                if !is_expected {
+                    return None;
+                }
+                if message.kind == CLIENT_KEY_EXCHANGE
+                    && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
+                {
+                    contents.stage = Stage::KeyExchange;
+                    contents.identity = contents.identity.or_else(|| self.reader.add(&message));
                 }
             }
+        }
+        if is_encrypted {
+            contents.stage = Stage::Encrypted;
         }
         Some(contents)
     }
@@ -309,6 +354,9 @@ impl Handshake {
     }
 
     fn drive(&mut self, wire: &mut Wire) -> Step {
+        if !ext::alloc_buffers(&mut self.stream) {
+            return Step::Failed("no memory".to_owned());
+        }
         let result = with_wire(&mut self.stream, wire, SslStream::do_handshake);
         self.note_sent(wire);
         let error = match result {
@@ -321,7 +369,15 @@ impl Handshake {
         if self.finished.len() >= MAX_UNDECIPHERABLE && awaits_finished(self.stream.ssl()) {
             return self.refuse(wire);
         }
+        self.rest();
         Step::Pending
+    }
+
+    /// Gives the record buffers back until there is something to do, two thirds of what a handshake
+    /// takes: whoever begins many and leaves them shall not have that much.
+    fn rest(&mut self) {
+        // While there is something in them they stay.
+        let _ = ext::free_buffers(&mut self.stream);
     }
 
     fn refuse(&self, wire: &mut Wire) -> Step {
@@ -349,8 +405,13 @@ impl Handshake {
 
 #[derive(Default)]
 struct Contents {
-    has_key_exchange: bool,
+    stage: Stage,
     identity: Option<Identity>,
+}
+
+/// Whether OpenSSL has sent its flight and has not read the whole ClientKeyExchange.
+fn awaits_key_exchange(ssl: &SslRef) -> bool {
+    ssl.state_string() == "TWSD"
 }
 
 /// Whether OpenSSL has read the client's ChangeCipherSpec and no Finished.

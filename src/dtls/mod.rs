@@ -21,6 +21,7 @@ mod psk;
 mod record;
 mod server;
 mod session;
+mod sources;
 mod table;
 mod wire;
 
@@ -31,6 +32,7 @@ pub use identity::Identity;
 pub use server::Server;
 
 use crate::config::CipherSuite;
+use crate::credentials;
 use crate::time::Instant;
 
 /// What a [`Server`] has to say.
@@ -69,6 +71,8 @@ pub enum Output {
         resumed: bool,
         /// What was agreed on.
         suite: CipherSuite,
+        /// The key that it has shown to have; none when a session was resumed.
+        key: Option<credentials::Key>,
     },
     /// A session is over, the one that [`Output::Established`] announced.
     Closed {

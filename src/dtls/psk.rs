@@ -42,11 +42,17 @@ pub(super) fn attach(ssl: &mut SslRef, retransmit_timeout: Duration) -> Result<(
     Ok(())
 }
 
-/// Sets the key for the handshake of `ssl`; `None` when it is not needed any more.
-pub(super) fn set_key(ssl: &SslRef, key: Option<(Identity, Key)>) {
+/// Sets the key for the handshake of `ssl`.
+pub(super) fn set_key(ssl: &SslRef, identity: Identity, key: Key) {
     if let Some(slot) = slot(ssl) {
-        *slot.key.lock() = key;
+        *slot.key.lock() = Some((identity, key));
     }
+}
+
+/// Takes the key, which is not needed any more.
+pub(super) fn take_key(ssl: &SslRef) -> Option<Key> {
+    let (_, key) = slot(ssl)?.key.lock().take()?;
+    Some(key)
 }
 
 fn slot(ssl: &SslRef) -> Option<&Slot> {

@@ -13,7 +13,8 @@ pub(super) const ALERT: u8 = 21;
 pub(super) const HANDSHAKE: u8 = 22;
 /// Content type of application data.
 pub(super) const APPLICATION_DATA: u8 = 23;
-const CHANGE_CIPHER_SPEC: u8 = 20;
+/// Content type of a ChangeCipherSpec.
+pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
 
 /// Least bytes of an encrypted record, with an empty payload.
 pub(super) const fn overhead(suite: CipherSuite) -> usize {

@@ -14,6 +14,7 @@ use super::identity::Identity;
 use super::psk::Decoys;
 use super::record::{self, ALERT, APPLICATION_DATA, Record, has_short_record};
 use super::session::{Read, Session};
+use super::sources::Sources;
 use super::table::{Key, Order, Table};
 use super::wire::Wire;
 use super::{CloseReason, CredentialTicket, Output, SendError};
@@ -41,6 +42,7 @@ pub struct Server {
     /// Sessions with record buffers, or that had some; the first go first.
     warm: VecDeque<Key>,
     handshakes: Table<Handshake>,
+    sources: Sources,
     timers: BTreeSet<(Instant, Key)>,
     wire: Wire,
     /// Room for the next payload.
@@ -81,6 +83,7 @@ impl Server {
             order: Order::default(),
             warm: VecDeque::with_capacity(WARM),
             handshakes: Table::new(),
+            sources: Sources::default(),
             timers: BTreeSet::new(),
             wire: Wire::default(),
             payload: Vec::new(),

@@ -40,7 +40,8 @@ struct Inner {
     observations: HashMap<Token, bool>,
     /// DTLS identities that are connected or have registrations.
     identities: HashMap<Arc<Identity>, Connection>,
-    /// Rendered mountpoints, only where the template does not name the endpoint.
+    /// Rendered mountpoints, only where the template does not name the endpoint, and those that a
+    /// host has given.
     mounts: HashMap<Box<str>, Vec<Arc<str>>>,
 }
 
@@ -72,6 +73,11 @@ impl Directory {
             .get(mount)
             .cloned()
             .unwrap_or_default()
+    }
+
+    /// Whether there are devices whose mountpoint does not name them.
+    pub fn has_mounts(&self) -> bool {
+        !self.inner.read().mounts.is_empty()
     }
 
     /// Registrations in all shards.

@@ -9,6 +9,7 @@ use super::registration::Registration;
 use super::sessions::Identity;
 use super::{Engine, Output, Peer};
 use crate::bridge::report::is_secret;
+use crate::bridge::topic::{LiteralError, MAX_MOUNTPOINT, check_literal};
 use crate::time::Now;
 
 /// A registered device, for lists and dashboards.
@@ -121,6 +122,20 @@ pub enum Decision {
     },
     /// Nobody can tell: it is answered 5.03.
     Unavailable,
+}
+
+impl Decision {
+    /// The device may register, below a mountpoint of its own.
+    ///
+    /// # Errors
+    ///
+    /// When no topic can begin like that.
+    pub fn allow_below(mountpoint: &str) -> Result<Self, LiteralError> {
+        check_literal(mountpoint, MAX_MOUNTPOINT)?;
+        Ok(Self::Allow {
+            mountpoint: Some(mountpoint.to_owned()),
+        })
+    }
 }
 
 impl Engine {

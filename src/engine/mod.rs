@@ -41,6 +41,7 @@ mod observations;
 mod portable;
 mod queue;
 mod registration;
+mod registration_interface;
 mod registry;
 pub mod request;
 mod requests;

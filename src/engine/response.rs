@@ -3,6 +3,10 @@
 use crate::coap::message::{Builder, option};
 use crate::coap::{Code, Message, MessageType};
 
+/// Longest diagnostic payload in bytes. What it says of a device's own words, or of the host's,
+/// might otherwise be longer than a datagram.
+const MAX_DIAGNOSTIC: usize = 512;
+
 /// A response of ours before it has a message type and id.
 #[derive(Debug)]
 pub(super) struct Response {
@@ -20,8 +24,11 @@ impl Response {
         }
     }
 
-    /// An error with a diagnostic payload (RFC 7252 §5.5.2).
+    /// An error with a diagnostic payload (RFC 7252 §5.5.2), of which [`MAX_DIAGNOSTIC`] bytes are
+    /// sent at most.
     pub(super) fn error(code: Code, diagnostic: &str) -> Self {
+        let end = diagnostic.floor_char_boundary(MAX_DIAGNOSTIC);
+        let diagnostic = diagnostic.get(..end).unwrap_or_default();
         Self {
             payload: diagnostic.as_bytes().to_vec(),
             ..Self::new(code)

@@ -119,6 +119,13 @@ impl Engine {
         }
     }
 
+    /// Who speaks from `peer` has another credential now, with other endpoints for instance.
+    pub fn renew_credential(&mut self, peer: Peer, credential: Arc<Credential>) {
+        if let Some(session) = self.sessions.get_mut(&peer) {
+            *session = SecureSession::new(&session.identity.presented, credential);
+        }
+    }
+
     /// A DTLS session ended. Its registrations stay for a newer one.
     pub fn handle_session_closed(&mut self, peer: Peer) {
         self.arrivals.forget_messages(peer);

@@ -14,6 +14,7 @@ use super::types::{
     LWM2M_GATEWAY_ABI_VERSION, lwm2m_gateway_decision, lwm2m_gateway_message,
     lwm2m_gateway_options, lwm2m_gateway_status,
 };
+use crate::bridge::topic::{MAX_TOPIC, check_literal};
 use crate::credentials::{Key, MAX_KEY};
 use crate::host::Decision;
 
@@ -85,9 +86,11 @@ pub unsafe extern "C" fn lwm2m_gateway_start(gateway: *mut lwm2m_gateway) -> lwm
 /// everything; a command that cannot be carried out is answered by a message. Never waits.
 ///
 /// `message` and what it points to is read before this returns, and not kept. Any thread, several
-/// at once, also inside of callbacks.
+/// at once, also inside of callbacks. In threaded mode an answer may be published before this
+/// returns.
 ///
-/// Errors: `ARGUMENT`, `STATE` (not started, or stopped: the message is lost), `PANIC`.
+/// Errors: `ARGUMENT` (also a topic that no message can have: empty, with `+`, `#` or NUL, or
+/// longer than 65,535 bytes), `STATE` (not started, or stopped: the message is lost), `PANIC`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_deliver(
     gateway: *mut lwm2m_gateway,
@@ -106,7 +109,7 @@ pub unsafe extern "C" fn lwm2m_gateway_deliver(
 /// Whether messages of a topic are commands, for hosts that would rather not deliver all others.
 ///
 /// `topic` has `topic_length` bytes of UTF-8 and need not end with NUL. Any thread, several at
-/// once, also inside of callbacks. Returns 1 or 0; 0 as well when it fails.
+/// once, also inside of callbacks. Returns 1 or 0; 0 as well when it fails, as before the start.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_is_command(
     gateway: *const lwm2m_gateway,
@@ -127,8 +130,8 @@ pub unsafe extern "C" fn lwm2m_gateway_is_command(
 /// Makes callbacks that wait, on this thread: `max` at most, or, with 0, those that wait at the
 /// time of the call. Polled mode only. After `lwm2m_gateway_stop()` it makes those that are left.
 ///
-/// `waiting`, which may be NULL, is set to how many still wait. When that is not 0 the descriptor
-/// stays readable and `wakeup` is called once more.
+/// `waiting`, which may be NULL, is set to how many still wait; in case of an error it is left as
+/// it is. When that is not 0 the descriptor stays readable and `wakeup` is called once more.
 ///
 /// Any thread, one at a time; not inside of a callback.
 ///
@@ -229,7 +232,8 @@ pub unsafe extern "C" fn lwm2m_gateway_listeners(
 /// `identity` (DTLS only), `mountpoint`, `lifetime` (seconds), `version`, `queue_mode`,
 /// `registered_at` (milliseconds since 1970), `idle_ms`, `alternate_path`, `objects`, `query`,
 /// `observations` and `queued` (commands that wait). In no particular order. Asks the gateway's
-/// threads, for 5 seconds at most.
+/// threads, for 5 seconds at most: devices of a thread that is busy for longer, since a callback
+/// blocks, are missing.
 ///
 /// On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
 /// inside of a callback.
@@ -244,8 +248,8 @@ pub unsafe extern "C" fn lwm2m_gateway_devices(
     unsafe { text_out(gateway, json, lwm2m_gateway::devices) }
 }
 
-/// One registered device as a JSON object, as in `lwm2m_gateway_devices()`. `endpoint` is its
-/// endpoint name.
+/// One registered device as a JSON object, as in `lwm2m_gateway_devices()`, with the same limit.
+/// `endpoint` is its endpoint name.
 ///
 /// On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
 /// inside of a callback.
@@ -281,8 +285,13 @@ pub unsafe extern "C" fn lwm2m_gateway_kick(
 
 /// Answers an `authorize` callback: `id` is that of its registration, `decision` an
 /// `lwm2m_gateway_decision`. `detail` may be NULL; otherwise it is, for `ALLOW`, the mountpoint of
-/// this device instead of the configured one, without placeholders, as in `site7/lwm2m/dev1/`; for
-/// `DENY` a reason, which the device gets as text.
+/// this device instead of the configured one, without placeholders, as in `site7/lwm2m/dev1/`, of
+/// 1,024 bytes at most and without `+` and `#`; for `DENY` a reason, of which the device gets the
+/// first 512 bytes as text. `UNAVAILABLE` takes no notice of it.
+///
+/// Commands for a device with a mountpoint of its own come by that mountpoint. A host with shared
+/// subscriptions has to deliver them unasked: `subscribe` names the filters of the configuration
+/// only.
 ///
 /// A device that has waited for 15 seconds is answered 5.03; an answer that comes later changes
 /// nothing. Any thread, also inside of callbacks.
@@ -304,8 +313,8 @@ pub unsafe extern "C" fn lwm2m_gateway_answer_authorization(
     }
 }
 
-/// Answers a `psk_lookup` callback: `id` is that of its request, `key` has `key_length` bytes, 256
-/// at most. NULL for `key` means that the identity is unknown. The key is copied, and the copy
+/// Answers a `psk_lookup` callback: `id` is that of its request, `key` has `key_length` bytes, 1 to
+/// 256. NULL for `key` means that the identity is unknown. The key is copied, and the copy
 /// wiped when it is not needed any more.
 ///
 /// An answer that comes after the device has given up changes nothing. Any thread, also inside of
@@ -349,11 +358,11 @@ pub unsafe extern "C" fn lwm2m_gateway_string_free(text: *mut c_char) {
 
 /// Answers what waits, closes the listeners and ends the threads. Waits `deadline_ms` milliseconds
 /// at most; what is not done by then goes on in the background and may be waited for by calling
-/// this again. 0 only asks.
+/// this again. 0 only asks. A start or reload that another thread is inside of comes to its end.
 ///
 /// After `OK` no thread of the gateway is left. Polled mode: the last callbacks still wait for
-/// `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on. To
-/// stop what is stopped, or was never started, is no error.
+/// `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on, also
+/// after `TIMEOUT`. To stop what is stopped, or was never started, is no error.
 ///
 /// Any thread; not inside of a callback, and not with a lock held that a callback waits for.
 ///
@@ -409,13 +418,11 @@ fn decision_of(decision: u32, detail: Option<&str>) -> Result<Decision, Failure>
     const DENY: u32 = lwm2m_gateway_decision::Deny as u32;
     const UNAVAILABLE: u32 = lwm2m_gateway_decision::Unavailable as u32;
     match decision {
-        ALLOW => {
-            if detail.is_some_and(|mount| mount.contains(['+', '#'])) {
-                return Err(Failure::argument("detail: a mountpoint has no + and no #"));
-            }
-            let mountpoint = detail.map(str::to_owned);
-            Ok(Decision::Allow { mountpoint })
-        }
+        ALLOW => match detail {
+            None => Ok(Decision::Allow { mountpoint: None }),
+            Some(mountpoint) => Decision::allow_below(mountpoint)
+                .map_err(|error| Failure::argument(format_args!("detail {error}"))),
+        },
         DENY => {
             let reason = detail.unwrap_or_default().to_owned();
             Ok(Decision::Deny { reason })
@@ -512,7 +519,11 @@ unsafe fn topic_of<'a>(topic: *const c_char, length: usize) -> Result<&'a str, F
     if bytes.is_empty() {
         return Err(Failure::argument("topic is empty"));
     }
-    std::str::from_utf8(bytes).map_err(|_| Failure::argument("topic is not valid UTF-8"))
+    let topic = std::str::from_utf8(bytes);
+    let topic = topic.map_err(|_| Failure::argument("topic is not valid UTF-8"))?;
+    check_literal(topic, MAX_TOPIC)
+        .map_err(|error| Failure::argument(format_args!("topic {error}")))?;
+    Ok(topic)
 }
 
 /// # Safety

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use tracing::{Dispatch, dispatcher, warn};
@@ -45,7 +45,10 @@ impl lwm2m_gateway {
     pub(super) fn new(options: Options, config: Option<&str>) -> Result<Self, Failure> {
         let (config, warnings) = parse(config.unwrap_or_default())?;
         let log_level = options.log_level;
-        let filter = filter_of(log_level, &config.log.level).map_err(Failure::argument)?;
+        let filter = filter_of(log_level, &config.log.level).map_err(|text| match log_level {
+            0 => Failure::new(Status::Config, text),
+            _ => Failure::argument(text),
+        })?;
         let logs = options.log.is_some();
         let callbacks = Arc::new(Callbacks::new(options).map_err(system)?);
         let dispatch = if logs {
@@ -100,16 +103,18 @@ impl lwm2m_gateway {
     pub(super) fn start(&self) -> Result<(), Failure> {
         self.outside_of_callbacks("start")?;
         let config = self.config.lock();
-        if self.stopped.load(Ordering::Acquire) {
-            return Err(Failure::state("the gateway is stopped"));
-        }
+        self.not_stopped()?;
         if self.gateway.get().is_some() {
             return Err(Failure::state("the gateway is started already"));
         }
         let gateway = Gateway::start(config.clone(), self.callbacks.clone()).map_err(system)?;
         // Empty, as the lock is held.
-        let _ = self.gateway.set(gateway);
+        let gateway = self.gateway.get_or_init(|| gateway);
         self.callbacks.open();
+        if self.stopped.load(Ordering::Acquire) {
+            // Asked for meanwhile, by somebody who did not wait.
+            gateway.stop(Duration::ZERO);
+        }
         Ok(())
     }
 
@@ -148,10 +153,9 @@ impl lwm2m_gateway {
     /// `None` reads the files of the configuration in force again.
     pub(super) fn reload(&self, text: Option<&str>) -> Result<(), Failure> {
         self.outside_of_callbacks("reload")?;
+        self.not_stopped()?;
         let mut config = self.config.lock();
-        if self.stopped.load(Ordering::Acquire) {
-            return Err(Failure::state("the gateway is stopped"));
-        }
+        self.not_stopped()?;
         let (new, warnings) = match text {
             Some(text) => parse(text)?,
             None => (config.clone(), Vec::new()),
@@ -247,16 +251,19 @@ impl lwm2m_gateway {
     }
 
     fn stop_within(&self, deadline: Duration) -> Result<(), Failure> {
-        let late = || Failure::new(Status::Timeout, "not everything has stopped in time");
-        // Whoever starts or reloads comes to an end first.
-        let _config: MutexGuard<'_, Config> =
-            self.config.try_lock_for(deadline).ok_or_else(late)?;
+        let until = Instant::now() + deadline;
         self.stopped.store(true, Ordering::Release);
-        let Some(gateway) = self.gateway.get() else {
+        // Whoever starts or reloads comes to an end first.
+        let config: Option<MutexGuard<'_, Config>> = self.config.try_lock_for(deadline);
+        let ended = self.gateway.get().is_none_or(|gateway| {
+            let left = until.saturating_duration_since(Instant::now());
+            dispatcher::with_default(&self.dispatch, || gateway.stop(left))
+        });
+        if ended && config.is_some() {
             return Ok(());
-        };
-        let ended = dispatcher::with_default(&self.dispatch, || gateway.stop(deadline));
-        if ended { Ok(()) } else { Err(late()) }
+        }
+        let text = "not everything has stopped in time";
+        Err(Failure::new(Status::Timeout, text))
     }
 
     /// The gateway, also when it is stopped.
@@ -266,10 +273,15 @@ impl lwm2m_gateway {
     }
 
     fn running(&self) -> Result<&Gateway, Failure> {
+        self.not_stopped()?;
+        self.started()
+    }
+
+    fn not_stopped(&self) -> Result<(), Failure> {
         if self.stopped.load(Ordering::Acquire) {
             return Err(Failure::state("the gateway is stopped"));
         }
-        self.started()
+        Ok(())
     }
 
     fn outside_of_callbacks(&self, what: &str) -> Result<(), Failure> {

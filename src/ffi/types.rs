@@ -295,9 +295,10 @@ pub type lwm2m_gateway_device_event_callback =
 /// header as if the missing fields were zero, and refuses one of a newer, longer header only if a
 /// field that it does not know is not zero.
 ///
-/// In callbacks of a gateway, `log` and `wakeup` excepted, all of its functions may be called whose comments do
-/// not say otherwise. Functions of other gateways may be called in all of them. Callbacks must return normally: neither a C++ exception nor
-/// `longjmp()` may leave them.
+/// In callbacks of a gateway, `log` and `wakeup` excepted, all of its functions may be called whose
+/// comments do not say otherwise. Functions of other gateways may be called in all of them.
+/// Callbacks must return normally: neither a C++ exception nor `longjmp()`, `pthread_exit()` or a
+/// cancellation may leave them.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct lwm2m_gateway_options {
@@ -317,7 +318,8 @@ pub struct lwm2m_gateway_options {
     pub unsubscribe: lwm2m_gateway_unsubscribe_callback,
     /// NULL: no log.
     pub log: lwm2m_gateway_log_callback,
-    /// An `lwm2m_gateway_log_level`: the least that `log` is called for.
+    /// An `lwm2m_gateway_log_level`: the least that `log` is called for. Unless it is `DEFAULT`,
+    /// `log.level` of the configuration has no effect.
     pub log_level: u32,
     /// Polled mode: callbacks that may wait for `lwm2m_gateway_poll()`. What comes when the queue
     /// is full is dropped, counted as `host_queue_overflow` and reported in the log; only

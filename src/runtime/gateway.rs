@@ -21,7 +21,7 @@ use super::mailbox::{Mail, Mailbox};
 use super::shard::{self, Shard};
 use super::{Clock, block_signals, models};
 use crate::bridge::topic::TopicError;
-use crate::bridge::{CommandRouter, Dialect, RouteKey};
+use crate::bridge::{CommandRouter, Dialect, Route, RouteKey};
 use crate::config::Config;
 use crate::credentials::FileError;
 use crate::dtls::DtlsError;
@@ -131,6 +131,24 @@ impl Inner {
     fn mailbox_of(&self, endpoint: &str) -> Option<&Arc<Mailbox>> {
         let shard = self.directory.shard_of(endpoint).unwrap_or(0);
         self.mailboxes.get(usize::from(shard))
+    }
+
+    /// Where the commands of a topic go: to mountpoints of the configuration, and when there is
+    /// no device behind them, to those that the host has given to devices.
+    fn routes_of<'t>(&self, router: &CommandRouter, topic: &'t str) -> Vec<Route<'t>> {
+        let configured: Vec<_> = router.routes(topic).collect();
+        let is_known = |route: &Route<'_>| match &route.key {
+            RouteKey::Endpoint(name) => self.directory.shard_of(name).is_some(),
+            RouteKey::Mountpoint(_) => true,
+        };
+        if !self.directory.has_mounts() || configured.iter().any(is_known) {
+            return configured;
+        }
+        let given: Vec<_> = router
+            .below_any_mountpoint(topic)
+            .filter(|route| !self.directory.endpoints_at(route.mount).is_empty())
+            .collect();
+        if given.is_empty() { configured } else { given }
     }
 }
 
@@ -263,7 +281,7 @@ impl Gateway {
         let inner = &self.inner;
         let mut refused = Vec::new();
         let routes = inner.routes.read();
-        for route in routes.router.routes(&message.topic) {
+        for route in inner.routes_of(&routes.router, &message.topic) {
             let endpoints = match route.key {
                 RouteKey::Endpoint(name) => vec![Arc::from(&*name)],
                 RouteKey::Mountpoint(mount) => inner.directory.endpoints_at(mount),
@@ -322,7 +340,10 @@ impl Gateway {
 
     /// Whether a topic is one that commands come by.
     pub fn is_command(&self, topic: &str) -> bool {
-        self.inner.routes.read().router.route(topic).is_some()
+        let inner = &self.inner;
+        !inner
+            .routes_of(&inner.routes.read().router, topic)
+            .is_empty()
     }
 
     /// Takes a new configuration and reads object definitions and PSK files again. Listeners are

@@ -212,7 +212,8 @@ impl Listeners {
             .collect()
     }
 
-    /// Reads PSK files that have changed; returns the listeners whose keys are others now.
+    /// Reads PSK files that have changed; returns the listeners with devices that have to be looked
+    /// at again.
     pub(super) fn read_files(&self) -> Vec<u16> {
         let mut changed = Vec::new();
         for (name, open) in &self.open {
@@ -225,8 +226,9 @@ impl Listeners {
                         warn!(listener = name, "{warning}");
                     }
                     tracing::info!(listener = name, "PSK file read again");
-                    secure.settings.context.flush_sessions();
-                    changed.push(open.id);
+                    if secure.settings.credentials.affects_devices(&report) {
+                        changed.push(open.id);
+                    }
                 }
                 Ok(None) => {}
                 Err(error) => warn!(listener = name, %error, "the keys read before stay in force"),

@@ -56,6 +56,8 @@ pub(super) enum Event {
     Received(Peer, Vec<u8>),
     Established(Peer, SecureSession),
     Closed(Peer),
+    /// Who is there has another credential with the same key.
+    Renewed(Peer, Arc<Credential>),
     /// Nothing more until then.
     Idle(Option<Instant>),
 }
@@ -71,6 +73,8 @@ pub(super) struct Secure {
     settings: Arc<SecureSettings>,
     server: Server,
     sessions: HashMap<SocketAddr, Session>,
+    /// Credentials the engine has to hear of.
+    renewed: Vec<(Peer, Arc<Credential>)>,
     /// Numbers sessions across the shards.
     numbers: Arc<AtomicU32>,
     host: Arc<dyn Host>,
@@ -90,6 +94,7 @@ impl Secure {
             server: Server::new(settings.context.clone(), seed, counters),
             settings,
             sessions: HashMap::new(),
+            renewed: Vec::new(),
             numbers,
             host,
             mailbox,
@@ -103,25 +108,35 @@ impl Secure {
     /// New credentials; cipher suites and limits stay.
     pub(super) fn set_credentials(&mut self, now: Instant, settings: Arc<SecureSettings>) {
         self.settings = settings;
-        self.server.abandon_handshakes();
-        self.close_revoked(now);
+        self.check_credentials(now);
     }
 
-    /// Closes the sessions whose key is not valid any more.
-    pub(super) fn close_revoked(&mut self, now: Instant) {
-        let store = &self.settings.credentials;
-        let revoked: Vec<SocketAddr> = self
-            .server
-            .peers()
-            .filter(|(peer, identity)| {
-                self.sessions.get(peer).is_some_and(|session| {
-                    let key = &session.credential.key;
-                    // The host's keys are not looked up again: they are empty here.
-                    !key.as_bytes().is_empty() && !store.holds(identity.as_bytes(), key)
-                })
-            })
-            .map(|(peer, _)| peer)
-            .collect();
+    /// Credentials have changed: ends what keys allow that are not valid any more, and looks up the
+    /// others again. Handshakes begin anew, and none can resume a session: that would not look at
+    /// keys.
+    pub(super) fn check_credentials(&mut self, now: Instant) {
+        self.server.abandon_handshakes();
+        self.settings.context.flush_sessions();
+        let mut revoked = Vec::new();
+        for (address, identity) in self.server.peers() {
+            let Some(session) = self.sessions.get_mut(&address) else {
+                continue;
+            };
+            // The host's keys are not looked up again: they are empty here.
+            if session.credential.key.as_bytes().is_empty() {
+                continue;
+            }
+            match self.settings.credentials.find(identity.as_bytes()) {
+                Some(found) if found.key == session.credential.key => {
+                    if found != session.credential {
+                        session.credential = found.clone();
+                        let peer = peer(self.listener, address, session.number);
+                        self.renewed.push((peer, found));
+                    }
+                }
+                _ => revoked.push(address),
+            }
+        }
         for peer in revoked {
             info!(%peer, "connection closed: its key is not valid any more");
             self.server.close(now, peer);
@@ -166,6 +181,9 @@ impl Secure {
 
     /// The next thing to do; [`Event::Idle`] when there is none.
     pub(super) fn poll(&mut self, now: Instant) -> Event {
+        if let Some((peer, credential)) = self.renewed.pop() {
+            return Event::Renewed(peer, credential);
+        }
         loop {
             match self.server.poll_output() {
                 Output::Transmit { to, datagram } => return Event::Transmit(to, datagram),
@@ -183,9 +201,10 @@ impl Secure {
                     peer,
                     identity,
                     resumed,
+                    key,
                     ..
                 } => {
-                    return self.established(peer, &identity, resumed);
+                    return self.established(now, peer, &identity, resumed, key);
                 }
                 Output::Closed {
                     peer,
@@ -207,7 +226,14 @@ impl Secure {
         }
     }
 
-    fn established(&mut self, address: SocketAddr, identity: &Identity, resumed: bool) -> Event {
+    fn established(
+        &mut self,
+        now: Instant,
+        address: SocketAddr,
+        identity: &Identity,
+        resumed: bool,
+        key: Option<Key>,
+    ) -> Event {
         // Zero means "no session".
         let number = self.numbers.fetch_add(1, Ordering::Relaxed).max(1);
         let peer = self.peer(address, number);
@@ -227,6 +253,10 @@ impl Secure {
                 endpoints: Vec::new(),
             })
         });
+        if known_key_changed(&credential, key.as_ref()) {
+            info!(peer = %address, "connection closed: its key is not valid any more");
+            self.server.close(now, address);
+        }
         let session = SecureSession::new(identity.as_bytes(), credential.clone());
         self.sessions
             .insert(address, Session { number, credential });
@@ -276,10 +306,20 @@ impl Secure {
     }
 
     const fn peer(&self, address: SocketAddr, session: u32) -> Peer {
-        Peer {
-            listener: self.listener,
-            address,
-            session,
-        }
+        peer(self.listener, address, session)
     }
+}
+
+const fn peer(listener: u16, address: SocketAddr, session: u32) -> Peer {
+    Peer {
+        listener,
+        address,
+        session,
+    }
+}
+
+/// Whether a device was let in with another key than its credential has by now. The host's keys are
+/// empty here.
+fn known_key_changed(credential: &Credential, used: Option<&Key>) -> bool {
+    !credential.key.as_bytes().is_empty() && used.is_some_and(|used| *used != credential.key)
 }

@@ -247,7 +247,7 @@ impl Shard {
             }
             Mail::CheckKeys(listener) => {
                 if let Some(secure) = self.secure(listener) {
-                    secure.close_revoked(now.mono);
+                    secure.check_credentials(now.mono);
                 }
             }
             Mail::Reconfigure(settings, models, changes) => {
@@ -450,6 +450,7 @@ impl Shard {
                     news = true;
                     self.engine.handle_session(now, peer, session);
                 }
+                Event::Renewed(peer, credential) => self.engine.renew_credential(peer, credential),
                 Event::Closed(peer) => {
                     news = true;
                     self.engine.handle_session_closed(peer);

@@ -117,6 +117,7 @@ void test_create_config(void)
     CHECK(strstr(lwm2m_gateway_last_error(), "\nlifetime_min: ") != NULL);
     refuse(&options, "{\"coap\": {\"nstart\": 0}}", LWM2M_GATEWAY_STATUS_CONFIG, "coap.nstart");
     refuse(&options, "a = [1,", LWM2M_GATEWAY_STATUS_CONFIG, "line 1");
+    refuse(&options, "log.level = 'info,engine=loud'", LWM2M_GATEWAY_STATUS_CONFIG, "log.level");
     OK(lwm2m_gateway_create(&options, "", &gateway));
     OK(lwm2m_gateway_free(gateway));
     OK(lwm2m_gateway_create(&options, "gateway.lwm2m.auto_observe = false\nlisteners.udp.x.bind=1\n"
@@ -254,6 +255,7 @@ void test_deliver_misuse(void)
         uint64_t later;
     } newer;
     lwm2m_gateway_message wrong;
+    static char long_topic[65536];
     OK(lwm2m_gateway_start(gateway));
     CHECK_STATUS(lwm2m_gateway_deliver(gateway, NULL), A);
     wrong = good;
@@ -270,6 +272,18 @@ void test_deliver_misuse(void)
     CHECK_STATUS(lwm2m_gateway_deliver(gateway, &wrong), A);
     wrong = good;
     wrong.topic = "lwm2m/\xc3\x28/dn/dm";
+    CHECK_STATUS(lwm2m_gateway_deliver(gateway, &wrong), A);
+    wrong = good;
+    wrong.topic = "lwm2m/x\0y/dn";
+    wrong.topic_length = 12;
+    CHECK_STATUS(lwm2m_gateway_deliver(gateway, &wrong), A);
+    CHECK(lwm2m_gateway_is_command(gateway, wrong.topic, wrong.topic_length) == 0);
+    wrong = message_of("lwm2m/+/dn/dm", "{}");
+    CHECK_STATUS(lwm2m_gateway_deliver(gateway, &wrong), A);
+    memset(long_topic, 'x', sizeof long_topic);
+    wrong = good;
+    wrong.topic = long_topic;
+    wrong.topic_length = sizeof long_topic;
     CHECK_STATUS(lwm2m_gateway_deliver(gateway, &wrong), A);
     wrong = good;
     wrong.payload = NULL;
@@ -330,7 +344,7 @@ void test_answer_misuse(void)
     struct notes notes;
     lwm2m_gateway *gateway = create(&notes, LWM2M_GATEWAY_MODE_THREADED);
     uint8_t key[257];
-    char *json;
+    char *json, mountpoint[1026] = "";
     memset(key, 7, sizeof key);
     OK(lwm2m_gateway_start(gateway));
     CHECK_STATUS(lwm2m_gateway_answer_authorization(gateway, 1, LWM2M_GATEWAY_DECISION_ALLOW, NULL),
@@ -338,6 +352,8 @@ void test_answer_misuse(void)
     CHECK_STATUS(lwm2m_gateway_answer_authorization(gateway, 1, 3, NULL), A);
     CHECK_STATUS(lwm2m_gateway_answer_authorization(gateway, 1, 1, "\xff"), A);
     CHECK_STATUS(lwm2m_gateway_answer_authorization(gateway, 1, 0, "a/+/"), A);
+    memset(mountpoint, 'x', 1025);
+    CHECK_STATUS(lwm2m_gateway_answer_authorization(gateway, 1, 0, mountpoint), A);
     CHECK_STATUS(lwm2m_gateway_answer_psk(gateway, 1, NULL, 0), LWM2M_GATEWAY_STATUS_NOT_FOUND);
     CHECK_STATUS(lwm2m_gateway_answer_psk(gateway, 1, key, 256), LWM2M_GATEWAY_STATUS_NOT_FOUND);
     CHECK_STATUS(lwm2m_gateway_answer_psk(gateway, 1, key, 257), A);

@@ -282,6 +282,38 @@ void test_stop_deadline(void)
     stop_and_free(gateway, &notes);
 }
 
+static void *start_late(void *argument)
+{
+    OK(lwm2m_gateway_start(((struct notes *)argument)->gateway));
+    return NULL;
+}
+
+/* Asking does not wait for a start that is under way, and counts all the same. */
+void test_stop_during_start(void)
+{
+    struct notes notes;
+    lwm2m_gateway_options options;
+    lwm2m_gateway *gateway;
+    pthread_t thread;
+    pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+    notes_init(&notes);
+    notes.extra = &gate;
+    notes.inside = block;
+    notes.inside_of = '+';
+    options = noting(&notes, LWM2M_GATEWAY_MODE_THREADED);
+    OK(lwm2m_gateway_create(&options, "listeners.udp.default.bind = '127.0.0.1:0'", &gateway));
+    notes.gateway = gateway;
+    pthread_mutex_lock(&gate);
+    CHECK(pthread_create(&thread, NULL, start_late, &notes) == 0);
+    wait_for(&notes, '+', "");
+    CHECK_STATUS(lwm2m_gateway_stop(gateway, 0), LWM2M_GATEWAY_STATUS_TIMEOUT);
+    CHECK_STATUS(lwm2m_gateway_reload(gateway, NULL), LWM2M_GATEWAY_STATUS_STATE);
+    pthread_mutex_unlock(&gate);
+    pthread_join(thread, NULL);
+    CHECK_STATUS(lwm2m_gateway_start(gateway), LWM2M_GATEWAY_STATUS_STATE);
+    stop_and_free(gateway, &notes);
+}
+
 static void dawdle(struct notes *notes, const struct seen *seen)
 {
     (void)seen;

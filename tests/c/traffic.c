@@ -190,13 +190,21 @@ void test_reload(void)
     stop_and_free(gateway, &notes);
 }
 
+/* More than a datagram takes: the device gets the beginning. */
+static const char *long_reason(void)
+{
+    static char reason[70000];
+    memset(reason, 'x', sizeof reason - 1);
+    return reason;
+}
+
 /* The endpoint says what the host thinks of it. */
 static void decide(struct notes *notes, const struct seen *seen)
 {
     lwm2m_gateway *gateway = notes->gateway;
     if (strncmp(seen->name, "no-", 3) == 0)
         OK(lwm2m_gateway_answer_authorization(gateway, seen->id, LWM2M_GATEWAY_DECISION_DENY,
-                                              "not you"));
+                                              long_reason()));
     else if (strncmp(seen->name, "later-", 6) == 0)
         OK(lwm2m_gateway_answer_authorization(gateway, seen->id,
                                               LWM2M_GATEWAY_DECISION_UNAVAILABLE, NULL));
@@ -210,17 +218,19 @@ static void decide(struct notes *notes, const struct seen *seen)
                  LWM2M_GATEWAY_STATUS_NOT_FOUND);
 }
 
-static void authorization(uint32_t mode)
+static void authorization(uint32_t mode, uint32_t subscriptions)
 {
     struct notes notes;
     struct device device;
     lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
+    lwm2m_gateway_message command;
     struct seen *seen;
     notes_init(&notes);
     notes.inside = decide;
     notes.inside_of = 'a';
     options = authorizing(&notes, mode);
+    options.subscriptions = subscriptions;
     gateway = start(&notes, &options, "");
     device_open(&device, port_of(gateway));
     CHECK(polling(&notes, &device, "yes-1", registers) == 201);
@@ -232,18 +242,29 @@ static void authorization(uint32_t mode)
     CHECK(polling(&notes, &device, "site-1", registers) == 201);
     CHECK(strcmp(wait_for(&notes, 'p', "site-1")->name, "site/7/up/resp") == 0);
     CHECK(counter(gateway, "registered") == 2);
+    /* Commands come by the mountpoint that the host gave. */
+    if (subscriptions == LWM2M_GATEWAY_SUBSCRIPTIONS_PER_DEVICE)
+        wait_for(&notes, '+', "site/7/dn/#");
+    CHECK(lwm2m_gateway_is_command(gateway, "site/7/dn", 9) == 1);
+    CHECK(lwm2m_gateway_is_command(gateway, "site/8/dn", 9) == 0);
+    command = message_of("site/7/dn/dm",
+                         "{\"reqID\":8,\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/0\"}}");
+    OK(lwm2m_gateway_deliver(gateway, &command));
+    CHECK(device_serve(&device, "ACME") == 1);
+    seen = wait_for(&notes, 'p', "\"reqID\":8");
+    CHECK(strcmp(seen->name, "site/7/up/resp") == 0 && strstr(seen->text, "ACME") != NULL);
     device_close(&device);
     stop_and_free(gateway, &notes);
 }
 
 void test_authorization_threaded(void)
 {
-    authorization(LWM2M_GATEWAY_MODE_THREADED);
+    authorization(LWM2M_GATEWAY_MODE_THREADED, LWM2M_GATEWAY_SUBSCRIPTIONS_SHARED);
 }
 
 void test_authorization_polled(void)
 {
-    authorization(LWM2M_GATEWAY_MODE_POLLED);
+    authorization(LWM2M_GATEWAY_MODE_POLLED, LWM2M_GATEWAY_SUBSCRIPTIONS_PER_DEVICE);
 }
 
 /* Answered by another thread than the one that was asked; some are never answered. */

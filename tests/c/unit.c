@@ -20,7 +20,8 @@
     test(polled_after_stop) test(polled_at_once) test(callbacks_may_call)                          \
     test(callbacks_may_not_stop) test(polled_callbacks_may_not_poll) test(log_may_not_call)        \
     test(wakeup_may_not_call) test(two_gateways)                                                   \
-    test(many_threads) test(stop_deadline) test(free_waits_for_callbacks)                          \
+    test(many_threads) test(stop_deadline) test(stop_during_start)                                 \
+    test(free_waits_for_callbacks)                                                                 \
     test(free_without_stop) test(many_gateways)
 
 #define DECLARE(name) void test_##name(void);

@@ -196,8 +196,8 @@ def mosquitto_conf(mqtt, options, lines=()):
 class Mosquitto(Process):
     """Mosquitto with the library as its plugin; `again` starts one in the place of another."""
 
-    def __init__(self, settings=None, lines=(), again=None):
-        """`lines` are of the broker's own configuration."""
+    def __init__(self, settings=None, lines=(), again=None, after=()):
+        """`lines` are of the broker's own configuration, `after` those behind the plugin."""
         self.udp = again.udp if again else ("127.0.0.1", free_udp_port())
         self.mqtt = again.mqtt if again else ("127.0.0.1", free_tcp_port())
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
@@ -205,7 +205,8 @@ class Mosquitto(Process):
         listener = {"listeners.udp.default.bind": "%s:%d" % self.udp}
         own = {"sys_interval": "100ms"}
         options = {**listener, **own, **DEFAULTS, **(settings or {})}
-        conf.write_text(mosquitto_conf(self.mqtt, options.items(), lines))
+        text = mosquitto_conf(self.mqtt, options.items(), lines)
+        conf.write_text("\n".join([text, *after]) + "\n")
         super().__init__([mosquitto(), "-c", conf])
         self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
 

@@ -8,8 +8,11 @@ import subprocess
 import tempfile
 import time
 
+import pytest
+
 from device import Device
-from dtls import Session
+from dtls import Refused, Session
+from gateway import wait_for
 
 # Identities that devices of the tests take one after the other.
 POOL = 4000
@@ -146,3 +149,22 @@ class Changes(dict):
             assert time.monotonic() < end, f"{name}: {self[name]} of {count} in {timeout} s"
             time.sleep(0.05)
         return self
+
+
+def refused(bench, identity, key=None, timeout=3, **options):
+    """No session comes of it."""
+    with pytest.raises((Refused, TimeoutError)):
+        Session(bench.gateway.dtls, identity, key or key_of(identity), **options).handshake(timeout)
+
+
+def connects(bench, identity, key):
+    """Until the change is seen."""
+
+    def tried():
+        try:
+            Session(bench.gateway.dtls, identity, key).handshake(1).shutdown()
+            return True
+        except (Refused, TimeoutError):
+            return False
+
+    wait_for(tried, 20, f"connection of {identity}")

@@ -3,7 +3,6 @@
 import re
 import shutil
 import signal
-import subprocess
 import time
 
 import pytest
@@ -12,9 +11,9 @@ from application import Application
 from coap import CON, GET, TEXT, Message
 from conftest import Bench
 from device import Device
-from dtls import Refused, Session
-from gateway import Standalone, binary, free_udp_port, wait_for
-from secure import Changes, OpensslDevice, SecureDevice, fresh_identity, key_of
+from dtls import Session
+from gateway import Standalone, free_udp_port, wait_for
+from secure import Changes, OpensslDevice, SecureDevice, connects, fresh_identity, key_of, refused
 
 pytestmark = pytest.mark.standalone_only  # they read its counters
 
@@ -24,11 +23,6 @@ AWAKE = {"qmode_time_window": "1s"}
 @pytest.fixture
 def bench(secure):
     return secure()
-
-
-def refused(bench, identity, key=None, timeout=3, **options):
-    with pytest.raises((Refused, TimeoutError)):
-        Session(bench.gateway.dtls, identity, key or key_of(identity), **options).handshake(timeout)
 
 
 def read(bench, device, path="/3/0/0"):
@@ -297,62 +291,6 @@ def test_identities_with_strange_characters(secure):
     bench = secure(psk=[f'"{identity}":{key.hex()}' for identity in identities])
     for identity in identities:
         bench.device(identity=identity, key=key).register()
-
-
-# The PSK file while the gateway runs
-
-
-def rewrite(bench, lines):
-    """As an editor does it: a new file in the place of the old one."""
-    new = bench.psk_file.with_suffix(".new")
-    new.write_text("\n".join(lines) + "\n")
-    new.chmod(0o600)
-    new.replace(bench.psk_file)
-
-
-def connects(bench, identity, key):
-    """Until the change is seen."""
-
-    def tried():
-        try:
-            Session(bench.gateway.dtls, identity, key).handshake(1).shutdown()
-            return True
-        except (Refused, TimeoutError):
-            return False
-
-    wait_for(tried, 20, f"connection of {identity}")
-
-
-def test_a_changed_psk_file(secure):
-    keys = {name: (name * 16)[:16].encode() for name in ("old", "kept", "new", "next")}
-    line = {name: f"{name}:{key.hex()}" for name, key in keys.items()}
-    bench = secure({"dtls_options.handshake_timeout": "1s"}, psk=[line["old"], line["kept"]])
-    old = bench.device(identity="old", key=keys["old"])
-    kept = bench.device(identity="kept", key=keys["kept"])
-    for device in (old, kept):
-        device.register()
-    refused(bench, "new", keys["new"], timeout=1)
-    rewrite(bench, [line["kept"], line["new"]])
-    old.sock.expect_close(20)
-    connects(bench, "new", keys["new"])
-    kept.update()
-    refused(bench, "old", keys["old"], timeout=1)
-    # A new key for a known identity: the session of the old one ends.
-    rewrite(bench, [f"kept:{keys['next'].hex()}", "a bad line", line["new"]])
-    kept.sock.expect_close(20)
-    connects(bench, "kept", keys["next"])
-    refused(bench, "kept", keys["kept"], timeout=2)
-    assert "2" in [m for m in bench.gateway.log().splitlines() if "line" in m][-1]
-
-
-def test_a_key_that_is_added(secure):
-    """`psk add` at a running gateway."""
-    bench = secure(psk=[f"first:{'11' * 16}"])
-    refused(bench, "second", b"\x22" * 16, timeout=1)
-    command = [binary(), "psk", "add", "--file", bench.psk_file, "second", "--key", "22" * 16]
-    subprocess.run(command, check=True, timeout=10)
-    connects(bench, "second", b"\x22" * 16)
-    bench.device(identity="first", key=b"\x11" * 16).register()
 
 
 # Records

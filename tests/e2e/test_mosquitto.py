@@ -78,6 +78,35 @@ def test_a_broker_without_ticks_is_told_apart(start, programs):
     assert gateway.stop() == 0
 
 
+SLOW_PLUGIN = """
+#include <unistd.h>
+int mosquitto_plugin_version(int count, const int *versions) { return count && versions ? 5 : -1; }
+int mosquitto_plugin_init(void *id, void **data, void *options, int count)
+{
+    sleep(id && data && (options || !count) ? 3 : 0);
+    return 0;
+}
+int mosquitto_plugin_cleanup(void *data, void *options, int count)
+{
+    return !data || options ? 0 : count;
+}
+"""
+
+
+@needs("cc")
+def test_a_broker_whose_first_tick_is_late(start, tmp_path):
+    """Other plugins, or addresses of bridges to look up, may take their time."""
+    (tmp_path / "slow.c").write_text(SLOW_PLUGIN)
+    slow = tmp_path / "slow.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", slow, tmp_path / "slow.c"], check=True)
+    bench = start(after=[f"plugin {slow}"])
+    shows(bench, "first tick was late")
+    works(bench, bench.registered())
+    shows(bench, "lwm2m: ready wakeup=")
+    complaint = "set per_listener_settings to false"
+    assert bench.gateway.log().count(complaint) == 1, "none in the broker's own log"
+
+
 # Messages
 
 
@@ -405,6 +434,7 @@ MISTAKES = [
     ([("shards", "1"), ("shards", "2")], "plugin_opt_shards: is given twice"),
     # Keys of the configuration as options
     ({"mountpont": "x"}, "plugin_opt_mountpont: unknown key, did you mean mountpoint?"),
+    ({"mountpoint": b"\xe9/".decode(errors="surrogateescape")}, "plugin_opt_mountpoint: is not valid"),
     ({"mountpoint": "lwm2m/+/"}, "plugin_opt_mountpoint: must not hold + or #"),
     ({"coap.nstart": "many"}, "plugin_opt_coap.nstart: expected "),
     ({"coap.nstart": "0"}, "plugin_opt_coap.nstart: 0 is out of range"),
@@ -435,7 +465,8 @@ MISTAKES = [
 def refused(folder, options, lines=()):
     """The log of a broker that does not start."""
     conf = folder / "mosquitto.conf"
-    conf.write_text(mosquitto_conf(("127.0.0.1", free_tcp_port()), options, lines))
+    text = mosquitto_conf(("127.0.0.1", free_tcp_port()), options, lines)
+    conf.write_text(text, errors="surrogateescape")
     done = subprocess.run([mosquitto(), "-c", conf], capture_output=True, text=True, timeout=10)
     assert done.returncode != 0, done.stderr
     return done.stderr

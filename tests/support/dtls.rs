@@ -23,7 +23,8 @@ use lwm2m_gateway::dtls::{
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::Instant;
 use openssl::ssl::{
-    ErrorCode, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslStream, SslVersion,
+    ErrorCode, ExtensionContext, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslStream,
+    SslVersion,
 };
 
 /// The key of all well-known identities.
@@ -163,6 +164,7 @@ impl World {
                 identity,
                 resumed,
                 suite,
+                ..
             } => Some((peer, identity, resumed, suite)),
             other => panic!("not established: {other:?}"),
         }
@@ -259,6 +261,8 @@ pub struct ClientOptions {
     pub mtu: u32,
     pub session: Option<SslSession>,
     pub version: Option<SslVersion>,
+    /// One more in the ClientHello, with its number.
+    pub extension: Option<(u16, &'static [u8])>,
 }
 
 impl Default for ClientOptions {
@@ -270,6 +274,7 @@ impl Default for ClientOptions {
             mtu: 1200,
             session: None,
             version: None,
+            extension: None,
         }
     }
 }
@@ -293,6 +298,17 @@ impl OpensslClient {
         if let Some(version) = options.version {
             builder.set_min_proto_version(Some(version)).unwrap();
             builder.set_max_proto_version(Some(version)).unwrap();
+        }
+        if let Some((number, body)) = options.extension {
+            let here = ExtensionContext::CLIENT_HELLO;
+            builder
+                .add_custom_ext(
+                    number,
+                    here,
+                    move |_, _, _| Ok(Some(body)),
+                    |_, _, _, _| Ok(()),
+                )
+                .unwrap();
         }
         let mut ssl = Ssl::new(&builder.build()).unwrap();
         ssl.set_mtu(options.mtu).unwrap();

@@ -168,13 +168,13 @@ fn authorized<'a>(
         Decision::Unavailable
     } else {
         let (word, argument): (Term<'_>, Binary<'_>) = decision.decode()?;
-        let argument = text(&argument)?.to_owned();
+        let argument = text(&argument)?;
         if atoms::allow() == word {
-            Decision::Allow {
-                mountpoint: Some(argument),
-            }
+            Decision::allow_below(argument).map_err(|_| Error::BadArg)?
         } else if atoms::deny() == word {
-            Decision::Deny { reason: argument }
+            Decision::Deny {
+                reason: argument.to_owned(),
+            }
         } else {
             return Err(Error::BadArg);
         }

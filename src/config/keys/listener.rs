@@ -161,7 +161,7 @@ pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
         "dtls_options.max_handshakes",
         options.max_handshakes,
         integer(1, 10_000_000),
-        "Handshakes in progress at a time, per shard."
+        "Handshakes in progress at a time, per shard; each takes about 45 kB. When there are that many, the address with most of them gives way to others."
     ),
     key!(
         "dtls_options.reuse_sessions",

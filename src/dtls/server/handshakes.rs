@@ -17,6 +17,10 @@ use crate::time::Instant;
 /// can begin with no other.
 const COOKIE_HELLO_SEQUENCE: u16 = 1;
 
+/// Times the first retransmission timeout that a handshake has its place for sure, unless its source
+/// has more of them than others: our flight was sent three times until then.
+const PATIENCE: u32 = 3;
+
 impl Server {
     /// A datagram that begins with a ClientHello: the cookie exchange, without state until the peer
     /// has shown that it receives at its address.
@@ -85,7 +89,7 @@ impl Server {
         record: &Record<'_>,
         hello: &ClientHello<'_>,
     ) {
-        if self.handshakes.len() >= self.context.options.max_handshakes {
+        if !self.has_place(now, from) {
             self.counters.dtls_handshakes_refused.inc();
             return;
         }
@@ -104,8 +108,9 @@ impl Server {
             }
         };
         self.counters.dtls_handshakes_started.inc();
-        let timer = handshake.timer;
+        let (timer, deadline) = (handshake.timer, handshake.deadline);
         let key = self.handshakes.insert(handshake);
+        self.sources.add(from.ip(), deadline, key);
         self.timers.insert((timer, key));
         self.peers.entry(from).or_default().handshake = Some(key);
         if let Some(handshake) = self.handshakes.get_mut(key) {
@@ -116,6 +121,25 @@ impl Server {
         if !rest.is_empty() {
             self.handle_handshake(now, key, rest);
         }
+    }
+
+    /// Whether there is a place for one more handshake; another one may be given up for it.
+    fn has_place(&mut self, now: Instant, from: SocketAddr) -> bool {
+        let options = &self.context.options;
+        if self.handshakes.len() < options.max_handshakes {
+            return true;
+        }
+        let patience = options.retransmit_timeout.saturating_mul(PATIENCE);
+        let late = now + options.handshake_timeout.saturating_sub(patience);
+        let Some(key) = self.sources.dispensable(from.ip(), late) else {
+            return false;
+        };
+        if let Some(handshake) = self.handshakes.get(key) {
+            tracing::debug!(peer = %handshake.peer, by = %from, "handshake gave way");
+        }
+        self.counters.dtls_handshakes_evicted.inc();
+        self.drop_handshake(key);
+        true
     }
 
     pub(super) fn handle_handshake(&mut self, now: Instant, key: Key, datagram: &[u8]) {
@@ -175,6 +199,7 @@ impl Server {
             identity,
             resumed,
             suite,
+            key: used,
             has_data,
         } = completed;
         self.counters.dtls_handshakes_completed.inc();
@@ -198,6 +223,7 @@ impl Server {
             identity,
             resumed,
             suite,
+            key: used,
         });
         if has_data {
             self.read_all(now, key, MAX_DATAGRAM, false);
@@ -207,6 +233,8 @@ impl Server {
     fn take_handshake(&mut self, key: Key) -> Option<Handshake> {
         let handshake = self.handshakes.remove(key)?;
         self.timers.remove(&(handshake.timer, key));
+        let address = handshake.peer.ip();
+        self.sources.remove(address, handshake.deadline, key);
         if let Some(entry) = self.peers.get_mut(&handshake.peer) {
             entry.handshake = None;
             if entry.session.is_none() {

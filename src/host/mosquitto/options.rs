@@ -47,6 +47,11 @@ impl Options {
                 options.error(&key, "is given twice");
                 continue;
             }
+            // What was no UTF-8 has been replaced on its way here.
+            if value.contains(char::REPLACEMENT_CHARACTER) {
+                options.error(&key, "is not valid UTF-8");
+                continue;
+            }
             match key.as_str() {
                 "config" => options.file = Some(PathBuf::from(value)),
                 "wakeup" => match Wakeup::from_name(value) {
@@ -210,6 +215,10 @@ mod tests {
             (
                 vec![("shards", "1"), ("shards", "2")],
                 "plugin_opt_shards: is given twice",
+            ),
+            (
+                vec![("mountpoint", "\u{fffd}/")],
+                "plugin_opt_mountpoint: is not valid UTF-8",
             ),
             (
                 vec![("config", "/nowhere/a.toml")],

@@ -31,8 +31,12 @@ const STOP_DEADLINE: Duration = Duration::from_secs(3);
 /// The first tick comes within a turn of the broker's loop.
 const FIRST_TICK: Duration = Duration::from_secs(2);
 
-const NO_TICK: &str = "lwm2m: this broker sends no tick event, so nothing of the devices can be \
-    published: set per_listener_settings to false, or use Mosquitto 2.0.15 or newer";
+const NO_TICK: &str = "lwm2m: this broker has sent no tick event yet, and without it nothing of the \
+    devices can be published: set per_listener_settings to false, or use Mosquitto 2.0.15 or newer";
+
+/// The broker does other things between the start of its plugins and its first turn, such as
+/// looking up the addresses of its bridges.
+const LATE_TICK: &str = "lwm2m: the broker's first tick was late: it does send this event";
 
 const EVENTS: [(c_int, super::abi::Callback); 3] = [
     (event::TICK, on_tick),
@@ -66,7 +70,10 @@ struct Main {
 #[derive(Default)]
 struct Ticks {
     seen: AtomicBool,
+    /// None came in time.
     missed: AtomicBool,
+    /// The broker's log says so.
+    told: AtomicBool,
     ended: AtomicBool,
 }
 
@@ -190,7 +197,11 @@ impl Plugin {
         let (Some(broker), Ok(mut main)) = (self.broker.get(), self.main.try_borrow_mut()) else {
             return;
         };
-        self.ticks.seen.store(true, Ordering::Release);
+        if !self.ticks.seen.swap(true, Ordering::AcqRel)
+            && self.ticks.missed.swap(false, Ordering::AcqRel)
+        {
+            broker.log(Level::Info, LATE_TICK);
+        }
         let Main {
             tuner,
             sys,
@@ -237,7 +248,9 @@ impl Plugin {
     }
 
     fn message(&self, event: &MessageEvent) {
-        if self.ticks.missed.swap(false, Ordering::AcqRel)
+        if self.ticks.missed.load(Ordering::Acquire)
+            && !self.ticks.seen.load(Ordering::Acquire)
+            && !self.ticks.told.swap(true, Ordering::AcqRel)
             && let Some(broker) = self.broker.get()
         {
             broker.log(Level::Error, NO_TICK);
@@ -329,9 +342,9 @@ fn start_gateway(
     Ok(gateway)
 }
 
-/// Notices when no tick comes. The log may be written on the broker's thread only, which then
-/// calls us for messages at most; so the line goes to standard error too. Afterwards it asks for a
-/// tick each `interval`, since an idle broker need not tick for long; zero: never.
+/// Notices when no tick comes in time. The log may be written on the broker's thread only, which
+/// then calls us for messages at most; so the line goes to standard error too. Afterwards it asks
+/// for a tick each `interval`, since an idle broker need not tick for long; zero: never.
 fn watch(
     ticks: &Arc<Ticks>,
     bell: &Arc<Bell>,
@@ -346,7 +359,6 @@ fn watch(
         if !ticks.seen.load(Ordering::Acquire) {
             ticks.missed.store(true, Ordering::Release);
             let _ = writeln!(std::io::stderr(), "{NO_TICK}");
-            return;
         }
         while !interval.is_zero() && ticks.wait(interval) {
             bell.ring();

@@ -1,0 +1,123 @@
+//! Where handshakes under way come from, so that nobody takes all the places there are.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
+
+use super::table::Key;
+use crate::time::Instant;
+
+/// The handshakes of one server by source. Cookies have shown that each of them receives at its
+/// address, so a source is whoever has that: an IPv4 address, or a /64 of IPv6.
+#[derive(Default)]
+pub(super) struct Sources {
+    /// With the deadlines of the handshakes, all equally far from their beginnings.
+    handshakes: HashMap<Source, BTreeSet<(Instant, Key)>>,
+    /// Sources by number of handshakes.
+    ranks: BTreeSet<(usize, Source)>,
+}
+
+type Source = IpAddr;
+
+impl Sources {
+    /// A handshake begins.
+    pub(super) fn add(&mut self, address: IpAddr, deadline: Instant, key: Key) {
+        self.change(address, |handshakes| {
+            handshakes.insert((deadline, key));
+        });
+    }
+
+    /// A handshake is over.
+    pub(super) fn remove(&mut self, address: IpAddr, deadline: Instant, key: Key) {
+        self.change(address, |handshakes| {
+            handshakes.remove(&(deadline, key));
+        });
+    }
+
+    /// The handshake to give up for a new one from `newcomer` when there is no place: the oldest of
+    /// the source that has most, if the newcomer's has clearly less, or if that handshake's deadline
+    /// is before `patience`. `None`: the new one has to wait; many that push each other out would
+    /// get nowhere.
+    pub(super) fn dispensable(&self, newcomer: IpAddr, patience: Instant) -> Option<Key> {
+        let own = self
+            .handshakes
+            .get(&source(newcomer))
+            .map_or(0, BTreeSet::len);
+        let (most, largest) = self.ranks.last()?;
+        let (deadline, oldest) = self.handshakes.get(largest)?.first()?;
+        (*most > own.saturating_add(1) || *deadline < patience).then_some(*oldest)
+    }
+
+    fn change(&mut self, address: IpAddr, change: impl FnOnce(&mut BTreeSet<(Instant, Key)>)) {
+        let source = source(address);
+        let handshakes = self.handshakes.entry(source).or_default();
+        self.ranks.remove(&(handshakes.len(), source));
+        change(handshakes);
+        if handshakes.is_empty() {
+            self.handshakes.remove(&source);
+        } else {
+            self.ranks.insert((handshakes.len(), source));
+        }
+    }
+}
+
+fn source(address: IpAddr) -> Source {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let bits = address.to_bits() & !u128::from(u64::MAX);
+            Ipv6Addr::from_bits(bits).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::Table;
+    use super::*;
+
+    fn at(second: u64) -> Instant {
+        Instant::from_micros(second * 1_000_000)
+    }
+
+    #[test]
+    fn the_oldest_of_the_source_that_has_most_goes() {
+        let mut table = Table::new();
+        let mut sources = Sources::default();
+        let [busy, quiet, new]: [IpAddr; 3] =
+            ["192.0.2.1", "192.0.2.2", "192.0.2.3"].map(|text| text.parse().unwrap());
+        let mut add = |sources: &mut Sources, address, second| {
+            let key = table.insert(());
+            sources.add(address, at(second), key);
+            key
+        };
+        assert_eq!(sources.dispensable(new, at(99)), None);
+        let first = add(&mut sources, quiet, 10);
+        // One each is fair. The one that is overdue goes all the same.
+        assert_eq!(sources.dispensable(new, at(10)), None);
+        assert_eq!(sources.dispensable(new, at(11)), Some(first));
+        let old = add(&mut sources, busy, 11);
+        let newer = add(&mut sources, busy, 12);
+        let newest = add(&mut sources, busy, 12);
+        assert_eq!(sources.dispensable(new, at(0)), Some(old));
+        assert_eq!(sources.dispensable(quiet, at(0)), Some(old));
+        assert_eq!(sources.dispensable(busy, at(11)), None);
+        assert_eq!(sources.dispensable(busy, at(12)), Some(old));
+        sources.remove(busy, at(11), old);
+        assert_eq!(sources.dispensable(quiet, at(0)), None);
+        assert_eq!(sources.dispensable(new, at(0)), Some(newer));
+        for (deadline, key) in [(12, newer), (12, newest)] {
+            sources.remove(busy, at(deadline), key);
+        }
+        sources.remove(quiet, at(10), first);
+        assert!(sources.handshakes.is_empty() && sources.ranks.is_empty());
+    }
+
+    #[test]
+    fn what_a_source_is() {
+        let source = |text: &str| source(text.parse().unwrap());
+        assert_eq!(source("2001:db8::1"), source("2001:db8::2:3"));
+        assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
+        assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
+        assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+    }
+}

@@ -1,0 +1,450 @@
+//! The registration interface on `/rd` (LwM2M Core 1.2 §6.2): Register, Update, De-register.
+
+use std::collections::VecDeque;
+use std::str;
+use std::sync::Arc;
+
+use tracing::{debug, warn};
+
+use super::device::{Device, DeviceKey};
+use super::directory::ClaimError;
+use super::format::Refused;
+use super::queue::CommandQueue;
+use super::registration::{Location, Query, RegisterError, Registration};
+use super::registry::mountpoint;
+use super::request::Method;
+use super::requests::{Request, Stage};
+use super::sessions::{Claim, may_claim};
+use super::{
+    DeviceEvent, Engine, GoneReason, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer,
+    PendingRequest, Response, Wanted,
+};
+use crate::bridge::Command;
+use crate::bridge::report::Event;
+use crate::coap::message::option;
+use crate::coap::{Code, Message};
+use crate::config::{AddressChange, AutoObserve};
+use crate::lwm2m::Path;
+use crate::time::Now;
+
+impl Engine {
+    pub(super) fn refuse_register(&mut self, from: Peer, message: &Message, error: &RegisterError) {
+        self.counters.register_refused.inc();
+        match error {
+            // Somebody with a key tries what is not theirs: worth an operator's attention.
+            RegisterError::EndpointNotPermitted | RegisterError::OtherIdentity => {
+                self.counters.identity_refused.inc();
+                let identity = self.identity_of(from);
+                let identity = identity.map_or_else(String::new, |identity| identity.text());
+                let endpoint = message
+                    .option_values(option::URI_QUERY)
+                    .find_map(|item| str::from_utf8(item).ok()?.strip_prefix("ep="));
+                warn!(peer = %from.address, identity, endpoint, %error, "registration refused");
+            }
+            _ => debug!(peer = %from.address, %error, "registration refused"),
+        }
+        let code = error.code(&self.settings.config.compat);
+        self.respond(from, message, Response::error(code, &error.to_string()));
+    }
+
+    /// Takes a Register in.
+    pub(super) fn register(
+        &mut self,
+        now: Now,
+        from: Peer,
+        request: &Request<'_>,
+        body: &[u8],
+    ) -> Result<(), RegisterError> {
+        let message = request.message;
+        let settings = self.settings.clone();
+        let config = &settings.config;
+        let query = Query::parse(message.option_values(option::URI_QUERY))?;
+        let name = query.get("ep").filter(|name| !name.is_empty());
+        let endpoint: Arc<str> = name.ok_or(RegisterError::MissingEndpoint)?.into();
+        let Some(listener) = settings.listener(from.listener) else {
+            return Err(RegisterError::Full);
+        };
+        self.check_identity(from, &endpoint, listener)?;
+        let waiting = self.pending.get(&(from, message.mid()));
+        let from_host = waiting.and_then(|waiting| waiting.mountpoint.clone());
+        let names_endpoint = from_host.is_none() && listener.mountpoint.has_endpoint_name();
+        let fixed_mount = from_host.is_some();
+        let mount = match from_host {
+            Some(mount) => mount,
+            None => mountpoint(listener, config, from, &endpoint, &query)?,
+        };
+
+        let known = self.endpoints.get(&endpoint).copied();
+        let same_peer = known
+            .and_then(|key| self.device(key))
+            .is_some_and(|device| device.peer == from);
+        let location = match known.and_then(|key| self.device(key)) {
+            Some(device) if same_peer && config.compat.reregister_204 => {
+                device.registration.location.clone()
+            }
+            _ if config.compat.endpoint_location => Location::Endpoint(endpoint.clone()),
+            _ => self.new_location(),
+        };
+        let registration = Registration::new(query, body, location.clone(), config)?;
+        if self.authorize && request.stage == Stage::New {
+            let asked = self.registration_request(&endpoint, from, &mount, &registration);
+            return self.ask_host(now, from, request, body, asked);
+        }
+
+        let limits = (config.limits.max_registrations, listener.max_connections);
+        let claim = match self.on_its_way(&endpoint) {
+            Some(shard) => Err(ClaimError::Elsewhere(shard)),
+            None => self
+                .directory
+                .claim(&endpoint, self.shard, from.listener, limits),
+        };
+        match claim {
+            Ok(()) => {}
+            Err(ClaimError::Full) => return Err(RegisterError::Full),
+            // It was asked for already and is still elsewhere: others move it as well.
+            Err(ClaimError::Elsewhere(_)) if request.stage == Stage::Returned => {
+                return Err(RegisterError::Full);
+            }
+            Err(ClaimError::Elsewhere(shard)) => {
+                self.ask_shard(now, shard, Wanted::Endpoint(endpoint), from, request, body);
+                return Ok(());
+            }
+        }
+        let identity = self.identity_of(from);
+        let key = match known {
+            Some(key) => {
+                self.reregister(now, key, from, registration, (mount, fixed_mount));
+                self.forget_register(key, Some(message.mid()));
+                key
+            }
+            None => self.insert(Box::new(Device {
+                endpoint: endpoint.clone(),
+                peer: from,
+                identity: None,
+                unconfirmed: false,
+                registered_at: now.unix_ms,
+                mount: mount.into(),
+                fixed_mount,
+                registration,
+                last_seen: now.mono,
+                awake_until: now.mono,
+                timer_at: None,
+                exchanges: Vec::new(),
+                queue: CommandQueue::default(),
+                observations: Vec::new(),
+                refused: Refused::default(),
+                transfers: VecDeque::new(),
+                refresh: Vec::new(),
+                register_mid: message.mid(),
+                last_separate: None,
+            })),
+        };
+        self.set_identity(key, identity);
+        self.end_unconfirmed(key);
+        self.locations.insert(location.clone(), key);
+        self.directory.insert_location(&location, self.shard);
+        if let Some(device) = self.device(key)
+            && !names_endpoint
+        {
+            self.directory.insert_mount(&device.mount, &endpoint);
+        }
+        self.touch(now, key);
+        self.subscribe(key);
+        self.counters.registered.inc();
+        debug!(endpoint = %endpoint, peer = %from.address, again = known.is_some(), "registered");
+
+        let response = if same_peer && config.compat.reregister_204 {
+            Response::new(Code::CHANGED)
+        } else {
+            Response::new(Code::CREATED)
+                .option(option::LOCATION_PATH, *b"rd")
+                .option(option::LOCATION_PATH, location.segment())
+        };
+        self.respond(from, message, response);
+        self.report(key, Event::Register);
+        self.announce(now, key, DeviceEvent::Registered);
+        self.auto_observe(now, key);
+        self.pump(now, key);
+        Ok(())
+    }
+
+    /// The reply to a Register that no longer stands must not be given again: a device that
+    /// restarts may begin with the same message id, token and content.
+    pub(super) fn forget_register(&mut self, key: DeviceKey, newer: Option<u16>) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let (peer, mid) = (device.peer, device.register_mid);
+        device.register_mid = newer.unwrap_or(mid);
+        if newer != Some(mid) {
+            self.dedup.forget(peer, mid);
+        }
+    }
+
+    fn new_location(&mut self) -> Location {
+        use rand_chacha::rand_core::Rng;
+        loop {
+            let location = Location::Random(self.rng.next_u64());
+            if !self.locations.contains_key(&location) {
+                return location;
+            }
+        }
+    }
+
+    /// A device that is known registers again, perhaps after a restart: what it observed is asked
+    /// for again, what waits for it stays.
+    fn reregister(
+        &mut self,
+        now: Now,
+        key: DeviceKey,
+        from: Peer,
+        registration: Registration,
+        (mount, fixed_mount): (String, bool),
+    ) {
+        let settings = self.settings.clone();
+        self.unsubscribe(key);
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let (old_location, old_peer) = (device.registration.location.clone(), device.peer);
+        let old_mount = (*device.mount != *mount).then(|| device.mount.clone());
+        let endpoint = device.endpoint.clone();
+        if old_location != registration.location {
+            self.locations.remove(&old_location);
+            self.directory.remove_location(&old_location);
+        }
+        if let Some(mount) = old_mount {
+            self.directory.remove_mount(&mount, &endpoint);
+        }
+        if old_peer != from {
+            self.move_peer(key, from);
+            self.counters.address_changed.inc();
+        } else {
+            self.bind_peer(key, from);
+        }
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        device.registration = registration;
+        device.registered_at = now.unix_ms;
+        device.refused = Refused::default();
+        device.mount = mount.into();
+        device.fixed_mount = fixed_mount;
+        device.refresh = device
+            .observations
+            .iter()
+            .map(|observation| observation.token)
+            .collect();
+        // A command that is not idempotent may be why the device restarted (a reboot, say): it is
+        // not sent again, only waited for.
+        for exchange in &mut device.exchanges {
+            if matches!(exchange.job.request.method, Method::Post | Method::Delete) {
+                exchange
+                    .transmission
+                    .acknowledged(now.mono, &settings.config.coap);
+            }
+        }
+    }
+
+    pub(super) fn update(
+        &mut self,
+        now: Now,
+        from: Peer,
+        request: &Request<'_>,
+        at: &str,
+        body: &[u8],
+    ) {
+        let message = request.message;
+        let Some((location, key)) = self.find_location(at) else {
+            // Its registration may live in another shard: the address has changed.
+            if let Some(location) = Location::from_random_segment(at)
+                && request.stage != Stage::Returned
+                && let Some(shard) = self.directory.shard_of_location(&location)
+                && shard != self.shard
+            {
+                let wanted = Wanted::Location(location);
+                return self.ask_shard(now, shard, wanted, from, request, body);
+            }
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        };
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let (moved, endpoint) = (device.peer != from, device.endpoint.clone());
+        if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
+            return self.refuse_identity(from, message);
+        }
+        if moved && !self.may_move(&location) {
+            debug!(endpoint = %endpoint, peer = %from.address, "update from a strange address");
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        }
+        let settings = self.settings.clone();
+        let updated = Query::parse(message.option_values(option::URI_QUERY)).and_then(|query| {
+            let device = self.device_mut(key).ok_or(RegisterError::MissingEndpoint)?;
+            device.registration.update(query, body, &settings.config)
+        });
+        let publish = match updated {
+            Ok(publish) => publish,
+            Err(error) => return self.refuse_register(from, message, &error),
+        };
+        if moved {
+            debug!(endpoint = %endpoint, peer = %from.address, "address changed");
+            self.move_peer(key, from);
+            self.counters.address_changed.inc();
+            self.refresh_missed(key);
+        } else {
+            self.bind_peer(key, from);
+        }
+        self.counters.updated.inc();
+        if let Some(device) = self.device_mut(key) {
+            device.unconfirmed = false;
+        }
+        self.touch(now, key);
+        self.respond(from, message, Response::new(Code::CHANGED));
+        if publish {
+            self.report(key, Event::Update);
+        }
+        self.announce(now, key, DeviceEvent::Updated);
+        self.pump(now, key);
+    }
+
+    /// Asks again for observations whose notifications came from the new address too early: the
+    /// device may have given them up meanwhile.
+    fn refresh_missed(&mut self, key: DeviceKey) {
+        let directory = self.directory.clone();
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        let tokens = device
+            .observations
+            .iter()
+            .map(|observation| observation.token);
+        let missed: Vec<_> = tokens
+            .filter(|token| directory.take_missed(*token))
+            .collect();
+        device.refresh.extend(missed);
+    }
+
+    pub(super) fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
+        let found = self.find_location(at).map(|(_, key)| key);
+        let Some((key, device)) = found.and_then(|key| Some((key, self.device(key)?))) else {
+            // Registrations are where the connection of their identity is, so one in another shard
+            // is somebody else's.
+            let elsewhere = Location::from_random_segment(at)
+                .and_then(|location| self.directory.shard_of_location(&location))
+                .is_some_and(|shard| shard != self.shard);
+            if elsewhere && self.identity_of(from).is_some() {
+                return self.refuse_identity(from, message);
+            }
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        };
+        if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
+            return self.refuse_identity(from, message);
+        }
+        if device.peer != from {
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        }
+        self.counters.deregistered.inc();
+        self.respond(from, message, Response::new(Code::DELETED));
+        self.remove(key, GoneReason::Deregistered);
+    }
+
+    /// Whether the holder of `location` may come from a new address: only if nobody can guess it.
+    pub(super) fn may_move(&self, location: &Location) -> bool {
+        matches!(location, Location::Random(_))
+            && self.settings.config.address_change == AddressChange::Accept
+    }
+
+    fn find_location(&self, segment: &str) -> Option<(Location, DeviceKey)> {
+        let random = Location::from_random_segment(segment);
+        [random, Some(Location::Endpoint(segment.into()))]
+            .into_iter()
+            .flatten()
+            .find_map(|location| {
+                self.locations
+                    .get(&location)
+                    .map(|key| (location.clone(), *key))
+            })
+    }
+
+    pub(super) fn ask_shard(
+        &mut self,
+        now: Now,
+        shard: u16,
+        wanted: Wanted,
+        from: Peer,
+        request: &Request<'_>,
+        body: &[u8],
+    ) {
+        let message = request.message;
+        if self.pending.len() >= MAX_PENDING_HANDOFFS {
+            return self.respond(from, message, Response::new(Code::SERVICE_UNAVAILABLE));
+        }
+        let deadline = now.mono + HANDOFF_TIMEOUT;
+        self.pending
+            .entry((from, message.mid()))
+            .and_modify(|waiting| waiting.deadline = deadline)
+            .or_insert(PendingRequest {
+                acknowledged: false,
+                deadline,
+                mountpoint: None,
+            });
+        let handoff = Handoff::Take {
+            from: self.shard,
+            wanted,
+            identity: self.identity_of(from),
+            peer: from,
+            datagram: request.datagram.to_vec(),
+            body: body.to_vec(),
+        };
+        self.outputs.push_back(Output::Handoff { shard, handoff });
+    }
+
+    /// Queues an Observe for what the configuration names (`auto_observe`).
+    fn auto_observe(&mut self, now: Now, key: DeviceKey) {
+        /// Objects that hold no measurements, as in EMQX.
+        const IGNORED: [u16; 9] = [0, 1, 2, 4, 5, 6, 7, 9, 15];
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        let Some(links) = &device.registration.links else {
+            return;
+        };
+        let listed = |path: &Path| links.objects.contains(&path.to_string());
+        let defined = |object: u16| self.models.lookup(object, None).is_some();
+        let paths: Vec<Path> = match &self.settings.config.auto_observe {
+            AutoObserve::Off => return,
+            AutoObserve::Paths(paths) => {
+                paths.iter().filter(|path| listed(path)).cloned().collect()
+            }
+            AutoObserve::All => links
+                .objects
+                .iter()
+                .filter_map(|text| text.parse().ok())
+                .filter(|path: &Path| {
+                    path.object()
+                        .is_some_and(|object| !IGNORED.contains(&object) && defined(object))
+                })
+                .collect(),
+        };
+        if let Some(device) = self.device_mut(key) {
+            // Asked for anyway: not to be refreshed as well.
+            let tokens: Vec<_> = device
+                .observations
+                .iter()
+                .filter(|observation| {
+                    observation
+                        .target
+                        .path
+                        .as_ref()
+                        .is_some_and(|path| paths.contains(path))
+                })
+                .map(|observation| observation.token)
+                .collect();
+            device.refresh.retain(|token| !tokens.contains(token));
+        }
+        for path in paths {
+            self.enqueue(now, key, Box::new(Command::auto_observe(&path)), 0, None);
+        }
+    }
+}
