@@ -1,9 +1,12 @@
 %% @doc What EMQX knows of a client, made of what the gateway says of a device.
 -module(lwm2m_gateway_emqx_client).
 
--export([connection/3, lifetime/2, headers/1, session/2, stats/3]).
+-export([connection/3, is_mountpoint/1, lifetime/2, headers/1, session/2, stats/3]).
 
 -export_type([traffic/0]).
+
+%% The gateway takes no longer one.
+-define(MAX_MOUNTPOINT, 1024).
 
 -type traffic() :: {Messages :: non_neg_integer(), Bytes :: non_neg_integer()}.
 
@@ -74,6 +77,13 @@ socktype(_) -> udp.
 
 sockname(Listener, Gateway) ->
     proplists:get_value(Listener, lwm2m_gateway:listeners(Gateway), {{0, 0, 0, 0}, 0}).
+
+%% @doc Whether topics may begin so. What an authenticator says of a client may be what the client
+%% says of itself, and a wildcard would give it the commands of others.
+-spec is_mountpoint(binary()) -> boolean().
+is_mountpoint(Mountpoint) ->
+    byte_size(Mountpoint) =< ?MAX_MOUNTPOINT andalso
+        binary:match(Mountpoint, [<<"+">>, <<"#">>, <<0>>]) =:= nomatch.
 
 %% @doc As the device has it, like the built-in gateway; the granted one where it says nothing.
 -spec lifetime([{binary(), binary()}], non_neg_integer()) -> non_neg_integer().

@@ -254,8 +254,11 @@ admit({ConnInfo, ClientInfo}, #state{ctx = Ctx} = State) ->
             {denied(Reason), State};
         _ ->
             try emqx_gateway_ctx:authenticate(Ctx, ClientInfo) of
-                {ok, Authenticated} ->
-                    connected(ConnInfo, maps:remove(password, Authenticated), State);
+                {ok, #{mountpoint := Mountpoint} = Authenticated} ->
+                    case lwm2m_gateway_emqx_client:is_mountpoint(Mountpoint) of
+                        true -> connected(ConnInfo, maps:remove(password, Authenticated), State);
+                        false -> {denied(<<"mountpoint not allowed">>), State}
+                    end;
                 {error, Reason} ->
                     logger:warning(
                         #{msg => "client_login_failed", reason => Reason},

@@ -641,6 +641,12 @@ mountpoint_of_the_authenticator() ->
     ?assertEqual({2, 4}, device:update(Device, Location)),
     wait(fun() -> length(stand_in:published()) =:= 2 end),
     ?assertMatch([{<<"lwm2m/g1/ep6/dn/#">>, _, _}], stand_in:subscriptions()),
+    %% One that would reach into those of others.
+    stand_in:set({emqx_gateway_ctx, authenticate}, fun(_, ClientInfo) ->
+        {ok, ClientInfo#{auth_expire_at => undefined, mountpoint => <<"lwm2m/+/ep6x/">>}}
+    end),
+    ?assertMatch({{4, 3}, _}, device:register(device:open(gateway()), <<"ep6x">>)),
+    ?assertMatch([_], stand_in:subscriptions()),
     stop().
 
 authentication_expires() ->
