@@ -450,7 +450,11 @@ deliver(Topic, Message, #state{registering = Timer, held = Held} = State) when
 deliver(Topic, Message, #state{conn_state = connected, ctx = Ctx} = State) ->
     ok = run_hooks(Ctx, 'message.delivered', [State#state.clientinfo, Message]),
     emqx_gateway_ctx:metrics_inc(Ctx, 'messages.delivered'),
-    command(Topic, emqx_message:payload(Message), properties(Message), State);
+    case emqx_message:payload(Message) of
+        %% Somebody clears a retained one.
+        <<>> -> State;
+        Payload -> command(Topic, Payload, properties(Message), State)
+    end;
 deliver(_Topic, _Message, #state{ctx = Ctx} = State) ->
     emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
     State.

@@ -538,6 +538,8 @@ commands_and_results() ->
     device:reply(Device, Request, <<"EMQ">>),
     wait(fun() -> Lookup(<<"/3/0/0">>, <<"read">>) =/= undefined end),
     ?assertMatch({<<"2.05">>, <<"content">>, [#{<<"path">> := <<"/3/0/0">>, <<"value">> := <<"EMQ">>}]}, Lookup(<<"/3/0/0">>, <<"read">>)),
+    %% What clears a retained message is no command.
+    stand_in:publish(<<"lwm2m/ep4/dn/dm">>, <<>>),
     %% From an application, with what is left of its time.
     stand_in:publish(
         <<"lwm2m/ep4/dn/dm">>,
