@@ -186,8 +186,8 @@ handle_info({authorize, Authorization, Request}, State) ->
     {noreply, authorize(Authorization, Request, State), hibernate};
 handle_info({registered, Info}, State) ->
     {noreply, registered(Info, State), hibernate};
-handle_info({subscribe, Filter, QoS}, #state{conn_state = connected} = State) ->
-    {noreply, subscribe_commands([{Filter, QoS}], State), hibernate};
+handle_info({subscribe, Mountpoint, Filter, QoS}, #state{conn_state = connected} = State) ->
+    {noreply, subscribe_commands([{Filter, QoS}], remount(Mountpoint, State)), hibernate};
 handle_info({unsubscribe, Filter}, #state{conn_state = connected} = State) ->
     {noreply, unsubscribe_commands(Filter, State), hibernate};
 handle_info({gone, _Reason}, #state{registering = Timer} = State) when Timer =/= undefined ->
@@ -506,10 +506,10 @@ subscribe_commands(Filters, State) ->
         Filters
     ).
 
-%% The registration before the one that is being made ends; no command may be lost between the two.
-unsubscribe_commands(Filter, #state{registering = Timer, clientinfo = ClientInfo} = State) ->
-    Wanted = Timer =/= undefined andalso commands(maps:get(mountpoint, ClientInfo)),
-    case Wanted =/= false andalso lists:keymember(Filter, 1, Wanted) of
+%% A new registration ends the one before and wants the same again: no command may be lost between
+%% the two. What is not wanted any more goes with the device or with its mountpoint.
+unsubscribe_commands(Filter, #state{clientinfo = ClientInfo} = State) ->
+    case lists:keymember(Filter, 1, commands(maps:get(mountpoint, ClientInfo))) of
         true ->
             State;
         false ->
@@ -517,6 +517,16 @@ unsubscribe_commands(Filter, #state{registering = Timer, clientinfo = ClientInfo
             update_info(Next),
             Next
     end.
+
+%% The configuration has changed.
+remount(Mountpoint, #state{clientinfo = #{mountpoint := Mountpoint}} = State) ->
+    State;
+remount(Mountpoint, #state{clientinfo = ClientInfo} = State) ->
+    Next = resubscribe(
+        commands(Mountpoint), State#state{clientinfo = ClientInfo#{mountpoint := Mountpoint}}
+    ),
+    update_info(Next),
+    Next.
 
 try_subscribe(Filter, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = State) ->
     Action = #{action_type => subscribe, qos => QoS},

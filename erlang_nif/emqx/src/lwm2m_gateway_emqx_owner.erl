@@ -379,8 +379,8 @@ event({publish, Kind, Endpoint, Topic, Payload, QoS}, #state{pending = Pending} 
             _ = lwm2m_gateway_emqx_device:publish(Endpoint, Topic, Payload, QoS, #{})
     end,
     State;
-event({subscribe, Endpoint, _Mountpoint, Filter, QoS}, State) ->
-    to_device(Endpoint, {subscribe, Filter, QoS}, State);
+event({subscribe, Endpoint, Mountpoint, Filter, QoS}, State) ->
+    to_device(Endpoint, {subscribe, Mountpoint, Filter, QoS}, State);
 event({unsubscribe, Endpoint, Filter}, State) ->
     to_device(Endpoint, {unsubscribe, Filter}, State);
 event({authorize, Authorization, Request}, State) ->

@@ -27,6 +27,7 @@ all_test_() ->
         {timeout, 20, fun keys_are_checked_without_listener/0},
         {timeout, 20, fun warned_once/0},
         {timeout, 20, fun listener_changed/0},
+        {timeout, 20, fun mountpoint_changed/0},
         {timeout, 20, fun listeners_are_shown/0},
         {timeout, 20, fun device_is_a_client/0},
         {timeout, 20, fun device_leaves/0},
@@ -438,6 +439,27 @@ listener_changed() ->
     Bad = #{udp => #{default => #{bind => {{1, 2, 3, 4}, 57000}}}},
     ?assertMatch({error, {badconf, #{key := listeners}}}, update((config())#{listeners => Bad})),
     ?assertEqual(2, length(lwm2m_gateway:listeners(gateway()))),
+    device:close(Device),
+    stop().
+
+%% Devices stay registered and listen to the new topics.
+mountpoint_changed() ->
+    start(),
+    {_, Device} = registered(<<"moved">>),
+    Config = config(),
+    #{translators := Translators} = Config,
+    Read = <<"{\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/1\"}}">>,
+    ?assertEqual(ok, update(Config#{mountpoint => <<"new/${endpoint_name}/">>})),
+    wait(fun() -> [<<"new/moved/dn/#">>] =:= [F || {F, _, _} <- stand_in:subscriptions()] end),
+    stand_in:publish(<<"new/moved/dn/x">>, Read),
+    {{0, 1}, [<<"3">>, <<"0">>, <<"1">>], _, _} = Request = device:request(Device),
+    device:reply(Device, Request, <<"x">>),
+    ?assertMatch([{_, #{clientinfo := #{mountpoint := <<"new/moved/">>}}}], stand_in:clients()),
+    %% Another command topic, and back.
+    ?assertEqual(ok, update(Config#{translators => Translators#{command => #{topic => <<"c">>, qos => 1}}})),
+    wait(fun() -> [{<<"lwm2m/moved/c">>, 1}] =:= [{F, Q} || {F, _, #{qos := Q}} <- stand_in:subscriptions()] end),
+    stand_in:publish(<<"lwm2m/moved/c">>, Read),
+    ?assertMatch({{0, 1}, _, _, _}, device:request(Device)),
     device:close(Device),
     stop().
 
