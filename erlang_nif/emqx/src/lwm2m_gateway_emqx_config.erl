@@ -129,7 +129,8 @@ plugin_key(<<"translators.send.", Key/binary>>) ->
     plugin_key(<<"send.", Key/binary>>);
 plugin_key(Key) ->
     [Section | _] = binary:split(Key, <<".">>),
-    case lists:member(Section, [<<"legacy">>, <<"series">>, <<"send">>, <<"compat">> | ?SAME_SECTIONS]) of
+    Sections = [<<"legacy">>, <<"series">>, <<"send">>, <<"compat">> | ?SAME_SECTIONS],
+    case lists:member(Section, Sections) of
         true -> binary:replace(Key, <<".">>, <<"_">>, [global]);
         false -> Key
     end.
