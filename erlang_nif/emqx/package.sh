@@ -55,7 +55,7 @@ APP_SRC=$nif/src/lwm2m_gateway.app.src EBIN=$app/ebin erl -noshell -eval '
 cp "$library" "$app/priv/lwm2m_gateway_nif.so"
 cp "$here"/priv/config_schema.avsc "$here"/priv/config_i18n.json "$here"/priv/config.hocon "$app/priv/"
 cp "$nif"/../priv/lwm2m_xml/*.xml "$app/priv/lwm2m_xml/"
-cp "$nif/README.md" "$work/$name/README.md"
+cp "$here/README.md" "$work/$name/README.md"
 commit=$(git -C "$here" rev-parse HEAD 2>/dev/null || echo unknown)
 otp=$(erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt().')
 sed -e "s/@VERSION@/$version/g" -e "s/@COMMIT@/$commit/g" -e "s/@OTP@/$otp/g" \

@@ -24,7 +24,7 @@ on_gateway_load(#{config := Config}, Ctx) ->
 %% stays in force.
 -spec on_gateway_update(map(), gateway(), state()) -> {ok, [pid()], state()} | {error, term()}.
 on_gateway_update(Config, _Gateway, #{supervisor := Supervisor} = State) ->
-    case lwm2m_gateway_emqx_owner:gateway_config(Config) of
+    case lwm2m_gateway_emqx_keeper:gateway_config(Config) of
         ok -> {ok, [Supervisor], State};
         {error, Reason} -> {error, bad_config(Reason)}
     end.

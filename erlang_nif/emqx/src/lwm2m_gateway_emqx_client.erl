@@ -1,7 +1,14 @@
 %% @doc What EMQX knows of a client, made of what the gateway says of a device.
 -module(lwm2m_gateway_emqx_client).
 
--export([connection/3, lifetime/2, headers/1, session/2, stats/3]).
+-export([connection/3, is_mountpoint/1, lifetime/2, headers/1, session/2, stats/3]).
+
+-export_type([traffic/0]).
+
+%% The gateway takes no longer one.
+-define(MAX_MOUNTPOINT, 1024).
+
+-type traffic() :: {Messages :: non_neg_integer(), Bytes :: non_neg_integer()}.
 
 %% @doc Connection and client as EMQX has them, or why the address may not come in.
 -spec connection(lwm2m_gateway:registration_request(), lwm2m_gateway:gateway(), module()) ->
@@ -18,6 +25,7 @@ connection(
             {deny, <<"address not allowed">>};
         true ->
             ClientId = query(<<"device_id">>, Query, Endpoint),
+            Username = query(<<"imei">>, Query, Endpoint),
             {_, Port} = Sockname = sockname(Listener, Gateway),
             ConnInfo = #{
                 socktype => socktype(Settings),
@@ -26,6 +34,8 @@ connection(
                 peercert => undefined,
                 conn_mod => Module,
                 clientid => ClientId,
+                %% Rules about `client.connack' want it.
+                username => Username,
                 proto_name => <<"LwM2M">>,
                 proto_ver => Version,
                 clean_start => true,
@@ -40,7 +50,7 @@ connection(
                 peerhost => Host,
                 peername => Peer,
                 sockport => Port,
-                username => query(<<"imei">>, Query, Endpoint),
+                username => Username,
                 password => query(<<"password">>, Query, undefined),
                 clientid => ClientId,
                 endpoint_name => Endpoint,
@@ -67,6 +77,13 @@ socktype(_) -> udp.
 
 sockname(Listener, Gateway) ->
     proplists:get_value(Listener, lwm2m_gateway:listeners(Gateway), {{0, 0, 0, 0}, 0}).
+
+%% @doc Whether topics may begin so. What an authenticator says of a client may be what the client
+%% says of itself, and a wildcard would give it the commands of others.
+-spec is_mountpoint(binary()) -> boolean().
+is_mountpoint(Mountpoint) ->
+    byte_size(Mountpoint) =< ?MAX_MOUNTPOINT andalso
+        binary:match(Mountpoint, [<<"+">>, <<"#">>, <<0>>]) =:= nomatch.
 
 %% @doc As the device has it, like the built-in gateway; the granted one where it says nothing.
 -spec lifetime([{binary(), binary()}], non_neg_integer()) -> non_neg_integer().
@@ -111,15 +128,20 @@ session(CreatedAt, Subscriptions) ->
         created_at => CreatedAt
     }.
 
-%% @doc Statistics of the calling process's client.
--spec stats(non_neg_integer(), non_neg_integer(), map()) -> [{atom(), term()}].
-stats(Received, Sent, Subscriptions) ->
+%% @doc Statistics of the calling process's client. Packets and bytes are those on the side of
+%% MQTT; of CoAP there are the metrics of the whole gateway only.
+-spec stats(traffic(), traffic(), map()) -> [{atom(), term()}].
+stats({Received, ReceivedBytes}, {Sent, SentBytes}, Subscriptions) ->
     {message_queue_len, Mailbox} = process_info(self(), message_queue_len),
     {heap_size, Heap} = process_info(self(), heap_size),
     {reductions, Reductions} = process_info(self(), reductions),
     [
+        {recv_oct, ReceivedBytes},
+        {recv_cnt, Received},
         {recv_pkt, Received},
         {recv_msg, Received},
+        {send_oct, SentBytes},
+        {send_cnt, Sent},
         {send_pkt, Sent},
         {send_msg, Sent},
         {subscriptions_cnt, map_size(Subscriptions)},

@@ -1,8 +1,9 @@
 %% @doc From the configuration of EMQX's gateway and that of the plugin to that of the gateway
-%% (docs/configuration.md). No processes, no files.
+%% (docs/configuration.md). No processes.
 -module(lwm2m_gateway_emqx_config).
 
--export([to_gateway/3, settings/2, listeners/1, bind/1]).
+-export([to_gateway/3, to_check/2, readable/1, plugin_key/1]).
+-export([settings/2, listeners/1, bind/1]).
 
 -export_type([settings/0, listener/0]).
 
@@ -46,6 +47,20 @@
     <<"shards">>
 ]).
 
+%% Name of a DTLS listener that is there for the check only.
+-define(IMAGINED, <<"imagined">>).
+
+%% Keys of a DTLS listener that come from the plugin's configuration.
+-define(DTLS_KEYS, [
+    {<<"psk">>, <<"psk_credentials">>},
+    {<<"psk_file">>, <<"psk_file">>},
+    {<<"psk_file_keys">>, <<"psk_file_keys">>},
+    {<<"identity_separator">>, <<"psk_identity_separator">>},
+    {<<"endpoint_rule">>, <<"psk_endpoint_rule">>},
+    {<<"takeover">>, <<"psk_takeover">>},
+    {<<"dtls_options.ciphers">>, <<"psk_ciphers">>}
+]).
+
 %% Those that are sections of the gateway's, with the name of the section in front.
 -define(SAME_SECTIONS, [<<"queue">>]).
 
@@ -68,6 +83,64 @@ to_gateway(Emqx, Plugin, Version) ->
             {ok, merge(Base, Further)};
         {error, Message} ->
             {error, {invalid_config, [{<<"further">>, Message}]}}
+    end.
+
+%% @doc A configuration of the gateway for the check: pre-shared keys are looked at though there is
+%% no DTLS listener yet. With the beginning of the keys of what was added.
+-spec to_check(map(), Plugin :: map()) -> {map(), Imagined :: binary()}.
+to_check(#{<<"listeners">> := Listeners} = Config, Plugin) ->
+    Imagined = <<"listeners.dtls.", ?IMAGINED/binary>>,
+    case maps:get(<<"dtls">>, Listeners, #{}) of
+        None when map_size(None) =:= 0 ->
+            Listener = (dtls(#{}, Plugin))#{<<"bind">> => <<"127.0.0.1:0">>},
+            Added = Listeners#{<<"dtls">> => #{?IMAGINED => Listener}},
+            {Config#{<<"listeners">> := Added}, Imagined};
+        _ ->
+            {Config, Imagined}
+    end.
+
+%% @doc Whether files are there that a listener would read.
+-spec readable(Plugin :: map()) -> ok | {error, {invalid_config, [{binary(), binary()}]}}.
+readable(#{<<"psk_file">> := <<_, _/binary>> = File}) ->
+    case file:open(File, [read, raw]) of
+        {ok, Device} ->
+            file:close(Device);
+        {error, Reason} ->
+            Message = iolist_to_binary([File, ": ", file:format_error(Reason)]),
+            {error, {invalid_config, [{<<"psk_file">>, Message}]}}
+    end;
+readable(_Plugin) ->
+    ok.
+
+%% @doc A key of the gateway as the plugin's configuration calls it; those that come from
+%% elsewhere as they are.
+-spec plugin_key(binary()) -> binary().
+plugin_key(<<"listeners.dtls.", Key/binary>> = Whole) ->
+    [_Name | Rest] = binary:split(Key, <<".">>),
+    case [To || {From, To} <- ?DTLS_KEYS, [Left] <- [Rest], is_below(Left, From)] of
+        [Plugin | _] -> Plugin;
+        [] -> Whole
+    end;
+plugin_key(<<"translators.legacy.", Key/binary>>) ->
+    plugin_key(<<"legacy.", Key/binary>>);
+plugin_key(<<"translators.series.", Key/binary>>) ->
+    plugin_key(<<"series.", Key/binary>>);
+plugin_key(<<"translators.send.", Key/binary>>) ->
+    plugin_key(<<"send.", Key/binary>>);
+plugin_key(Key) ->
+    [Section | _] = binary:split(Key, <<".">>),
+    Sections = [<<"legacy">>, <<"series">>, <<"send">>, <<"compat">> | ?SAME_SECTIONS],
+    case lists:member(Section, Sections) of
+        true -> binary:replace(Key, <<".">>, <<"_">>, [global]);
+        false -> Key
+    end.
+
+%% `psk[0].key' is below `psk', `psk_file' is not.
+is_below(Key, Of) ->
+    case string:prefix(Key, Of) of
+        nomatch -> false;
+        <<>> -> true;
+        <<C, _/binary>> -> C =:= $. orelse C =:= $[
     end.
 
 common(Emqx, Plugin) ->

@@ -56,8 +56,9 @@
     %% From another node of the cluster, until the registration stands here.
     session :: binary() | undefined,
     results = lwm2m_gateway_emqx_results:new() :: lwm2m_gateway_emqx_results:results(),
-    received = 0 :: non_neg_integer(),
-    sent = 0 :: non_neg_integer(),
+    %% Messages of the device and commands to it, with their bytes.
+    received = {0, 0} :: lwm2m_gateway_emqx_client:traffic(),
+    sent = {0, 0} :: lwm2m_gateway_emqx_client:traffic(),
     denied = false :: boolean(),
     stats_timer :: reference() | undefined,
     expire_timer :: reference() | undefined
@@ -65,7 +66,8 @@
 
 -spec start_link(options()) -> {ok, pid()} | {error, term()}.
 start_link(Options) ->
-    gen_server:start_link(?MODULE, Options, []).
+    %% Linked in init/1, because an owner that is the parent would end it with a crash report.
+    gen_server:start(?MODULE, {self(), Options}, []).
 
 -spec call(pid(), term()) -> term().
 call(Pid, Request) ->
@@ -117,8 +119,10 @@ publish(Endpoint, Topic, Payload, QoS, Headers) ->
             {error, Reason}
     end.
 
-init(#{endpoint := Endpoint, gateway := Gateway, ctx := Ctx, pending := Pending}) ->
+init({Owner, Options}) ->
+    #{endpoint := Endpoint, gateway := Gateway, ctx := Ctx, pending := Pending} = Options,
     _ = process_flag(trap_exit, true),
+    true = link(Owner),
     {ok, #state{
         endpoint = Endpoint,
         gateway = Gateway,
@@ -182,12 +186,10 @@ handle_info({authorize, Authorization, Request}, State) ->
     {noreply, authorize(Authorization, Request, State), hibernate};
 handle_info({registered, Info}, State) ->
     {noreply, registered(Info, State), hibernate};
-handle_info({subscribe, Filter, QoS}, #state{conn_state = connected} = State) ->
-    {noreply, subscribe_commands([{Filter, QoS}], State), hibernate};
+handle_info({subscribe, Mountpoint, Filter, QoS}, #state{conn_state = connected} = State) ->
+    {noreply, subscribe_commands([{Filter, QoS}], remount(Mountpoint, State)), hibernate};
 handle_info({unsubscribe, Filter}, #state{conn_state = connected} = State) ->
-    Next = unsubscribe(Filter, State),
-    update_info(Next),
-    {noreply, Next, hibernate};
+    {noreply, unsubscribe_commands(Filter, State), hibernate};
 handle_info({gone, _Reason}, #state{registering = Timer} = State) when Timer =/= undefined ->
     %% The registration before the one that is being made.
     {noreply, State#state{registered = false}, hibernate};
@@ -207,11 +209,16 @@ handle_info({timeout, Timer, stats}, #state{stats_timer = Timer} = State) ->
     update_stats(State),
     {noreply, State#state{stats_timer = undefined}, hibernate};
 handle_info({'EXIT', _Pid, Reason}, State) ->
-    %% The owner's: the gateway stops.
-    {stop, Reason, State};
+    %% The owner's: the gateway stops. If it crashed, one report of that will do.
+    case Reason of
+        shutdown -> {stop, shutdown, State};
+        _ -> {stop, {shutdown, gateway_crashed}, State}
+    end;
 handle_info(_Message, State) ->
     {noreply, State, hibernate}.
 
+terminate({shutdown, Reason}, State) ->
+    terminate(Reason, State);
 terminate(Reason, State) ->
     _ = clean_up(Reason, State),
     ok.
@@ -247,8 +254,11 @@ admit({ConnInfo, ClientInfo}, #state{ctx = Ctx} = State) ->
             {denied(Reason), State};
         _ ->
             try emqx_gateway_ctx:authenticate(Ctx, ClientInfo) of
-                {ok, Authenticated} ->
-                    connected(ConnInfo, maps:remove(password, Authenticated), State);
+                {ok, #{mountpoint := Mountpoint} = Authenticated} ->
+                    case lwm2m_gateway_emqx_client:is_mountpoint(Mountpoint) of
+                        true -> connected(ConnInfo, maps:remove(password, Authenticated), State);
+                        false -> {denied(<<"mountpoint not allowed">>), State}
+                    end;
                 {error, Reason} ->
                     logger:warning(
                         #{msg => "client_login_failed", reason => Reason},
@@ -279,8 +289,7 @@ connected(ConnInfo, ClientInfo, #state{ctx = Ctx} = State) ->
     ok = run_hooks(Ctx, 'client.connack', [ConnInfo, connection_accepted, #{}]),
     ok = run_hooks(Ctx, 'client.connected', [ClientInfo, ConnInfo]),
     Connected = set_client(ConnInfo, ClientInfo, State#state{conn_state = connected}),
-    Session = fun(_, _) -> session_info(Connected) end,
-    try emqx_gateway_ctx:open_session(Ctx, false, ClientInfo, ConnInfo, Session, ?MODULE) of
+    try open_session(ConnInfo, Connected) of
         {ok, #{session := Opened}} ->
             Resumed = take_over(Opened, Connected),
             Subscribed = subscribe_commands(commands(maps:get(mountpoint, ClientInfo)), Resumed),
@@ -290,6 +299,16 @@ connected(ConnInfo, ClientInfo, #state{ctx = Ctx} = State) ->
             no_session(Reason, Connected)
     catch
         throw:Reason -> no_session(Reason, Connected)
+    end.
+
+%% With a node that goes down in this moment the session there is lost.
+open_session(ConnInfo, #state{ctx = Ctx, clientinfo = ClientInfo} = State) ->
+    Session = fun(_, _) -> session_info(State) end,
+    try
+        emqx_gateway_ctx:open_session(Ctx, false, ClientInfo, ConnInfo, Session, ?MODULE)
+    catch
+        throw:{badrpc, nodedown} ->
+            emqx_gateway_ctx:open_session(Ctx, true, ClientInfo, ConnInfo, Session, ?MODULE)
     end.
 
 no_session(Reason, State) ->
@@ -389,13 +408,9 @@ uplink(Kind, Topic, Payload, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = S
         allow ->
             publish(State#state.endpoint, Topic, Payload, QoS, State#state.headers) =:= ok orelse
                 emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
-            ensure_stats(
-                State#state{
-                    received = State#state.received + 1,
-                    denied = false,
-                    results = results(Kind, Payload, State#state.results)
-                }
-            );
+            counted(Kind, Payload, State#state{
+                denied = false, results = results(Kind, Payload, State#state.results)
+            });
         deny ->
             emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
             %% Once, until it is allowed again.
@@ -404,12 +419,28 @@ uplink(Kind, Topic, Payload, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = S
                     #{msg => "publish_denied", topic => Topic},
                     maps:with([clientid, username], ClientInfo)
                 ),
-            State#state{denied = true, results = results(Kind, Payload, State#state.results)}
+            counted(Kind, Payload, State#state{
+                denied = true, results = results(Kind, Payload, State#state.results)
+            })
     end.
 
 results(response, Payload, Results) -> lwm2m_gateway_emqx_results:answered(Payload, Results);
 results(notify, Payload, Results) -> lwm2m_gateway_emqx_results:notified(Payload, Results);
 results(_Kind, _Payload, Results) -> Results.
+
+%% A registration and its updates are answered, which is not seen here otherwise. They are rare, so
+%% the numbers are brought up to date with them.
+counted(Kind, Payload, State) when Kind =:= register; Kind =:= update ->
+    Counted = State#state{
+        received = count(Payload, State#state.received), sent = count(<<>>, State#state.sent)
+    },
+    _ = update_stats(Counted),
+    Counted;
+counted(_Kind, Payload, State) ->
+    ensure_stats(State#state{received = count(Payload, State#state.received)}).
+
+count(Payload, {Messages, Bytes}) ->
+    {Messages + 1, Bytes + byte_size(Payload)}.
 
 %% Before the registration stands the gateway would answer that there is none.
 deliver(Topic, Message, #state{registering = Timer, held = Held} = State) when
@@ -419,7 +450,11 @@ deliver(Topic, Message, #state{registering = Timer, held = Held} = State) when
 deliver(Topic, Message, #state{conn_state = connected, ctx = Ctx} = State) ->
     ok = run_hooks(Ctx, 'message.delivered', [State#state.clientinfo, Message]),
     emqx_gateway_ctx:metrics_inc(Ctx, 'messages.delivered'),
-    command(Topic, emqx_message:payload(Message), properties(Message), State);
+    case emqx_message:payload(Message) of
+        %% Somebody clears a retained one.
+        <<>> -> State;
+        Payload -> command(Topic, Payload, properties(Message), State)
+    end;
 deliver(_Topic, _Message, #state{ctx = Ctx} = State) ->
     emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
     State.
@@ -451,7 +486,7 @@ command(Topic, Payload, Properties, State) ->
             _ ->
                 State#state.results
         end,
-    ensure_stats(State#state{sent = State#state.sent + 1, results = Results}).
+    ensure_stats(State#state{sent = count(Payload, State#state.sent), results = Results}).
 
 %% Subscriptions.
 
@@ -470,6 +505,28 @@ subscribe_commands(Filters, State) ->
         State,
         Filters
     ).
+
+%% A new registration ends the one before and wants the same again: no command may be lost between
+%% the two. What is not wanted any more goes with the device or with its mountpoint.
+unsubscribe_commands(Filter, #state{clientinfo = ClientInfo} = State) ->
+    case lists:keymember(Filter, 1, commands(maps:get(mountpoint, ClientInfo))) of
+        true ->
+            State;
+        false ->
+            Next = unsubscribe(Filter, State),
+            update_info(Next),
+            Next
+    end.
+
+%% The configuration has changed.
+remount(Mountpoint, #state{clientinfo = #{mountpoint := Mountpoint}} = State) ->
+    State;
+remount(Mountpoint, #state{clientinfo = ClientInfo} = State) ->
+    Next = resubscribe(
+        commands(Mountpoint), State#state{clientinfo = ClientInfo#{mountpoint := Mountpoint}}
+    ),
+    update_info(Next),
+    Next.
 
 try_subscribe(Filter, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = State) ->
     Action = #{action_type => subscribe, qos => QoS},
@@ -500,9 +557,10 @@ subscribe(Filter, Options, #state{ctx = Ctx, clientinfo = ClientInfo} = State) -
 
 unsubscribe(Filter, #state{ctx = Ctx, subscriptions = Subscriptions} = State) ->
     case maps:take(Filter, Subscriptions) of
-        {_, Others} ->
+        {Options, Others} ->
             _ = emqx_broker:unsubscribe(Filter),
-            ok = run_hooks(Ctx, 'session.unsubscribed', [State#state.clientinfo, Filter, #{}]),
+            %% Rules about this event want the options.
+            ok = run_hooks(Ctx, 'session.unsubscribed', [State#state.clientinfo, Filter, Options]),
             State#state{
                 subscriptions = Others, commands = lists:delete(Filter, State#state.commands)
             };

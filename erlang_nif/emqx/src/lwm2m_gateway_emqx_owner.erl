@@ -13,7 +13,6 @@
 -define(DEVICES, lwm2m_gateway_emqx_devices).
 -define(PENDING, 4).
 -define(SETTINGS, lwm2m_gateway_emqx_settings).
--define(ALARM, <<"lwm2m_gateway_config">>).
 
 %% Publishes between here and the broker; beyond, the gateway is not told to go on.
 -define(MAX_PENDING, 20_000).
@@ -52,7 +51,9 @@
     unacknowledged :: lwm2m_gateway:batch() | undefined,
     %% When the last batch came.
     last = 0 :: integer(),
-    metrics = #{} :: #{atom() => non_neg_integer()}
+    metrics = #{} :: #{atom() => non_neg_integer()},
+    %% About the configuration, as they were logged.
+    warnings = [] :: [lwm2m_gateway:config_error()]
 }).
 
 -spec start_link(map(), map()) -> {ok, pid()} | {error, term()}.
@@ -100,12 +101,56 @@ published(Endpoint, Pending) ->
 init({Emqx, Ctx}) ->
     true = process_flag(trap_exit, true) =/= undefined,
     _ = process_flag(message_queue_data, off_heap),
-    Plugin = stored_plugin_config(),
+    Stored = stored_plugin_config(),
     %% What an owner that crashed has left behind holds the ports.
     _ = lwm2m_gateway:stop_all(3000),
+    true = is_list(ets:info(ets:new(?DEVICES, table_options()))),
+    Readable = lwm2m_gateway_emqx_config:readable(Stored),
+    case Readable =:= ok andalso start_gateway(Emqx, Stored, Ctx) of
+        {ok, State} ->
+            ok = lwm2m_gateway_emqx_accepted:write(Stored),
+            ok = lwm2m_gateway_emqx_alarm:clear(config),
+            {ok, State, {continue, started}};
+        {error, {bind, _} = Reason} ->
+            %% Not the plugin's.
+            {stop, Reason};
+        {error, Reason} ->
+            start_with_another(Reason, accepted_other_than(Stored), Emqx, Ctx);
+        false ->
+            {error, Reason} = Readable,
+            %% Perhaps there is no listener that would read it.
+            Others = accepted_other_than(Stored) ++ [Stored],
+            start_with_another(Reason, Others, Emqx, Ctx)
+    end.
+
+%% EMQX stores a configuration of the plugin whether it can be used or not.
+accepted_other_than(Stored) ->
+    case lwm2m_gateway_emqx_accepted:read() of
+        {ok, Accepted} when Accepted =/= Stored -> [Accepted];
+        _ -> []
+    end.
+
+start_with_another(Reason, [], _Emqx, _Ctx) ->
+    {stop, Reason};
+start_with_another(Reason, [Plugin | Others], Emqx, Ctx) ->
+    case start_gateway(Emqx, Plugin, Ctx) of
+        {ok, State} ->
+            refused(Reason),
+            {ok, State, {continue, started}};
+        {error, _} ->
+            start_with_another(Reason, Others, Emqx, Ctx)
+    end.
+
+refused(Reason) ->
+    lwm2m_gateway_emqx_alarm:raise(
+        config,
+        Reason,
+        <<"The plugin lwm2m_gateway cannot use its configuration; the last good one is in force">>
+    ).
+
+start_gateway(Emqx, Plugin, Ctx) ->
     case configure(Emqx, Plugin) of
-        {ok, Config, Settings} ->
-            true = is_list(ets:info(ets:new(?DEVICES, table_options()))),
+        {ok, Config, Settings, Warnings} ->
             Options = #{
                 config => Config,
                 subscriptions => per_device,
@@ -117,20 +162,22 @@ init({Emqx, Ctx}) ->
             ok = persistent_term:put(?SETTINGS, Settings),
             case lwm2m_gateway:start(Options) of
                 {ok, Gateway} ->
+                    warn(Warnings),
                     State = #state{
                         ctx = Ctx,
                         gateway = Gateway,
                         id = lwm2m_gateway:id(Gateway),
                         emqx = Emqx,
                         plugin = Plugin,
-                        pending = counters:new(1, [write_concurrency])
+                        pending = counters:new(1, [write_concurrency]),
+                        warnings = Warnings
                     },
-                    {ok, open_listeners(State), {continue, started}};
-                {error, Reason} ->
-                    {stop, Reason}
+                    {ok, open_listeners(State)};
+                {error, _} = Error ->
+                    Error
             end;
-        {error, Reason} ->
-            {stop, Reason}
+        {error, _} = Error ->
+            Error
     end.
 
 table_options() ->
@@ -144,19 +191,20 @@ handle_call({gateway_config, Emqx}, _From, #state{plugin = Plugin} = State) ->
     {Result, Next} = reload(Emqx, Plugin, State),
     {reply, Result, Next};
 handle_call({plugin_config, Plugin}, _From, #state{emqx = Emqx} = State) ->
-    case reload(Emqx, Plugin, State) of
+    Readable = lwm2m_gateway_emqx_config:readable(Plugin),
+    case Readable =:= ok andalso reload(Emqx, Plugin, State) of
         {ok, Next} ->
-            _ = emqx_alarm:deactivate(?ALARM),
+            ok = lwm2m_gateway_emqx_accepted:write(Plugin),
+            ok = lwm2m_gateway_emqx_alarm:clear(config),
             {reply, ok, Next};
+        %% EMQX has stored it already, so an alarm is the way to tell somebody.
         {{error, Reason}, Next} ->
-            %% EMQX has stored it already, so this is the way to tell somebody.
-            logger:error(#{msg => "lwm2m_gateway_config_refused", reason => Reason}),
-            _ = emqx_alarm:activate(
-                ?ALARM,
-                #{reason => text(Reason)},
-                <<"The plugin lwm2m_gateway goes on with its former configuration">>
-            ),
-            {reply, ok, Next}
+            refused(Reason),
+            {reply, ok, Next};
+        false ->
+            {error, Reason} = Readable,
+            refused(Reason),
+            {reply, ok, State}
     end;
 handle_call(_Request, _From, State) ->
     {reply, ignored, State}.
@@ -228,10 +276,11 @@ stored_plugin_config() ->
 configure(Emqx, Plugin) ->
     case lwm2m_gateway_emqx_config:to_gateway(Emqx, Plugin, emqx_release:version()) of
         {ok, Config} ->
-            case lwm2m_gateway:check_config(Config) of
+            {Checked, Imagined} = lwm2m_gateway_emqx_config:to_check(Config, Plugin),
+            case lwm2m_gateway:check_config(Checked) of
                 {ok, Warnings} ->
-                    lists:foreach(fun warn/1, Warnings),
-                    {ok, Config, lwm2m_gateway_emqx_config:settings(Emqx, Config)};
+                    Settings = lwm2m_gateway_emqx_config:settings(Emqx, Config),
+                    {ok, Config, Settings, [W || W <- Warnings, is_of_use(W, Imagined)]};
                 {error, _} = Error ->
                     Error
             end;
@@ -239,24 +288,34 @@ configure(Emqx, Plugin) ->
             Error
     end.
 
-%% What the gateway takes for no placeholder is rendered here, after authentication.
-warn({Key, Message}) ->
-    case binary:match(Message, <<"${client_attrs.">>) of
-        nomatch ->
-            logger:warning(#{msg => "lwm2m_gateway_config", key => Key, warning => Message});
-        _ ->
-            ok
-    end.
+is_of_use({Key, Message}, Imagined) ->
+    %% What the gateway takes for no placeholder is rendered here, after authentication.
+    binary:match(Message, <<"${client_attrs.">>) =:= nomatch andalso
+        %% Not about a listener that there is not.
+        string:prefix(Key, Imagined) =:= nomatch andalso
+        %% The host knows keys.
+        not (binary:match(Message, <<"unless the host knows">>) =/= nomatch andalso
+            emqx_conf:get([psk_authentication, enable], false)).
 
-reload(Emqx, Plugin, #state{gateway = Gateway} = State) ->
+warn(Warnings) ->
+    lists:foreach(
+        fun({Key, Message}) ->
+            logger:warning(#{msg => "lwm2m_gateway_config", key => Key, warning => Message})
+        end,
+        Warnings
+    ).
+
+reload(Emqx, Plugin, #state{gateway = Gateway, warnings = Known} = State) ->
     case configure(Emqx, Plugin) of
-        {ok, Config, Settings} ->
+        {ok, Config, Settings, Warnings} ->
             %% First, because devices are told at once.
             Former = settings(),
             ok = persistent_term:put(?SETTINGS, Settings),
             case lwm2m_gateway:reload(Gateway, Config) of
                 ok ->
-                    {ok, open_listeners(State#state{emqx = Emqx, plugin = Plugin})};
+                    warn(Warnings -- Known),
+                    Next = State#state{emqx = Emqx, plugin = Plugin, warnings = Warnings},
+                    {ok, open_listeners(Next)};
                 {error, _} = Error ->
                     ok = persistent_term:put(?SETTINGS, Former),
                     {Error, State}
@@ -320,8 +379,8 @@ event({publish, Kind, Endpoint, Topic, Payload, QoS}, #state{pending = Pending} 
             _ = lwm2m_gateway_emqx_device:publish(Endpoint, Topic, Payload, QoS, #{})
     end,
     State;
-event({subscribe, Endpoint, _Mountpoint, Filter, QoS}, State) ->
-    to_device(Endpoint, {subscribe, Filter, QoS}, State);
+event({subscribe, Endpoint, Mountpoint, Filter, QoS}, State) ->
+    to_device(Endpoint, {subscribe, Mountpoint, Filter, QoS}, State);
 event({unsubscribe, Endpoint, Filter}, State) ->
     to_device(Endpoint, {unsubscribe, Filter}, State);
 event({authorize, Authorization, Request}, State) ->
@@ -465,6 +524,3 @@ count_metrics(#state{gateway = Gateway, ctx = Ctx, metrics = Former} = State) ->
         ?METRICS
     ),
     State#state{metrics = Now}.
-
-text(Text) when is_binary(Text) -> Text;
-text(Term) -> iolist_to_binary(io_lib:format("~0p", [Term])).

@@ -35,13 +35,13 @@ init({Config, Ctx}) ->
         restart => temporary,
         shutdown => 1000
     },
-    Owner = #{
-        id => owner,
-        start => {lwm2m_gateway_emqx_owner, start_link, [Config, Ctx]},
+    Keeper = #{
+        id => keeper,
+        start => {lwm2m_gateway_emqx_keeper, start_link, [Config, Ctx]},
         restart => permanent,
         shutdown => 4000
     },
-    {ok, {#{strategy => one_for_one, intensity => 5, period => 60}, [Definitions, Owner]}}.
+    {ok, {#{strategy => one_for_one, intensity => 5, period => 60}, [Definitions, Keeper]}}.
 
 %% @private The object definitions that EMQX's HTTP API looks names of resources up in; the gateway
 %% itself does without. EMQX takes a directory without files for an error.

@@ -2,6 +2,10 @@
 
 -include_lib("eunit/include/eunit.hrl").
 
+-include_lib("kernel/include/file.hrl").
+
+-export([log/2]).
+
 -define(APP, lwm2m_gateway).
 -define(OWNER, lwm2m_gateway_emqx_owner).
 
@@ -18,7 +22,12 @@ all_test_() ->
         {timeout, 20, fun configuration_maps/0},
         {timeout, 20, fun update_condition/0},
         {timeout, 20, fun plugin_configuration_before_it_is_visible/0},
+        {timeout, 20, fun refused_configuration_and_restart/0},
+        {timeout, 20, fun alarm_shows_the_newest_reason/0},
+        {timeout, 20, fun keys_are_checked_without_listener/0},
+        {timeout, 20, fun warned_once/0},
         {timeout, 20, fun listener_changed/0},
+        {timeout, 20, fun mountpoint_changed/0},
         {timeout, 20, fun listeners_are_shown/0},
         {timeout, 20, fun device_is_a_client/0},
         {timeout, 20, fun device_leaves/0},
@@ -37,7 +46,9 @@ all_test_() ->
         {timeout, 20, fun commands_wait_for_the_registration/0},
         {timeout, 20, fun key_of_the_broker/0},
         {timeout, 20, fun session_moves/0},
+        {timeout, 20, fun session_of_a_node_that_is_down/0},
         {timeout, 20, fun owner_crashes/0},
+        {timeout, 20, fun owner_keeps_crashing/0},
         {timeout, 20, fun process_of_a_device_dies/0},
         {timeout, 20, fun broker_fails/0},
         fun results_are_bounded/0,
@@ -301,8 +312,120 @@ plugin_configuration_before_it_is_visible() ->
     ?assertMatch([{activate, [<<"lwm2m_gateway_config">>, #{reason := _}, _]}], [C || {activate, _} = C <- stand_in:calls(emqx_alarm)]),
     ?assertMatch([_ | _], lwm2m_gateway:listeners(gateway())),
     ok = lwm2m_gateway_app:on_config_changed(#{}, #{}),
-    ?assertMatch({deactivate, _}, lists:last(stand_in:calls(emqx_alarm))),
+    ?assertEqual([], stand_in:alarms()),
     stop().
+
+%% EMQX stores what was refused; the plugin starts with what was good.
+refused_configuration_and_restart() ->
+    start(),
+    Good = #{<<"publish_deregister">> => true},
+    Bad = #{<<"format">> => <<"nonsense">>},
+    ok = lwm2m_gateway_app:on_config_changed(#{}, Good),
+    ok = lwm2m_gateway_app:on_config_changed(Good, Bad),
+    stand_in:set(plugin_config, Bad),
+    stop(),
+    ?assertEqual([], stand_in:alarms()),
+    ok = application:start(?APP),
+    ?assertMatch([{<<"lwm2m_gateway_config">>, <<"format: ", _/binary>>}], stand_in:alarms()),
+    {Location, Device} = registered(<<"bye">>),
+    ?assertEqual({2, 2}, device:delete(Device, Location)),
+    wait(fun() -> [] =/= [M || #{payload := P} = M <- stand_in:published(), is_type(P, <<"deregister">>)] end),
+    %% What EMQX's gateway is given later goes with the good one.
+    ?assertEqual(ok, update((config())#{lifetime_min => 2000})),
+    ok = lwm2m_gateway_app:on_config_changed(Bad, #{}),
+    ?assertEqual([], stand_in:alarms()),
+    stop(),
+    %% A file that is missing: without a listener that reads it this is no reason not to start.
+    stand_in:set(plugin_config, #{<<"psk_file">> => <<"/nonexistent">>}),
+    [
+        begin
+            ok = application:start(?APP),
+            ?assertMatch([{<<"lwm2m_gateway_config">>, <<"psk_file: ", _/binary>>}], stand_in:alarms()),
+            stop(),
+            _ = file:delete(lwm2m_gateway_emqx_accepted:file())
+        end
+     || _ <- [1, 2]
+    ],
+    stand_in:set(plugin_config, Bad),
+    %% None that works: the built-in gateway, and an alarm.
+    ?assertMatch({error, _}, application:start(?APP)),
+    ?assertMatch([lwm2m, [{cbkmod, emqx_gateway_lwm2m} | _]], last_registered()),
+    ?assertMatch([{<<"lwm2m_gateway_config">>, _}], stand_in:alarms()),
+    stand_in:set(plugin_config, Good),
+    ok = application:start(?APP),
+    ?assertEqual([], stand_in:alarms()),
+    {ok, #file_info{mode = Mode}} = file:read_file_info(lwm2m_gateway_emqx_accepted:file()),
+    ?assertEqual(8#600, Mode band 8#777),
+    stop().
+
+alarm_shows_the_newest_reason() ->
+    start(),
+    Reason = fun(Config) ->
+        ok = lwm2m_gateway_app:on_config_changed(#{}, Config),
+        [{<<"lwm2m_gateway_config">>, Text}] = stand_in:alarms(),
+        Text
+    end,
+    ?assertMatch(<<"format: ", _/binary>>, Reason(#{<<"format">> => <<"nonsense">>})),
+    ?assertMatch(<<"queue_max_age: ", _/binary>>, Reason(#{<<"queue_max_age">> => <<"abc">>})),
+    ?assertMatch(<<"compat_location: ", _/binary>>, Reason(#{<<"compat_location">> => <<"abc">>})),
+    ?assertMatch(<<"series_qos: ", _/binary>>, Reason(#{<<"series_qos">> => 7})),
+    ?assertMatch(<<"legacy_command_topic: ", _/binary>>, Reason(#{<<"legacy_command_topic">> => <<"a/#/b">>, <<"legacy_enable">> => true})),
+    ?assertEqual(<<"further: must be a JSON object">>, Reason(#{<<"further">> => <<"[">>})),
+    stop().
+
+keys_are_checked_without_listener() ->
+    start(),
+    [
+        begin
+            ok = lwm2m_gateway_app:on_config_changed(#{}, Config),
+            ?assertMatch({Key, [{<<"lwm2m_gateway_config">>, <<Key:(byte_size(Key))/binary, ": ", _/binary>>}]}, {Key, stand_in:alarms()})
+        end
+     || {Key, Config} <- [
+            {<<"psk_takeover">>, #{<<"psk_takeover">> => <<"nonsense">>}},
+            {<<"psk_credentials">>, #{<<"psk_credentials">> => [#{<<"identity">> => <<"x">>, <<"key">> => <<"zz">>, <<"endpoints">> => []}]}},
+            {<<"psk_ciphers">>, #{<<"psk_ciphers">> => [<<"nonsense">>]}},
+            {<<"psk_file">>, #{<<"psk_file">> => <<"/nonexistent">>}}
+        ]
+    ],
+    ok = lwm2m_gateway_app:on_config_changed(#{}, #{<<"psk_credentials">> => [#{<<"identity">> => <<"x">>, <<"key">> => <<"00ff">>, <<"endpoints">> => []}]}),
+    ?assertEqual([], stand_in:alarms()),
+    ?assertMatch([{<<"udp:default">>, _}], lwm2m_gateway:listeners(gateway())),
+    stop().
+
+warned_once() ->
+    Warned = fun(Fun) ->
+        Self = self(),
+        Handler = #{config => #{to => Self}, level => warning},
+        ok = logger:add_handler(?MODULE, ?MODULE, Handler),
+        ok = logger:set_handler_config(default, level, none),
+        ok = logger:set_primary_config(level, warning),
+        Fun(),
+        ok = logger:set_primary_config(level, none),
+        ok = logger:remove_handler(?MODULE),
+        logged()
+    end,
+    Dtls = fun(Listener) ->
+        Bind = #{bind => {{127, 0, 0, 1}, 0}, dtls_options => #{}},
+        (config())#{listeners => #{dtls => #{sec => maps:merge(Bind, Listener)}}}
+    end,
+    start(),
+    ?assertEqual([], Warned(fun() -> ok = update((config())#{lifetime_min => 2000}) end)),
+    ?assertEqual([], Warned(fun() -> ok = update(Dtls(#{enable => false})) end)),
+    ?assertMatch([<<"listeners.dtls.sec">>], Warned(fun() -> ok = update(Dtls(#{})) end)),
+    ?assertEqual([], Warned(fun() -> ok = update((Dtls(#{}))#{lifetime_min => 2000}) end)),
+    stop().
+
+%% As a handler of the logger.
+log(#{msg := {report, #{key := Key}}}, #{config := #{to := Pid}}) ->
+    Pid ! {logged, Key};
+log(_Event, _Config) ->
+    ok.
+
+logged() ->
+    receive
+        {logged, Key} -> [Key | logged()]
+    after 0 -> []
+    end.
 
 listener_changed() ->
     start(),
@@ -316,6 +439,27 @@ listener_changed() ->
     Bad = #{udp => #{default => #{bind => {{1, 2, 3, 4}, 57000}}}},
     ?assertMatch({error, {badconf, #{key := listeners}}}, update((config())#{listeners => Bad})),
     ?assertEqual(2, length(lwm2m_gateway:listeners(gateway()))),
+    device:close(Device),
+    stop().
+
+%% Devices stay registered and listen to the new topics.
+mountpoint_changed() ->
+    start(),
+    {_, Device} = registered(<<"moved">>),
+    Config = config(),
+    #{translators := Translators} = Config,
+    Read = <<"{\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/1\"}}">>,
+    ?assertEqual(ok, update(Config#{mountpoint => <<"new/${endpoint_name}/">>})),
+    wait(fun() -> [<<"new/moved/dn/#">>] =:= [F || {F, _, _} <- stand_in:subscriptions()] end),
+    stand_in:publish(<<"new/moved/dn/x">>, Read),
+    {{0, 1}, [<<"3">>, <<"0">>, <<"1">>], _, _} = Request = device:request(Device),
+    device:reply(Device, Request, <<"x">>),
+    ?assertMatch([{_, #{clientinfo := #{mountpoint := <<"new/moved/">>}}}], stand_in:clients()),
+    %% Another command topic, and back.
+    ?assertEqual(ok, update(Config#{translators => Translators#{command => #{topic => <<"c">>, qos => 1}}})),
+    wait(fun() -> [{<<"lwm2m/moved/c">>, 1}] =:= [{F, Q} || {F, _, #{qos := Q}} <- stand_in:subscriptions()] end),
+    stand_in:publish(<<"lwm2m/moved/c">>, Read),
+    ?assertMatch({{0, 1}, _, _, _}, device:request(Device)),
     device:close(Device),
     stop().
 
@@ -366,6 +510,10 @@ device_is_a_client() ->
         ClientInfo
     ),
     ?assertEqual(error, maps:find(password, ClientInfo)),
+    wait(fun() ->
+        [Stats] = [S || {{info, {<<"ep1">>, _}}, _, S} <- ets:tab2list(stand_in)],
+        {1, 1} =:= {proplists:get_value(recv_msg, Stats), proplists:get_value(send_pkt, Stats)}
+    end),
     ?assertMatch([{<<"lwm2m/ep1/dn/#">>, <<"ep1">>, #{qos := 0, rh := 1}}], stand_in:subscriptions()),
     wait(fun() -> stand_in:published() =/= [] end),
     [#{from := <<"ep1">>, topic := <<"lwm2m/ep1/up/resp">>, qos := 0, flags := #{retain := false}}] = stand_in:published(),
@@ -412,6 +560,8 @@ commands_and_results() ->
     device:reply(Device, Request, <<"EMQ">>),
     wait(fun() -> Lookup(<<"/3/0/0">>, <<"read">>) =/= undefined end),
     ?assertMatch({<<"2.05">>, <<"content">>, [#{<<"path">> := <<"/3/0/0">>, <<"value">> := <<"EMQ">>}]}, Lookup(<<"/3/0/0">>, <<"read">>)),
+    %% What clears a retained message is no command.
+    stand_in:publish(<<"lwm2m/ep4/dn/dm">>, <<>>),
     %% From an application, with what is left of its time.
     stand_in:publish(
         <<"lwm2m/ep4/dn/dm">>,
@@ -422,7 +572,11 @@ commands_and_results() ->
     ?assertEqual(undefined, Lookup(<<"/3/0/1">>, <<"read">>)),
     ?assertEqual(ignored, gen_server:call(Pid, nonsense)),
     ?assertMatch(#{clientinfo := #{clientid := <<"ep4">>}}, lwm2m_gateway_emqx_device:info(Pid)),
-    ?assertEqual(2, proplists:get_value(send_msg, lwm2m_gateway_emqx_device:stats(Pid))),
+    Stats = lwm2m_gateway_emqx_device:stats(Pid),
+    ?assertMatch({3, 3}, {proplists:get_value(send_pkt, Stats), proplists:get_value(send_msg, Stats)}),
+    %% The report and the answer, with their bytes.
+    Bytes = lists:sum([byte_size(Payload) || #{payload := Payload} <- stand_in:published()]),
+    ?assertMatch({2, Bytes}, {proplists:get_value(recv_msg, Stats), proplists:get_value(recv_oct, Stats)}),
     stop().
 
 observe_over_http() ->
@@ -511,6 +665,12 @@ mountpoint_of_the_authenticator() ->
     ?assertEqual({2, 4}, device:update(Device, Location)),
     wait(fun() -> length(stand_in:published()) =:= 2 end),
     ?assertMatch([{<<"lwm2m/g1/ep6/dn/#">>, _, _}], stand_in:subscriptions()),
+    %% One that would reach into those of others.
+    stand_in:set({emqx_gateway_ctx, authenticate}, fun(_, ClientInfo) ->
+        {ok, ClientInfo#{auth_expire_at => undefined, mountpoint => <<"lwm2m/+/ep6x/">>}}
+    end),
+    ?assertMatch({{4, 3}, _}, device:register(device:open(gateway()), <<"ep6x">>)),
+    ?assertMatch([_], stand_in:subscriptions()),
     stop().
 
 authentication_expires() ->
@@ -550,6 +710,10 @@ register_again() ->
     ?assertMatch([_], stand_in:clients()),
     ?assertMatch([_], stand_in:subscriptions()),
     ?assertEqual(1, length([ok || 'client.connected' <- hooks()])),
+    %% No moment without subscription.
+    {_, _} = registered(<<"ep10">>),
+    wait(fun() -> 3 =:= length(stand_in:published()) end),
+    ?assertEqual([], [Call || {unsubscribe, _} = Call <- stand_in:calls(emqx_broker)]),
     %% Somebody else who only has the name changes nothing.
     stand_in:set({emqx_gateway_ctx, authenticate}, {error, not_authorized}),
     ?assertMatch({{4, 3}, _}, device:register(device:open(gateway()), <<"ep10">>)),
@@ -633,18 +797,65 @@ session_moves() ->
     device:close(Again),
     stop().
 
+session_of_a_node_that_is_down() ->
+    start(),
+    stand_in:set({emqx_gateway_ctx, open_session}, fun
+        (_, false, _, _, _, _) ->
+            throw({badrpc, nodedown});
+        (_, true, #{clientid := ClientId} = Info, ConnInfo, New, _) ->
+            ok = stand_in:set({channel, ClientId}, self()),
+            {ok, #{session => New(Info, ConnInfo), present => false, pendings => []}}
+    end),
+    {_, Device} = registered(<<"ep17">>),
+    ?assertMatch([{<<"ep17">>, _}], stand_in:clients()),
+    device:close(Device),
+    stop().
+
 owner_crashes() ->
     start((config())#{listeners => #{udp => #{default => #{bind => {{127, 0, 0, 1}, free_port()}}}}}),
     {_, Device} = registered(<<"ep14">>),
     Pid = stand_in:client(<<"ep14">>),
     Monitor = monitor(process, Pid),
     exit(whereis(?OWNER), kill),
-    receive {'DOWN', Monitor, process, Pid, _} -> ok end,
+    receive {'DOWN', Monitor, process, Pid, Reason} -> ?assertMatch({shutdown, _}, Reason) end,
     wait(fun() -> whereis(?OWNER) =/= undefined andalso (catch lwm2m_gateway:listeners(gateway())) =/= [] end),
     ?assertEqual([], stand_in:clients()),
     ?assertMatch([_], stand_in:listeners()),
     ?assertMatch({ok, _}, device:register(Device, <<"ep14">>)),
     stop().
+
+%% It comes again and again, after pauses, and with the configuration of now.
+owner_keeps_crashing() ->
+    start(),
+    Config = (config())#{listeners => #{udp => #{default => #{bind => {{127, 0, 0, 1}, 0}}, more => #{bind => {{127, 0, 0, 1}, 0}}}}},
+    ok = update(Config),
+    Supervisor = supervisor(),
+    crash(),
+    ?assertEqual([], stand_in:alarms()),
+    [crash() || _ <- lists:seq(1, 2)],
+    ?assertMatch([{<<"lwm2m_gateway_down">>, <<"killed">>}], stand_in:alarms()),
+    ?assertEqual(2, length(lwm2m_gateway:listeners(gateway()))),
+    %% A start that fails is no end either, and a new configuration is tried at once.
+    exit(whereis(?OWNER), kill),
+    wait(fun() -> whereis(?OWNER) =:= undefined end),
+    ?assertMatch({error, _}, update((config())#{listeners => #{udp => #{default => #{bind => {{1, 2, 3, 4}, 57000}}}}})),
+    ?assertEqual(ok, update(config())),
+    ?assertMatch([_], lwm2m_gateway:listeners(gateway())),
+    ?assertEqual(Supervisor, supervisor()),
+    exit(whereis(?OWNER), kill),
+    stop(),
+    ?assertEqual([], stand_in:alarms()),
+    ?assertEqual(undefined, whereis(lwm2m_gateway_emqx_keeper)).
+
+crash() ->
+    Owner = whereis(?OWNER),
+    exit(Owner, kill),
+    wait(fun() -> not lists:member(whereis(?OWNER), [undefined, Owner]) end),
+    _ = sys:get_state(?OWNER).
+
+supervisor() ->
+    {dictionary, Dictionary} = process_info(whereis(lwm2m_gateway_emqx_keeper), dictionary),
+    hd(proplists:get_value('$ancestors', Dictionary)).
 
 process_of_a_device_dies() ->
     start(),

@@ -5,6 +5,7 @@
 
 -export([functions/0, load/1, reset/0, set/2, calls/0, calls/1]).
 -export([clients/0, client/1, subscriptions/0, published/0, publish/2, publish/3, listeners/0]).
+-export([alarms/0]).
 -export([call/3]).
 
 -define(TABLE, stand_in).
@@ -45,6 +46,7 @@ function(Module, Function, Arity) ->
 %% A broker without clients, with the built-in gateway running.
 reset() ->
     catch ets:delete(?TABLE),
+    _ = file:del_dir_r(data_dir()),
     Owner = self(),
     Keeper = spawn(fun() ->
         ?TABLE = ets:new(?TABLE, [named_table, public, ordered_set]),
@@ -58,6 +60,9 @@ reset() ->
         {{loaded, lwm2m}, self()}
     ]),
     ok.
+
+data_dir() ->
+    filename:join(os:getenv("PACKAGE"), "data").
 
 %% `config', `plugin_config', `version', or the answer of a function: a value or a fun.
 set(Key, Value) ->
@@ -111,6 +116,9 @@ matches(Filter, Topic) ->
 listeners() ->
     [Name || {{listener, Name}, _} <- ets:tab2list(?TABLE)].
 
+alarms() ->
+    [{Name, Reason} || {{alarm, Name}, #{reason := Reason}, _} <- ets:tab2list(?TABLE)].
+
 call(Module, Function, Arguments) ->
     Key = {call, erlang:unique_integer([monotonic])},
     Recorded = {Module, Function, Arguments},
@@ -121,10 +129,20 @@ call(Module, Function, Arguments) ->
         Answer -> Answer
     end.
 
+do(emqx, data_dir, []) -> data_dir();
 do(emqx_conf, get, [[gateway, lwm2m], Default]) -> get(config, Default);
+do(emqx_conf, get, [[psk_authentication, enable], Default]) -> Default;
 do(emqx_release, version, []) -> get(version, "5.8.9");
 do(emqx_plugins, get_config, [_]) -> {ok, get(plugin_config, #{})};
-do(emqx_alarm, _, _) -> ok;
+%% An active alarm keeps its reason.
+do(emqx_alarm, activate, [Name, Details, Message]) ->
+    case ets:insert_new(?TABLE, {{alarm, Name}, Details, Message}) of
+        true -> ok;
+        false -> {error, already_existed}
+    end;
+do(emqx_alarm, ensure_deactivated, [Name]) ->
+    true = ets:delete(?TABLE, {alarm, Name}),
+    ok;
 %% The registry and the gateways. In EMQX unregistering a loaded gateway locks up.
 do(emqx_gateway_registry, reg, [Name, Options]) ->
     case get({registry, Name}, undefined) of
