@@ -179,7 +179,7 @@ pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
         "dtls_options.session_timeout",
         options.session_timeout,
         duration(SECOND, LONGEST),
-        "How long they are remembered."
+        "How long they are remembered. So long may pass until another key that a host or EMQX gives for an identity is asked of a device that resumes; one that is unknown by then ends the session at once."
     ),
     Key {
         name: "dtls_options.idle_timeout",
