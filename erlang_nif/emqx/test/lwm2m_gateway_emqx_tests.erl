@@ -816,6 +816,8 @@ owner_crashes() ->
     {_, Device} = registered(<<"ep14">>),
     Pid = stand_in:client(<<"ep14">>),
     Monitor = monitor(process, Pid),
+    %% The owner's exit must not be there before the monitor.
+    #{} = lwm2m_gateway_emqx_device:info(Pid),
     exit(whereis(?OWNER), kill),
     receive {'DOWN', Monitor, process, Pid, Reason} -> ?assertMatch({shutdown, _}, Reason) end,
     wait(fun() -> whereis(?OWNER) =/= undefined andalso (catch lwm2m_gateway:listeners(gateway())) =/= [] end),
