@@ -270,6 +270,8 @@ class Nif(Process):
     """An Erlang node with the NIF, which is a client of Mosquitto."""
 
     def __init__(self, settings=None):
+        # First: nothing may be left running when it does not compile.
+        erl = ["erl", "-noshell", "-pa", *self.code_path()]
         self.udp = ("127.0.0.1", free_udp_port())
         self.mqtt = ("127.0.0.1", free_tcp_port())
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
@@ -287,7 +289,6 @@ class Nif(Process):
         settings = {**listener, **DEFAULTS, **(settings or {})}
         config = folder / "gateway.toml"
         config.write_text("".join(f"{key} = {value}\n" for key, value in settings.items()))
-        erl = ["erl", "-noshell", "-pa", *self.code_path()]
         super().__init__([*erl, "-s", "e2e_host", "start", self.mqtt[1], config])
         self.wait_ready(lambda: answers_ping(self.udp) and "subscribed" in self.log())
 
