@@ -13,8 +13,8 @@ use std::time::Duration;
 use lwm2m_gateway::config::CipherSuite;
 use lwm2m_gateway::dtls::{CloseReason, Options, Output, SendError};
 use support::{
-    Client, ClientOptions, DimplClient, KEY, Network, OpensslClient, World, address, connect,
-    exchange, options, run_until,
+    Client, ClientOptions, DimplClient, KEY, Network, OpensslClient, World, address, assert_talks,
+    connect, exchange, options, run_until,
 };
 
 fn openssl() -> OpensslClient {
@@ -27,15 +27,6 @@ fn connected(world: &mut World, at: SocketAddr) -> OpensslClient {
     connect(world, &mut client, at);
     world.established().unwrap();
     client
-}
-
-fn assert_talks(world: &mut World, client: &mut dyn Client, at: SocketAddr) {
-    client.send(b"up");
-    exchange(world, client, at);
-    assert_eq!(world.received(), Some((at, b"up".to_vec())));
-    world.send(at, b"down");
-    exchange(world, client, at);
-    assert_eq!(client.take_received(), [b"down"]);
 }
 
 /// Payloads both ways, then close_notify from the client and the answer to it.

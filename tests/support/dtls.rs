@@ -644,6 +644,16 @@ pub fn connect(world: &mut World, client: &mut dyn Client, at: SocketAddr) {
     world.take_sent(at);
 }
 
+/// Payloads go both ways.
+pub fn assert_talks(world: &mut World, client: &mut dyn Client, at: SocketAddr) {
+    client.send(b"up");
+    exchange(world, client, at);
+    assert_eq!(world.received(), Some((at, b"up".to_vec())));
+    world.send(at, b"down");
+    exchange(world, client, at);
+    assert_eq!(client.take_received(), [b"down"]);
+}
+
 /// Passes what both have to say, both ways, once.
 pub fn exchange(world: &mut World, client: &mut dyn Client, at: SocketAddr) {
     for datagram in client.take_sent() {

@@ -145,7 +145,7 @@ refused(Reason) ->
     lwm2m_gateway_emqx_alarm:raise(
         config,
         Reason,
-        <<"The plugin lwm2m_gateway cannot use its configuration; the last good one is in force">>
+        <<"The plugin lwm2m_gateway cannot use its configuration; the last that works is in force">>
     ).
 
 start_gateway(Emqx, Plugin, Ctx) ->
