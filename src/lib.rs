@@ -15,6 +15,7 @@ pub mod engine;
 pub mod ffi;
 pub mod host;
 pub mod lwm2m;
+pub mod memory;
 pub mod runtime;
 #[cfg(feature = "standalone")]
 pub mod simulate;

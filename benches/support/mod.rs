@@ -22,6 +22,7 @@ use lwm2m_gateway::engine::{
     CommandInput, Directory, Engine, EngineOptions, Output, Peer, Settings,
 };
 use lwm2m_gateway::lwm2m::model::ObjectModels;
+use lwm2m_gateway::memory::{Memory, Shares};
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 
@@ -81,6 +82,8 @@ impl Fleet {
             models: Arc::new(ObjectModels::builtin()),
             counters: Arc::new(Counters::default()),
             directory: Arc::new(Directory::default()),
+            memory: Arc::new(Memory::new(Shares::new(1 << 30, false))),
+            shards: 1,
             shard: 0,
             seed: [7; 32],
             per_device_subscriptions: false,

@@ -235,6 +235,8 @@ pub fn engine(mut data: &[u8]) {
         models: MODELS.with(Arc::clone),
         counters: Arc::new(Counters::default()),
         directory: Arc::new(Directory::default()),
+        memory: Arc::new(Memory::new(Shares::new(1 << 30, false))),
+        shards: 1,
         shard: 0,
         seed: [1; 32],
         per_device_subscriptions: true,

@@ -13,6 +13,7 @@ use crate::config::{
     UpdateCondition,
 };
 use crate::lwm2m::codec::names::NAMES;
+use crate::memory::LEAST_CEILING;
 
 /// A key of `T`, the whole configuration or one listener.
 pub(crate) struct Key<T: 'static> {
@@ -503,6 +504,29 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         duration(SECOND, LONGEST),
         "Longest wait of a command; a shorter Message-Expiry-Interval wins."
     ),
+    Key {
+        name: "limits.memory",
+        form: || {
+            format!(
+                "size, {} to {}, or `\"auto\"`",
+                value::show_bytes(LEAST_CEILING),
+                value::show_bytes(1024 * GB)
+            )
+        },
+        meaning: "Bytes that senders can make the whole gateway hold, divided into shares: registrations, observations, queues, waiting requests, block transfers, remembered replies, mailboxes, messages for the broker, DTLS. `auto` takes a quarter of what the machine, its cgroup and the limits of the process allow, and never more than three quarters of that. See docs/memory.md.",
+        read: |into, from| {
+            into.limits.memory = match from {
+                Value::String(text) if text == "auto" => None,
+                _ => Some(value::bytes(from, LEAST_CEILING, 1024 * GB)?),
+            };
+            Ok(())
+        },
+        show: |of| {
+            let bytes = of.limits.memory.map(value::show_bytes);
+            format!("{:?}", bytes.as_deref().unwrap_or("auto"))
+        },
+        is_text: false,
+    },
     key!(
         "limits.max_registrations",
         limits.max_registrations,

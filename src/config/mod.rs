@@ -265,6 +265,9 @@ pub struct Queue {
 /// `limits.*`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// `memory`: bytes that senders can make the whole gateway hold; `None` (`auto`) for a quarter
+    /// of what the machine, its cgroup and the limits of the process allow.
+    pub memory: Option<usize>,
     /// Registrations in the whole gateway. Default 1,000,000.
     pub max_registrations: usize,
     /// Observations of one device. Default 256.
@@ -441,6 +444,7 @@ impl Default for Queue {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            memory: None,
             max_registrations: 1_000_000,
             max_observations: 256,
             max_command_size: 1 << 20,

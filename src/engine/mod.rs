@@ -22,6 +22,7 @@ use crate::coap::message::{self, MessageError};
 use crate::coap::{Code, Message, MessageType, Token};
 use crate::host::Publish;
 use crate::lwm2m::model::ObjectModels;
+use crate::memory::Memory;
 use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 
@@ -226,6 +227,10 @@ pub struct EngineOptions {
     pub counters: Arc<Counters>,
     /// Shared by all shards of a gateway.
     pub directory: Arc<Directory>,
+    /// Shared by all shards of a gateway.
+    pub memory: Arc<Memory>,
+    /// How many shards there are.
+    pub shards: u16,
     /// Index of this shard.
     pub shard: ShardId,
     /// Source of all randomness; must be unguessable outside of tests, since registration

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::credentials::Key;
 pub use crate::engine::{Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest};
+use crate::memory::{Memory, block};
 
 /// A message for the broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,15 @@ pub struct Publish {
     pub payload: Vec<u8>,
     /// 0, 1 or 2.
     pub qos: u8,
+}
+
+impl Publish {
+    /// Bytes that the message takes where it waits.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            .saturating_add(block(self.topic.capacity()))
+            .saturating_add(block(self.payload.capacity()))
+    }
 }
 
 /// See [`Publish::kind`].
@@ -87,6 +97,14 @@ pub trait Host: Send + Sync + 'static {
     /// How this host wants to get the commands.
     fn subscriptions(&self) -> Subscriptions {
         Subscriptions::Shared
+    }
+
+    /// The account that this host charges for the messages that wait in it
+    /// ([`Kind::Outboxes`](crate::memory::Kind)), made by
+    /// [`memory_account`](crate::runtime::memory_account); `None` for a host that holds none. A
+    /// gateway without one makes its own. Asked once, at the start.
+    fn memory(&self) -> Option<Arc<Memory>> {
+        None
     }
 
     /// Whether [`Host::authorize`] is to be asked at each Register.

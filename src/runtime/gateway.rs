@@ -28,6 +28,7 @@ use crate::dtls::DtlsError;
 use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, Settings};
 use crate::host::{Host, Message, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
+use crate::memory::Memory;
 use crate::telemetry::Counters;
 
 /// How often PSK files are looked at.
@@ -112,6 +113,7 @@ struct Inner {
     host: Arc<dyn Host>,
     routes: RwLock<Routes>,
     directory: Arc<Directory>,
+    memory: Arc<Memory>,
     mailboxes: Vec<Arc<Mailbox>>,
     counters: Vec<Arc<Counters>>,
     /// Of what happens outside of the shards.
@@ -174,6 +176,8 @@ impl Gateway {
         };
         let mut listeners = Listeners::new(shards);
         let plan = listeners.plan(&config)?;
+        let memory = host.memory();
+        let memory = memory.unwrap_or_else(|| Arc::new(super::memory::account(&config)));
         let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
         let changes = listeners.commit(plan);
         let mailboxes = (0..shards)
@@ -192,6 +196,7 @@ impl Gateway {
                     settings: settings.clone(),
                 }),
                 directory: Arc::new(Directory::default()),
+                memory,
                 mailboxes,
                 counters,
                 own_counters: Counters::default(),
@@ -217,6 +222,7 @@ impl Gateway {
     ) -> Result<(), StartError> {
         let inner = &self.inner;
         let clock = Clock::new();
+        let count = u16::try_from(inner.mailboxes.len()).unwrap_or(u16::MAX);
         let session_numbers = Arc::new(AtomicU32::new(1));
         let shards = inner.mailboxes.iter().zip(&inner.counters).zip(changes);
         for (index, ((mailbox, counters), changes)) in (0..).zip(shards) {
@@ -226,14 +232,15 @@ impl Gateway {
                 engine: shard::engine(
                     plan.clone(),
                     counters.clone(),
-                    inner.directory.clone(),
-                    index,
+                    (inner.directory.clone(), inner.memory.clone()),
+                    (index, count),
                     engine_seed,
                     &*inner.host,
                 ),
                 plan,
                 index,
                 directory: inner.directory.clone(),
+                memory: inner.memory.clone(),
                 listeners: Vec::new(),
                 mailbox: mailbox.clone(),
                 mail: Vec::new(),
@@ -366,6 +373,7 @@ impl Gateway {
             config.shards = shards;
         }
         let plan = listeners.plan(&config)?;
+        inner.memory.set_shares(super::memory::shares(&config));
         let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
         for (mailbox, changes) in inner.mailboxes.iter().zip(listeners.commit(plan)) {
             // Only commands are ever refused.
@@ -462,7 +470,12 @@ impl Gateway {
         true
     }
 
-    /// Counters of all shards.
+    /// The account of what the gateway holds.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.inner.memory
+    }
+
+    /// Counters of all shards, and the account of memory.
     pub fn statistics(&self) -> Statistics {
         let mut sums = BTreeMap::new();
         let own = std::iter::once(&self.inner.own_counters);
@@ -471,6 +484,7 @@ impl Gateway {
                 *sums.entry(name).or_default() += value;
             }
         }
+        sums.extend(self.inner.memory.snapshot());
         Statistics(sums)
     }
 

@@ -24,6 +24,7 @@ use crate::engine::{
 };
 use crate::host::{AuthorizationRequest, Host, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
+use crate::memory::Memory;
 use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
@@ -40,6 +41,7 @@ pub(super) struct Shard {
     pub(super) plan: (Arc<Settings>, Arc<ObjectModels>),
     pub(super) index: ShardId,
     pub(super) directory: Arc<Directory>,
+    pub(super) memory: Arc<Memory>,
     pub(super) listeners: Vec<Listener>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Taken from the mailbox, the oldest last. Outlives a panic, as does the order to stop.
@@ -76,8 +78,8 @@ struct Effects {
 pub(super) fn engine(
     (settings, models): (Arc<Settings>, Arc<ObjectModels>),
     counters: Arc<Counters>,
-    directory: Arc<Directory>,
-    shard: ShardId,
+    (directory, memory): (Arc<Directory>, Arc<Memory>),
+    (shard, shards): (ShardId, u16),
     seed: [u8; 32],
     host: &dyn Host,
 ) -> Engine {
@@ -86,6 +88,8 @@ pub(super) fn engine(
         models,
         counters,
         directory,
+        memory,
+        shards,
         shard,
         seed,
         per_device_subscriptions: host.subscriptions() == Subscriptions::PerDevice,
@@ -124,8 +128,11 @@ impl Shard {
         let engine = engine(
             self.plan.clone(),
             self.counters.clone(),
-            self.directory.clone(),
-            self.index,
+            (self.directory.clone(), self.memory.clone()),
+            (
+                self.index,
+                u16::try_from(self.mailboxes.len()).unwrap_or(u16::MAX),
+            ),
             seed,
             &*self.host,
         );

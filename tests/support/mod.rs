@@ -18,6 +18,7 @@ use lwm2m_gateway::engine::{
     Handoff, Output, Peer, RegistrationRequest, SecureSession, Settings,
 };
 use lwm2m_gateway::lwm2m::model::ObjectModels;
+use lwm2m_gateway::memory::{Memory, Shares};
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 use serde_json::Value;
@@ -36,6 +37,7 @@ pub struct World {
     pub engines: Vec<Engine>,
     pub counters: Vec<Arc<Counters>>,
     pub directory: Arc<Directory>,
+    pub memory: Arc<Memory>,
     pub sent: VecDeque<(Peer, Vec<u8>)>,
     pub published: VecDeque<Published>,
     pub subscribed: Vec<(String, bool)>,
@@ -74,6 +76,8 @@ impl World {
         let settings = Arc::new(Settings::new(config));
         let models = Arc::new(ObjectModels::builtin());
         let directory = Arc::new(Directory::default());
+        let ceiling = settings.config.limits.memory.unwrap_or(1 << 30);
+        let memory = Arc::new(Memory::new(Shares::new(ceiling, true)));
         let counters: Vec<_> = (0..shards).map(|_| Arc::new(Counters::default())).collect();
         let engines = (0..shards)
             .map(|shard| {
@@ -82,6 +86,8 @@ impl World {
                     models: models.clone(),
                     counters: counters[usize::from(shard)].clone(),
                     directory: directory.clone(),
+                    memory: memory.clone(),
+                    shards,
                     shard,
                     seed: [shard as u8 + 1; 32],
                     per_device_subscriptions: true,
@@ -98,6 +104,7 @@ impl World {
             engines,
             counters,
             directory,
+            memory,
             sent: VecDeque::new(),
             published: VecDeque::new(),
             subscribed: Vec::new(),

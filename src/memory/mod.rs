@@ -1,0 +1,418 @@
+//! One account of the bytes that senders can make the gateway hold.
+//!
+//! The ceiling (`limits.memory`) is divided into fixed shares, one for each [`Kind`], so that a
+//! flood of one kind leaves the others what is theirs. One eighth belongs to nobody: tables double
+//! when they grow, and the allocator rounds up. Within a kind, a single source address or
+//! credential may hold half of the share once the kind is more than half full; until then whoever
+//! comes first may have what is free.
+//!
+//! Everything here is lock-free. What happens often goes through a [`Tally`], which reserves in
+//! chunks and counts by itself.
+
+mod heap;
+mod sketch;
+mod tally;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use thiserror::Error;
+use tracing::warn;
+
+pub use heap::{Heap, block};
+pub use sketch::{Holder, source};
+pub use tally::{Reservation, Tally};
+
+use sketch::Sketches;
+
+/// What bytes are held for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Registrations with their queries and object lists.
+    Registrations,
+    /// Observations, requests under way to devices and the bodies of their responses.
+    Observations,
+    /// Commands waiting for their devices.
+    Queues,
+    /// Requests of devices that wait for the host's word or for another shard.
+    Waiting,
+    /// Requests of devices of which not all blocks have come.
+    Blocks,
+    /// Replies remembered for repeated requests.
+    Duplicates,
+    /// What waits for a shard to look.
+    Mailboxes,
+    /// Messages that wait for the broker, in the host and in the embedded broker.
+    Outboxes,
+    /// DTLS handshakes, which anybody can begin.
+    Handshakes,
+    /// DTLS sessions, for which one needs a key.
+    Sessions,
+}
+
+/// Number of kinds.
+const KINDS: usize = 10;
+
+impl Kind {
+    /// All kinds, in the order of their declaration.
+    pub const ALL: [Self; KINDS] = [
+        Self::Registrations,
+        Self::Observations,
+        Self::Queues,
+        Self::Waiting,
+        Self::Blocks,
+        Self::Duplicates,
+        Self::Mailboxes,
+        Self::Outboxes,
+        Self::Handshakes,
+        Self::Sessions,
+    ];
+
+    /// For people and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Registrations => "registrations",
+            Self::Observations => "observations",
+            Self::Queues => "queues",
+            Self::Waiting => "waiting requests",
+            Self::Blocks => "block transfers",
+            Self::Duplicates => "remembered replies",
+            Self::Mailboxes => "mailboxes",
+            Self::Outboxes => "outboxes",
+            Self::Handshakes => "DTLS handshakes",
+            Self::Sessions => "DTLS sessions",
+        }
+    }
+
+    /// Names of the gauge of bytes held and of the counter of refusals, as statistics show them.
+    const fn statistics(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Registrations => ("memory_registrations", "memory_refused_registrations"),
+            Self::Observations => ("memory_observations", "memory_refused_observations"),
+            Self::Queues => ("memory_queues", "memory_refused_queues"),
+            Self::Waiting => ("memory_waiting", "memory_refused_waiting"),
+            Self::Blocks => ("memory_blocks", "memory_refused_blocks"),
+            Self::Duplicates => ("memory_duplicates", "memory_refused_duplicates"),
+            Self::Mailboxes => ("memory_mailboxes", "memory_refused_mailboxes"),
+            Self::Outboxes => ("memory_outboxes", "memory_refused_outboxes"),
+            Self::Handshakes => ("memory_handshakes", "memory_refused_handshakes"),
+            Self::Sessions => ("memory_sessions", "memory_refused_sessions"),
+        }
+    }
+
+    /// Parts of [`PARTS`] with and without a DTLS listener. A DTLS session takes forty times as
+    /// much as a registration.
+    const fn parts(self, dtls: bool) -> usize {
+        let (with, without) = match self {
+            Self::Registrations => (18, 36),
+            Self::Observations => (7, 13),
+            Self::Queues => (5, 9),
+            Self::Waiting => (3, 5),
+            Self::Blocks => (4, 6),
+            Self::Duplicates => (3, 5),
+            Self::Mailboxes => (3, 5),
+            Self::Outboxes => (5, 9),
+            Self::Handshakes => (8, 0),
+            Self::Sessions => (32, 0),
+        };
+        if dtls { with } else { without }
+    }
+}
+
+/// The parts of all kinds are 88 of these; the rest is for the growth of tables and the allocator.
+const PARTS: usize = 100;
+
+/// The least ceiling, in bytes.
+pub const LEAST_CEILING: usize = 16 << 20;
+
+/// The ceiling of a gateway that was given none, in bytes.
+pub const DEFAULT_CEILING: usize = 256 << 20;
+
+/// The ceiling divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shares {
+    ceiling: usize,
+    limits: [usize; KINDS],
+}
+
+impl Shares {
+    /// The shares of a ceiling in bytes; without DTLS its share goes to the others.
+    pub fn new(ceiling: usize, dtls: bool) -> Self {
+        Self {
+            ceiling,
+            limits: Kind::ALL.map(|kind| ceiling / PARTS * kind.parts(dtls)),
+        }
+    }
+
+    /// The same with a limit of `bytes` for one kind, if its share is larger.
+    #[must_use]
+    pub fn at_most(mut self, kind: Kind, bytes: usize) -> Self {
+        if let Some(known) = self.limits.get_mut(kind as usize) {
+            *known = bytes.min(*known);
+        }
+        self
+    }
+}
+
+/// A share is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("no memory left for {}{} (limits.memory)", kind.name(), if *of_holder { " of this source" } else { "" })]
+pub struct Full {
+    /// Which.
+    pub kind: Kind,
+    /// Only what one source or credential may have of it.
+    pub of_holder: bool,
+}
+
+#[derive(Debug, Default)]
+struct Account {
+    used: AtomicUsize,
+    limit: AtomicUsize,
+    refused: AtomicU64,
+    /// Whether a refusal has been logged since there was last room.
+    logged: AtomicBool,
+}
+
+/// The account of one gateway, shared by its shards and its host.
+#[derive(Debug)]
+pub struct Memory {
+    ceiling: AtomicUsize,
+    accounts: [Account; KINDS],
+    held: Sketches,
+}
+
+impl Memory {
+    /// An account with nothing in it.
+    pub fn new(shares: Shares) -> Self {
+        let memory = Self {
+            ceiling: AtomicUsize::new(0),
+            accounts: Default::default(),
+            held: Sketches::default(),
+        };
+        memory.set_shares(shares);
+        memory
+    }
+
+    /// New limits. What is held above them stays; nothing is added until there is room.
+    pub fn set_shares(&self, shares: Shares) {
+        self.ceiling.store(shares.ceiling, Ordering::Relaxed);
+        for (account, limit) in self.accounts.iter().zip(shares.limits) {
+            account.limit.store(limit, Ordering::Relaxed);
+        }
+    }
+
+    /// The ceiling in bytes.
+    pub fn ceiling(&self) -> usize {
+        self.ceiling.load(Ordering::Relaxed)
+    }
+
+    /// Bytes reserved for a kind. Each [`Tally`] may have a chunk or two more than it counts.
+    pub fn used(&self, kind: Kind) -> usize {
+        self.account(kind).used.load(Ordering::Relaxed)
+    }
+
+    /// The share of a kind, in bytes.
+    pub fn limit(&self, kind: Kind) -> usize {
+        self.account(kind).limit.load(Ordering::Relaxed)
+    }
+
+    /// Refusals of a kind so far.
+    pub fn refused(&self, kind: Kind) -> u64 {
+        self.account(kind).refused.load(Ordering::Relaxed)
+    }
+
+    /// Reserves bytes.
+    ///
+    /// # Errors
+    /// The share is used up; counted, and logged once until there is room again.
+    pub fn try_reserve(&self, kind: Kind, bytes: usize) -> Result<(), Full> {
+        if self.take(kind, bytes) {
+            return Ok(());
+        }
+        Err(self.refuse(kind, bytes, false))
+    }
+
+    /// Reserves bytes whether there is room or not: for what is there already and only moves.
+    pub fn reserve(&self, kind: Kind, bytes: usize) {
+        self.account(kind).used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Gives bytes back.
+    pub fn release(&self, kind: Kind, bytes: usize) {
+        let account = self.account(kind);
+        let before = account.used.fetch_sub(bytes, Ordering::Relaxed);
+        debug_assert!(before >= bytes, "{kind:?}: more released than reserved");
+        if account.logged.load(Ordering::Relaxed)
+            && before.saturating_sub(bytes) <= account.limit.load(Ordering::Relaxed) / 4 * 3
+        {
+            account.logged.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a kind is more than half full, so that nobody may have more than half of it.
+    pub fn is_crowded(&self, kind: Kind) -> bool {
+        self.used(kind) > self.limit(kind) / 2
+    }
+
+    /// Whether `bytes` more may go to somebody who holds `own` bytes of a kind: a part of all, as
+    /// one device, source or credential.
+    ///
+    /// # Errors
+    /// The kind is more than half full and this would be more than half of it.
+    pub fn check_share(&self, kind: Kind, own: usize, bytes: usize) -> Result<(), Full> {
+        let half = self.limit(kind) / 2;
+        if self.is_crowded(kind) && own.saturating_add(bytes) > half {
+            return Err(self.refuse(kind, bytes, true));
+        }
+        Ok(())
+    }
+
+    /// The same for a holder whose bytes are kept by [`Memory::hold`].
+    ///
+    /// # Errors
+    /// As [`Memory::check_share`].
+    pub fn check_holder(&self, kind: Kind, holder: Holder, bytes: usize) -> Result<(), Full> {
+        self.check_share(kind, self.held.get(kind, holder), bytes)
+    }
+
+    /// Bytes of a kind that a holder has, or some more.
+    pub fn held(&self, kind: Kind, holder: Holder) -> usize {
+        self.held.get(kind, holder)
+    }
+
+    /// Notes that a holder has `bytes` more of a kind. Beside the reservation, not in its place.
+    pub fn hold(&self, kind: Kind, holder: Holder, bytes: usize) {
+        self.held.add(kind, holder, bytes);
+    }
+
+    /// Takes [`Memory::hold`] back.
+    pub fn let_go(&self, kind: Kind, holder: Holder, bytes: usize) {
+        self.held.sub(kind, holder, bytes);
+    }
+
+    /// The holder behind an address: an IPv4 address, or a /64 of IPv6.
+    pub fn source(&self, address: IpAddr) -> Holder {
+        self.held.holder((0u8, source(address)))
+    }
+
+    /// The holder of a credential.
+    pub fn credential(&self, public: &[u8]) -> Holder {
+        self.held.holder((1u8, public))
+    }
+
+    /// Counts and logs a refusal of `bytes`.
+    pub fn refuse(&self, kind: Kind, bytes: usize, of_holder: bool) -> Full {
+        let account = self.account(kind);
+        account.refused.fetch_add(1, Ordering::Relaxed);
+        if !account.logged.swap(true, Ordering::Relaxed) {
+            warn!(
+                kind = kind.name(),
+                used = self.used(kind),
+                share = self.limit(kind),
+                wanted = bytes,
+                of_one_source = of_holder,
+                key = "limits.memory",
+                "memory: the share is used up, more is refused"
+            );
+        }
+        Full { kind, of_holder }
+    }
+
+    /// Name and value of each gauge and counter.
+    pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
+        let value = |bytes| u64::try_from(bytes).unwrap_or(u64::MAX);
+        let mut all = vec![("memory_ceiling", value(self.ceiling()))];
+        for kind in Kind::ALL {
+            let (used, refused) = kind.statistics();
+            all.push((used, value(self.used(kind))));
+            all.push((refused, self.refused(kind)));
+        }
+        all
+    }
+
+    fn take(&self, kind: Kind, bytes: usize) -> bool {
+        let account = self.account(kind);
+        let limit = account.limit.load(Ordering::Relaxed);
+        let add = |used: usize| used.checked_add(bytes).filter(|sum| *sum <= limit);
+        account
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .is_ok()
+    }
+
+    fn account(&self, kind: Kind) -> &Account {
+        let [first, ..] = &self.accounts;
+        self.accounts.get(kind as usize).unwrap_or(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn memory(ceiling: usize) -> Arc<Memory> {
+        Arc::new(Memory::new(Shares::new(ceiling, true)))
+    }
+
+    #[test]
+    fn shares_leave_room_for_growth() {
+        for dtls in [true, false] {
+            let shares = Shares::new(1000 << 20, dtls);
+            let sum: usize = shares.limits.iter().sum();
+            assert_eq!(sum, (1000 << 20) / 100 * 88, "{dtls}");
+        }
+        let kinds: Vec<_> = Kind::ALL.iter().map(|kind| *kind as usize).collect();
+        assert_eq!(kinds, (0..KINDS).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn one_kind_cannot_starve_another() {
+        let memory = memory(1 << 20);
+        let limit = memory.limit(Kind::Registrations);
+        assert!(memory.try_reserve(Kind::Registrations, limit).is_ok());
+        let full = memory.try_reserve(Kind::Registrations, 1).unwrap_err();
+        assert_eq!(
+            full.to_string(),
+            "no memory left for registrations (limits.memory)"
+        );
+        assert!(memory.try_reserve(Kind::Queues, 1000).is_ok());
+        memory.release(Kind::Registrations, 1);
+        assert!(memory.try_reserve(Kind::Registrations, 1).is_ok());
+        assert_eq!(memory.refused(Kind::Registrations), 1);
+        memory.reserve(Kind::Registrations, 5);
+        assert_eq!(memory.used(Kind::Registrations), limit + 5);
+    }
+
+    #[test]
+    fn a_lowered_limit_drops_nothing() {
+        let memory = memory(1 << 20);
+        assert!(memory.try_reserve(Kind::Queues, 30_000).is_ok());
+        memory.set_shares(Shares::new(1 << 18, true));
+        assert_eq!(memory.used(Kind::Queues), 30_000);
+        assert!(memory.try_reserve(Kind::Queues, 1).is_err());
+        memory.release(Kind::Queues, 25_000);
+        assert!(memory.try_reserve(Kind::Queues, 1).is_ok());
+    }
+
+    #[test]
+    fn one_holder_has_half_at_most_once_it_is_crowded() {
+        let memory = memory(1 << 20);
+        let kind = Kind::Registrations;
+        let half = memory.limit(kind) / 2;
+        let [flood, honest] =
+            ["192.0.2.1", "192.0.2.2"].map(|it| memory.source(it.parse().unwrap()));
+        let mut taken = 0;
+        while memory.check_holder(kind, flood, 1000).is_ok() {
+            memory.try_reserve(kind, 1000).unwrap();
+            memory.hold(kind, flood, 1000);
+            taken += 1000;
+        }
+        assert!((half..half + 2000).contains(&taken), "{taken}");
+        assert!(memory.check_holder(kind, honest, 1000).is_ok());
+        memory.let_go(kind, flood, taken);
+        assert_eq!(memory.held(kind, flood), 0);
+        assert!(memory.check_holder(kind, flood, 1000).is_ok());
+    }
+}
