@@ -99,12 +99,10 @@ pub trait Host: Send + Sync + 'static {
         Subscriptions::Shared
     }
 
-    /// The account that this host charges for the messages that wait in it
-    /// ([`Kind::Outboxes`](crate::memory::Kind)), made by
-    /// [`memory_account`](crate::runtime::memory_account); `None` for a host that holds none. A
-    /// gateway without one makes its own. Asked once, at the start.
-    fn memory(&self) -> Option<Arc<Memory>> {
-        None
+    /// The account of memory, to be charged for messages that wait in this host
+    /// ([`Kind::Outboxes`](crate::memory::Kind)). Called once, before anything else.
+    fn attach(&self, memory: &Arc<Memory>) {
+        let _ = memory;
     }
 
     /// Whether [`Host::authorize`] is to be asked at each Register.

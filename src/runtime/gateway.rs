@@ -176,8 +176,8 @@ impl Gateway {
         };
         let mut listeners = Listeners::new(shards);
         let plan = listeners.plan(&config)?;
-        let memory = host.memory();
-        let memory = memory.unwrap_or_else(|| Arc::new(super::memory::account(&config)));
+        let memory = Arc::new(super::memory::account(&config));
+        host.attach(&memory);
         let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
         let changes = listeners.commit(plan);
         let mailboxes = (0..shards)

@@ -16,7 +16,7 @@ const DEFAULT_PART: usize = 4;
 const LEAST_DEFAULT: usize = 64 << 20;
 
 /// The account that `limits.memory` asks for; says in the log where its ceiling comes from.
-pub fn account(config: &Config) -> Memory {
+pub(super) fn account(config: &Config) -> Memory {
     Memory::new(shares(config))
 }
 

@@ -13,7 +13,6 @@ mod shard;
 mod signals;
 
 pub use gateway::{Gateway, ReloadError, StartError, Statistics};
-pub use memory::account as memory_account;
 pub use models::load as load_models;
 pub(crate) use signals::block_signals;
 
