@@ -16,6 +16,7 @@ pub mod ffi;
 pub mod host;
 pub mod lwm2m;
 pub mod memory;
+pub mod printable;
 pub mod runtime;
 #[cfg(feature = "standalone")]
 pub mod simulate;

@@ -1,6 +1,15 @@
-//! Counters of the gateway. Every datagram and message that is dropped is counted here.
+//! What the gateway says of itself: counters, where every datagram and message that is dropped is
+//! counted, and how often its log says so.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+mod line;
+mod lines;
+
+pub use line::{MAX_LINE, line_of};
+pub(crate) use lines::limited;
+pub use lines::{INTERVAL, LogLimiter, LogReason};
 
 /// A counter with one writer, the thread of its shard, and any number of readers.
 #[derive(Debug, Default)]
@@ -41,9 +50,18 @@ macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
         /// The counters of one shard, or of a host.
         #[derive(Debug, Default)]
-        pub struct Counters { $($(#[$doc])* pub $name: Counter,)* }
+        pub struct Counters {
+            $($(#[$doc])* pub $name: Counter,)*
+            /// How often a line is logged that peers can cause; shared by all shards.
+            pub lines: Arc<LogLimiter>,
+        }
 
         impl Counters {
+            /// Counters of a shard that shares its log with others.
+            pub fn new(lines: Arc<LogLimiter>) -> Self {
+                Self { lines, ..Self::default() }
+            }
+
             /// Name and value of each counter, in order of declaration.
             pub fn snapshot(&self) -> Vec<(&'static str, u64)> {
                 vec![$((stringify!($name), self.$name.get()),)*]
@@ -119,6 +137,8 @@ counters! {
     published,
     /// MQTT messages the host could not take.
     publish_dropped,
+    /// Lines of the log that found no room on their way out.
+    log_lines_dropped,
     /// Shards that began anew after a panic.
     shard_panics,
     /// DTLS: hellos without a cookie, each answered by a HelloVerifyRequest.

@@ -31,6 +31,7 @@ mod json;
 pub mod legacy;
 pub mod report;
 pub mod router;
+pub(crate) mod secret;
 pub mod series;
 pub mod topic;
 pub mod typed;

@@ -3,28 +3,7 @@
 use std::fmt::Display;
 
 use super::json::{put, put_integer, put_string};
-
-/// Queries that stay with the gateway, whatever their case.
-const SECRETS: [&str; 18] = [
-    "access_token",
-    "api_key",
-    "apikey",
-    "auth_token",
-    "authorization",
-    "client_secret",
-    "credential",
-    "credentials",
-    "jwt",
-    "passphrase",
-    "passwd",
-    "password",
-    "private_key",
-    "psk",
-    "pwd",
-    "refresh_token",
-    "secret",
-    "token",
-];
+use super::secret::is_secret;
 
 /// What happened to a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,13 +93,6 @@ pub fn report<T: Display>(event: Event, info: &RegistrationReport<'_, T>) -> Vec
     out
 }
 
-/// Whether a query is one that stays with the gateway.
-pub fn is_secret(key: &str) -> bool {
-    SECRETS
-        .iter()
-        .any(|secret| secret.eq_ignore_ascii_case(key))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +112,7 @@ mod tests {
             ("b", "UQ"),
             ("b", "U"),
             ("Password", "hunter2"),
+            ("devicePin", "1234"),
             ("x\"", "\u{1}"),
         ]);
         let list = ["/1/0", "/3/0"];

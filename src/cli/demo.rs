@@ -18,6 +18,7 @@ use lwm2m_gateway::host::standalone::Broker;
 use lwm2m_gateway::host::{Host, Message, Publish, Subscriptions};
 use lwm2m_gateway::runtime::Gateway;
 use lwm2m_gateway::simulate;
+use lwm2m_gateway::telemetry::Counters;
 use tokio::sync::Notify;
 
 use super::options::GatewayOptions;
@@ -72,24 +73,23 @@ pub(crate) fn demo(mut options: GatewayOptions) -> ExitCode {
         // The screen belongs to the messages.
         options.log.push("warn".to_owned());
     }
-    let done = options.load().and_then(|(config, warnings)| {
-        logging::start(&config.log).map_err(|error| vec![error.to_string()])?;
-        let (messages, shown) = sync_channel(ON_SCREEN);
-        let service = Service::start(options, config.clone(), &warnings, |broker| {
-            Arc::new(Screen { broker, messages })
-        })
-        .map_err(|error| vec![error])?;
-        play(&service, config, shown)
-            .and_then(|(_device, quit)| service.serve(async move { quit.notified().await }))
-            .map_err(|error| vec![error])
-    });
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(errors) => {
-            errors.iter().for_each(say::error);
-            ExitCode::FAILURE
-        }
-    }
+    let (config, warnings) = match options.load() {
+        Ok(loaded) => loaded,
+        Err(errors) => return say::failure(&errors),
+    };
+    let counters = Arc::new(Counters::default());
+    let logging = match logging::start(&config.log, counters.clone()) {
+        Ok(logging) => logging,
+        Err(error) => return say::failure(&[error]),
+    };
+    let (messages, shown) = sync_channel(ON_SCREEN);
+    let wrap = |broker| -> Arc<dyn Host> { Arc::new(Screen { broker, messages }) };
+    let done =
+        Service::start(options, config.clone(), &warnings, counters, wrap).and_then(|service| {
+            let (_device, quit) = play(&service, config, shown)?;
+            service.serve(async move { quit.notified().await })
+        });
+    logging.end(done)
 }
 
 /// Starts device, screen and keyboard. The device ends when its handle is dropped.

@@ -7,6 +7,7 @@ mod demo;
 mod logging;
 mod objects;
 mod options;
+mod password;
 mod psk;
 mod run;
 mod say;

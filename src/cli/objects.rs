@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use lwm2m_gateway::config::{Config, Log};
 use lwm2m_gateway::runtime::load_models;
@@ -12,18 +13,17 @@ use super::{logging, say};
 pub(crate) fn list(xml_dir: Option<&Path>) -> ExitCode {
     let log = Log {
         level: "warn".to_owned(),
-        json: false,
+        ..Log::default()
     };
-    if let Err(error) = logging::start(&log) {
-        say::error(error);
-        return ExitCode::FAILURE;
-    }
+    let logging = match logging::start(&log, Arc::default()) {
+        Ok(logging) => logging,
+        Err(error) => return say::failure(&[error]),
+    };
     let models = match load_models(xml_dir, Config::default().limits.max_model_file) {
         Ok(models) => models,
         Err(error) => {
             let dir = xml_dir.unwrap_or_else(|| Path::new(""));
-            say::error(format_args!("{}: {error}", dir.display()));
-            return ExitCode::FAILURE;
+            return logging.end(Err(format!("{}: {error}", dir.display())));
         }
     };
     for object in models.objects() {
@@ -35,5 +35,5 @@ pub(crate) fn list(xml_dir: Option<&Path>) -> ExitCode {
             object.name
         ));
     }
-    ExitCode::SUCCESS
+    logging.end(Ok(()))
 }

@@ -1,16 +1,14 @@
 //! From options and file to a configuration.
 
 use std::fmt::Display;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lwm2m_gateway::config::Config;
 use lwm2m_gateway::config::read::{ConfigWarning, Source};
+use lwm2m_gateway::config::{self, Config};
 use lwm2m_gateway::credentials::CredentialStore;
-use zeroize::Zeroizing;
 
-use super::say;
+use super::{password, say};
 
 /// What a gateway is started with; options win over the file.
 #[derive(Debug, Clone, clap::Args)]
@@ -31,7 +29,8 @@ pub(crate) struct GatewayOptions {
     /// [default: 127.0.0.1:1883]
     #[arg(long, value_name = "ADDR", conflicts_with = "broker")]
     pub(crate) mqtt: Option<String>,
-    /// Connect to this broker instead: mqtt://[USER:PASSWORD@]HOST[:PORT], or mqtts:// for TLS
+    /// Connect to this broker instead: mqtt://[USER@]HOST[:PORT], or mqtts:// for TLS; the password
+    /// comes from the environment, LWM2M_GATEWAY_MQTT_PASSWORD, or from mqtt.password_file
     #[arg(long, value_name = "URL")]
     pub(crate) broker: Option<String>,
     /// Directory of further object definitions (*.xml)
@@ -61,7 +60,7 @@ impl GatewayOptions {
     /// One line for each mistake.
     pub(crate) fn load(&self) -> Result<(Config, Vec<ConfigWarning>), Vec<String>> {
         let mut source = match &self.config {
-            Some(file) => Source::parse(&read(file).map_err(|error| vec![error])?),
+            Some(file) => read(file).map_err(|error| vec![error])?,
             None => Source::default(),
         };
         for (key, value) in &self.settings {
@@ -85,15 +84,14 @@ impl GatewayOptions {
                 level => source.set("log.level", level),
             }
         }
-        source.read().map_err(lines)
+        let (mut config, warnings) = source.read().map_err(lines)?;
+        password::complete(&mut config).map_err(|error| vec![error])?;
+        Ok((config, warnings))
     }
 }
 
-/// The text of a configuration, which may hold keys.
-fn read(file: &Path) -> Result<Zeroizing<String>, String> {
-    fs::read_to_string(file)
-        .map(Zeroizing::new)
-        .map_err(|error| format!("{}: {error}", file.display()))
+fn read(file: &Path) -> Result<Source, String> {
+    config::file::read(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn lines(errors: Vec<impl Display>) -> Vec<String> {
@@ -103,7 +101,7 @@ fn lines(errors: Vec<impl Display>) -> Vec<String> {
 /// The command `check-config`.
 pub(crate) fn check(file: &Path) -> ExitCode {
     let read = read(file).map_err(|error| vec![error]);
-    match read.and_then(|text| Source::parse(&text).read().map_err(lines)) {
+    match read.and_then(|source| source.read().map_err(lines)) {
         Ok((config, warnings)) => {
             for warning in warnings {
                 say::out(format_args!("warning: {warning}"));

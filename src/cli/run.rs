@@ -1,6 +1,9 @@
 //! The command `run`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use lwm2m_gateway::telemetry::Counters;
 
 use super::options::GatewayOptions;
 use super::service::Service;
@@ -13,21 +16,23 @@ definitions again, SIGUSR1 logs the counters. The log goes to standard error; a 
 
 Examples:
   lwm2m-gateway run --udp :5683 --mqtt :1883 --xml-dir /etc/lwm2m/objects
-  lwm2m-gateway run --broker mqtt://user:secret@broker.example --log debug --log json
+  LWM2M_GATEWAY_MQTT_PASSWORD=… lwm2m-gateway run --broker mqtts://user@broker.example
+  lwm2m-gateway run --broker mqtts://user@broker.example --set mqtt.password_file=/etc/lwm2m/mqtt
   lwm2m-gateway run --set lifetime_max=1h --set translators.notify.qos=1";
 
 pub(crate) fn run(options: &GatewayOptions) -> ExitCode {
-    let started = options.load().and_then(|(config, warnings)| {
-        logging::start(&config.log).map_err(|error| vec![error.to_string()])?;
-        Service::start(options.clone(), config, &warnings, |broker| broker)
-            .and_then(|service| service.serve(std::future::pending()))
-            .map_err(|error| vec![error])
-    });
-    match started {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(errors) => {
-            errors.iter().for_each(say::error);
-            ExitCode::FAILURE
-        }
-    }
+    let (config, warnings) = match options.load() {
+        Ok(loaded) => loaded,
+        Err(errors) => return say::failure(&errors),
+    };
+    let counters = Arc::new(Counters::default());
+    let logging = match logging::start(&config.log, counters.clone()) {
+        Ok(logging) => logging,
+        Err(error) => return say::failure(&[error]),
+    };
+    let served = Service::start(options.clone(), config, &warnings, counters, |broker| {
+        broker
+    })
+    .and_then(|service| service.serve(std::future::pending()));
+    logging.end(served)
 }

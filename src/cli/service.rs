@@ -50,12 +50,12 @@ impl Service {
         options: GatewayOptions,
         config: Config,
         warnings: &[ConfigWarning],
+        host_counters: Arc<Counters>,
         wrap: impl FnOnce(Arc<Broker>) -> Arc<dyn Host>,
     ) -> Result<Self, String> {
         for warning in warnings {
             warn!(key = warning.key, "{}", warning.message);
         }
-        let host_counters = Arc::new(Counters::default());
         let broker = Broker::new(&config, Arc::clone(&host_counters)).map_err(line)?;
         let broker = Arc::new(broker);
         let gateway = Gateway::start(config.clone(), wrap(Arc::clone(&broker))).map_err(line)?;
@@ -142,7 +142,9 @@ impl Service {
         for warning in warnings {
             warn!(key = warning.key, "{}", warning.message);
         }
-        if config.mqtt != self.config.mqtt || config.log != self.config.log {
+        let log = (&config.log.level, config.log.json);
+        if config.mqtt != self.config.mqtt || log != (&self.config.log.level, self.config.log.json)
+        {
             warn!("changes of mqtt and log take effect at the next start");
         }
         match self.gateway.reload(config.clone()) {
@@ -153,8 +155,9 @@ impl Service {
 
     fn log_statistics(&self) {
         let mut statistics = self.gateway.statistics().0;
-        let dropped = self.host_counters.publish_dropped.get();
-        *statistics.entry("publish_dropped").or_default() += dropped;
+        for (name, count) in self.host_counters.snapshot() {
+            *statistics.entry(name).or_default() += count;
+        }
         let text = serde_json::to_string(&statistics).unwrap_or_default();
         info!(counters = %text, "statistics");
     }

@@ -66,7 +66,8 @@ impl FromStr for BrokerUrl {
                 .parse()
                 .ok()
                 .filter(|port| *port != 0)
-                .ok_or_else(|| format!("{port:?} is not a port"))?,
+                // Not shown: without a host it is the password.
+                .ok_or("the port is not a number from 1 to 65535")?,
             None => default_port,
         };
         if host.is_empty() || host.contains(['/', '?', '#', ' ', '\0']) {

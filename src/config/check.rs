@@ -292,8 +292,19 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
         .broker
         .as_deref()
         .and_then(|url| url.parse::<BrokerUrl>().ok());
-    if mqtt.password.is_some() && mqtt.username.is_none() {
-        error("mqtt.password".to_owned(), "needs mqtt.username".to_owned());
+    let has_user =
+        mqtt.username.is_some() || url.as_ref().is_some_and(|url| url.username.is_some());
+    for (key, is_given) in [
+        ("mqtt.password", mqtt.password.is_some()),
+        ("mqtt.password_file", mqtt.password_file.is_some()),
+    ] {
+        if is_given && !has_user {
+            error(key.to_owned(), "needs mqtt.username".to_owned());
+        }
+    }
+    if mqtt.password_file.is_some() && mqtt.password.is_some() {
+        let message = "is given by mqtt.password as well";
+        error("mqtt.password_file".to_owned(), message.to_owned());
     }
     if mqtt.certfile.is_some() != mqtt.keyfile.is_some() {
         let (given, missing) = match mqtt.certfile {

@@ -10,7 +10,7 @@ use crate::config::broker_url::BrokerUrl;
 use crate::config::value::{self, Parsed};
 use crate::config::{
     AddressChange, AutoObserve, BooleanSeries, Config, HostileEndpoint, LifetimePolicy,
-    UpdateCondition,
+    UpdateCondition, WorldReadable,
 };
 use crate::lwm2m::codec::names::NAMES;
 use crate::memory::LEAST_CEILING;
@@ -261,6 +261,15 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         show: |of| format!("{:?}", value::show_format(of.format)),
         is_text: true,
     },
+    key!(
+        "world_readable_keys",
+        world_readable_keys,
+        choice(
+            "refuse" = WorldReadable::Refuse,
+            "allow" = WorldReadable::Allow
+        ),
+        "Whether a configuration with keys or passwords in it, a `psk_file` or a `mqtt.password_file` may be readable or writable for everybody on the machine; `allow` is for volumes whose modes cannot be changed."
+    ),
     key!(
         "shards",
         shards,
@@ -638,7 +647,7 @@ pub(crate) static KEYS: &[Key<Config>] = &[
     Key {
         name: "mqtt.broker",
         form: || "URL".to_owned(),
-        meaning: "`mqtt://[user:password@]host[:port]` or `mqtts://…`: connect to that broker instead of running the embedded one.",
+        meaning: "`mqtt://[user@]host[:port]` or `mqtts://…`: connect to that broker instead of running the embedded one. `user:password@` is possible, but everybody on the machine can see a command line.",
         read: |into, from| {
             let url = value::filled_text(from)?;
             url.parse::<BrokerUrl>()?;
@@ -658,7 +667,13 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "mqtt.password",
         mqtt.password,
         optional_text,
-        "Password of that user."
+        "Password of that user; better in a file of its own, or in the environment variable `LWM2M_GATEWAY_MQTT_PASSWORD`."
+    ),
+    key!(
+        "mqtt.password_file",
+        mqtt.password_file,
+        optional_text,
+        "File with that password and nothing else; read at the start."
     ),
     key!(
         "mqtt.client_id",
@@ -707,5 +722,11 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         log.json,
         choice("text" = false, "json" = true),
         "Form of log lines."
+    ),
+    key!(
+        "log.interval",
+        log.interval,
+        duration(Duration::ZERO, HOUR),
+        "How often a line of one reason is logged that devices or clients can cause; the next one says how many were left out (`suppressed`). `0s` logs each."
     ),
 ];

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{CipherSuite, FormatDefault};
+use crate::config::{CipherSuite, FormatDefault, WorldReadable};
 use crate::credentials::Credential;
 
 /// `listeners.*`
@@ -48,6 +48,10 @@ pub struct DtlsListener {
     pub psk_file: Option<PathBuf>,
     /// `psk_file_keys`: how keys are written in that file. Default `hex`.
     pub psk_file_keys: KeyEncoding,
+    /// Whether everybody may read that file, as [`Config::world_readable_keys`] says.
+    ///
+    /// [`Config::world_readable_keys`]: super::Config::world_readable_keys
+    pub world_readable: WorldReadable,
     /// `psk`: credentials in the configuration itself; they win over those of the file.
     pub psk: Vec<Credential>,
     /// `identity_separator`: characters that may stand between a configured identity and a suffix
@@ -152,6 +156,7 @@ impl Default for DtlsListener {
             },
             psk_file: None,
             psk_file_keys: KeyEncoding::Hex,
+            world_readable: WorldReadable::Refuse,
             psk: Vec::new(),
             identity_separator: String::new(),
             endpoint_rule: EndpointRule::Any,

@@ -5,16 +5,19 @@
 //! it, with every mistake named by its key path.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use self::broker_url::BrokerUrl;
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::ContentFormat;
 
 pub mod broker_url;
 mod check;
 mod cipher;
+pub mod file;
 mod keys;
 mod listener;
 mod psk;
@@ -72,12 +75,24 @@ pub struct Config {
     pub publish_deregister: bool,
     /// Behaviour of EMQX's built-in gateway where ours is better by default.
     pub compat: Compat,
+    /// Whether files may hold keys or passwords that everybody on the machine can read. Default
+    /// `refuse`.
+    pub world_readable_keys: WorldReadable,
     /// Number of shards (threads with a socket and an engine each); 0 = number of cores.
     pub shards: usize,
     /// Stand-alone host: the embedded broker or the broker to connect to.
     pub mqtt: Mqtt,
     /// Logging of the stand-alone host.
     pub log: Log,
+}
+
+/// See [`Config::world_readable_keys`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WorldReadable {
+    /// `refuse`: the gateway does not start with such a file.
+    Refuse,
+    /// `allow`: where modes cannot be changed, as in a mounted volume.
+    Allow,
 }
 
 /// See [`Config::format`].
@@ -311,7 +326,7 @@ pub struct Compat {
 }
 
 /// `mqtt.*`, stand-alone host only.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Mqtt {
     /// `mqtt.bind`: where the embedded broker listens. Default `127.0.0.1:1883`.
     pub bind: SocketAddr,
@@ -322,6 +337,8 @@ pub struct Mqtt {
     pub username: Option<String>,
     /// `mqtt.password`
     pub password: Option<String>,
+    /// `mqtt.password_file`: file with the password.
+    pub password_file: Option<PathBuf>,
     /// `mqtt.client_id`. Default `lwm2m-gateway`.
     pub client_id: String,
     /// `mqtt.keepalive`. Default 30 s.
@@ -336,6 +353,19 @@ pub struct Mqtt {
     pub keyfile: Option<PathBuf>,
 }
 
+/// Without passwords.
+impl fmt::Debug for Mqtt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let broker = self.broker.as_deref().map(str::parse::<BrokerUrl>);
+        f.debug_struct("Mqtt")
+            .field("bind", &self.bind)
+            .field("broker", &broker.and_then(Result::ok))
+            .field("username", &self.username)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
 /// `log.*`, stand-alone host only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -343,6 +373,9 @@ pub struct Log {
     pub level: String,
     /// `log.format`: `text` or `json`.
     pub json: bool,
+    /// `log.interval`, of every host: how often a line of one reason is logged that peers can
+    /// cause; zero: each time. Default 10 s.
+    pub interval: Duration,
 }
 
 impl Default for Config {
@@ -368,6 +401,7 @@ impl Default for Config {
             limits: Limits::default(),
             publish_deregister: false,
             compat: Compat::default(),
+            world_readable_keys: WorldReadable::Refuse,
             shards: 0,
             mqtt: Mqtt::default(),
             log: Log::default(),
@@ -481,6 +515,7 @@ impl Default for Mqtt {
             broker: None,
             username: None,
             password: None,
+            password_file: None,
             client_id: "lwm2m-gateway".to_owned(),
             keepalive: Duration::from_secs(30),
             max_queued: 100_000,
@@ -496,6 +531,7 @@ impl Default for Log {
         Self {
             level: "info".to_owned(),
             json: false,
+            interval: crate::telemetry::INTERVAL,
         }
     }
 }

@@ -6,10 +6,12 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::config::broker_url::BrokerUrl;
+use crate::config::file::open_to_everyone;
 use crate::config::keys::{
     DTLS_IGNORED, DTLS_KEYS, IGNORED, KEYS, Key, LISTENER_IGNORED, RENAMED, UDP_IGNORED, UDP_KEYS,
 };
-use crate::config::{Config, Listeners, UdpListener, check, psk};
+use crate::config::{Config, Listeners, UdpListener, WorldReadable, check, psk};
 
 /// A mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +53,16 @@ impl fmt::Display for ConfigWarning {
 pub struct Source {
     root: Map<String, Value>,
     errors: Vec<ConfigError>,
+    exposed: Option<Exposed>,
+}
+
+/// A file that everybody can read, with secrets in it.
+#[derive(Clone)]
+struct Exposed {
+    /// Keys of the secrets.
+    keys: Vec<String>,
+    /// What is wrong, and what to do.
+    message: String,
 }
 
 /// The values may be secrets.
@@ -127,12 +139,29 @@ impl Source {
 
     fn unreadable(message: String) -> Self {
         Self {
-            root: Map::new(),
             errors: vec![ConfigError {
                 key: String::new(),
                 message,
             }],
+            ..Self::default()
         }
+    }
+
+    /// What was read so far came from a file with these permission bits. When everybody can read
+    /// or change it, it must hold no secrets unless `world_readable_keys` is `allow`.
+    #[must_use]
+    pub fn of_file(mut self, file: &str, mode: u32) -> Self {
+        let keys = secrets(&self.root);
+        self.exposed = open_to_everyone(mode)
+            .filter(|_| !keys.is_empty())
+            .map(|why| Exposed {
+                keys,
+                message: format!(
+                    "is a secret in {file}, which {why}: chmod 640 {file}, or set \
+                     world_readable_keys = \"allow\""
+                ),
+            });
+        self
     }
 
     /// Lifts what stands under `gateway.lwm2m` to the top.
@@ -164,7 +193,11 @@ impl Source {
                 });
             }
         }
-        Self { root, errors }
+        Self {
+            root,
+            errors,
+            exposed: None,
+        }
     }
 
     /// Sets one key, in place of what the file says. The text is taken as a TOML value, or as it
@@ -235,6 +268,16 @@ impl Source {
             reader.listeners(&mut config.listeners, listeners);
             // The keys of devices are in there.
             psk::wipe(listeners);
+        }
+        for listener in config.listeners.dtls.values_mut() {
+            listener.world_readable = config.world_readable_keys;
+        }
+        if let Some(exposed) = self.exposed
+            && config.world_readable_keys == WorldReadable::Refuse
+        {
+            for key in exposed.keys {
+                reader.error(&key, exposed.message.as_str());
+            }
         }
         check::check(&config, &mut reader.errors, &mut reader.warnings);
         if reader.errors.is_empty() {
@@ -426,6 +469,41 @@ fn holds_text(key: &str) -> bool {
         }
         _ => is_text(KEYS, key),
     }
+}
+
+/// The keys of secrets in a tree.
+fn secrets(root: &Map<String, Value>) -> Vec<String> {
+    let is_given = |value: &Value| match value {
+        Value::Null => false,
+        Value::Object(table) => !table.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        _ => true,
+    };
+    let mqtt = root.get("mqtt");
+    let has_password = |url: &Value| {
+        let url = url.as_str().unwrap_or_default().parse::<BrokerUrl>();
+        url.is_ok_and(|url| url.password.is_some())
+    };
+    let mut keys = Vec::new();
+    if mqtt
+        .and_then(|mqtt| mqtt.get("password"))
+        .is_some_and(is_given)
+    {
+        keys.push("mqtt.password".to_owned());
+    }
+    if mqtt
+        .and_then(|mqtt| mqtt.get("broker"))
+        .is_some_and(has_password)
+    {
+        keys.push("mqtt.broker".to_owned());
+    }
+    let dtls = root.get("listeners").and_then(|kinds| kinds.get("dtls"));
+    for (name, listener) in dtls.and_then(Value::as_object).into_iter().flatten() {
+        if listener.get("psk").is_some_and(is_given) {
+            keys.push(format!("listeners.dtls.{name}.psk"));
+        }
+    }
+    keys
 }
 
 /// The message for an unknown key, with the nearest known one.

@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use super::lines::Problem;
 use super::{Credential, CredentialSource, Lines};
-use crate::config::KeyEncoding;
+use crate::config::file::open_to_everyone;
+use crate::config::{KeyEncoding, WorldReadable};
 
 /// Largest PSK file in bytes, some four million lines.
 pub const MAX_FILE: u64 = 256 << 20;
@@ -34,6 +35,17 @@ pub enum FileError {
     /// A directory, a pipe, a device.
     #[error("psk_file {}: not a regular file", .0.display())]
     NotAFile(PathBuf),
+    /// Everybody can read or change it.
+    #[error(
+        "psk_file {file}: {why}: chmod 640 {file}, or set world_readable_keys = \"allow\"",
+        file = path.display()
+    )]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What everybody can do.
+        why: String,
+    },
     /// More than [`MAX_FILE`].
     #[error("psk_file {}: larger than {MAX_FILE} bytes", .0.display())]
     Large(PathBuf),
@@ -103,6 +115,7 @@ impl FileReport {
 pub struct PskFile {
     path: PathBuf,
     keys: KeyEncoding,
+    world_readable: WorldReadable,
     table: RwLock<Arc<Table>>,
     watch: Mutex<Watch>,
 }
@@ -133,11 +146,17 @@ impl PskFile {
     ///
     /// # Errors
     ///
-    /// When it cannot be read; bad lines are no error.
-    pub fn open(path: &Path, keys: KeyEncoding) -> Result<(Self, FileReport), FileError> {
+    /// When it cannot be read, or everybody can read it and that is not allowed; bad lines are no
+    /// error.
+    pub fn open(
+        path: &Path,
+        keys: KeyEncoding,
+        world_readable: WorldReadable,
+    ) -> Result<(Self, FileReport), FileError> {
         let file = Self {
             path: path.to_owned(),
             keys,
+            world_readable,
             table: RwLock::default(),
             watch: Mutex::new(Watch {
                 known: None,
@@ -182,6 +201,12 @@ impl PskFile {
         watch.known = fs::metadata(&self.path).ok().map(|it| Stamp::of(&it));
         let (text, metadata) = read_file(&self.path)?;
         watch.known = Some(Stamp::of(&metadata));
+        if let Some(why) = open_to_everyone(metadata.mode())
+            && self.world_readable == WorldReadable::Refuse
+        {
+            let path = self.path.clone();
+            return Err(FileError::Open { path, why });
+        }
 
         let lines = Lines::read(&text, self.keys);
         drop(text);
@@ -282,9 +307,9 @@ pub fn read_file(path: &Path) -> Result<(Zeroizing<Vec<u8>>, Metadata), FileErro
 fn exposed(metadata: &Metadata) -> Option<String> {
     let mode = metadata.mode();
     let shown = mode & 0o7777;
-    if mode & 0o006 != 0 {
+    if let Some(why) = open_to_everyone(mode) {
         return Some(format!(
-            "is open to everyone (mode {shown:04o}): chmod 600, or 640 for a group"
+            "is a file that {why}: chmod 600, or 640 for a group"
         ));
     }
     if mode & 0o020 != 0 {
@@ -345,7 +370,7 @@ mod tests {
     fn what_is_added_concerns_nobody_else() {
         let place = Place::new("altered");
         let path = place.write(&format!("a:{KEY}\nb:{KEY}:x\n"));
-        let (file, _) = PskFile::open(&path, KeyEncoding::Hex).unwrap();
+        let (file, _) = PskFile::open(&path, KeyEncoding::Hex, WorldReadable::Refuse).unwrap();
         for (text, altered) in [
             (format!("c:{KEY}\n# moved\nb:{KEY}:x\na:{KEY}\n"), false),
             (format!("c:{KEY}\nb:{KEY}:y\na:{KEY}\n"), true),
@@ -362,7 +387,7 @@ mod tests {
     fn a_reload_says_what_is_different() {
         let place = Place::new("reload");
         let path = place.write(&format!("a:{KEY}\nb:{KEY}\nc:0011:x\nbad\n"));
-        let (file, report) = PskFile::open(&path, KeyEncoding::Hex).unwrap();
+        let (file, report) = PskFile::open(&path, KeyEncoding::Hex, WorldReadable::Refuse).unwrap();
         assert_eq!((report.loaded, report.bad), (3, 1));
         assert_eq!((report.weak, report.with_endpoints), (1, 1));
         assert_eq!(report.exposed, None);
@@ -387,7 +412,7 @@ mod tests {
     fn a_change_is_taken_up_when_it_holds_still() {
         let place = Place::new("poll");
         let path = place.write(&format!("a:{KEY}\n"));
-        let (file, _) = PskFile::open(&path, KeyEncoding::Hex).unwrap();
+        let (file, _) = PskFile::open(&path, KeyEncoding::Hex, WorldReadable::Refuse).unwrap();
         assert!(file.poll().unwrap().is_none());
 
         place.write("");
@@ -402,6 +427,7 @@ mod tests {
         // A new file in its place, of the same size.
         let other = place.0.join("new");
         fs::write(&other, format!("a:{KEY}\nc:{KEY}\n")).unwrap();
+        fs::set_permissions(&other, fs::Permissions::from_mode(0o600)).unwrap();
         fs::rename(&other, &path).unwrap();
         assert!(file.poll().unwrap().is_none());
         assert_eq!(names(&file.poll().unwrap().unwrap().added), "c");
@@ -421,7 +447,8 @@ mod tests {
     #[test]
     fn what_is_no_file_is_refused() {
         let place = Place::new("refused");
-        let open = |path: &Path| PskFile::open(path, KeyEncoding::Hex).unwrap_err();
+        let open =
+            |path: &Path| PskFile::open(path, KeyEncoding::Hex, WorldReadable::Refuse).unwrap_err();
         assert!(matches!(open(&place.0), FileError::NotAFile(_)));
         let missing = open(&place.0.join("missing")).to_string();
         assert!(
@@ -441,13 +468,24 @@ mod tests {
             (0o600, ""),
             (0o400, ""),
             (0o640, ""),
-            (0o644, "open to everyone (mode 0644)"),
-            (0o602, "open to everyone"),
+            (0o644, "everybody on this machine can read (mode 0644)"),
+            (0o602, "everybody on this machine can write"),
             (0o660, "written by its group (mode 0660)"),
         ] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let (_, report) = PskFile::open(&path, KeyEncoding::Hex).unwrap();
+            let (_, report) = PskFile::open(&path, KeyEncoding::Hex, WorldReadable::Allow).unwrap();
             let warnings = report.warnings().join("\n");
+            let refused = PskFile::open(&path, KeyEncoding::Hex, WorldReadable::Refuse).err();
+            let is_open = mode & 0o006 != 0;
+            assert_eq!(refused.is_some(), is_open, "{mode:o}");
+            if let Some(error) = refused.map(|error| error.to_string()) {
+                let shown = path.display();
+                assert!(error.contains(warned), "{error}");
+                assert!(
+                    error.contains(&format!("chmod 640 {shown}, or set")),
+                    "{error}"
+                );
+            }
             assert_eq!(
                 warnings.is_empty(),
                 warned.is_empty(),
@@ -462,7 +500,7 @@ mod tests {
         let place = Place::new("bounded");
         let bad = "c0ffee:c0ffeez\n".repeat(500);
         let path = place.write(&format!("{bad}a:{KEY}\n"));
-        let (file, report) = PskFile::open(&path, KeyEncoding::Hex).unwrap();
+        let (file, report) = PskFile::open(&path, KeyEncoding::Hex, WorldReadable::Refuse).unwrap();
         assert_eq!(report.bad, 500);
         let warnings = report.warnings();
         assert_eq!(warnings.len(), 101);

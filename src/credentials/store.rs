@@ -49,7 +49,8 @@ impl CredentialStore {
             store.add(Arc::new(Fixed(fixed.collect())));
         }
         if let Some(path) = &listener.psk_file {
-            let (file, report) = PskFile::open(path, listener.psk_file_keys)?;
+            let (file, report) =
+                PskFile::open(path, listener.psk_file_keys, listener.world_readable)?;
             warnings = report.warnings();
             warnings.extend(unlisted(&report, listener.endpoint_rule));
             let file = Arc::new(file);

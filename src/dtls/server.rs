@@ -19,7 +19,7 @@ use super::table::{Key, Order, Table};
 use super::wire::Wire;
 use super::{CloseReason, CredentialTicket, Output, SendError};
 use crate::credentials;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 
 /// Longest datagram in bytes: OpenSSL has no room for more.
@@ -225,7 +225,8 @@ impl Server {
                 let peer = handshake.peer;
                 match handshake.identity() {
                     // With another key than ours a device may just fall silent.
-                    Some(identity) => tracing::info!(%peer, %identity, "handshake timed out"),
+                    Some(identity) => limited!(INFO, self.counters, now, HandshakeTimedOut,
+                        %peer, %identity, "handshake timed out"),
                     None => tracing::debug!(%peer, "handshake timed out"),
                 }
                 self.counters.dtls_handshakes_timed_out.inc();

@@ -2,12 +2,12 @@
 //! connection says waits until they are here: a notification would be reset otherwise, a Send or
 //! De-register answered 4.04.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::info::GoneReason;
 use super::sessions::Identity;
-use super::{Engine, HANDOFF_TIMEOUT, Handoff, Output, Peer, ShardId};
+use super::{Engine, HANDOFF_TIMEOUT, Handoff, Output, Peer, ShardId, TIMEOUTS_PER_CALL};
 use crate::config::Takeover;
 use crate::time::{Instant, Now};
 
@@ -33,34 +33,48 @@ struct Arrival {
 
 /// See the module.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals(HashMap<Peer, Arrival>);
+pub(super) struct Arrivals {
+    expected: HashMap<Peer, Arrival>,
+    /// The same in order of time.
+    deadlines: BTreeSet<(Instant, Peer)>,
+}
 
 impl Arrivals {
     pub(super) fn contains(&self, peer: Peer) -> bool {
-        self.0.contains_key(&peer)
+        self.expected.contains_key(&peer)
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.0.values().map(|arrival| arrival.deadline).min()
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.expected.len()
     }
 
     /// What belongs to the identity of `peer` is asked for.
     pub(super) fn expect(&mut self, now: Now, peer: Peer) {
+        let deadline = now.mono + HANDOFF_TIMEOUT;
         let arrival = Arrival {
             held: Vec::new(),
             successor: None,
-            deadline: now.mono + HANDOFF_TIMEOUT,
+            deadline,
         };
-        self.0.insert(peer, arrival);
+        if let Some(old) = self.expected.insert(peer, arrival) {
+            self.deadlines.remove(&(old.deadline, peer));
+        }
+        self.deadlines.insert((deadline, peer));
+    }
+
+    fn remove(&mut self, peer: Peer) -> Option<Arrival> {
+        let arrival = self.expected.remove(&peer)?;
+        self.deadlines.remove(&(arrival.deadline, peer));
+        Some(arrival)
     }
 
     /// The connection has ended; what arrives is still for its successor.
     pub(super) fn forget_messages(&mut self, peer: Peer) {
-        if let Some(arrival) = self.0.get_mut(&peer) {
+        if let Some(arrival) = self.expected.get_mut(&peer) {
             arrival.held = Vec::new();
         }
     }
@@ -70,7 +84,7 @@ impl Engine {
     /// Keeps a datagram of a connection whose registrations are on their way; false when none
     /// are.
     pub(super) fn hold(&mut self, from: Peer, datagram: &[u8]) -> bool {
-        let Some(arrival) = self.arrivals.0.get_mut(&from) else {
+        let Some(arrival) = self.arrivals.expected.get_mut(&from) else {
             return false;
         };
         if arrival.held.len() < MAX_HELD {
@@ -84,7 +98,7 @@ impl Engine {
     /// What belongs to the identity of `old` goes to its successor: at once, or as soon as it is
     /// here.
     pub(super) fn hand_over(&mut self, now: Now, old: Peer, to: Successor) {
-        if let Some(arrival) = self.arrivals.0.get_mut(&old) {
+        if let Some(arrival) = self.arrivals.expected.get_mut(&old) {
             arrival.held = Vec::new();
             arrival.successor = Some(to);
             return;
@@ -98,7 +112,7 @@ impl Engine {
     pub(super) fn arrived(&mut self, now: Now, peer: Peer) {
         let mut next = Some(peer);
         while let Some(peer) = next.take() {
-            let Some(arrival) = self.arrivals.0.remove(&peer) else {
+            let Some(arrival) = self.arrivals.remove(peer) else {
                 return;
             };
             for datagram in arrival.held {
@@ -110,13 +124,14 @@ impl Engine {
         }
     }
 
-    /// Nothing waits for a shard that does not answer.
+    /// Nothing waits for a shard that does not answer. Looks at [`TIMEOUTS_PER_CALL`] connections
+    /// at most; the rest is due at once again.
     pub(super) fn expire_arrivals(&mut self, now: Now) {
-        let late =
-            |(peer, arrival): (&Peer, &Arrival)| (arrival.deadline <= now.mono).then_some(*peer);
-        let late: Vec<Peer> = self.arrivals.0.iter().filter_map(late).collect();
-        for peer in late {
-            self.arrived(now, peer);
+        for _ in 0..TIMEOUTS_PER_CALL {
+            match self.arrivals.deadlines.first().copied() {
+                Some((at, peer)) if at <= now.mono => self.arrived(now, peer),
+                _ => return,
+            }
         }
     }
 

@@ -1,13 +1,15 @@
 //! Registers that wait for the host's word.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use super::info::{Decision, RegistrationRequest};
 use super::registration::RegisterError;
 use super::requests::{Request, Stage};
-use super::{Engine, Output, Peer, PendingRequest};
+use super::{Engine, Output, Peer, TIMEOUTS_PER_CALL};
 use crate::coap::Message;
+use crate::telemetry::limited;
 use crate::time::{Instant, Now};
 
 /// How long the host may think. Longer than a client waits with the default transmission
@@ -25,25 +27,72 @@ struct Waiting {
     peer: Peer,
     datagram: Vec<u8>,
     body: Vec<u8>,
+    deadline: Instant,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Authorizations {
     next: AuthorizationId,
-    waiting: HashMap<AuthorizationId, Waiting>,
-    /// In order of time; answered ones leave a stale element behind.
-    order: VecDeque<(Instant, AuthorizationId)>,
+    /// Ids are given in order of time and all wait equally long, so this is the order of their
+    /// deadlines as well.
+    waiting: BTreeMap<AuthorizationId, Waiting>,
+    /// How many of them are whose.
+    by_source: HashMap<IpAddr, usize>,
 }
 
 impl Authorizations {
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.order.front().map(|(at, _)| *at)
+        let (_, first) = self.waiting.first_key_value()?;
+        Some(first.deadline)
     }
 
-    /// Elements held, stale ones included.
+    /// Registers that wait.
     pub(super) fn len(&self) -> usize {
-        self.order.len()
+        self.waiting.len()
+    }
+
+    /// Whether one more Register of `peer` may wait. A source holds at most as many places as are
+    /// free: half of all when it is alone, and never the last ones, which are for others.
+    fn has_room(&self, peer: Peer) -> bool {
+        let free = MAX_WAITING.saturating_sub(self.waiting.len());
+        let own = self.by_source.get(&source(peer)).copied();
+        free > own.unwrap_or_default()
+    }
+
+    fn insert(&mut self, waiting: Waiting) -> AuthorizationId {
+        let id = self.next;
+        self.next += 1;
+        *self.by_source.entry(source(waiting.peer)).or_default() += 1;
+        self.waiting.insert(id, waiting);
+        id
+    }
+
+    fn remove(&mut self, id: AuthorizationId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        let source = source(waiting.peer);
+        if let Some(own) = self.by_source.get_mut(&source) {
+            *own -= 1;
+            if *own == 0 {
+                self.by_source.remove(&source);
+            }
+        }
+        Some(waiting)
+    }
+
+    fn due(&self, now: Instant) -> Option<AuthorizationId> {
+        let (id, first) = self.waiting.first_key_value()?;
+        (first.deadline <= now).then_some(*id)
+    }
+}
+
+/// Who has an address: an IPv4 address, or a /64 of IPv6.
+fn source(peer: Peer) -> IpAddr {
+    match peer.address.ip().to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        address => address,
     }
 }
 
@@ -57,30 +106,20 @@ impl Engine {
         body: &[u8],
         register: RegistrationRequest,
     ) -> Result<(), RegisterError> {
-        let waiting = &mut self.authorizations;
-        if waiting.waiting.len() >= MAX_WAITING {
+        if !self.authorizations.has_room(from) {
+            limited!(WARN, self.counters, now.mono, HostSilent,
+                peer = %from.address, waiting = self.authorizations.len(),
+                "registration refused: too many wait for the host's word");
             return Err(RegisterError::Unavailable);
         }
-        let id = waiting.next;
-        waiting.next += 1;
         let deadline = now.mono + TIMEOUT;
-        waiting.order.push_back((deadline, id));
-        waiting.waiting.insert(
-            id,
-            Waiting {
-                peer: from,
-                datagram: request.datagram.to_vec(),
-                body: body.to_vec(),
-            },
-        );
-        let pending = PendingRequest {
-            acknowledged: false,
+        let id = self.authorizations.insert(Waiting {
+            peer: from,
+            datagram: request.datagram.to_vec(),
+            body: body.to_vec(),
             deadline,
-            mountpoint: None,
-        };
-        self.pending
-            .entry((from, request.message.mid()))
-            .or_insert(pending);
+        });
+        self.pending.insert(from, request.message.mid(), deadline);
         self.outputs.push_back(Output::Authorize {
             id,
             request: register,
@@ -90,7 +129,7 @@ impl Engine {
 
     /// The host's word on [`Output::Authorize`]. One that comes too late changes nothing.
     pub fn handle_authorization(&mut self, now: Now, id: AuthorizationId, decision: Decision) {
-        let Some(waiting) = self.authorizations.waiting.remove(&id) else {
+        let Some(waiting) = self.authorizations.remove(id) else {
             return;
         };
         let Ok(message) = Message::parse(&waiting.datagram) else {
@@ -99,7 +138,7 @@ impl Engine {
         let from = waiting.peer;
         let result = match decision {
             Decision::Allow { mountpoint } => {
-                if let Some(pending) = self.pending.get_mut(&(from, message.mid())) {
+                if let Some(pending) = self.pending.get_mut(from, message.mid()) {
                     pending.mountpoint = mountpoint;
                 }
                 let request = Request {
@@ -113,17 +152,26 @@ impl Engine {
             Decision::Unavailable => Err(RegisterError::Unavailable),
         };
         if let Err(error) = result {
-            self.refuse_register(from, &message, &error);
+            self.refuse_register(now, from, &message, &error);
         }
     }
 
-    pub(super) fn expire_authorizations(&mut self, now: Now) {
-        while let Some((_, id)) = self
-            .authorizations
-            .order
-            .pop_front_if(|(at, _)| *at <= now.mono)
-        {
+    /// Answers Registers that have waited too long, [`TIMEOUTS_PER_CALL`] at most; the rest is due
+    /// at once again. Whether none is left.
+    pub(super) fn expire_authorizations(&mut self, now: Now) -> bool {
+        for _ in 0..TIMEOUTS_PER_CALL {
+            let Some(id) = self.authorizations.due(now.mono) else {
+                return true;
+            };
+            limited!(
+                WARN,
+                self.counters,
+                now.mono,
+                HostSilent,
+                "the host has not said whether a device may register"
+            );
             self.handle_authorization(now, id, Decision::Unavailable);
         }
+        self.authorizations.due(now.mono).is_none()
     }
 }

@@ -1,7 +1,7 @@
 //! Where devices went that left for another shard a moment ago: commands that were routed by the
 //! old state of the directory follow them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::ShardId;
@@ -11,14 +11,16 @@ use crate::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Departed {
     shards: HashMap<Arc<str>, (ShardId, Instant)>,
-    /// In order of time; an endpoint that came back or left again leaves a stale element behind.
-    order: VecDeque<(Instant, Arc<str>)>,
+    /// The same in order of time.
+    order: BTreeSet<(Instant, Arc<str>)>,
 }
 
 impl Departed {
     pub(super) fn insert(&mut self, endpoint: Arc<str>, shard: ShardId, until: Instant) {
-        self.shards.insert(endpoint.clone(), (shard, until));
-        self.order.push_back((until, endpoint));
+        if let Some((_, old)) = self.shards.insert(endpoint.clone(), (shard, until)) {
+            self.order.remove(&(old, endpoint.clone()));
+        }
+        self.order.insert((until, endpoint));
     }
 
     /// The shard an endpoint went to.
@@ -28,28 +30,49 @@ impl Departed {
 
     /// The endpoint is back: a trail that led on would send its commands round in circles.
     pub(super) fn remove(&mut self, endpoint: &str) {
-        self.shards.remove(endpoint);
+        if let Some((endpoint, (_, until))) = self.shards.remove_entry(endpoint) {
+            self.order.remove(&(until, endpoint));
+        }
     }
 
     /// When [`Departed::expire`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.order.front().map(|(until, _)| *until)
+        self.order.first().map(|(until, _)| *until)
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        while let Some((until, endpoint)) = self.order.pop_front_if(|(until, _)| *until <= now) {
-            if self
-                .shards
-                .get(&endpoint)
-                .is_some_and(|(_, known)| *known == until)
-            {
-                self.shards.remove(&endpoint);
-            }
+        while self.deadline().is_some_and(|until| until <= now)
+            && let Some((_, endpoint)) = self.order.pop_first()
+        {
+            self.shards.remove(&endpoint);
         }
     }
 
-    /// Elements held, stale ones included.
+    /// Endpoints remembered.
     pub(super) fn len(&self) -> usize {
         self.order.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn c7_an_endpoint_that_leaves_again_and_again_is_remembered_once() {
+        let at = Instant::from_micros;
+        let mut departed = Departed::default();
+        for time in 0..1000 {
+            departed.insert("a".into(), 1, at(time));
+            departed.insert("b".into(), 2, at(time + 5));
+        }
+        assert_eq!((departed.len(), departed.shards.len()), (2, 2));
+        departed.remove("b");
+        departed.remove("b");
+        assert_eq!((departed.len(), departed.deadline()), (1, Some(at(999))));
+        departed.expire(at(998));
+        assert_eq!(departed.get("a"), Some(1));
+        departed.expire(at(999));
+        assert_eq!((departed.get("a"), departed.len()), (None, 0));
     }
 }

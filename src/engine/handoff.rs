@@ -115,7 +115,7 @@ impl Engine {
                     return;
                 };
                 if withheld == Some(Withheld::OtherIdentity) {
-                    self.refuse_identity(peer, &message);
+                    self.refuse_identity(now, peer, &message);
                 } else {
                     let request = Request {
                         message: &message,

@@ -8,7 +8,7 @@ use super::device::{Device, DeviceKey};
 use super::registration::Registration;
 use super::sessions::Identity;
 use super::{Engine, Output, Peer};
-use crate::bridge::report::is_secret;
+use crate::bridge::secret::is_secret;
 use crate::bridge::topic::{LiteralError, MAX_MOUNTPOINT, check_literal};
 use crate::time::Now;
 

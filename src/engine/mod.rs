@@ -39,6 +39,7 @@ mod handoff;
 mod info;
 mod load;
 mod observations;
+mod pending;
 mod portable;
 mod queue;
 mod registration;
@@ -70,6 +71,7 @@ use authorization::Authorizations;
 use blocks::Assemblies;
 use departed::Departed;
 use device::DeviceKey;
+use pending::Pending;
 use response::Response;
 use timer::Timers;
 use uplink::Refusal;
@@ -173,16 +175,6 @@ struct PeerState {
     device: DeviceKey,
 }
 
-/// A request that waits for its device to come from another shard.
-#[derive(Debug)]
-struct PendingRequest {
-    /// Given by the host when it allowed the registration.
-    mountpoint: Option<String>,
-    /// Its peer was told by an Empty ACK that the response comes separately.
-    acknowledged: bool,
-    deadline: Instant,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Engine {
@@ -202,7 +194,7 @@ pub struct Engine {
     in_flight: HashMap<(Peer, u16), DeviceKey>,
     dedup: Dedup<Peer>,
     assemblies: Assemblies,
-    pending: HashMap<(Peer, u16), PendingRequest>,
+    pending: Pending,
     departed: Departed,
     timers: Timers,
     outputs: VecDeque<Output>,
@@ -264,7 +256,7 @@ impl Engine {
             peers: HashMap::new(),
             tokens: HashMap::new(),
             in_flight: HashMap::new(),
-            pending: HashMap::new(),
+            pending: Pending::default(),
             departed: Departed::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
@@ -319,10 +311,11 @@ impl Engine {
         self.dedup.expire(now.mono);
         self.assemblies.expire(now.mono);
         self.departed.expire(now.mono);
-        self.expire_authorizations(now);
         self.expire_arrivals(now);
-        self.pending
-            .retain(|_, pending| pending.deadline > now.mono);
+        // What is still to be answered must be known to have been acknowledged.
+        if self.expire_authorizations(now) {
+            self.pending.expire(now.mono);
+        }
         for _ in 0..TIMEOUTS_PER_CALL {
             let Some(key) = self.timers.pop_due(now.mono) else {
                 return;
@@ -418,8 +411,9 @@ impl Engine {
             .assemblies
             .deadline()
             .map(|at| (at, Reason::BlockTransfer));
-        let handoff = self.pending.values().map(|pending| pending.deadline).min();
-        let handoff = handoff
+        let handoff = self
+            .pending
+            .deadline()
             .into_iter()
             .chain(self.departed.deadline())
             .chain(self.authorizations.deadline())
@@ -474,7 +468,7 @@ impl Engine {
     /// response will be separate (RFC 7252 §5.2.2).
     fn acknowledge_pending(&mut self, from: Peer, message: &Message) {
         if message.kind() == MessageType::Confirmable
-            && let Some(pending) = self.pending.get_mut(&(from, message.mid()))
+            && let Some(pending) = self.pending.get_mut(from, message.mid())
         {
             pending.acknowledged = true;
             self.transmit(
@@ -489,7 +483,7 @@ impl Engine {
     fn respond(&mut self, to: Peer, request: &Message, response: Response) {
         let separate = self
             .pending
-            .remove(&(to, request.mid()))
+            .remove(to, request.mid())
             .is_some_and(|pending| pending.acknowledged);
         let (kind, mid) = match request.kind() {
             MessageType::Confirmable if !separate => (MessageType::Acknowledgement, request.mid()),

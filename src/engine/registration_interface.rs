@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::str;
 use std::sync::Arc;
 
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::device::{Device, DeviceKey};
 use super::directory::ClaimError;
@@ -17,7 +17,7 @@ use super::requests::{Request, Stage};
 use super::sessions::{Claim, may_claim};
 use super::{
     DeviceEvent, Engine, GoneReason, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer,
-    PendingRequest, Response, Wanted,
+    Response, Wanted,
 };
 use crate::bridge::Command;
 use crate::bridge::report::Event;
@@ -25,10 +25,17 @@ use crate::coap::message::option;
 use crate::coap::{Code, Message};
 use crate::config::{AddressChange, AutoObserve};
 use crate::lwm2m::Path;
+use crate::telemetry::limited;
 use crate::time::Now;
 
 impl Engine {
-    pub(super) fn refuse_register(&mut self, from: Peer, message: &Message, error: &RegisterError) {
+    pub(super) fn refuse_register(
+        &mut self,
+        now: Now,
+        from: Peer,
+        message: &Message,
+        error: &RegisterError,
+    ) {
         self.counters.register_refused.inc();
         match error {
             // Somebody with a key tries what is not theirs: worth an operator's attention.
@@ -39,7 +46,8 @@ impl Engine {
                 let endpoint = message
                     .option_values(option::URI_QUERY)
                     .find_map(|item| str::from_utf8(item).ok()?.strip_prefix("ep="));
-                warn!(peer = %from.address, identity, endpoint, %error, "registration refused");
+                limited!(WARN, self.counters, now.mono, IdentityRefused,
+                    peer = %from.address, identity, endpoint, %error, "registration refused");
             }
             _ => debug!(peer = %from.address, %error, "registration refused"),
         }
@@ -65,7 +73,7 @@ impl Engine {
             return Err(RegisterError::Full);
         };
         self.check_identity(from, &endpoint, listener)?;
-        let waiting = self.pending.get(&(from, message.mid()));
+        let waiting = self.pending.get(from, message.mid());
         let from_host = waiting.and_then(|waiting| waiting.mountpoint.clone());
         let names_endpoint = from_host.is_none() && listener.mountpoint.has_endpoint_name();
         let fixed_mount = from_host.is_some();
@@ -140,7 +148,7 @@ impl Engine {
             })),
         };
         self.set_identity(key, identity);
-        self.end_unconfirmed(key);
+        self.end_unconfirmed(now, key);
         self.locations.insert(location.clone(), key);
         self.directory.insert_location(&location, self.shard);
         if let Some(device) = self.device(key)
@@ -272,7 +280,7 @@ impl Engine {
         };
         let (moved, endpoint) = (device.peer != from, device.endpoint.clone());
         if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
-            return self.refuse_identity(from, message);
+            return self.refuse_identity(now, from, message);
         }
         if moved && !self.may_move(&location) {
             debug!(endpoint = %endpoint, peer = %from.address, "update from a strange address");
@@ -285,7 +293,7 @@ impl Engine {
         });
         let publish = match updated {
             Ok(publish) => publish,
-            Err(error) => return self.refuse_register(from, message, &error),
+            Err(error) => return self.refuse_register(now, from, message, &error),
         };
         if moved {
             debug!(endpoint = %endpoint, peer = %from.address, "address changed");
@@ -325,7 +333,7 @@ impl Engine {
         device.refresh.extend(missed);
     }
 
-    pub(super) fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
+    pub(super) fn deregister(&mut self, now: Now, from: Peer, message: &Message, at: &str) {
         let found = self.find_location(at).map(|(_, key)| key);
         let Some((key, device)) = found.and_then(|key| Some((key, self.device(key)?))) else {
             // Registrations are where the connection of their identity is, so one in another shard
@@ -334,12 +342,12 @@ impl Engine {
                 .and_then(|location| self.directory.shard_of_location(&location))
                 .is_some_and(|shard| shard != self.shard);
             if elsewhere && self.identity_of(from).is_some() {
-                return self.refuse_identity(from, message);
+                return self.refuse_identity(now, from, message);
             }
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
         if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
-            return self.refuse_identity(from, message);
+            return self.refuse_identity(now, from, message);
         }
         if device.peer != from {
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
@@ -381,14 +389,7 @@ impl Engine {
             return self.respond(from, message, Response::new(Code::SERVICE_UNAVAILABLE));
         }
         let deadline = now.mono + HANDOFF_TIMEOUT;
-        self.pending
-            .entry((from, message.mid()))
-            .and_modify(|waiting| waiting.deadline = deadline)
-            .or_insert(PendingRequest {
-                acknowledged: false,
-                deadline,
-                mountpoint: None,
-            });
+        self.pending.prolong(from, message.mid(), deadline);
         let handoff = Handoff::Take {
             from: self.shard,
             wanted,

@@ -115,13 +115,13 @@ impl Engine {
         match (message.code(), resource) {
             (Code::POST, Resource::Register) => {
                 if let Err(error) = self.register(now, from, request, body) {
-                    self.refuse_register(from, message, &error);
+                    self.refuse_register(now, from, message, &error);
                 }
             }
             (Code::POST, Resource::Registration(at)) => {
                 self.update(now, from, request, at, body);
             }
-            (Code::DELETE, Resource::Registration(at)) => self.deregister(from, message, at),
+            (Code::DELETE, Resource::Registration(at)) => self.deregister(now, from, message, at),
             (Code::POST, Resource::DataPush) => self.data_push(now, from, message, body),
             (Code::GET, Resource::WellKnown) => self.respond_sliced(from, message, WELL_KNOWN),
             (_, Resource::Unknown) => self.respond(from, message, Response::new(Code::NOT_FOUND)),

@@ -6,7 +6,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::arrivals::Successor;
 use super::device::{Device, DeviceKey};
@@ -15,6 +15,7 @@ use super::registration::RegisterError;
 use super::{Engine, HANDOFF_TIMEOUT, Handoff, ListenerSettings, Output, Peer, Response, ShardId};
 use crate::coap::{Code, Message};
 use crate::credentials::Credential;
+use crate::telemetry::limited;
 use crate::time::Now;
 
 /// Who is at the other end of a DTLS session. Two are equal when the presented identities are.
@@ -171,9 +172,10 @@ impl Engine {
         }
     }
 
-    pub(super) fn refuse_identity(&mut self, from: Peer, message: &Message) {
+    pub(super) fn refuse_identity(&mut self, now: Now, from: Peer, message: &Message) {
         self.counters.identity_refused.inc();
-        info!(peer = %from.address, "refused: the registration belongs to another identity");
+        limited!(INFO, self.counters, now.mono, IdentityRefused,
+            peer = %from.address, "refused: the registration belongs to another identity");
         let response = Response::error(Code::FORBIDDEN, "registered by another identity");
         self.respond(from, message, response);
     }
@@ -216,7 +218,8 @@ impl Engine {
         to: ShardId,
     ) {
         if self.sessions.remove(&old).is_some() {
-            info!(peer = %old.address, by = %new.address, "connection displaced");
+            limited!(INFO, self.counters, now.mono, ConnectionDisplaced,
+                peer = %old.address, by = %new.address, "connection displaced");
             self.counters.sessions_displaced.inc();
             self.outputs.push_back(Output::Disconnect(old));
         }
@@ -244,7 +247,7 @@ impl Engine {
     /// A connection has registered `speaker`. What was moved to it and it has not spoken for
     /// belongs to another device with the same identity, which has no connection any more: its
     /// commands must not go to this one.
-    pub(super) fn end_unconfirmed(&mut self, speaker: DeviceKey) {
+    pub(super) fn end_unconfirmed(&mut self, now: Now, speaker: DeviceKey) {
         let Some(device) = self.device_mut(speaker) else {
             return;
         };
@@ -256,7 +259,9 @@ impl Engine {
         for key in keys {
             if let Some(device) = self.device(key).filter(|device| device.unconfirmed) {
                 let endpoint = &device.endpoint;
-                info!(%endpoint, "registration ended: its identity has registered another endpoint");
+                limited!(INFO, self.counters, now.mono, RegistrationDisplaced,
+                    %endpoint,
+                    "registration ended: its identity has registered another endpoint");
                 self.remove(key, GoneReason::Displaced);
             }
         }

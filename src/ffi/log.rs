@@ -1,11 +1,9 @@
 //! The log of one gateway: what its threads and its callers say through `tracing`, as lines for
 //! the host's callback. Nothing here is global, so each gateway of a process has its own.
 
-use std::fmt::{self, Write as _};
 use std::sync::Weak;
 
 use parking_lot::RwLock;
-use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
@@ -14,6 +12,7 @@ use tracing::{Level, Metadata, Subscriber};
 use super::callbacks::Callbacks;
 use super::queue::{Event, LogLine};
 use super::types::lwm2m_gateway_log_level as LogLevel;
+use crate::telemetry::line_of;
 
 /// Which lines are wanted: a level for all, and others for parts of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,12 +114,10 @@ impl Subscriber for Logger {
             return;
         };
         let metadata = event.metadata();
-        let mut line = Line::default();
-        event.record(&mut line);
         callbacks.emit(Event::Log(LogLine {
             level: level_of(*metadata.level()),
             target: metadata.target(),
-            text: line.message + &line.fields,
+            text: line_of(event),
         }));
     }
 
@@ -166,49 +163,6 @@ fn level_of(level: Level) -> LogLevel {
     }
 }
 
-/// An event as text: the message, then `name=value`.
-#[derive(Default)]
-struct Line {
-    message: String,
-    fields: String,
-}
-
-impl Line {
-    fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
-        // Writing to a string cannot fail.
-        let _ = match field.name() {
-            "message" => write!(OneLine(&mut self.message), "{value}"),
-            name => write!(OneLine(&mut self.fields), " {name}={value}"),
-        };
-    }
-}
-
-impl Visit for Line {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.add(field, format_args!("{value}"));
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.add(field, format_args!("{value:?}"));
-    }
-}
-
-/// Control characters of devices and of others neither end a line nor start one.
-struct OneLine<'a>(&'a mut String);
-
-impl fmt::Write for OneLine<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        for c in text.chars() {
-            if c.is_control() {
-                self.0.extend(c.escape_default());
-            } else {
-                self.0.push(c);
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,12 +180,5 @@ mod tests {
         assert_eq!(filter_of(0, "off").unwrap(), LevelFilter::OFF.into());
         assert_eq!(filter_of(4, "off").unwrap(), LevelFilter::DEBUG.into());
         assert!(filter_of(6, "off").is_err());
-    }
-
-    #[test]
-    fn one_line() {
-        let mut text = String::new();
-        write!(OneLine(&mut text), "a\nb\0c\u{1b}[1m é").unwrap();
-        assert_eq!(text, "a\\nb\\u{0}c\\u{1b}[1m é");
     }
 }

@@ -29,7 +29,7 @@ use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, 
 use crate::host::{Host, Message, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, LogLimiter};
 
 /// How often PSK files are looked at.
 const FILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -187,7 +187,10 @@ impl Gateway {
                 what: "eventfd",
                 source,
             })?;
-        let counters: Vec<_> = (0..shards).map(|_| Arc::new(Counters::default())).collect();
+        let lines = Arc::new(LogLimiter::new(settings.config.log.interval));
+        let counters: Vec<_> = (0..shards)
+            .map(|_| Arc::new(Counters::new(lines.clone())))
+            .collect();
         let gateway = Self {
             inner: Arc::new(Inner {
                 host,
@@ -199,7 +202,7 @@ impl Gateway {
                 memory,
                 mailboxes,
                 counters,
-                own_counters: Counters::default(),
+                own_counters: Counters::new(lines),
                 listeners: Mutex::new(listeners),
                 threads: Mutex::new(Vec::new()),
                 stop: Stop::default(),
@@ -374,6 +377,7 @@ impl Gateway {
         }
         let plan = listeners.plan(&config)?;
         inner.memory.set_shares(super::memory::shares(&config));
+        inner.own_counters.lines.set_interval(config.log.interval);
         let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
         for (mailbox, changes) in inner.mailboxes.iter().zip(listeners.commit(plan)) {
             // Only commands are ever refused.

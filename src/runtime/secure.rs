@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tracing::{debug, info};
+use tracing::debug;
 
 use super::mailbox::{Mail, Mailbox};
 use crate::config::DtlsListener;
@@ -15,7 +15,7 @@ use crate::dtls::{
 };
 use crate::engine::{Peer, SecureSession};
 use crate::host::{Host, PskRequest};
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 
 /// What the shards of a DTLS listener share.
@@ -79,6 +79,7 @@ pub(super) struct Secure {
     numbers: Arc<AtomicU32>,
     host: Arc<dyn Host>,
     mailbox: Arc<Mailbox>,
+    counters: Arc<Counters>,
 }
 
 impl Secure {
@@ -91,13 +92,14 @@ impl Secure {
     ) -> Self {
         Self {
             listener,
-            server: Server::new(settings.context.clone(), seed, counters),
+            server: Server::new(settings.context.clone(), seed, counters.clone()),
             settings,
             sessions: HashMap::new(),
             renewed: Vec::new(),
             numbers,
             host,
             mailbox,
+            counters,
         }
     }
 
@@ -138,7 +140,8 @@ impl Secure {
             }
         }
         for peer in revoked {
-            info!(%peer, "connection closed: its key is not valid any more");
+            limited!(INFO, self.counters, now, KeyWithdrawn,
+                %peer, "connection closed: its key is not valid any more");
             self.server.close(now, peer);
         }
     }
@@ -213,7 +216,8 @@ impl Secure {
                 } => {
                     match reason {
                         CloseReason::Failed | CloseReason::Evicted => {
-                            info!(%peer, %identity, ?reason, "connection ended");
+                            limited!(INFO, self.counters, now, ConnectionEnded,
+                                %peer, %identity, ?reason, "connection ended");
                         }
                         _ => debug!(%peer, %identity, ?reason, "connection ended"),
                     }
@@ -254,7 +258,8 @@ impl Secure {
             })
         });
         if known_key_changed(&credential, key.as_ref()) {
-            info!(peer = %address, "connection closed: its key is not valid any more");
+            limited!(INFO, self.counters, now, KeyWithdrawn,
+                peer = %address, "connection closed: its key is not valid any more");
             self.server.close(now, address);
         }
         let session = SecureSession::new(identity.as_bytes(), credential.clone());
@@ -274,7 +279,8 @@ impl Secure {
         if known.is_some() || !self.host.provides_psk() {
             let key = known.map(|credential| credential.key.clone());
             if key.is_none() {
-                info!(%peer, %identity, "unknown identity");
+                limited!(INFO, self.counters, now, UnknownIdentity,
+                    %peer, %identity, "unknown identity");
             }
             return self.server.handle_credential(now, ticket, key);
         }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::Clock;
 use super::listeners::Change;
@@ -25,7 +25,7 @@ use crate::engine::{
 use crate::host::{AuthorizationRequest, Host, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
-use crate::telemetry::Counters;
+use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
 
@@ -347,7 +347,7 @@ impl Shard {
         let received = match listener.socket.receive(buffers) {
             Ok(received) => received,
             Err(error) => {
-                warn!(%error, "receive");
+                limited!(WARN, self.counters, now.mono, Socket, %error, "receive");
                 return 0;
             }
         };

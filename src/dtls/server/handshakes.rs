@@ -11,6 +11,7 @@ use super::super::session::{Counted, Session};
 use super::super::table::Key;
 use super::super::{CloseReason, CredentialTicket, Output};
 use super::{MAX_DATAGRAM, Server};
+use crate::telemetry::limited;
 use crate::time::Instant;
 
 /// Number of the hello with the cookie: the second message of the client (RFC 6347 §4.2.2). OpenSSL
@@ -102,7 +103,8 @@ impl Server {
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "no memory for a handshake");
+                limited!(WARN, self.counters, now, HandshakeMemory,
+                    %error, "no memory for a handshake");
                 self.counters.dtls_handshakes_refused.inc();
                 return;
             }
@@ -175,7 +177,8 @@ impl Server {
             Step::Failed(reason) => {
                 match self.handshakes.get(key).and_then(Handshake::identity) {
                     // Somebody who knows an identity, or a device with another key than ours.
-                    Some(identity) => tracing::info!(%peer, %identity, reason, "handshake failed"),
+                    Some(identity) => limited!(INFO, self.counters, now, HandshakeFailed,
+                        %peer, %identity, reason, "handshake failed"),
                     None => tracing::debug!(%peer, reason, "handshake failed"),
                 }
                 self.counters.dtls_handshakes_failed.inc();

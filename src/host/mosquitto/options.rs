@@ -1,13 +1,12 @@
 //! `plugin_opt_*`: a configuration file, any key of a configuration, and keys of this host.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::log;
 use super::wake::Wakeup;
 use crate::config::read::{ConfigError, Source};
-use crate::config::{Config, Log, Mqtt, value};
+use crate::config::{Config, Log, Mqtt, file, value};
 
 /// How the broker writes our options.
 const PREFIX: &str = "plugin_opt_";
@@ -162,14 +161,8 @@ fn without_effect(config: &Config) -> Vec<String> {
     lines
 }
 
-fn read(file: &Path) -> Result<Source, String> {
-    match fs::read_to_string(file) {
-        Ok(text) if file.extension().is_some_and(|kind| kind == "json") => {
-            Ok(Source::from_json(&text))
-        }
-        Ok(text) => Ok(Source::from_toml(&text)),
-        Err(error) => Err(format!("{PREFIX}config: {}: {error}", file.display())),
-    }
+fn read(path: &Path) -> Result<Source, String> {
+    file::read(path).map_err(|error| format!("{PREFIX}config: {}: {error}", path.display()))
 }
 
 #[cfg(test)]

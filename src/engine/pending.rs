@@ -1,0 +1,151 @@
+//! Requests that wait for the host's word or for their device to come from another shard, each
+//! until its deadline.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::Peer;
+use crate::time::Instant;
+
+/// A request by its peer and message id.
+type Key = (Peer, u16);
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) struct PendingRequest {
+    /// Given by the host when it allowed the registration.
+    pub(super) mountpoint: Option<String>,
+    /// Its peer was told by an Empty ACK that the response comes separately.
+    pub(super) acknowledged: bool,
+    deadline: Instant,
+}
+
+/// All of them, with their deadlines in order of time: what is due next is found at once, however
+/// many there are, and an answered one leaves nothing behind.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    requests: HashMap<Key, PendingRequest>,
+    deadlines: BTreeSet<(Instant, Key)>,
+}
+
+impl Pending {
+    /// A request waits until `deadline`. One that waits already keeps its deadline.
+    pub(super) fn insert(&mut self, peer: Peer, mid: u16, deadline: Instant) {
+        let key = (peer, mid);
+        if !self.requests.contains_key(&key) {
+            self.plan(key, deadline);
+        }
+    }
+
+    /// A request waits until `deadline`; one that waits already gets this deadline.
+    pub(super) fn prolong(&mut self, peer: Peer, mid: u16, deadline: Instant) {
+        let key = (peer, mid);
+        if let Some(request) = self.requests.get_mut(&key) {
+            self.deadlines.remove(&(request.deadline, key));
+            request.deadline = deadline;
+            self.deadlines.insert((deadline, key));
+        } else {
+            self.plan(key, deadline);
+        }
+    }
+
+    fn plan(&mut self, key: Key, deadline: Instant) {
+        let request = PendingRequest {
+            mountpoint: None,
+            acknowledged: false,
+            deadline,
+        };
+        self.requests.insert(key, request);
+        self.deadlines.insert((deadline, key));
+    }
+
+    pub(super) fn get(&self, peer: Peer, mid: u16) -> Option<&PendingRequest> {
+        self.requests.get(&(peer, mid))
+    }
+
+    pub(super) fn get_mut(&mut self, peer: Peer, mid: u16) -> Option<&mut PendingRequest> {
+        self.requests.get_mut(&(peer, mid))
+    }
+
+    /// The request is answered.
+    pub(super) fn remove(&mut self, peer: Peer, mid: u16) -> Option<PendingRequest> {
+        let key = (peer, mid);
+        let request = self.requests.remove(&key)?;
+        self.deadlines.remove(&(request.deadline, key));
+        Some(request)
+    }
+
+    /// When [`Pending::expire`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Forgets requests whose time is over.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((at, key)) = self.deadlines.first().copied()
+            && at <= now
+        {
+            self.deadlines.remove(&(at, key));
+            self.requests.remove(&key);
+        }
+    }
+
+    /// Requests that wait.
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn peer(port: u16) -> Peer {
+        Peer {
+            listener: 0,
+            address: SocketAddr::from(([127, 0, 0, 1], port)),
+            session: 0,
+        }
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::from_micros(seconds * 1_000_000)
+    }
+
+    #[test]
+    fn c7_deadlines_are_in_order_and_leave_nothing_behind() {
+        let mut pending = Pending::default();
+        for port in 0..60_000 {
+            pending.insert(peer(port), 1, at(15 + u64::from(port) / 10_000));
+        }
+        assert_eq!(pending.deadline(), Some(at(15)));
+        // Answered: half of them.
+        for port in (0..60_000).step_by(2) {
+            assert!(pending.remove(peer(port), 1).is_some());
+            assert!(pending.remove(peer(port), 1).is_none());
+        }
+        assert_eq!((pending.len(), pending.deadlines.len()), (30_000, 30_000));
+        pending.expire(at(17));
+        assert_eq!((pending.len(), pending.deadlines.len()), (15_000, 15_000));
+        assert_eq!(pending.deadline(), Some(at(18)));
+        pending.expire(at(20));
+        assert_eq!((pending.len(), pending.deadlines.len()), (0, 0));
+        assert_eq!(pending.deadline(), None);
+    }
+
+    #[test]
+    fn one_that_waits_keeps_or_changes_its_deadline() {
+        let mut pending = Pending::default();
+        pending.insert(peer(1), 7, at(15));
+        pending.insert(peer(1), 7, at(20));
+        assert_eq!(pending.deadline(), Some(at(15)));
+        pending.prolong(peer(1), 7, at(12));
+        pending.prolong(peer(2), 7, at(30));
+        assert_eq!(pending.deadline(), Some(at(12)));
+        assert_eq!((pending.len(), pending.deadlines.len()), (2, 2));
+        pending.expire(at(12));
+        assert!(pending.get(peer(1), 7).is_none());
+        assert!(pending.get(peer(2), 7).is_some());
+    }
+}
