@@ -62,12 +62,18 @@ impl FromStr for BrokerUrl {
             }
         };
         let port = match port {
-            Some(port) => port
-                .parse()
-                .ok()
-                .filter(|port| *port != 0)
-                // Not shown: without a host it is the password.
-                .ok_or("the port is not a number from 1 to 65535")?,
+            Some(port) => {
+                port.parse()
+                    .ok()
+                    .filter(|port| *port != 0)
+                    .ok_or_else(|| match port {
+                        // What else stands there may be a password whose host is missing.
+                        port if port.bytes().all(|byte| byte.is_ascii_digit()) => {
+                            format!("{port:?} is not a port")
+                        }
+                        _ => "the port is not a number".to_owned(),
+                    })?
+            }
             None => default_port,
         };
         if host.is_empty() || host.contains(['/', '?', '#', ' ', '\0']) {
