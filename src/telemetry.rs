@@ -93,6 +93,8 @@ counters! {
     registered,
     /// Registrations refused.
     register_refused,
+    /// Registers and Updates refused for the size of their query, object list or endpoint name.
+    register_too_large,
     /// Operations on a registration by another PSK identity than its own, refused.
     identity_refused,
     /// Updates accepted.
@@ -133,6 +135,9 @@ counters! {
     notifications_stale,
     /// Payloads that could not be decoded.
     decode_errors,
+    /// Block-wise transfers to or from devices given up: blocks that nobody asked for, too slow, too
+    /// large or too many requests.
+    transfers_failed,
     /// MQTT messages handed to the host.
     published,
     /// MQTT messages the host could not take.

@@ -1,7 +1,15 @@
 //! Block-wise transfer (RFC 7959): the Block options, a body on its way out and a body on its
 //! way in. Everything is bounded by sizes the caller gives.
 
+use std::time::Duration;
+
 use thiserror::Error;
+
+use crate::time::Instant;
+
+/// A transfer that brings this many blocks within its lifetime may go on for another one, so that
+/// an image of a megabyte reaches a slow device, and nobody keeps a transfer open for ever.
+const BLOCKS_PER_LIFETIME: u32 = 16;
 
 /// Value of a Block1 or Block2 option (RFC 7959 §2.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +29,16 @@ impl BlockOption {
         Some(Self {
             number: value >> 4,
             more: value & 8 != 0,
+            szx,
+        })
+    }
+
+    /// The option of a request for block `number`; `None` where the 20 bits of a number end.
+    pub fn next(number: usize, szx: u8) -> Option<Self> {
+        let number = u32::try_from(number).ok().filter(|it| *it < 1 << 20)?;
+        Some(Self {
+            number,
+            more: false,
             szx,
         })
     }
@@ -80,6 +98,11 @@ impl Sender {
         (option, self.body.get(self.offset..end).unwrap_or_default())
     }
 
+    /// Where the current block begins: how much of the body the receiver has taken.
+    pub const fn offset(&self) -> usize {
+        self.offset
+    }
+
     /// Size of the whole body, for Size1.
     pub const fn len(&self) -> usize {
         self.body.len()
@@ -91,16 +114,18 @@ impl Sender {
     }
 
     /// The current block was taken; the answer may ask for smaller blocks (RFC 7959 §2.3).
-    /// False when there is no next block.
+    /// False when there is no next block, or when its number would have more than 20 bits.
     pub fn advance(&mut self, acknowledged: Option<BlockOption>) -> bool {
         let (current, block) = self.current();
         if !current.more {
             return false;
         }
-        self.offset += block.len();
-        if let Some(answer) = acknowledged {
-            self.szx = self.szx.min(answer.szx);
+        let offset = self.offset + block.len();
+        let szx = acknowledged.map_or(self.szx, |answer| self.szx.min(answer.szx));
+        if BlockOption::next(offset >> (szx + 4), szx).is_none() {
+            return false;
         }
+        (self.offset, self.szx) = (offset, szx);
         true
     }
 
@@ -130,14 +155,59 @@ pub enum BlockError {
     Short,
 }
 
+/// The deadline of a transfer: it has to end within a lifetime, or to bring 16 blocks, which earn
+/// it another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    since: Instant,
+    blocks: u32,
+}
+
+impl Pace {
+    /// A transfer that begins at `now`.
+    pub const fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            blocks: 0,
+        }
+    }
+
+    /// When the transfer is too late.
+    pub fn deadline(&self, lifetime: Duration) -> Instant {
+        self.since + lifetime
+    }
+
+    /// A block has got across that had not before.
+    pub fn block(&mut self, now: Instant) {
+        self.blocks += 1;
+        if self.blocks >= BLOCKS_PER_LIFETIME {
+            *self = Self::new(now);
+        }
+    }
+}
+
 /// A body received block by block.
 #[derive(Debug, Clone, Default)]
 pub struct Receiver {
     body: Vec<u8>,
+    /// Behind the block that came last, which may be a repeated one.
+    cursor: usize,
+}
+
+/// What a block was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// New, with more to come.
+    More,
+    /// One that is here already: its sender has missed the answer.
+    Again,
+    /// The last one.
+    Last,
 }
 
 impl Receiver {
-    /// Takes one block; true when it was the last. Block 0 starts the body anew.
+    /// Takes one block. Those that are here already may come again, with the same content; block 0,
+    /// or what follows a repetition, with other content starts the body anew from there.
     ///
     /// # Errors
     /// The block does not fit; the transfer is to be given up.
@@ -146,21 +216,27 @@ impl Receiver {
         block: BlockOption,
         payload: &[u8],
         limit: usize,
-    ) -> Result<bool, BlockError> {
-        if block.number == 0 {
-            self.body.clear();
-        }
-        if block.offset() != self.body.len() {
-            return Err(BlockError::OutOfOrder);
-        }
+    ) -> Result<Taken, BlockError> {
+        let offset = block.offset();
+        let end = offset.saturating_add(payload.len());
         if block.more && payload.len() != block.size() {
             return Err(BlockError::Short);
         }
-        if payload.len() > block.size() || self.body.len().saturating_add(payload.len()) > limit {
+        if block.more && self.body.get(offset..end) == Some(payload) {
+            self.cursor = end;
+            return Ok(Taken::Again);
+        }
+        let follows = offset == 0 || offset == self.cursor || offset == self.body.len();
+        if !follows || offset > self.body.len() {
+            return Err(BlockError::OutOfOrder);
+        }
+        if payload.len() > block.size() || end > limit {
             return Err(BlockError::TooLarge);
         }
+        self.body.truncate(offset);
         self.body.extend_from_slice(payload);
-        Ok(!block.more)
+        self.cursor = end;
+        Ok(if block.more { Taken::More } else { Taken::Last })
     }
 
     /// Bytes received so far.
@@ -255,16 +331,67 @@ mod tests {
             receiver.push(block(0, true), &[0; 15], 100),
             Err(BlockError::Short)
         );
-        assert_eq!(receiver.push(block(0, true), &[0; 16], 100), Ok(false));
+        assert_eq!(
+            receiver.push(block(0, true), &[0; 16], 100),
+            Ok(Taken::More)
+        );
         assert_eq!(
             receiver.push(block(0, true), &[1; 16], 100),
-            Ok(false),
+            Ok(Taken::More),
             "starts anew"
         );
         assert_eq!(
             receiver.push(block(1, true), &[0; 16], 20),
             Err(BlockError::TooLarge)
         );
+    }
+
+    #[test]
+    fn a16_blocks_come_again() {
+        let block = |number, more| BlockOption {
+            number,
+            more,
+            szx: 0,
+        };
+        let mut receiver = Receiver::default();
+        for number in 0..3u8 {
+            let pushed = receiver.push(block(number.into(), true), &[number; 16], 100);
+            assert_eq!(pushed, Ok(Taken::More));
+        }
+        for number in [2, 1, 0, 2u8] {
+            let pushed = receiver.push(block(number.into(), true), &[number; 16], 100);
+            assert_eq!(pushed, Ok(Taken::Again));
+        }
+        assert_eq!(receiver.len(), 48);
+        assert_eq!(
+            receiver.push(block(1, true), &[9; 16], 100),
+            Err(BlockError::OutOfOrder),
+            "other content in the middle"
+        );
+        // A sender that begins anew with a body that differs from its second block on.
+        assert_eq!(
+            receiver.push(block(0, true), &[0; 16], 100),
+            Ok(Taken::Again)
+        );
+        assert_eq!(
+            receiver.push(block(1, false), &[9; 5], 100),
+            Ok(Taken::Last)
+        );
+        let body = [&[0; 16][..], &[9; 5]].concat();
+        assert_eq!(receiver.into_body(), body);
+    }
+
+    #[test]
+    fn a_transfer_has_to_get_on() {
+        let second = |s: u64| Instant::from_micros(s * 1_000_000);
+        let lifetime = Duration::from_secs(247);
+        let mut pace = Pace::new(second(0));
+        for s in 1..16 {
+            pace.block(second(s));
+            assert_eq!(pace.deadline(lifetime), second(247));
+        }
+        pace.block(second(16));
+        assert_eq!(pace.deadline(lifetime), second(263));
     }
 
     proptest! {
@@ -276,6 +403,7 @@ mod tests {
                 let (block, payload) = sender.current();
                 let block = BlockOption::from_uint(block.to_uint()).unwrap();
                 let last = receiver.push(block, payload, 5000).unwrap();
+                let last = last == Taken::Last;
                 prop_assert_eq!(last, !sender.advance(Some(BlockOption { szx: shrink, ..block })));
                 if last { break; }
             }

@@ -493,7 +493,7 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "blockwise.exchange_lifetime",
         blockwise.exchange_lifetime,
         duration(SECOND, HOUR),
-        "How long an unfinished transfer is kept."
+        "Within this time a block-wise transfer has to end, or to bring 16 more blocks. Otherwise it is given up."
     ),
     key!(
         "queue.max_commands",
@@ -547,6 +547,30 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         limits.max_observations,
         integer(1, 65_535),
         "Observations of one device."
+    ),
+    key!(
+        "limits.max_query_items",
+        limits.max_query_items,
+        integer(8, 4096),
+        "Query items of one registration, Updates merged in; a Register or Update beyond it is answered 4.00."
+    ),
+    key!(
+        "limits.max_query_bytes",
+        limits.max_query_bytes,
+        size(512, 64 << 10),
+        "Bytes of the query of one registration, Updates merged in; a Register or Update beyond it is answered 4.00."
+    ),
+    key!(
+        "limits.max_object_list",
+        limits.max_object_list,
+        size(1024, 16 * MB),
+        "Bytes of the object list in a Register or Update; a longer one is answered 4.13."
+    ),
+    key!(
+        "limits.max_identity_registrations",
+        limits.max_identity_registrations,
+        integer(1, 1_000_000),
+        "Registrations of one PSK identity; a Register beyond it is answered 5.03."
     ),
     key!(
         "limits.max_command_size",

@@ -262,7 +262,7 @@ pub struct Blockwise {
     pub max_block_size: usize,
     /// Largest assembled body, both ways. Default 4 MiB.
     pub max_body_size: usize,
-    /// How long an unfinished transfer is kept. Default 247 s.
+    /// Within this time a transfer has to end, or to bring 16 more blocks. Default 247 s.
     pub exchange_lifetime: Duration,
 }
 
@@ -287,6 +287,14 @@ pub struct Limits {
     pub max_registrations: usize,
     /// Observations of one device. Default 256.
     pub max_observations: usize,
+    /// Query items of one registration, Updates merged in. Default 64.
+    pub max_query_items: usize,
+    /// Bytes of the query of one registration, Updates merged in. Default 4 KiB.
+    pub max_query_bytes: usize,
+    /// Bytes of the object list in a Register or Update. Default 64 KiB.
+    pub max_object_list: usize,
+    /// Registrations of one PSK identity. Default 1,024.
+    pub max_identity_registrations: usize,
     /// Bytes of a command's JSON. Default 1 MiB.
     pub max_command_size: usize,
     /// Bytes of remembered replies for deduplication, per shard. Default 32 MiB.
@@ -481,6 +489,10 @@ impl Default for Limits {
             memory: None,
             max_registrations: 1_000_000,
             max_observations: 256,
+            max_query_items: 64,
+            max_query_bytes: 4 << 10,
+            max_object_list: 64 << 10,
+            max_identity_registrations: 1024,
             max_command_size: 1 << 20,
             dedup_bytes: 32 << 20,
             blockwise_bytes: 64 << 20,

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use super::Peer;
-use crate::coap::block::{BlockError, BlockOption, Receiver};
+use crate::coap::block::{BlockError, BlockOption, Pace, Receiver, Taken};
 use crate::coap::message::option;
 use crate::coap::{Code, Message};
 use crate::time::Instant;
@@ -20,6 +20,7 @@ type Key = (Peer, u64);
 #[derive(Debug)]
 struct Assembly {
     receiver: Receiver,
+    pace: Pace,
     deadline: Instant,
 }
 
@@ -66,18 +67,20 @@ impl Assemblies {
     ) -> Progress {
         self.expire(now);
         let key = (peer, request_key(message));
-        if block.number == 0 {
+        if block.number == 0 && !block.more {
             self.remove(&key);
-            if !block.more {
-                return Progress::Complete(message.payload().to_vec());
-            }
-            self.transfers.insert(
-                key,
-                Assembly {
-                    receiver: Receiver::default(),
-                    deadline: now,
-                },
-            );
+            return Progress::Complete(message.payload().to_vec());
+        }
+        if block.number == 0 && !self.transfers.contains_key(&key) {
+            let pace = Pace::new(now);
+            let deadline = pace.deadline(lifetime);
+            let assembly = Assembly {
+                receiver: Receiver::default(),
+                pace,
+                deadline,
+            };
+            self.transfers.insert(key, assembly);
+            self.order.push_back((deadline, key));
             self.bytes += OVERHEAD;
         }
         let Some(assembly) = self.transfers.get_mut(&key) else {
@@ -85,10 +88,16 @@ impl Assemblies {
         };
         let before = assembly.receiver.len();
         let pushed = assembly.receiver.push(block, message.payload(), max_body);
-        self.bytes += assembly.receiver.len() - before;
+        let after = assembly.receiver.len();
+        self.bytes = (self.bytes + after).saturating_sub(before);
         match pushed {
-            Ok(false) => {
-                let deadline = now + lifetime;
+            Ok(Taken::More | Taken::Again) => {
+                match block.number {
+                    0 if pushed == Ok(Taken::More) => assembly.pace = Pace::new(now),
+                    _ if after > before => assembly.pace.block(now),
+                    _ => {}
+                }
+                let deadline = assembly.pace.deadline(lifetime);
                 if assembly.deadline != deadline {
                     assembly.deadline = deadline;
                     self.order.push_back((deadline, key));
@@ -100,7 +109,7 @@ impl Assemblies {
                     Progress::Refused(Code::SERVICE_UNAVAILABLE)
                 }
             }
-            Ok(true) => match self.remove(&key) {
+            Ok(Taken::Last) => match self.remove(&key) {
                 Some(receiver) => Progress::Complete(receiver.into_body()),
                 None => Progress::Refused(Code::REQUEST_ENTITY_INCOMPLETE),
             },

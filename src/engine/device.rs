@@ -1,6 +1,6 @@
 //! Everything the engine knows of one registered device. A device moves between shards as a whole.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::Peer;
@@ -10,6 +10,7 @@ use super::registration::Registration;
 use super::request::RequestParts;
 use super::sessions::Identity;
 use super::timer::Reason;
+use super::transfer::Effort;
 use crate::bridge::uplink::Ids;
 use crate::bridge::{Command, Echo, Target};
 use crate::coap::block::{BlockOption, Receiver, Sender};
@@ -50,7 +51,7 @@ pub struct Device {
     /// Transfers whose first block came, in that order: devices that cannot tell them apart serve
     /// the rest of them so.
     pub(super) transfers: VecDeque<Transfer>,
-    /// Observations to be asked for again after a new registration.
+    /// Observations to be asked for again after a new registration, each once.
     pub(super) refresh: Vec<Token>,
     /// Message id of its Register.
     pub(super) register_mid: u16,
@@ -89,6 +90,8 @@ pub(super) struct Job {
     pub(super) sender: Option<Sender>,
     /// The response's body so far (Block2).
     pub(super) body: Option<Body>,
+    /// What may still be asked.
+    pub(super) effort: Effort,
 }
 
 /// Why a request is sent.
@@ -120,6 +123,8 @@ pub(super) struct Body {
     pub(super) next: BlockOption,
     /// How often the transfer began anew because the representation changed.
     pub(super) restarts: u8,
+    /// Blocks in a row that were not asked for.
+    pub(super) strays: u8,
 }
 
 /// An observation that the device confirmed (RFC 7641).
@@ -184,6 +189,13 @@ impl Device {
             next = next.min((at, Reason::QueuedCommand));
         }
         next
+    }
+
+    /// Observations to be asked for again, each once however often that is wanted.
+    pub(super) fn refresh_again(&mut self, tokens: impl Iterator<Item = Token>) {
+        let known: HashSet<Token> = self.refresh.iter().copied().collect();
+        self.refresh
+            .extend(tokens.filter(|token| !known.contains(token)));
     }
 
     /// The rest of a notification is no longer wanted.

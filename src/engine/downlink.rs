@@ -6,6 +6,7 @@ use super::device::{Device, DeviceKey, Job, Purpose, Transfer};
 use super::format::{self, FormatChoice};
 use super::queue::Queued;
 use super::request::{self, BuildError, RequestParts};
+use super::transfer::Effort;
 use super::uplink::{Refusal, unregistered_payload};
 use super::{CommandInput, Engine, Handoff, Output};
 use crate::bridge::{Command, downlink};
@@ -16,6 +17,16 @@ use crate::time::Now;
 
 /// Value of the Observe option that cancels an observation (RFC 7641 §2).
 pub(super) const OBSERVE_CANCEL: u32 = 1;
+
+/// A command on its way to a request, for the first or another time.
+pub(super) struct Attempt {
+    pub(super) command: Box<Command>,
+    pub(super) choice: FormatChoice,
+    /// Of the observation that it cancels.
+    pub(super) token: Option<Token>,
+    /// What it may still ask.
+    pub(super) effort: Effort,
+}
 
 impl Engine {
     /// Takes a command from the host.
@@ -122,9 +133,10 @@ impl Engine {
                     self.fetch_rest(now, key, observation, body);
                     continue;
                 }
-                Some(Transfer::Answer(job)) => {
-                    let token = self.new_token(key);
-                    self.start(now, key, token, job);
+                Some(Transfer::Answer(mut job)) => {
+                    // Its wait for others does not count.
+                    job.effort.park();
+                    self.go_on(now, key, job);
                     continue;
                 }
                 None => {}
@@ -163,19 +175,23 @@ impl Engine {
         if command.kind.observes() && same.is_none() && device.observations.len() >= limit {
             return self.refuse(key, &command, &Refusal::TOO_MANY_OBSERVATIONS);
         }
-        self.request(now, key, command, choice, token);
+        let attempt = Attempt {
+            command,
+            choice,
+            token,
+            effort: Effort::new(),
+        };
+        self.request(now, key, attempt);
     }
 
-    /// Sends the first, or another, request of a command. `token` is that of the observation it
-    /// cancels.
-    pub(super) fn request(
-        &mut self,
-        now: Now,
-        key: DeviceKey,
-        command: Box<Command>,
-        choice: FormatChoice,
-        token: Option<Token>,
-    ) {
+    /// Sends the first, or another, request of a command.
+    pub(super) fn request(&mut self, now: Now, key: DeviceKey, attempt: Attempt) {
+        let Attempt {
+            command,
+            choice,
+            token,
+            effort,
+        } = attempt;
         let Some(device) = self.device(key) else {
             return;
         };
@@ -208,6 +224,7 @@ impl Engine {
             choice,
             sender,
             body: None,
+            effort,
         };
         self.start(now, key, token, Box::new(job));
     }
@@ -229,20 +246,49 @@ impl Engine {
         format::choose(command, self.format_default(device), &device.formats())
     }
 
-    /// The formats to try next after the device has answered `code`, if that was about formats.
+    /// What to try next after the device has answered `code`, if that was about formats and there
+    /// is another one.
     pub(super) fn choose_again(
         &mut self,
+        now: Now,
         key: DeviceKey,
-        command: &Command,
-        choice: &FormatChoice,
+        job: &Job,
         code: Code,
-    ) -> Option<FormatChoice> {
+    ) -> Option<Attempt> {
+        let Purpose::Command {
+            command,
+            observation,
+            ..
+        } = &job.purpose
+        else {
+            return None;
+        };
+        if code.is_success() {
+            return None;
+        }
         let device = self.device(key)?;
         let (default, formats) = (self.format_default(device), device.formats());
         let mut refused = device.refused;
-        let next = format::next(command, default, &formats, &mut refused, choice, code.0);
+        let next = format::next(
+            command,
+            default,
+            &formats,
+            &mut refused,
+            &job.choice,
+            code.0,
+        );
         self.device_mut(key)?.refused = refused;
-        next
+        let choice = next?;
+        let mut effort = job.effort;
+        let bounds = &self.settings.config.blockwise;
+        effort.spend(now.mono, bounds, 0, 0).ok()?;
+        Some(Attempt {
+            command: command.clone(),
+            choice,
+            // The token of an observation to be cancelled stays, a new one gets another.
+            token: observation.filter(|_| command.kind.cancels()),
+            effort,
+        })
     }
 
     fn format_default(&self, device: &Device) -> FormatDefault {

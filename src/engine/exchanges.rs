@@ -2,28 +2,22 @@
 
 use tracing::debug;
 
-use super::device::{Body, DeviceKey, Exchange, Job, Purpose, Transfer};
+use super::device::{DeviceKey, Exchange, Job, Purpose, Transfer};
 use super::downlink::OBSERVE_CANCEL;
 use super::info::GoneReason;
-use super::request::{Method, RequestParts};
+use super::transfer::{Collected, collect, request_datagram, send_smaller, unpinned};
 use super::uplink::{Refusal, Status};
 use super::{Engine, Peer};
 use crate::bridge::uplink::Answer;
-use crate::coap::block::{BlockError, BlockOption, Receiver, Sender, szx_of};
+use crate::coap::block::BlockOption;
 use crate::coap::exchange::{Due, Transmission};
-use crate::coap::message::{self, Builder, option};
+use crate::coap::message::{self, option};
 use crate::coap::{Code, Message, MessageType, Token};
 use crate::lwm2m::codec::ContentFormat;
 use crate::time::Now;
 
 /// Critical options that responses may carry (RFC 7252 §5.4.1).
 const KNOWN_CRITICAL: [u16; 2] = [option::BLOCK1, option::BLOCK2];
-
-/// Exponent of the smallest block tried unasked: 64 bytes.
-const SMALLEST_BLOCK: u8 = 2;
-
-/// How often a representation may change while its blocks are fetched (RFC 7959 §2.4).
-const MAX_BLOCK_RESTARTS: u8 = 3;
 
 impl Engine {
     /// Sends the next request of a job.
@@ -204,38 +198,35 @@ impl Engine {
         let block1 = message
             .uint_option(option::BLOCK1, 3)
             .and_then(BlockOption::from_uint);
-        let go_on = match message.code() {
-            Code::CONTINUE => {
-                let sender = exchange.job.sender.as_mut();
-                sender.is_some_and(|sender| sender.advance(block1))
+        let bounds = self.settings.config.blockwise;
+        let job = &mut exchange.job;
+        if message.code() == Code::CONTINUE
+            && let Some(sender) = &mut job.sender
+        {
+            if sender.advance(block1) {
+                return self.go_on(now, key, exchange.job);
             }
-            Code::REQUEST_ENTITY_TOO_LARGE => send_smaller(&mut exchange.job, block1),
-            _ => false,
-        };
-        if go_on {
-            let token = self.new_token(key);
-            return self.start(now, key, token, exchange.job);
+            if sender.current().0.more {
+                // Its blocks are so small that there are no numbers for all of them.
+                return self.give_up(key, &exchange.job, &Refusal::bad_gateway("body_too_large"));
+            }
+        }
+        if message.code() == Code::REQUEST_ENTITY_TOO_LARGE {
+            let limit = message.uint_option(option::SIZE1, 4);
+            // Without another try the refusal is the answer.
+            if send_smaller(job, block1, limit) && job.spend(now.mono, &bounds).is_ok() {
+                let token = self.new_token(key);
+                return self.start(now, key, token, exchange.job);
+            }
         }
         if let Some(format) = unpinned(&exchange.job, message) {
             return self.pin_format(now, key, exchange, format);
         }
-        if let Purpose::Command {
-            command,
-            observation,
-            ..
-        } = &exchange.job.purpose
-            && !message.code().is_success()
-        {
-            let choice = exchange.job.choice;
-            // The token of an observation to be cancelled stays, a new one gets another.
-            let token = observation.filter(|_| command.kind.cancels());
-            let command = command.clone();
-            if let Some(choice) = self.choose_again(key, &command, &choice, message.code()) {
-                return self.request(now, key, command, choice, token);
-            }
+        if let Some(again) = self.choose_again(now, key, &exchange.job, message.code()) {
+            return self.request(now, key, again);
         }
         let first = exchange.job.body.is_none();
-        match self.collect(&mut exchange.job.body, message) {
+        match collect(&bounds, &mut exchange.job.body, message) {
             Collected::Whole => self.finish(now, key, exchange, message, message.payload()),
             Collected::Last(body) => self.finish(now, key, exchange, message, &body),
             Collected::More => {
@@ -243,21 +234,35 @@ impl Engine {
                 let waiting = self.device_mut(key).map(|device| &mut device.transfers);
                 match waiting.filter(|transfers| first && !transfers.is_empty()) {
                     Some(transfers) => transfers.push_back(Transfer::Answer(exchange.job)),
-                    None => {
-                        let token = self.new_token(key);
-                        self.start(now, key, token, exchange.job);
-                    }
+                    None => self.go_on(now, key, exchange.job),
                 }
             }
-            Collected::Failed(reason) => match &exchange.job.purpose {
-                Purpose::Command { command, .. } => {
-                    let command = command.clone();
-                    self.refuse(key, &command, &Refusal::bad_gateway(reason));
-                }
-                Purpose::Refresh { .. } | Purpose::Notification { .. } => {
-                    self.counters.decode_errors.inc();
-                }
-            },
+            Collected::Failed(reason) => {
+                self.give_up(key, &exchange.job, &Refusal::bad_gateway(reason));
+            }
+        }
+    }
+
+    /// Sends the next request of a transfer.
+    pub(super) fn go_on(&mut self, now: Now, key: DeviceKey, mut job: Box<Job>) {
+        match job.spend(now.mono, &self.settings.config.blockwise) {
+            Ok(()) => {
+                let token = self.new_token(key);
+                self.start(now, key, token, job);
+            }
+            Err(exhausted) => self.give_up(key, &job, &exhausted.into()),
+        }
+    }
+
+    /// A transfer that does not come to an end by itself.
+    fn give_up(&mut self, key: DeviceKey, job: &Job, refusal: &Refusal) {
+        self.counters.transfers_failed.inc();
+        match &job.purpose {
+            Purpose::Command { command, .. } => self.refuse(key, command, refusal),
+            // The observation lives on.
+            Purpose::Refresh { .. } | Purpose::Notification { .. } => {
+                self.counters.decode_errors.inc();
+            }
         }
     }
 
@@ -278,74 +283,14 @@ impl Engine {
         if matches!(job.purpose, Purpose::Notification { .. }) {
             // Only its observation can bring the notification's value again.
             if let (Some(device), Some(observation)) = (self.device_mut(key), observation) {
-                device.refresh.push(observation);
+                device.refresh_again(std::iter::once(observation));
             }
             return;
         }
-        // The first request again, Observe included: with the token it had.
-        self.start(now, key, observation.unwrap_or(token), job);
-    }
-
-    /// Adds a block of a response (Block2, RFC 7959 §2.4).
-    pub(super) fn collect(&self, slot: &mut Option<Body>, message: &Message) -> Collected {
-        let bounds = self.settings.config.blockwise;
-        let block = message
-            .uint_option(option::BLOCK2, 3)
-            .and_then(BlockOption::from_uint);
-        let Some(block) = block.filter(|_| bounds.enable && message.code().is_success()) else {
-            return Collected::Whole;
-        };
-        if slot.is_none() && block.number == 0 && !block.more {
-            return Collected::Whole;
-        }
-        let etag: Option<Box<[u8]>> = message.first_option(option::ETAG).map(Into::into);
-        let fresh = |restarts| Body {
-            receiver: Receiver::default(),
-            code: message.code(),
-            content_format: message.content_format(),
-            observe: message.observe(),
-            etag: etag.clone(),
-            next: BlockOption {
-                number: 0,
-                more: false,
-                szx: block.szx,
-            },
-            restarts,
-        };
-        let body = slot.get_or_insert_with(|| fresh(0));
-        let format = message.content_format();
-        let other_format = format.is_some() && format != body.content_format;
-        if body.etag != etag || other_format {
-            // The representation changed: begin anew (RFC 7959 §2.4).
-            if body.restarts >= MAX_BLOCK_RESTARTS {
-                return Collected::Failed("representation_changes");
-            }
-            let observe = body.observe;
-            *body = Body {
-                observe,
-                ..fresh(body.restarts + 1)
-            };
-            if block.number != 0 {
-                return Collected::More;
-            }
-        }
-        match body
-            .receiver
-            .push(block, message.payload(), bounds.max_body_size)
-        {
-            Ok(true) => Collected::Last(std::mem::take(&mut body.receiver).into_body()),
-            Ok(false) => {
-                let szx = block.szx.min(szx_of(bounds.max_block_size));
-                let number = u32::try_from(body.receiver.len() >> (szx + 4)).unwrap_or(u32::MAX);
-                body.next = BlockOption {
-                    number,
-                    more: false,
-                    szx,
-                };
-                Collected::More
-            }
-            Err(BlockError::TooLarge) => Collected::Failed("body_too_large"),
-            Err(BlockError::OutOfOrder | BlockError::Short) => Collected::Failed("bad_block"),
+        match job.spend(now.mono, &self.settings.config.blockwise) {
+            // The first request again, Observe included: with the token it had.
+            Ok(()) => self.start(now, key, observation.unwrap_or(token), job),
+            Err(exhausted) => self.give_up(key, &job, &exhausted.into()),
         }
     }
 
@@ -476,115 +421,5 @@ impl Engine {
             return self.remove(key, GoneReason::Expired);
         }
         self.pump(now, key);
-    }
-}
-
-/// The requests of a transfer are alike but for Block2 (RFC 7959 §2.4). A device that was not told
-/// a format may choose one for each request (Wakaama does so), or find no such block in the other
-/// format: then the format of the first block is to be asked for.
-fn unpinned(job: &Job, message: &Message) -> Option<ContentFormat> {
-    let first = job.body.as_ref()?.content_format?;
-    let other = message
-        .content_format()
-        .is_some_and(|format| format != first);
-    let changed = other && message.code().is_success();
-    let refused = message.code().class() == 4;
-    (job.request.accept.is_none() && (changed || refused)).then_some(ContentFormat(first))
-}
-
-/// What [`Engine::collect`] made of a response.
-pub(super) enum Collected {
-    /// Not in blocks.
-    Whole,
-    /// The last block: the whole body.
-    Last(Vec<u8>),
-    /// Ask for the next one.
-    More,
-    /// Given up, with the reason for the application.
-    Failed(&'static str),
-}
-
-/// After 4.13, smaller blocks may do (RFC 7959 §2.9.3): of the size the device names, else of half
-/// the size, down to [`SMALLEST_BLOCK`]. False when there is nothing left to try.
-fn send_smaller(job: &mut Job, hint: Option<BlockOption>) -> bool {
-    let named = hint.map(|hint| hint.szx);
-    if let Some(sender) = &mut job.sender {
-        let half = sender.current().0.szx.checked_sub(1);
-        let szx = named.or_else(|| half.filter(|szx| *szx >= SMALLEST_BLOCK));
-        return szx.is_some_and(|szx| sender.restart_smaller(szx));
-    }
-    let length = job.request.payload.len();
-    let szx = named.unwrap_or_else(|| szx_of(length.saturating_sub(1)).min(5));
-    let shrinks = length > 1 << (szx + 4);
-    if shrinks {
-        let body = std::mem::take(&mut job.request.payload);
-        job.sender = Some(Sender::new(body, 1 << (szx + 4)));
-    }
-    shrinks
-}
-
-/// The datagram of a job's next request.
-fn request_datagram(job: &Job, mid: u16, token: Token, block_size: usize) -> Vec<u8> {
-    let RequestParts {
-        method,
-        path,
-        queries,
-        accept,
-        content_format,
-        observe,
-        payload,
-    } = &job.request;
-    let mut builder = Builder::new(
-        MessageType::Confirmable,
-        Code(method.code()),
-        mid,
-        &token.0.to_be_bytes(),
-    );
-    for segment in path {
-        builder = builder.option(option::URI_PATH, segment.as_bytes());
-    }
-    for query in queries {
-        builder = builder.option(option::URI_QUERY, query.as_bytes());
-    }
-    if let Some(accept) = accept {
-        builder = builder.uint(option::ACCEPT, u32::from(accept.0));
-    }
-    let continues = job.body.is_some();
-    if let Some(observe) = observe.filter(|_| !continues) {
-        builder = builder.uint(option::OBSERVE, observe);
-    }
-    if let Some(body) = &job.body {
-        builder = builder.uint(option::BLOCK2, body.next.to_uint());
-    } else if block_size < 1024 && matches!(method, Method::Get | Method::Fetch) {
-        // Early negotiation of a smaller block size (RFC 7959 §2.4).
-        let wish = BlockOption {
-            number: 0,
-            more: false,
-            szx: szx_of(block_size),
-        };
-        builder = builder.uint(option::BLOCK2, wish.to_uint());
-    }
-    // The body of a FETCH is part of what is asked for (RFC 8132 §2.2): it stands in each request,
-    // unless it was sent in blocks itself (RFC 7959 §3.3).
-    let repeats = *method == Method::Fetch && payload.len() <= block_size;
-    if continues && !repeats {
-        return builder.build();
-    }
-    if let Some(format) = content_format {
-        builder = builder.uint(option::CONTENT_FORMAT, u32::from(format.0));
-    }
-    match &job.sender {
-        Some(sender) => {
-            let (block, payload) = sender.current();
-            if block.number == 0 {
-                let size = u32::try_from(sender.len()).unwrap_or(u32::MAX);
-                builder = builder.uint(option::SIZE1, size);
-            }
-            builder
-                .uint(option::BLOCK1, block.to_uint())
-                .payload(payload)
-                .build()
-        }
-        None => builder.payload(payload.clone()).build(),
     }
 }

@@ -52,6 +52,7 @@ mod sessions;
 mod settings;
 mod strings;
 mod timer;
+mod transfer;
 mod uplink;
 
 pub use authorization::AuthorizationId;

@@ -2,14 +2,12 @@
 
 use super::Engine;
 use super::device::{Body, DeviceKey, Job, Observation, Purpose, Transfer};
-use super::exchanges::Collected;
 use super::format::FormatChoice;
+use super::transfer::{Collected, Effort, collect};
 use super::uplink::{is_firmware, seconds, series_of};
 use crate::bridge::content::{self, Context};
 use crate::bridge::uplink::{self, Answer};
 use crate::bridge::{Command, Dialect, topic};
-use crate::coap::block::BlockOption;
-use crate::coap::message::option;
 use crate::coap::observe::Freshness;
 use crate::coap::{Code, Message, Token};
 use crate::host::{Publish, PublishKind};
@@ -40,6 +38,7 @@ impl Engine {
             choice,
             sender: None,
             body: None,
+            effort: Effort::new(),
         };
         self.start(now, key, token, Box::new(job));
     }
@@ -89,6 +88,7 @@ impl Engine {
             choice,
             sender: None,
             body: Some(body),
+            effort: Effort::new(),
         };
         self.start(now, key, token, Box::new(job));
     }
@@ -203,13 +203,18 @@ impl Engine {
         if !fresh {
             return self.counters.notifications_stale.inc();
         }
-        let block = message
-            .uint_option(option::BLOCK2, 3)
-            .and_then(BlockOption::from_uint);
-        if block.is_some_and(|block| block.more) {
-            match self.first_block(message) {
-                Some(body) => return self.plan_fetch(key, token, body),
-                None => return self.counters.decode_errors.inc(),
+        let mut body = None;
+        match collect(&self.settings.config.blockwise, &mut body, message) {
+            Collected::Whole => {}
+            Collected::More => {
+                if let Some(body) = body {
+                    self.plan_fetch(key, token, body);
+                }
+                return;
+            }
+            Collected::Last(_) | Collected::Failed(_) => {
+                self.counters.transfers_failed.inc();
+                return self.counters.decode_errors.inc();
             }
         }
         let answer = Answer {
@@ -219,14 +224,6 @@ impl Engine {
             payload: message.payload(),
         };
         self.publish_notification(now, key, token, &answer);
-    }
-
-    fn first_block(&self, message: &Message) -> Option<Body> {
-        let mut body = None;
-        match self.collect(&mut body, message) {
-            Collected::More => body,
-            Collected::Whole | Collected::Last(_) | Collected::Failed(_) => None,
-        }
     }
 
     /// Publishes a notification; an error, or one without Observe, is the observation's last

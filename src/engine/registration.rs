@@ -1,6 +1,7 @@
 //! The registration interface (LwM2M Core 1.2 §6.2): Register, Update, De-register, lifetimes and
 //! the binding of an endpoint to an address.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str;
 use std::sync::Arc;
@@ -12,9 +13,16 @@ use thiserror::Error;
 
 use super::strings::Strings;
 use crate::coap::Code;
-use crate::config::{Compat, Config, LifetimePolicy, UpdateCondition};
+use crate::config::{Compat, Config, LifetimePolicy, Limits, UpdateCondition};
 use crate::lwm2m::link::{LinkError, RegistrationLinks};
 use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
+
+/// Longest endpoint name in bytes: what fits into one Uri-Query option (RFC 7252 §5.10) or topic
+/// level without surprises.
+pub(super) const MAX_ENDPOINT: usize = 255;
+
+/// Longest alternate path in bytes: it stands in each request to its device.
+const MAX_ALTERNATE_PATH: usize = 255;
 
 /// Default of `lt` (LwM2M Core 1.2 §6.2.1), seconds.
 const DEFAULT_LIFETIME: u64 = 86_400;
@@ -89,6 +97,21 @@ pub(super) enum RegisterError {
     /// The object list cannot be read at all.
     #[error("object list: {0}")]
     BadObjectList(#[from] LinkError),
+    /// More query items than `limits.max_query_items`, Updates merged in.
+    #[error("more than {0} query items")]
+    TooManyQueryItems(usize),
+    /// A longer query than `limits.max_query_bytes`, Updates merged in.
+    #[error("the query is longer than {0} bytes")]
+    QueryTooLong(usize),
+    /// A longer object list than `limits.max_object_list`.
+    #[error("the object list is longer than {0} bytes")]
+    ObjectListTooLong(usize),
+    /// The endpoint name is longer than [`MAX_ENDPOINT`].
+    #[error("the endpoint name is longer than {MAX_ENDPOINT} bytes")]
+    EndpointTooLong,
+    /// The path of the root is longer than [`MAX_ALTERNATE_PATH`].
+    #[error("the alternate path is longer than {MAX_ALTERNATE_PATH} bytes")]
+    AlternatePathTooLong,
     /// The endpoint name cannot stand in a topic.
     #[error("{0}")]
     BadName(#[from] crate::bridge::topic::TopicError),
@@ -104,7 +127,8 @@ pub(super) enum RegisterError {
     /// The host could not say.
     #[error("authorization is not available")]
     Unavailable,
-    /// `limits.max_registrations` or the listener's `max_connections`.
+    /// `limits.max_registrations`, the listener's `max_connections` or
+    /// `limits.max_identity_registrations`.
     #[error("too many registrations")]
     Full,
 }
@@ -114,10 +138,23 @@ impl RegisterError {
     pub(super) const fn code(&self, compat: &Compat) -> Code {
         match self {
             Self::BadVersion(_) if !compat.bad_version_400 => Code::PRECONDITION_FAILED,
+            Self::ObjectListTooLong(_) => Code::REQUEST_ENTITY_TOO_LARGE,
             Self::Full | Self::Unavailable => Code::SERVICE_UNAVAILABLE,
             Self::EndpointNotPermitted | Self::OtherIdentity | Self::Denied(_) => Code::FORBIDDEN,
             _ => Code::BAD_REQUEST,
         }
+    }
+
+    /// Whether the device said more than a registration may hold.
+    pub(super) const fn is_size(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyQueryItems(_)
+                | Self::QueryTooLong(_)
+                | Self::ObjectListTooLong(_)
+                | Self::EndpointTooLong
+                | Self::AlternatePathTooLong
+        )
     }
 }
 
@@ -126,10 +163,17 @@ impl RegisterError {
 pub(super) struct Query(Strings);
 
 impl Query {
+    /// Reads the Uri-Query options of a request, up to the bounds of a registration.
     pub(super) fn parse<'a>(
         options: impl Iterator<Item = &'a [u8]>,
+        limits: &Limits,
     ) -> Result<Self, RegisterError> {
-        let items = options.map(|bytes| str::from_utf8(bytes).map_err(|_| RegisterError::NotUtf8));
+        let mut bounds = Bounds::new(limits);
+        let items = options.map(|bytes| {
+            let item = str::from_utf8(bytes).map_err(|_| RegisterError::NotUtf8)?;
+            bounds.add(item)?;
+            Ok(item)
+        });
         items.collect::<Result<_, _>>().map(Self)
     }
 
@@ -138,6 +182,10 @@ impl Query {
         self.0
             .iter()
             .find_map(|item| item.strip_prefix(key)?.strip_prefix('='))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     fn has_flag(&self, key: &str) -> bool {
@@ -150,19 +198,51 @@ impl Query {
     }
 
     /// An Update's query over what was known (LwM2M Core 1.2 §6.2.2). The endpoint cannot change.
-    fn merge(&mut self, update: &Self) {
+    fn merged(&self, update: &Self, limits: &Limits) -> Result<Self, RegisterError> {
         let mut items: Vec<&str> = self.0.iter().collect();
+        let mut places: HashMap<&str, usize> = HashMap::with_capacity(items.len());
+        for (place, item) in items.iter().enumerate() {
+            places.entry(key_and_value(item).0).or_insert(place);
+        }
         for item in update.0.iter() {
             let (key, _) = key_and_value(item);
             if key == "ep" {
                 continue;
             }
-            match items.iter_mut().find(|it| key_and_value(it).0 == key) {
+            let place = *places.entry(key).or_insert(items.len());
+            match items.get_mut(place) {
                 Some(known) => *known = item,
                 None => items.push(item),
             }
         }
-        self.0 = items.into_iter().collect();
+        let mut bounds = Bounds::new(limits);
+        items.iter().try_for_each(|item| bounds.add(item))?;
+        Ok(Self(items.into_iter().collect()))
+    }
+}
+
+/// What is left of the room for a registration's query.
+struct Bounds<'a> {
+    limits: &'a Limits,
+    items: usize,
+    bytes: usize,
+}
+
+impl<'a> Bounds<'a> {
+    const fn new(limits: &'a Limits) -> Self {
+        Self {
+            limits,
+            items: limits.max_query_items,
+            bytes: limits.max_query_bytes,
+        }
+    }
+
+    fn add(&mut self, item: &str) -> Result<(), RegisterError> {
+        let too_many = RegisterError::TooManyQueryItems(self.limits.max_query_items);
+        self.items = self.items.checked_sub(1).ok_or(too_many)?;
+        let too_long = RegisterError::QueryTooLong(self.limits.max_query_bytes);
+        self.bytes = self.bytes.checked_sub(item.len()).ok_or(too_long)?;
+        Ok(())
     }
 }
 
@@ -247,10 +327,18 @@ fn bounded_lifetime(seconds: u64, config: &Config) -> Result<Duration, RegisterE
     }
 }
 
-fn object_list(payload: &[u8]) -> Result<Option<Links>, LinkError> {
-    (!payload.is_empty())
-        .then(|| RegistrationLinks::parse(payload).map(Links::from))
-        .transpose()
+fn object_list(payload: &[u8], limits: &Limits) -> Result<Option<Links>, RegisterError> {
+    if payload.is_empty() {
+        return Ok(None);
+    }
+    if payload.len() > limits.max_object_list {
+        return Err(RegisterError::ObjectListTooLong(limits.max_object_list));
+    }
+    let links = RegistrationLinks::parse(payload)?;
+    if links.alternate_path.len() > MAX_ALTERNATE_PATH {
+        return Err(RegisterError::AlternatePathTooLong);
+    }
+    Ok(Some(links.into()))
 }
 
 /// Queue mode is `Q` in the binding of 1.0, a query of its own since 1.1.
@@ -286,7 +374,7 @@ impl Registration {
             Some(lifetime) => lifetime,
             None => bounded_lifetime(DEFAULT_LIFETIME, config).unwrap_or(config.lifetime_max),
         };
-        let links = object_list(payload)?;
+        let links = object_list(payload, &config.limits)?;
         Ok(Self {
             location,
             lifetime,
@@ -306,8 +394,10 @@ impl Registration {
     ) -> Result<bool, RegisterError> {
         // Either all of an Update applies or nothing.
         let lifetime = lifetime(&query, config)?;
-        let links = object_list(payload)?;
-        self.query.merge(&query);
+        let links = object_list(payload, &config.limits)?;
+        if !query.is_empty() {
+            self.query = self.query.merged(&query, &config.limits)?;
+        }
         if let Some(lifetime) = lifetime {
             self.lifetime = lifetime;
         }
@@ -352,7 +442,8 @@ mod tests {
     use super::*;
 
     fn query(items: &[&str]) -> Query {
-        Query::parse(items.iter().map(|item| item.as_bytes())).unwrap()
+        let items = items.iter().map(|item| item.as_bytes());
+        Query::parse(items, &Limits::default()).unwrap()
     }
 
     fn register(items: &[&str], config: &Config) -> Result<Registration, RegisterError> {
@@ -458,6 +549,55 @@ mod tests {
                 .update(query(&[]), b"</1/0>,</5/0>", &config)
                 .unwrap()
         );
+    }
+
+    #[test]
+    fn c1_bounds_hold_after_an_update_as_well() {
+        let config = Config::default();
+        let limits = &config.limits;
+        let items: Vec<String> = (0..64).map(|n| format!("k{n}={n}")).collect();
+        let parse =
+            |items: &[String]| Query::parse(items.iter().map(String::as_bytes), limits).map(|_| ());
+        assert_eq!(parse(&items), Ok(()));
+        let many = [&items[..], &["x".to_owned()]].concat();
+        assert_eq!(parse(&many), Err(RegisterError::TooManyQueryItems(64)));
+        assert_eq!(parse(&["x".repeat(4096)]), Ok(()));
+        let long = [String::new(), "x".repeat(4097)];
+        assert_eq!(parse(&long), Err(RegisterError::QueryTooLong(4096)));
+
+        let mut registration = register(&["ep=a", "lt=300"], &config).unwrap();
+        let items: Vec<&str> = items.iter().map(String::as_str).collect();
+        registration
+            .update(query(&items[..62]), b"", &config)
+            .unwrap();
+        let before = registration.clone();
+        for (update, error) in [
+            (
+                query(&["lt=60", "one=more"]),
+                RegisterError::TooManyQueryItems(64),
+            ),
+            (
+                query(&["k1=", &format!("k2={}", "x".repeat(4000))]),
+                RegisterError::QueryTooLong(4096),
+            ),
+        ] {
+            let refused = registration.update(update, b"</9/9>", &config);
+            assert_eq!(refused, Err(error));
+            assert_eq!(registration, before, "nothing of it applies");
+        }
+        let list = format!("</1>;a=\"{}\"", "x".repeat(64 << 10));
+        let refused = registration.update(query(&["lt=60"]), list.as_bytes(), &config);
+        assert_eq!(refused, Err(RegisterError::ObjectListTooLong(64 << 10)));
+        let root = format!("</{}>;rt=oma.lwm2m", "x".repeat(255));
+        let refused = registration.update(query(&["lt=60"]), root.as_bytes(), &config);
+        assert_eq!(refused, Err(RegisterError::AlternatePathTooLong));
+        assert_eq!(registration, before);
+        // What replaces something takes no more room.
+        let replaced: Vec<String> = (0..62).map(|n| format!("k{n}=new")).collect();
+        let replaced: Vec<&str> = replaced.iter().map(String::as_str).collect();
+        registration.update(query(&replaced), b"", &config).unwrap();
+        assert_eq!(registration.query.get("k61"), Some("new"));
+        assert_eq!(registration.query.pairs().count(), 64);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The registration interface on `/rd` (LwM2M Core 1.2 §6.2): Register, Update, De-register.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::str;
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::device::{Device, DeviceKey};
 use super::directory::ClaimError;
 use super::format::Refused;
 use super::queue::CommandQueue;
-use super::registration::{Location, Query, RegisterError, Registration};
+use super::registration::{Location, MAX_ENDPOINT, Query, RegisterError, Registration};
 use super::registry::mountpoint;
 use super::request::Method;
 use super::requests::{Request, Stage};
@@ -22,7 +22,7 @@ use super::{
 use crate::bridge::Command;
 use crate::bridge::report::Event;
 use crate::coap::message::option;
-use crate::coap::{Code, Message};
+use crate::coap::{Code, Message, Token};
 use crate::config::{AddressChange, AutoObserve};
 use crate::lwm2m::Path;
 use crate::telemetry::limited;
@@ -37,6 +37,9 @@ impl Engine {
         error: &RegisterError,
     ) {
         self.counters.register_refused.inc();
+        if error.is_size() {
+            self.counters.register_too_large.inc();
+        }
         match error {
             // Somebody with a key tries what is not theirs: worth an operator's attention.
             RegisterError::EndpointNotPermitted | RegisterError::OtherIdentity => {
@@ -52,7 +55,15 @@ impl Engine {
             _ => debug!(peer = %from.address, %error, "registration refused"),
         }
         let code = error.code(&self.settings.config.compat);
-        self.respond(from, message, Response::error(code, &error.to_string()));
+        let response = Response::error(code, &error.to_string());
+        let response = match error {
+            // RFC 7959 §2.9.3
+            RegisterError::ObjectListTooLong(limit) => {
+                response.uint(option::SIZE1, u32::try_from(*limit).unwrap_or(u32::MAX))
+            }
+            _ => response,
+        };
+        self.respond(from, message, response);
     }
 
     /// Takes a Register in.
@@ -66,8 +77,11 @@ impl Engine {
         let message = request.message;
         let settings = self.settings.clone();
         let config = &settings.config;
-        let query = Query::parse(message.option_values(option::URI_QUERY))?;
+        let query = Query::parse(message.option_values(option::URI_QUERY), &config.limits)?;
         let name = query.get("ep").filter(|name| !name.is_empty());
+        if name.is_some_and(|name| name.len() > MAX_ENDPOINT) {
+            return Err(RegisterError::EndpointTooLong);
+        }
         let endpoint: Arc<str> = name.ok_or(RegisterError::MissingEndpoint)?.into();
         let Some(listener) = settings.listener(from.listener) else {
             return Err(RegisterError::Full);
@@ -287,7 +301,8 @@ impl Engine {
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         }
         let settings = self.settings.clone();
-        let updated = Query::parse(message.option_values(option::URI_QUERY)).and_then(|query| {
+        let items = message.option_values(option::URI_QUERY);
+        let updated = Query::parse(items, &settings.config.limits).and_then(|query| {
             let device = self.device_mut(key).ok_or(RegisterError::MissingEndpoint)?;
             device.registration.update(query, body, &settings.config)
         });
@@ -330,7 +345,9 @@ impl Engine {
         let missed: Vec<_> = tokens
             .filter(|token| directory.take_missed(*token))
             .collect();
-        device.refresh.extend(missed);
+        if !missed.is_empty() {
+            device.refresh_again(missed.into_iter());
+        }
     }
 
     pub(super) fn deregister(&mut self, now: Now, from: Peer, message: &Message, at: &str) {
@@ -411,12 +428,14 @@ impl Engine {
         let Some(links) = &device.registration.links else {
             return;
         };
-        let listed = |path: &Path| links.objects.contains(&path.to_string());
         let defined = |object: u16| self.models.lookup(object, None).is_some();
+        let mut chosen = HashSet::new();
         let paths: Vec<Path> = match &self.settings.config.auto_observe {
             AutoObserve::Off => return,
             AutoObserve::Paths(paths) => {
-                paths.iter().filter(|path| listed(path)).cloned().collect()
+                let listed: HashSet<&str> = links.objects.iter().collect();
+                let listed = |path: &&Path| listed.contains(path.to_string().as_str());
+                paths.iter().filter(listed).cloned().collect()
             }
             AutoObserve::All => links
                 .objects
@@ -426,25 +445,27 @@ impl Engine {
                     path.object()
                         .is_some_and(|object| !IGNORED.contains(&object) && defined(object))
                 })
+                .filter(|path| chosen.insert(path.clone()))
                 .collect(),
         };
+        // A device has no more observations than this; what is beyond them is not even queued.
+        let limit = self.settings.config.limits.max_observations;
+        let left_out = paths.len().saturating_sub(limit) as u64;
+        if left_out > 0 {
+            self.counters.commands_refused.add(left_out);
+            debug!(endpoint = %device.endpoint, left_out, "too many objects to observe all");
+        }
         if let Some(device) = self.device_mut(key) {
             // Asked for anyway: not to be refreshed as well.
-            let tokens: Vec<_> = device
-                .observations
-                .iter()
-                .filter(|observation| {
-                    observation
-                        .target
-                        .path
-                        .as_ref()
-                        .is_some_and(|path| paths.contains(path))
-                })
-                .map(|observation| observation.token)
-                .collect();
-            device.refresh.retain(|token| !tokens.contains(token));
+            let paths: HashSet<&Path> = paths.iter().take(limit).collect();
+            let again = device.observations.iter().filter(|observation| {
+                let path = observation.target.path.as_ref();
+                path.is_some_and(|path| paths.contains(path))
+            });
+            let again: HashSet<Token> = again.map(|observation| observation.token).collect();
+            device.refresh.retain(|token| !again.contains(token));
         }
-        for path in paths {
+        for path in paths.into_iter().take(limit) {
             self.enqueue(now, key, Box::new(Command::auto_observe(&path)), 0, None);
         }
     }

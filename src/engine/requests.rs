@@ -131,11 +131,15 @@ impl Engine {
 
     /// The request's body, put together from blocks; `None` when the answer is given already.
     fn request_body(&mut self, now: Now, from: Peer, message: &Message) -> Option<Vec<u8>> {
-        let Some(value) = message.uint_option(option::BLOCK1, 3) else {
+        if message.first_option(option::BLOCK1).is_none() {
             return Some(message.payload().to_vec());
-        };
+        }
+        let limit = self.body_limit(message);
         let bounds = self.settings.config.blockwise;
-        let Some(block) = BlockOption::from_uint(value).filter(|_| bounds.enable) else {
+        let block = message
+            .uint_option(option::BLOCK1, 3)
+            .and_then(BlockOption::from_uint);
+        let Some(block) = block.filter(|_| bounds.enable) else {
             self.respond(from, message, Response::new(Code::BAD_OPTION));
             return None;
         };
@@ -146,14 +150,10 @@ impl Engine {
             ..block
         };
         let lifetime = bounds.exchange_lifetime;
-        match self.assemblies.push(
-            now.mono,
-            from,
-            message,
-            block,
-            bounds.max_body_size,
-            lifetime,
-        ) {
+        match self
+            .assemblies
+            .push(now.mono, from, message, block, limit, lifetime)
+        {
             Progress::Complete(body) => Some(body),
             Progress::Continue => {
                 let response = Response::new(Code::CONTINUE).uint(option::BLOCK1, answer.to_uint());
@@ -161,10 +161,11 @@ impl Engine {
                 None
             }
             Progress::Refused(code) => {
+                self.counters.transfers_failed.inc();
                 let response = Response::new(code).uint(option::BLOCK1, answer.to_uint());
                 let response = match code {
                     Code::REQUEST_ENTITY_TOO_LARGE => {
-                        let limit = u32::try_from(bounds.max_body_size).unwrap_or(u32::MAX);
+                        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
                         response.uint(option::SIZE1, limit)
                     }
                     _ => response,
@@ -172,6 +173,17 @@ impl Engine {
                 self.respond(from, message, response);
                 None
             }
+        }
+    }
+
+    /// The most bytes that the body of a request in blocks may have. That of a Register or Update is
+    /// an object list.
+    fn body_limit(&self, message: &Message) -> usize {
+        let config = &self.settings.config;
+        let max_body = config.blockwise.max_body_size;
+        match message.first_option(option::URI_PATH) {
+            Some(b"rd") => max_body.min(config.limits.max_object_list),
+            _ => max_body,
         }
     }
 

@@ -18,6 +18,10 @@ impl Strings {
         })
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn contains(&self, text: &str) -> bool {
         self.iter().any(|known| known == text)
     }

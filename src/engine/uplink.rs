@@ -3,6 +3,7 @@
 use tracing::debug;
 
 use super::device::{Device, DeviceKey, Purpose};
+use super::transfer::Exhausted;
 use super::{CommandInput, Engine, Settings};
 use crate::bridge::content::{self, Body, Context, SendError};
 use crate::bridge::report::{Event, RegistrationReport, report};
@@ -77,6 +78,20 @@ impl Refusal {
     pub(super) fn bad_gateway(reason: &'static str) -> Self {
         Self {
             code: Code::BAD_GATEWAY,
+            reason,
+            detail: None,
+        }
+    }
+}
+
+impl From<Exhausted> for Refusal {
+    fn from(exhausted: Exhausted) -> Self {
+        let (code, reason) = match exhausted {
+            Exhausted::Requests => (Code::BAD_GATEWAY, "too_many_requests"),
+            Exhausted::Time => (Code::GATEWAY_TIMEOUT, "transfer_timeout"),
+        };
+        Self {
+            code,
             reason,
             detail: None,
         }

@@ -6,13 +6,17 @@
 //! registers is worth more than a correct attribute.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use thiserror::Error;
 
 use super::model::Version;
 
-/// More attributes of one link are ignored.
+/// More attributes of one link are ignored; a repeated one counts each time.
 const MAX_ATTRIBUTES: usize = 64;
+
+/// More content formats of a device are ignored. There are a dozen that LwM2M knows.
+const MAX_FORMATS: usize = 64;
 
 /// One link: `<target>;name=value;name`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +152,8 @@ fn quoted_length(bytes: Option<&[u8]>) -> Option<usize> {
 fn parse_attributes(text: &str) -> Vec<Attribute<'_>> {
     let mut attributes: Vec<Attribute<'_>> = Vec::new();
     let mut rest = text;
-    while !rest.is_empty() && attributes.len() < MAX_ATTRIBUTES {
+    let mut read = 0;
+    while !rest.is_empty() && read < MAX_ATTRIBUTES {
         let (name, after) = match rest.find([';', '=']) {
             Some(end) => rest.split_at(end),
             None => (rest, ""),
@@ -169,13 +174,17 @@ fn parse_attributes(text: &str) -> Vec<Attribute<'_>> {
         if name.is_empty() {
             continue;
         }
+        read += 1;
         match attributes.iter_mut().find(|a| a.name == name) {
-            Some(earlier) => {
-                earlier.value = match (earlier.value.take(), value) {
-                    (Some(first), Some(second)) => Some(Cow::Owned(format!("{first} {second}"))),
-                    (first, second) => first.or(second),
-                };
-            }
+            Some(earlier) => match (&mut earlier.value, value) {
+                (Some(first), Some(second)) => {
+                    let first = first.to_mut();
+                    first.push(' ');
+                    first.push_str(&second);
+                }
+                (Some(_), None) => {}
+                (none, second) => *none = second,
+            },
             None => attributes.push(Attribute { name, value }),
         }
     }
@@ -222,7 +231,7 @@ pub struct RegistrationLinks {
     pub objects: Vec<String>,
     /// Object versions the device states, sorted by object id, each object once.
     pub versions: Vec<(u16, Version)>,
-    /// Content formats the device supports (`ct` of the root link).
+    /// Content formats the device supports (`ct` of the root link), each once, at most 64.
     pub content_formats: Vec<u16>,
     /// The device sends heartbeats (`hb` of the root link).
     pub heartbeat: bool,
@@ -269,6 +278,13 @@ impl RegistrationLinks {
         versions.sort_by_key(|(object, _)| *object);
         versions.dedup_by_key(|(object, _)| *object);
         let content_formats = root.and_then(|link| link.value("ct")).unwrap_or("");
+        let mut seen = HashSet::new();
+        let content_formats = content_formats
+            .split_ascii_whitespace()
+            .filter_map(|number| number.parse().ok())
+            .filter(|format: &u16| seen.insert(*format))
+            .take(MAX_FORMATS)
+            .collect();
         Self {
             alternate_path: if prefix.is_empty() {
                 "/".to_owned()
@@ -280,10 +296,7 @@ impl RegistrationLinks {
                 .map(|(target, _)| (*target).to_owned())
                 .collect(),
             versions,
-            content_formats: content_formats
-                .split_ascii_whitespace()
-                .filter_map(|number| number.parse().ok())
-                .collect(),
+            content_formats,
             heartbeat: root.is_some_and(|link| link.attribute("hb").is_some()),
         }
     }
@@ -325,9 +338,21 @@ mod tests {
                 ("e", Some("")),
             ]
         );
-        let repeated = parse(b"</>;ct=110;ct=112;hb;hb").unwrap();
+        let repeated = parse(b"</>;ct=110;ct;ct=112;hb;hb").unwrap();
         assert_eq!(repeated[0].value("ct"), Some("110 112"));
         assert_eq!(repeated[0].attributes.len(), 2);
+    }
+
+    #[test]
+    fn c2_attributes_count_with_their_repetitions() {
+        let text = format!("</1>{}", ";a=1".repeat(100_000));
+        let links = parse(text.as_bytes()).unwrap();
+        assert_eq!(links[0].attributes.len(), 1);
+        let value = links[0].value("a").unwrap();
+        assert_eq!(value, vec!["1"; MAX_ATTRIBUTES].join(" "));
+        let formats: Vec<String> = (0..1000u16).map(|n| (n / 2).to_string()).collect();
+        let links = registration(&format!("</>;ct=\"{}\"", formats.join(" ")));
+        assert_eq!(links.content_formats, (0..64).collect::<Vec<u16>>());
     }
 
     #[test]
