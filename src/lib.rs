@@ -20,6 +20,7 @@ pub mod printable;
 pub mod runtime;
 #[cfg(feature = "standalone")]
 pub mod simulate;
+pub mod system;
 pub mod telemetry;
 pub mod time;
 pub mod transport;

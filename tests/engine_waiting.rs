@@ -73,7 +73,7 @@ fn c7_sixty_thousand_registers_wait_and_answered_ones_leave_nothing() {
 #[test]
 fn c7_a_host_that_answers_at_once_leaves_nothing_to_expire() {
     let mut world = World::authorized();
-    for number in 0..20_000 {
+    for number in 0..2_000 {
         register(&mut world, stranger(0x0a00_0000 + number), 1);
         world.decide(Decision::Unavailable);
         let load = world.engines[0].load();
@@ -104,19 +104,5 @@ fn c7_one_source_leaves_places_for_others() {
     world.decide(Decision::Unavailable);
     world.sent.clear();
     register(&mut world, flood(1), 2);
-    assert!(codes(&mut world).is_empty());
-}
-
-#[test]
-fn c7_addresses_of_a_64_are_one_source() {
-    let mut world = World::authorized();
-    for number in 0..PLACES {
-        let address = format!("[2001:db8::{:x}:{:x}]:5683", number >> 16, number & 0xffff);
-        register(&mut world, peer(address.parse::<SocketAddr>().unwrap()), 1);
-    }
-    assert_eq!(world.asked.len(), PLACES / 2);
-    let other = "[2001:db8:1::1]:5683".parse::<SocketAddr>().unwrap();
-    world.sent.clear();
-    register(&mut world, peer(other), 1);
     assert!(codes(&mut world).is_empty());
 }

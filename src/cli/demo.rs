@@ -73,6 +73,7 @@ pub(crate) fn demo(mut options: GatewayOptions) -> ExitCode {
         // The screen belongs to the messages.
         options.log.push("warn".to_owned());
     }
+    options.protect();
     let (config, warnings) = match options.load() {
         Ok(loaded) => loaded,
         Err(errors) => return say::failure(&errors),

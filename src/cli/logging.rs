@@ -1,6 +1,7 @@
 //! Log lines on standard error, as text or JSON.
 
 mod fields;
+mod libraries;
 mod writer;
 
 use std::io::{self, IsTerminal as _};
@@ -20,6 +21,7 @@ use tracing_subscriber::{EnvFilter, Layer, registry::LookupSpan};
 
 use super::say;
 use fields::{Fields, JsonWriter};
+use libraries::Libraries;
 use writer::LogWriter;
 
 /// Libraries that say more than an operator of a gateway wants to read; a filter of one's own that
@@ -65,6 +67,7 @@ pub(crate) fn start(log: &Log, counters: Arc<Counters>) -> Result<Logging, LogEr
     let color = !log.json && io::stderr().is_terminal();
     tracing_subscriber::registry()
         .with(filter)
+        .with(Libraries::new(log.interval, writer.suppressed()))
         .with(lines(log.json, color, writer.clone()))
         .try_init()?;
     // The hook of the standard library writes to standard error itself, and waits there.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use lwm2m_gateway::config::read::{ConfigWarning, Source};
 use lwm2m_gateway::config::{self, Config};
 use lwm2m_gateway::credentials::CredentialStore;
+use lwm2m_gateway::system::forbid_core_dumps;
 
 use super::{password, say};
 
@@ -39,6 +40,10 @@ pub(crate) struct GatewayOptions {
     /// Set one key of the configuration, such as coap.nstart=2; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     pub(crate) settings: Vec<(String, String)>,
+    /// Let the system write core dumps of this process, and debuggers of its user attach to it: both
+    /// show the keys of devices
+    #[arg(long)]
+    pub(crate) core_dumps: bool,
     /// error, warn, info, debug, trace, a filter such as info,lwm2m_gateway=debug, or json for
     /// JSON lines; may be repeated
     #[arg(long, value_name = "LEVEL|json")]
@@ -53,6 +58,15 @@ fn setting(text: &str) -> Result<(String, String), String> {
 }
 
 impl GatewayOptions {
+    /// Keeps the keys that are about to be read out of core dumps, unless those are wanted.
+    pub(crate) fn protect(&self) {
+        if !self.core_dumps
+            && let Err(error) = forbid_core_dumps()
+        {
+            say::warning(format_args!("core dumps stay possible: {error}"));
+        }
+    }
+
     /// Reads the file and applies the options.
     ///
     /// # Errors

@@ -21,6 +21,7 @@ Examples:
   lwm2m-gateway run --set lifetime_max=1h --set translators.notify.qos=1";
 
 pub(crate) fn run(options: &GatewayOptions) -> ExitCode {
+    options.protect();
     let (config, warnings) = match options.load() {
         Ok(loaded) => loaded,
         Err(errors) => return say::failure(&errors),

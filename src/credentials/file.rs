@@ -17,6 +17,7 @@ use super::lines::Problem;
 use super::{Credential, CredentialSource, Lines};
 use crate::config::file::open_to_everyone;
 use crate::config::{KeyEncoding, WorldReadable};
+use crate::system::effective_user;
 
 /// Largest PSK file in bytes, some four million lines.
 pub const MAX_FILE: u64 = 256 << 20;
@@ -317,8 +318,7 @@ fn exposed(metadata: &Metadata) -> Option<String> {
             "can be written by its group (mode {shown:04o}): chmod 640"
         ));
     }
-    // The owner of our own entry in /proc is the effective user.
-    let user = fs::metadata("/proc/self").ok()?.uid();
+    let user = effective_user();
     let owner = metadata.uid();
     (owner != 0 && owner != user)
         .then(|| format!("belongs to user {owner}, neither root nor the gateway's user {user}"))

@@ -175,3 +175,71 @@ impl Engine {
         self.authorizations.due(now.mono).is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn waiting(address: impl Into<SocketAddr>) -> Waiting {
+        Waiting {
+            peer: Peer {
+                listener: 0,
+                address: address.into(),
+                session: 0,
+            },
+            datagram: Vec::new(),
+            body: Vec::new(),
+            deadline: Instant::ZERO,
+        }
+    }
+
+    #[test]
+    fn c7_addresses_of_a_64_are_one_source() {
+        let device = |network: u128, host: u128| {
+            let address = (0x2001_0db8_u128 << 96) | (network << 64) | host;
+            waiting((Ipv6Addr::from_bits(address), 5683))
+        };
+        let mut all = Authorizations::default();
+        for host in 0..MAX_WAITING as u128 / 2 {
+            assert!(all.has_room(device(0, host).peer));
+            all.insert(device(0, host));
+        }
+        assert_eq!(all.by_source.len(), 1);
+        assert!(!all.has_room(device(0, u128::from(u64::MAX)).peer));
+
+        // A second source gets half of what is left, and so on: there is always a place.
+        for network in 1..6 {
+            let mut host = 0;
+            while all.has_room(device(network, host).peer) {
+                all.insert(device(network, host));
+                host += 1;
+            }
+            assert_eq!(host, MAX_WAITING as u128 >> (network + 1));
+        }
+        assert!(all.has_room(device(6, 0).peer));
+
+        // An IPv4 address in IPv6 clothes is that IPv4 address.
+        let dressed: SocketAddr = "[::ffff:192.0.2.1]:5683".parse().unwrap();
+        assert_eq!(
+            source(waiting(dressed).peer),
+            source(waiting(([192, 0, 2, 1], 1)).peer)
+        );
+    }
+
+    #[test]
+    fn c7_answered_ones_leave_nothing_behind() {
+        let mut all = Authorizations::default();
+        let ids: Vec<_> = (0..1000)
+            .map(|number: u32| all.insert(waiting((number.to_be_bytes(), 5683))))
+            .collect();
+        for id in ids {
+            assert!(all.remove(id).is_some() && all.remove(id).is_none());
+        }
+        assert_eq!(
+            (all.len(), all.by_source.len(), all.deadline()),
+            (0, 0, None)
+        );
+    }
+}

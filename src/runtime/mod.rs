@@ -16,6 +16,7 @@ pub use gateway::{Gateway, ReloadError, StartError, Statistics};
 pub use models::load as load_models;
 pub(crate) use signals::block_signals;
 
+use std::sync::LazyLock;
 use std::time::{Instant as SystemInstant, SystemTime, UNIX_EPOCH};
 
 use crate::time::{Instant, Now};
@@ -24,6 +25,13 @@ use crate::time::{Instant, Now};
 #[derive(Debug, Clone, Copy)]
 struct Clock {
     origin: SystemInstant,
+}
+
+/// Monotonic time for hosts, whose log lines are [`limited`](crate::telemetry) as those of the core
+/// are.
+pub(crate) fn monotonic() -> Instant {
+    static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::new);
+    CLOCK.now().mono
 }
 
 impl Clock {

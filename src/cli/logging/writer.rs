@@ -6,10 +6,11 @@ use std::io::{self, Write};
 use std::mem;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lwm2m_gateway::telemetry::Counters;
+use lwm2m_gateway::telemetry::{Counters, INTERVAL};
 use parking_lot::{Condvar, Mutex};
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -29,6 +30,8 @@ struct Shared {
     /// There are lines, or the thread has written what it had.
     changed: Condvar,
     counters: Arc<Counters>,
+    /// Lines of libraries that were left out since that was last told.
+    suppressed: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -58,12 +61,18 @@ impl LogWriter {
             state: Mutex::default(),
             changed: Condvar::new(),
             counters,
+            suppressed: Arc::default(),
         });
         let writer = Arc::clone(&shared);
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || writer.run(out))?;
         Ok(Self(shared))
+    }
+
+    /// Where lines of libraries are counted that were left out; that is told with the next lines.
+    pub(crate) fn suppressed(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.0.suppressed)
     }
 
     /// Waits until all lines are out, but not longer than `patience`. Whether they are.
@@ -98,6 +107,7 @@ impl Shared {
 
     fn run(&self, mut out: impl Write) {
         let mut lines = Vec::new();
+        let mut told = Instant::now();
         loop {
             let mut state = self.state.lock();
             state.writing = false;
@@ -116,6 +126,13 @@ impl Shared {
                 self.counters.log_lines_dropped.add_shared(lost);
                 self.state.lock().dropped += lost;
                 continue;
+            }
+            if told.elapsed() > INTERVAL {
+                told = Instant::now();
+                let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
+                if suppressed > 0 {
+                    tracing::warn!(suppressed, "lines of libraries that say the same");
+                }
             }
             let dropped = mem::take(&mut self.state.lock().dropped);
             if dropped > 0 {

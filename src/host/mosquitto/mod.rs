@@ -26,14 +26,14 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
-use tracing::warn;
-
 use self::abi::{Broker, Level, PluginOption, status};
 use self::options::Options;
 use self::outbox::Outbox;
 use self::plugin::Plugin;
 use self::wake::Bell;
 use super::{Host, Publish};
+use crate::runtime;
+use crate::telemetry::limited;
 
 /// The version of the plugin interface that we speak.
 const INTERFACE: c_int = 5;
@@ -56,7 +56,13 @@ impl Host for Shared {
         let overflow = self.outbox.push(batch);
         self.bell.ring();
         if overflow {
-            warn!("messages are being dropped: the broker does not take them");
+            limited!(
+                WARN,
+                self.outbox.counters,
+                runtime::monotonic(),
+                PublishDropped,
+                "messages are being dropped: the broker does not take them"
+            );
         }
     }
 

@@ -65,6 +65,8 @@ impl Outbox {
             inner.lines.push((level, line));
         } else {
             inner.lost_lines = inner.lost_lines.saturating_add(1);
+            drop(inner);
+            self.counters.log_lines_dropped.add_shared(1);
         }
     }
 

@@ -242,8 +242,9 @@ impl Plugin {
 
     fn statistics(&self) -> std::collections::BTreeMap<&'static str, u64> {
         let mut statistics = self.gateway.statistics().0;
-        let dropped = self.shared.outbox.counters.publish_dropped.get();
-        *statistics.entry("publish_dropped").or_default() += dropped;
+        for (name, count) in self.shared.outbox.counters.snapshot() {
+            *statistics.entry(name).or_default() += count;
+        }
         statistics
     }
 

@@ -1,0 +1,36 @@
+//! System calls about the process as a whole, for the program and for the files it reads.
+
+#![allow(unsafe_code)] // prctl(2), setrlimit(2), geteuid(2)
+
+use std::io;
+
+/// Keeps the memory of this process, which holds keys, out of core dumps, and other processes of
+/// its user from reading it (`PR_SET_DUMPABLE`, see proc(5) and ptrace(2)).
+///
+/// # Errors
+/// What the system says.
+pub fn forbid_core_dumps() -> io::Result<()> {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the limit is read during the call only.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const none) })?;
+    let off: libc::c_ulong = 0;
+    // SAFETY: this option takes one number and touches no memory of ours.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, off, off, off, off) })
+}
+
+/// The user whose rights this process has.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: it takes nothing, touches no memory of ours and cannot fail.
+    unsafe { libc::geteuid() }
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
