@@ -158,6 +158,8 @@ counters! {
     dtls_records_dropped,
     /// DTLS: handshakes begun, each after its cookie exchange.
     dtls_handshakes_started,
+    /// DTLS: hellos not answered because handshakes from the same address have failed again and again.
+    dtls_handshakes_slowed,
     /// DTLS: handshakes not begun because too many were under way.
     dtls_handshakes_refused,
     /// DTLS: handshakes given up for new ones from elsewhere, or because they made no progress, when
@@ -171,12 +173,18 @@ counters! {
     dtls_handshakes_failed,
     /// DTLS: handshakes that ran out of time.
     dtls_handshakes_timed_out,
+    /// DTLS: handshakes that failed, or fell silent, for want of a key: a wrong one, or an identity that
+    /// nobody knows.
+    dtls_keys_failed,
     /// DTLS: identities nobody knows.
     dtls_unknown_identities,
     /// DTLS: sessions now (a gauge).
     dtls_sessions,
     /// DTLS: sessions closed to make room for new ones.
     dtls_sessions_evicted,
+    /// DTLS: those among them whose credential or address had more sessions than others, or more than
+    /// it may have.
+    dtls_sessions_over_share,
     /// DTLS: datagrams for devices that could not be sent: no session, or too long.
     dtls_send_failed,
 }

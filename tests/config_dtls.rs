@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lwm2m_gateway::config::read::{Source, from_toml};
 use lwm2m_gateway::config::{
-    CipherSuite, Config, DtlsListener, EndpointRule, KeyEncoding, Takeover, UdpListener,
+    CipherSuite, Config, DtlsListener, EndpointRule, Group, KeyEncoding, Takeover, UdpListener,
 };
 
 fn read(text: &str) -> Config {
@@ -36,15 +36,19 @@ fn every_field_is_read() {
         identity_separator = "#/"
         endpoint_rule = "listed"
         takeover = "end"
+        max_sessions_per_credential = 3
+        max_sessions_per_source = 4
         [listeners.dtls.default.psk]
         "urn:imei:1" = "000102030405060708090a0b0c0d0e0f"
         sn2 = { key = "text:0123456789abcdef", endpoints = ["a", "b*"] }
         [listeners.dtls.default.dtls_options]
         ciphers = "PSK-AES128-CBC-SHA256,TLS_PSK_WITH_AES_128_CCM_8"
+        groups = "P-384,x25519"
         versions = ["dtlsv1.2"]
         handshake_timeout = "20s"
         retransmit_timeout = "2s"
         max_handshakes = 7
+        max_failures = 0
         reuse_sessions = false
         session_cache = 8
         session_timeout = "1h"
@@ -77,6 +81,12 @@ fn every_field_is_read() {
     assert_eq!(
         options.ciphers,
         [CipherSuite::PskAes128CbcSha256, CipherSuite::PskAes128Ccm8]
+    );
+    assert_eq!(options.groups, [Group::Secp384r1, Group::X25519]);
+    assert_eq!(listener.max_sessions_per_credential, 3);
+    assert_eq!(
+        (listener.max_sessions_per_source, options.max_failures),
+        (4, 0)
     );
     assert_eq!(options.handshake_timeout, Duration::from_secs(20));
     assert_eq!(options.retransmit_timeout, Duration::from_secs(2));

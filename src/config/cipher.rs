@@ -1,4 +1,4 @@
-//! Names of cipher suites.
+//! Names of cipher suites and groups.
 
 /// A cipher suite with pre-shared keys, of those that a DTLS 1.2 server on OpenSSL can offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +75,53 @@ impl CipherSuite {
     }
 }
 
+/// A group for the key exchange of suites with ECDHE (RFC 8422 section 5.1.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// RFC 7748; the cheapest.
+    X25519,
+    /// secp256r1, also P-256 or prime256v1; the one that every device with ECDHE has.
+    Secp256r1,
+    /// secp384r1, also P-384. Five times as much work for the server as X25519.
+    Secp384r1,
+}
+
+impl Group {
+    /// Every group.
+    pub const ALL: [Self; 3] = [Self::X25519, Self::Secp256r1, Self::Secp384r1];
+
+    /// What is offered when nothing is configured, in order of preference.
+    pub const DEFAULT: [Self; 2] = [Self::X25519, Self::Secp256r1];
+
+    /// The name in IANA's registry, in the letters that Erlang uses.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::X25519 => "x25519",
+            Self::Secp256r1 => "secp256r1",
+            Self::Secp384r1 => "secp384r1",
+        }
+    }
+
+    /// OpenSSL's name.
+    pub const fn openssl_name(self) -> &'static str {
+        match self {
+            Self::X25519 => "X25519",
+            Self::Secp256r1 => "P-256",
+            Self::Secp384r1 => "P-384",
+        }
+    }
+
+    /// From the name in IANA's registry, NIST's or OpenSSL's, in letters of any size.
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "x25519" => Some(Self::X25519),
+            "secp256r1" | "p-256" | "prime256v1" => Some(Self::Secp256r1),
+            "secp384r1" | "p-384" => Some(Self::Secp384r1),
+            _ => None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +139,15 @@ mod tests {
         for name in ["", "PSK", "PSK-AES128-CCM8 ", "RSA-PSK-AES128-CBC-SHA256"] {
             assert_eq!(CipherSuite::from_name(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn names_of_groups() {
+        for group in Group::ALL {
+            assert_eq!(Group::from_name(group.name()), Some(group));
+        }
+        assert_eq!(Group::from_name("P-256"), Some(Group::Secp256r1));
+        assert_eq!(Group::from_name("X25519"), Some(Group::X25519));
+        assert_eq!(Group::from_name("P-521"), None);
     }
 }

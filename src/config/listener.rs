@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{CipherSuite, FormatDefault, WorldReadable};
+use crate::config::{CipherSuite, FormatDefault, Group, WorldReadable};
 use crate::credentials::Credential;
 
 /// `listeners.*`
@@ -61,6 +61,12 @@ pub struct DtlsListener {
     pub endpoint_rule: EndpointRule,
     /// `takeover`. Default `move`.
     pub takeover: Takeover,
+    /// `max_sessions_per_credential`: sessions by one key at a time. Default any number: when there
+    /// are too many for the listener, the credential with most gives way.
+    pub max_sessions_per_credential: usize,
+    /// `max_sessions_per_source`: sessions from one address (IPv6: a /64) at a time. Default any
+    /// number.
+    pub max_sessions_per_source: usize,
     /// `dtls_options`
     pub options: DtlsOptions,
 }
@@ -101,13 +107,19 @@ pub struct DtlsOptions {
     /// `ciphers`: cipher suites, the preferred one first. Never empty. Default
     /// [`CipherSuite::DEFAULT`].
     pub ciphers: Vec<CipherSuite>,
+    /// `groups`: groups for the key exchange of suites with ECDHE, the preferred one first. Never
+    /// empty. Default [`Group::DEFAULT`].
+    pub groups: Vec<Group>,
     /// `handshake_timeout`: a handshake that takes longer is given up. Default 15 s.
     pub handshake_timeout: Duration,
     /// `retransmit_timeout`: wait before the first retransmission of a flight of the handshake,
     /// doubled each time (RFC 6347 section 4.2.4.1). Default 1 s.
     pub retransmit_timeout: Duration,
-    /// `max_handshakes`: handshakes in progress at a time, per shard. Default 10,000.
+    /// `max_handshakes`: handshakes in progress at a time. Default 10,000.
     pub max_handshakes: usize,
+    /// `max_failures`: handshakes of one address (IPv6: a /64) in a minute that may fail for want
+    /// of a key before it is slowed; 0: any number. Default 10.
+    pub max_failures: u32,
     /// `reuse_sessions`: whether sessions can be resumed by their id. Default true.
     pub reuse_sessions: bool,
     /// `session_cache`: sessions that are remembered for that. Default 20,000.
@@ -161,6 +173,8 @@ impl Default for DtlsListener {
             identity_separator: String::new(),
             endpoint_rule: EndpointRule::Any,
             takeover: Takeover::Move,
+            max_sessions_per_credential: usize::MAX,
+            max_sessions_per_source: usize::MAX,
             options: DtlsOptions::default(),
         }
     }
@@ -170,9 +184,11 @@ impl Default for DtlsOptions {
     fn default() -> Self {
         Self {
             ciphers: CipherSuite::DEFAULT.to_vec(),
+            groups: Group::DEFAULT.to_vec(),
             handshake_timeout: Duration::from_secs(15),
             retransmit_timeout: Duration::from_secs(1),
             max_handshakes: 10_000,
+            max_failures: 10,
             reuse_sessions: true,
             session_cache: 20_000,
             session_timeout: Duration::from_secs(86_400),

@@ -26,7 +26,7 @@ pub mod reference;
 pub(crate) mod value;
 
 pub(crate) use check::matches_filter;
-pub use cipher::CipherSuite;
+pub use cipher::{CipherSuite, Group};
 pub use listener::{
     DtlsListener, DtlsOptions, EndpointRule, KeyEncoding, Listeners, Takeover, UdpListener,
 };

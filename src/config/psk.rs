@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
-use crate::config::CipherSuite;
 use crate::config::value::{self, Parsed};
+use crate::config::{CipherSuite, Group};
 use crate::credentials::{Credential, EndpointPattern, Key, check_identity};
 
 /// Most credentials in a configuration; a file has no such bound.
@@ -132,6 +132,24 @@ pub(crate) fn ciphers(value: &Value) -> Parsed<Vec<CipherSuite>> {
         suites.extend(CipherSuite::DEFAULT);
     }
     Ok(suites)
+}
+
+/// `groups`: a list of names, or one string with commas, colons or blanks. Empty: the default.
+pub(crate) fn groups(value: &Value) -> Parsed<Vec<Group>> {
+    let mut groups = Vec::new();
+    for name in words(value, "groups")? {
+        let group = Group::from_name(&name).ok_or_else(|| {
+            let known = Group::ALL.map(Group::name).join(", ");
+            format!("unknown group {name:?}, expected {known}")
+        })?;
+        if !groups.contains(&group) {
+            groups.push(group);
+        }
+    }
+    if groups.is_empty() {
+        groups.extend(Group::DEFAULT);
+    }
+    Ok(groups)
 }
 
 /// The one version there is.

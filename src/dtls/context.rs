@@ -1,23 +1,29 @@
 //! What all servers of a listener share: OpenSSL's context with the sessions that can be resumed.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslStream, SslVersion,
+    Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
 };
 
-use super::wire::Wire;
-use super::{openssl as ext, psk};
-use crate::config::CipherSuite;
+use parking_lot::Mutex;
+
+use super::failures::Failures;
+use super::openssl::{self as ext, Stream};
+use super::psk;
+use super::shares::{Limits, Shares};
+use crate::config::{CipherSuite, Group};
 
 /// How a listener does DTLS.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The cipher suites, the preferred one first. Not empty.
     pub suites: Vec<CipherSuite>,
+    /// Groups for the key exchange of ECDHE suites, the preferred one first. Without any that a
+    /// device has too, it gets a suite without ECDHE, or no handshake.
+    pub groups: Vec<Group>,
     /// Largest datagram of a handshake in bytes, without IP and UDP headers; 256 at least. Records
     /// with payloads are sent as large as they are: CoAP keeps them small (RFC 7252 §4.6).
     pub mtu: u16,
@@ -28,10 +34,16 @@ pub struct Options {
     /// Handshakes under way at a server. Further ones are refused unless they are from a source with
     /// less of them than another, or one made no progress for long. Each takes about 45 kB.
     pub max_handshakes: usize,
-    /// Sessions of the whole listener. For more, a server with a new one closes the one of its own
-    /// that was not used for the longest time.
-    /// Each takes about 35 kB.
+    /// Handshakes of one source in a minute that may fail for want of a key before it is slowed to
+    /// about as many; 0: any number. A source is an IPv4 address or a /64 of IPv6.
+    pub max_failures: u32,
+    /// Sessions of the whole listener, of about 35 kB each. For more, the one that was not used for
+    /// the longest time is closed, of those of the credential that has most.
     pub max_sessions: usize,
+    /// Sessions of one credential, whatever suffixes it presents. For more, one of its own is closed.
+    pub max_sessions_per_credential: usize,
+    /// Sessions of one source. For more, one of its own is closed.
+    pub max_sessions_per_source: usize,
     /// Sessions of the whole listener that can be resumed, about 1 kB each; 0 turns it off.
     pub session_cache: usize,
     /// How long after its handshake a session can be resumed.
@@ -44,11 +56,15 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             suites: CipherSuite::DEFAULT.to_vec(),
+            groups: Group::DEFAULT.to_vec(),
             mtu: 1200,
             handshake_timeout: Duration::from_secs(15),
             retransmit_timeout: Duration::from_secs(1),
             max_handshakes: 1000,
+            max_failures: 10,
             max_sessions: 100_000,
+            max_sessions_per_credential: usize::MAX,
+            max_sessions_per_source: usize::MAX,
             session_cache: 10_000,
             session_timeout: Duration::from_secs(3600),
             idle_timeout: None,
@@ -62,6 +78,9 @@ pub enum DtlsError {
     /// No cipher suite configured.
     #[error("no cipher suite")]
     NoSuite,
+    /// No group configured.
+    #[error("no group")]
+    NoGroup,
     /// OpenSSL said no, perhaps to a cipher suite it was built without.
     #[error("OpenSSL: {0}")]
     OpenSsl(#[from] ErrorStack),
@@ -70,8 +89,10 @@ pub enum DtlsError {
 /// What all servers of a listener share.
 pub struct Context {
     pub(super) options: Options,
-    /// Sessions of all servers.
-    pub(super) sessions: Arc<AtomicUsize>,
+    /// Of the sessions of all servers.
+    pub(super) shares: Arc<Mutex<Shares>>,
+    /// Of the handshakes of all servers.
+    pub(super) failures: Mutex<Failures>,
     openssl: SslContext,
 }
 
@@ -82,9 +103,6 @@ impl std::fmt::Debug for Context {
             .finish_non_exhaustive()
     }
 }
-
-/// Ways of key exchange of ECDHE suites; bigger ones cost more than they give.
-const GROUPS: &str = "X25519:P-256:P-384";
 
 /// With CBC suites and the extension encrypt-then-MAC (RFC 7366), OpenSSL 3.0 ends a session when a
 /// MAC is wrong: anybody could end it. Without the extension it drops the record as it should, and
@@ -99,10 +117,13 @@ impl Context {
     ///
     /// # Errors
     ///
-    /// When there is no suite, or OpenSSL lacks one.
+    /// When there is no suite or group, or OpenSSL lacks one.
     pub fn new(options: &Options) -> Result<Self, DtlsError> {
         if options.suites.is_empty() {
             return Err(DtlsError::NoSuite);
+        }
+        if options.groups.is_empty() {
+            return Err(DtlsError::NoGroup);
         }
         let mut builder = SslContext::builder(SslMethod::dtls_server())?;
         builder.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
@@ -115,7 +136,12 @@ impl Context {
         builder.set_cipher_list(&names.join(":"))?;
         // Suites with a tag of 8 bytes count as 64 bits strong; the list above is all there is.
         builder.set_security_level(0);
-        builder.set_groups_list(GROUPS)?;
+        let groups: Vec<_> = options
+            .groups
+            .iter()
+            .map(|group| group.openssl_name())
+            .collect();
+        builder.set_groups_list(&groups.join(":"))?;
         builder.set_options(
             SslOptions::NO_RENEGOTIATION
                 | SslOptions::NO_TICKET
@@ -141,7 +167,12 @@ impl Context {
         builder.set_psk_server_callback(|ssl, identity, key| Ok(psk::answer(ssl, identity, key)));
         Ok(Self {
             options: options.clone(),
-            sessions: Arc::default(),
+            shares: Arc::new(Mutex::new(Shares::new(Limits {
+                all: options.max_sessions,
+                per_credential: options.max_sessions_per_credential,
+                per_source: options.max_sessions_per_source,
+            }))),
+            failures: Mutex::new(Failures::new(options.max_failures)),
             openssl: builder.build(),
         })
     }
@@ -153,13 +184,11 @@ impl Context {
     }
 
     /// A new OpenSSL object, waiting for a handshake.
-    pub(super) fn stream(&self) -> Result<SslStream<Wire>, ErrorStack> {
+    pub(super) fn stream(&self) -> Result<Stream, ErrorStack> {
         let mut ssl = Ssl::new(&self.openssl)?;
         psk::attach(&mut ssl, self.options.retransmit_timeout)?;
         ssl.set_mtu(u32::from(self.options.mtu.max(MIN_MTU)))?;
         ssl.set_accept_state();
-        let mut stream = SslStream::new(ssl, Wire::default())?;
-        ext::use_retransmit_timeout(&mut stream);
-        Ok(stream)
+        Stream::new(ssl)
     }
 }

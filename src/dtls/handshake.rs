@@ -1,10 +1,11 @@
 //! A handshake under way, from the hello with its cookie to the keys.
 //!
 //! OpenSSL wants the pre-shared key at once when it reads the ClientKeyExchange, but those who have
-//! it may be slow. So the datagrams with the ClientKeyExchange and what follows are held back until
-//! the key is there. They are held back as well when they come before the whole ClientKeyExchange:
-//! OpenSSL drops a ChangeCipherSpec that is early, and some devices (tinydtls in Wakaama's client)
-//! never send it again.
+//! it may be slow. So the records with the ClientKeyExchange and what follows are held back until
+//! the key is there. They are held back as well when they come before their turn: OpenSSL drops a
+//! ChangeCipherSpec that is early, and some devices (tinydtls in Wakaama's client) never send it
+//! again; and it keeps 17 kB for each encrypted record that comes before the ChangeCipherSpec, or as
+//! payload before the Finished.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -15,28 +16,32 @@ use openssl::ssl::{ErrorCode, SslRef, SslStream};
 
 use super::context::Context;
 use super::identity::{Identity, IdentityReader};
+use super::openssl::{self as ext, NoMemory, Stream};
+use super::psk;
 use super::record::{
-    CHANGE_CIPHER_SPEC, CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, HANDSHAKE, Record,
-    fatal_alert, fragments, has_short_record, overhead, records,
+    ALERT, CHANGE_CIPHER_SPEC, CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, Fragment,
+    HANDSHAKE, Record, fatal_alert, overhead, records,
 };
-use super::session::{is_broken, with_wire};
+use super::session::is_broken;
 use super::wire::Wire;
-use super::{openssl as ext, psk};
 use crate::config::CipherSuite;
 use crate::credentials::Key;
 use crate::time::Instant;
 
-/// Datagrams held back, and their bytes. A ClientKeyExchange with all that follows fits into three
-/// datagrams; the rest is for small fragments and repetitions.
+/// Records held back, and their bytes. A ClientKeyExchange with all that follows is three records;
+/// the rest is for small fragments and repetitions.
 const MAX_HELD: usize = 16;
 const MAX_HELD_BYTES: usize = 8192;
 
-/// Datagrams given to OpenSSL for a handshake. Each flight is one to five, and may be repeated.
-const MAX_DATAGRAMS: u32 = 200;
+/// Encrypted ones among them: a client has one to send, and perhaps payload, and repeats it about five
+/// times before the time is up. Anybody can make some up, which shall not take the place of the others.
+const MAX_HELD_ENCRYPTED: usize = 8;
 
-/// Encrypted records taken for a handshake: OpenSSL keeps 17 kB for each that comes early. A client
-/// has one to send, and repeats it about five times before the time is up.
-const MAX_ENCRYPTED: u32 = 8;
+/// Records given to OpenSSL for a handshake. Each flight is one to five, and may be repeated.
+const MAX_RECORDS: u32 = 200;
+
+/// Fragments of handshake messages in one record. Clients send one or a few: this is about work.
+const MAX_FRAGMENTS: usize = 16;
 
 /// Least bytes of an encrypted record while the suite is not known: enough for all of them but CBC,
 /// which OpenSSL checks itself. A Finished, which is what may come then, has more.
@@ -61,19 +66,20 @@ pub(super) struct Handshake {
     pub deadline: Instant,
     /// When to do something about it, as in the server's list of timers.
     pub timer: Instant,
-    stream: SslStream<Wire>,
+    stream: Stream,
     random: [u8; 32],
     phase: Phase,
     reader: IdentityReader,
     held: Vec<(Stage, Vec<u8>)>,
-    datagrams: u32,
-    encrypted: u32,
+    records: u32,
+    /// Records that were not taken and not yet told of.
+    dropped: u64,
     /// Record numbers of encrypted handshake messages that OpenSSL has got.
     finished: BTreeSet<u64>,
     /// Timeouts since the first of them.
     silences: u8,
-    /// Whether OpenSSL has got other encrypted records: payload that overtook the Finished.
-    has_data: bool,
+    /// Whether nobody knows the identity.
+    is_unknown: bool,
     /// The highest record number used in the clear.
     sent: u64,
 }
@@ -88,18 +94,19 @@ enum Phase {
     Keyed(Identity),
 }
 
-/// Which part of a handshake a datagram is of, in the order in which OpenSSL wants them.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+/// Which part of a handshake a record is of, in the order in which OpenSSL wants them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     /// ClientHello, or an alert.
-    #[default]
     Opening,
     /// With a ClientKeyExchange or a part of one.
     KeyExchange,
     /// ChangeCipherSpec.
     Change,
-    /// Nothing but encrypted records.
-    Encrypted,
+    /// Finished, or an alert, encrypted.
+    Finished,
+    /// Payload that overtook the Finished.
+    Payload,
 }
 
 /// What became of a datagram.
@@ -112,20 +119,22 @@ pub(super) enum Step {
     Ask(Identity),
     /// The handshake is complete.
     Complete,
-    /// The handshake has failed.
+    /// The handshake has failed: the device has another key, or nobody knows its identity.
+    Refused,
+    /// The handshake has failed for another reason.
     Failed(String),
 }
 
 /// A complete handshake.
 pub(super) struct Completed {
-    pub stream: SslStream<Wire>,
+    pub stream: Stream,
     pub identity: Identity,
     pub resumed: bool,
     pub suite: CipherSuite,
     /// The key that the device has; none when a session was resumed.
     pub key: Option<Key>,
-    /// Whether there may be payload already.
-    pub has_data: bool,
+    /// Records with payload, or what looks so, that came before.
+    pub early: Vec<Vec<u8>>,
 }
 
 impl Handshake {
@@ -141,7 +150,7 @@ impl Handshake {
     ) -> Result<Option<Self>, ErrorStack> {
         let mut stream = context.stream()?;
         wire.put(hello.bytes);
-        if !with_wire(&mut stream, wire, ext::listen) {
+        if stream.call(wire, ext::listen) != Ok(true) {
             return Ok(None);
         }
         let deadline = now + context.options.handshake_timeout;
@@ -154,11 +163,11 @@ impl Handshake {
             phase: Phase::Hello,
             reader: IdentityReader::default(),
             held: Vec::new(),
-            datagrams: 0,
-            encrypted: 0,
+            records: 0,
+            dropped: 0,
             finished: BTreeSet::new(),
             silences: 0,
-            has_data: false,
+            is_unknown: false,
             sent: hello.sequence,
         }))
     }
@@ -170,27 +179,48 @@ impl Handshake {
 
     /// Goes on with what OpenSSL has already: the hello.
     pub(super) fn start(&mut self, wire: &mut Wire) -> Step {
-        self.drive(wire)
+        let step = self.drive(wire);
+        self.rest(&step);
+        step
     }
 
     /// Takes a datagram.
     pub(super) fn handle(&mut self, datagram: &[u8], wire: &mut Wire) -> Step {
-        if self.datagrams >= MAX_DATAGRAMS {
-            return Step::Dropped;
+        let mut outcome = Step::Dropped;
+        let mut rest = datagram;
+        while let Some((record, after)) = Record::split(rest) {
+            rest = after;
+            match self.take(&record, wire) {
+                Step::Dropped => self.dropped = self.dropped.saturating_add(1),
+                Step::Pending if matches!(outcome, Step::Ask(_)) => {}
+                Step::Complete => {
+                    outcome = Step::Complete;
+                    self.keep_payload(rest);
+                    break;
+                }
+                step @ (Step::Refused | Step::Failed(_)) => {
+                    outcome = step;
+                    break;
+                }
+                step => outcome = step,
+            }
         }
-        let Some(contents) = self.inspect(datagram) else {
+        self.rest(&outcome);
+        outcome
+    }
+
+    fn take(&mut self, record: &Record<'_>, wire: &mut Wire) -> Step {
+        let Some(Part { stage, identity }) = self.inspect(record) else {
             return Step::Dropped;
         };
-        if !self.is_early(contents.stage) {
-            let step = self.feed(datagram, wire);
+        if !self.is_early(stage) {
+            let step = self.feed(record, wire);
             return self.catch_up(step, wire);
         }
-        let bytes: usize = self.held.iter().map(|(_, held)| held.len()).sum();
-        if self.held.len() >= MAX_HELD || bytes.saturating_add(datagram.len()) > MAX_HELD_BYTES {
+        if !self.hold(stage, record) {
             return Step::Dropped;
         }
-        self.held.push((contents.stage, datagram.to_vec()));
-        match (contents.identity, &self.phase) {
+        match (identity, &self.phase) {
             (Some(identity), Phase::Hello) => {
                 self.phase = Phase::Waiting(identity.clone());
                 Step::Ask(identity)
@@ -199,15 +229,44 @@ impl Handshake {
         }
     }
 
-    /// The key that was asked for; a made-up one where there is none, so that both look the same
-    /// from outside (RFC 4279 §2).
-    pub(super) fn set_key(&mut self, key: Key, wire: &mut Wire) -> Step {
+    fn hold(&mut self, stage: Stage, record: &Record<'_>) -> bool {
+        let bytes: usize = self.held.iter().map(|(_, held)| held.len()).sum();
+        let encrypted = self.held.iter().filter(|(stage, _)| stage.is_encrypted());
+        let has_room = self.held.len() < MAX_HELD
+            && bytes.saturating_add(record.bytes.len()) <= MAX_HELD_BYTES
+            && (!stage.is_encrypted() || encrypted.count() < MAX_HELD_ENCRYPTED);
+        if has_room {
+            self.held.push((stage, record.bytes.to_vec()));
+        }
+        has_room
+    }
+
+    /// Keeps what follows the Finished in its datagram.
+    fn keep_payload(&mut self, rest: &[u8]) {
+        for record in records(rest) {
+            if record.epoch == 0 || !self.hold(Stage::Payload, &record) {
+                self.dropped = self.dropped.saturating_add(1);
+            }
+        }
+    }
+
+    /// Number of records dropped since this was asked last.
+    pub(super) fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// The key that was asked for; a made-up one where nobody knows the identity, so that both look
+    /// the same from outside (RFC 4279 §2).
+    pub(super) fn set_key(&mut self, key: Key, is_unknown: bool, wire: &mut Wire) -> Step {
         let Phase::Waiting(identity) = std::mem::replace(&mut self.phase, Phase::Hello) else {
             return Step::Pending;
         };
         psk::set_key(self.stream.ssl(), identity.clone(), key);
         self.phase = Phase::Keyed(identity);
-        self.catch_up(Step::Pending, wire)
+        self.is_unknown = is_unknown;
+        let step = self.catch_up(Step::Pending, wire);
+        self.rest(&step);
+        step
     }
 
     /// The identity whose key is awaited.
@@ -226,12 +285,17 @@ impl Handshake {
         }
     }
 
+    /// Whether it shows, when it ends incomplete, that the device has no key of ours: nobody knows
+    /// its identity, or it sent a Finished and that did not complete it.
+    pub(super) fn lacks_key(&self) -> bool {
+        self.is_unknown || !self.finished.is_empty()
+    }
+
     /// Sends the last flight again if it is time for it. False: it was too often.
     pub(super) fn retransmit(&mut self, wire: &mut Wire) -> bool {
-        let is_well = ext::alloc_buffers(&mut self.stream)
-            && with_wire(&mut self.stream, wire, ext::handle_timeout);
+        let is_well = self.stream.call(wire, ext::handle_timeout).unwrap_or(false);
         self.note_sent(wire);
-        self.rest();
+        self.rest(&Step::Pending);
         is_well
     }
 
@@ -240,7 +304,7 @@ impl Handshake {
     pub(super) fn retransmission(&mut self) -> Option<Duration> {
         match self.phase {
             Phase::Waiting(_) => None,
-            _ => ext::timeout(&mut self.stream),
+            _ => self.stream.timeout(),
         }
     }
 
@@ -254,110 +318,131 @@ impl Handshake {
             _ => Identity::new(ssl.psk_identity()?),
         };
         let suite = CipherSuite::from_name(ssl.current_cipher()?.name())?;
+        let early = self.held.into_iter();
+        let early = early.filter_map(|(stage, record)| stage.is_encrypted().then_some(record));
         Some(Completed {
             identity,
             resumed,
             suite,
             key: key.filter(|_| !resumed),
-            has_data: self.has_data,
+            early: early.collect(),
             stream: self.stream,
         })
     }
 
-    /// Whether a datagram of this stage has to wait.
+    /// Whether a record of this stage has to wait.
     fn is_early(&self, stage: Stage) -> bool {
         let ssl = self.stream.ssl();
-        match self.phase {
-            // Without a ClientKeyExchange to wait for when a session is resumed.
-            Phase::Hello => stage != Stage::Opening && !ssl.session_reused(),
-            Phase::Waiting(_) => stage != Stage::Opening,
-            Phase::Keyed(_) => stage > Stage::KeyExchange && awaits_key_exchange(ssl),
+        match stage {
+            Stage::Opening => false,
+            Stage::KeyExchange => !matches!(self.phase, Phase::Keyed(_)),
+            Stage::Change => match self.phase {
+                // Without a ClientKeyExchange to wait for when a session is resumed.
+                Phase::Hello => !ssl.session_reused(),
+                Phase::Waiting(_) => true,
+                Phase::Keyed(_) => awaits_key_exchange(ssl),
+            },
+            Stage::Finished => !awaits_finished(ssl),
+            Stage::Payload => true,
         }
     }
 
-    /// Gives OpenSSL the datagrams held back that it can use now, after one that ended in `step`.
+    /// Gives OpenSSL the records held back that it can use now, after one that ended in `step`.
     fn catch_up(&mut self, mut step: Step, wire: &mut Wire) -> Step {
-        while matches!(step, Step::Pending | Step::Dropped) {
+        while matches!(step, Step::Pending) {
             let places = self.held.iter().enumerate();
             let ready = places.filter(|(_, (stage, _))| !self.is_early(*stage));
             let first = ready.min_by_key(|(_, (stage, _))| *stage);
             let Some((at, _)) = first else {
                 break;
             };
-            let (_, datagram) = self.held.remove(at);
-            step = self.feed(&datagram, wire);
+            let (_, bytes) = self.held.remove(at);
+            if let Some((record, _)) = Record::split(&bytes) {
+                step = self.feed(&record, wire);
+            }
         }
         step
     }
 
-    /// Looks through the records of a datagram before OpenSSL may see them. `None`: there is
-    /// something in it that has no place in a handshake with PSK.
-    fn inspect(&mut self, datagram: &[u8]) -> Option<Contents> {
-        let cipher = self.stream.ssl().current_cipher();
-        let suite = cipher.and_then(|cipher| CipherSuite::from_name(cipher.name()));
-        if has_short_record(datagram, suite.map_or(LEAST_ENCRYPTED, overhead)) {
-            return None;
+    /// Looks through a record before OpenSSL may see it. `None`: it has no place in a handshake with
+    /// PSK.
+    fn inspect(&mut self, record: &Record<'_>) -> Option<Part> {
+        let part = |stage| {
+            Some(Part {
+                stage,
+                identity: None,
+            })
+        };
+        if record.epoch > 0 {
+            let cipher = self.stream.ssl().current_cipher();
+            let suite = cipher.and_then(|cipher| CipherSuite::from_name(cipher.name()));
+            let least = suite.map_or(LEAST_ENCRYPTED, overhead);
+            // There is no second change of keys. OpenSSL takes a record that is too short for an
+            // error of its own.
+            if record.epoch > 1 || record.fragment.len() < least {
+                return None;
+            }
+            return match record.content_type {
+                HANDSHAKE | ALERT => part(Stage::Finished),
+                CHANGE_CIPHER_SPEC => None,
+                _ => part(Stage::Payload),
+            };
         }
-        let mut contents = Contents::default();
-        let mut is_encrypted = true;
-        for record in records(datagram) {
-            if record.epoch > 0 {
-                self.encrypted = self.encrypted.saturating_add(1);
-                if self.encrypted > MAX_ENCRYPTED {
-                    return None;
-                }
-                continue;
-            }
-            is_encrypted = false;
-            if record.content_type == CHANGE_CIPHER_SPEC && contents.stage == Stage::Opening {
-                contents.stage = Stage::Change;
-            }
-            if record.content_type != HANDSHAKE {
-                continue;
-            }
-            for message in fragments(record.fragment) {
-                let is_expected = matches!(message.kind, CLIENT_HELLO | CLIENT_KEY_EXCHANGE)
-                    && message.length <= MAX_MESSAGE
-                    && message.sequence <= CLIENT_KEY_EXCHANGE_SEQUENCE;
-                if !is_expected {
-                    return None;
-                }
-                if message.kind == CLIENT_KEY_EXCHANGE
-                    && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
-                {
-                    contents.stage = Stage::KeyExchange;
-                    contents.identity = contents.identity.or_else(|| self.reader.add(&message));
-                }
-            }
+        match record.content_type {
+            ALERT => part(Stage::Opening),
+            CHANGE_CIPHER_SPEC if record.fragment == [1] => part(Stage::Change),
+            HANDSHAKE => self.inspect_messages(record.fragment),
+            _ => None,
         }
-        if is_encrypted {
-            contents.stage = Stage::Encrypted;
-        }
-        Some(contents)
     }
 
-    /// Gives a datagram to OpenSSL.
-    fn feed(&mut self, datagram: &[u8], wire: &mut Wire) -> Step {
-        self.datagrams = self.datagrams.saturating_add(1);
-        for record in records(datagram) {
-            if record.epoch == 0 {
-                continue;
+    fn inspect_messages(&mut self, mut rest: &[u8]) -> Option<Part> {
+        let mut part = Part {
+            stage: Stage::Opening,
+            identity: None,
+        };
+        for _ in 0..MAX_FRAGMENTS {
+            let (message, after) = Fragment::split(rest)?;
+            let is_expected = matches!(message.kind, CLIENT_HELLO | CLIENT_KEY_EXCHANGE)
+                && message.length <= MAX_MESSAGE
+                && message.sequence <= CLIENT_KEY_EXCHANGE_SEQUENCE;
+            if !is_expected {
+                return None;
             }
-            if record.content_type == HANDSHAKE {
-                self.finished.insert(record.sequence);
-            } else {
-                self.has_data = true;
+            if message.kind == CLIENT_KEY_EXCHANGE
+                && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
+            {
+                part.stage = Stage::KeyExchange;
+                if part.identity.is_none() && matches!(self.phase, Phase::Hello) {
+                    part.identity = self.reader.add(&message);
+                }
+            }
+            rest = after;
+            if rest.is_empty() {
+                return Some(part);
             }
         }
-        wire.put(datagram);
+        None
+    }
+
+    /// Gives a record to OpenSSL.
+    fn feed(&mut self, record: &Record<'_>, wire: &mut Wire) -> Step {
+        if self.records >= MAX_RECORDS {
+            return Step::Dropped;
+        }
+        self.records = self.records.saturating_add(1);
+        if record.epoch > 0 && record.content_type == HANDSHAKE {
+            self.finished.insert(record.sequence);
+        }
+        wire.put(record.bytes);
         self.drive(wire)
     }
 
     fn drive(&mut self, wire: &mut Wire) -> Step {
-        if !ext::alloc_buffers(&mut self.stream) {
-            return Step::Failed("no memory".to_owned());
-        }
-        let result = with_wire(&mut self.stream, wire, SslStream::do_handshake);
+        let result = match self.stream.call(wire, SslStream::do_handshake) {
+            Ok(result) => result,
+            Err(error @ NoMemory) => return Step::Failed(error.to_string()),
+        };
         self.note_sent(wire);
         let error = match result {
             Ok(()) => return Step::Complete,
@@ -369,20 +454,22 @@ impl Handshake {
         if self.finished.len() >= MAX_UNDECIPHERABLE && awaits_finished(self.stream.ssl()) {
             return self.refuse(wire);
         }
-        self.rest();
         Step::Pending
     }
 
     /// Gives the record buffers back until there is something to do, two thirds of what a handshake
-    /// takes: whoever begins many and leaves them shall not have that much.
-    fn rest(&mut self) {
-        // While there is something in them they stay.
-        let _ = ext::free_buffers(&mut self.stream);
+    /// takes: whoever begins many and leaves them shall not have that much. A complete one goes on
+    /// as a session.
+    fn rest(&mut self, step: &Step) {
+        if !matches!(step, Step::Complete) {
+            // While there is something in them they stay.
+            let _ = self.stream.cool();
+        }
     }
 
     fn refuse(&self, wire: &mut Wire) -> Step {
         wire.send(fatal_alert(self.sent.saturating_add(1), DECRYPT_ERROR));
-        Step::Failed("the key is wrong, or nobody knows the identity".to_owned())
+        Step::Refused
     }
 
     /// At a timeout: gives up on a device that sent one undecipherable Finished and never repeats
@@ -403,9 +490,16 @@ impl Handshake {
     }
 }
 
-#[derive(Default)]
-struct Contents {
+impl Stage {
+    const fn is_encrypted(self) -> bool {
+        matches!(self, Self::Finished | Self::Payload)
+    }
+}
+
+/// What a record is.
+struct Part {
     stage: Stage,
+    /// The identity, when this completes it.
     identity: Option<Identity>,
 }
 

@@ -75,8 +75,13 @@ impl IdentityReader {
             self.prefix = vec![None; fragment.length.min(MAX_PREFIX.saturating_add(1))];
         }
         let places = self.prefix.iter_mut().skip(fragment.offset);
+        let mut is_news = false;
         for (place, byte) in places.zip(fragment.body) {
-            *place = Some(*byte);
+            is_news |= place.replace(*byte) != Some(*byte);
+        }
+        // Repetitions cost no more than their bytes.
+        if !is_news {
+            return None;
         }
         let known: Vec<u8> = self.prefix.iter().map_while(|byte| *byte).collect();
         whole(&known)

@@ -13,6 +13,7 @@
 
 mod context;
 mod cookie;
+mod failures;
 mod handshake;
 mod hello;
 mod identity;
@@ -21,6 +22,7 @@ mod psk;
 mod record;
 mod server;
 mod session;
+mod shares;
 mod sources;
 mod table;
 mod wire;
@@ -83,6 +85,9 @@ pub enum Output {
         /// Why.
         reason: CloseReason,
     },
+    /// There are too many sessions, and those that should give way are other servers': whoever has
+    /// these calls [`Server::give_way`].
+    Crowded,
     /// Nothing more until the next call, or until it is time for [`Server::handle_timeout`].
     Idle(Option<Instant>),
 }
@@ -92,11 +97,11 @@ pub enum Output {
 pub enum CloseReason {
     /// The peer closed it.
     Peer,
-    /// It failed: a fatal alert, or an authentic record that breaks the protocol.
+    /// It failed: a fatal alert, an authentic record that breaks the protocol, or no memory.
     Failed,
     /// A newer handshake from the same address is complete.
     Replaced,
-    /// It made room for a new one ([`Options::max_sessions`]).
+    /// It made room for a new one ([`Options::max_sessions`] and the limits beside it).
     Evicted,
     /// It was not used ([`Options::idle_timeout`]).
     Idle,
@@ -117,7 +122,7 @@ pub enum SendError {
     /// The payload is empty, or longer than a record can be (16,384 bytes).
     #[error("payload empty or too long")]
     Length,
-    /// OpenSSL cannot go on with the session, or has no memory.
+    /// OpenSSL cannot go on with the session, or has no memory; the session is over.
     #[error("session broken")]
     Failed,
 }

@@ -1,4 +1,5 @@
-//! What the `openssl` crate lacks for DTLS: the only module with calls into C.
+//! What the `openssl` crate lacks for DTLS: the only module with calls into C, and the [`Stream`]
+//! that keeps to their rules.
 
 #![allow(unsafe_code)]
 
@@ -8,10 +9,11 @@ use std::ptr;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{SslContextBuilder, SslContextRef, SslRef, SslStream};
+use openssl::ssl::{ShutdownState, Ssl, SslContextBuilder, SslContextRef, SslRef, SslStream};
 use openssl_sys as ffi;
 
 use super::psk;
+use super::wire::Wire;
 
 /// Opaque: a peer's address, which OpenSSL asks for and we do not tell.
 #[repr(C)]
@@ -37,8 +39,124 @@ unsafe extern "C" {
 const DTLS_CTRL_GET_TIMEOUT: c_int = 73;
 const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
 
+/// An OpenSSL object whose record buffers, 33 kB, can be given back between two calls.
+///
+/// Without them OpenSSL writes to a null pointer. So nothing lets it read or write but
+/// [`Stream::call`], which gets the buffers first and does nothing where there is no memory.
+pub(super) struct Stream {
+    inner: SslStream<Wire>,
+    /// Whether OpenSSL has its record buffers for sure.
+    has_buffers: bool,
+}
+
+/// There is no memory for the record buffers. Nothing was done, and nothing more can be: OpenSSL
+/// counts that as a fatal error of its object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no memory for record buffers")]
+pub(super) struct NoMemory;
+
+impl Stream {
+    /// Around a new object. Its retransmission timer starts with what its [`psk::Slot`] says and
+    /// doubles each time, up to a minute (RFC 6347 §4.2.4.1). OpenSSL counts less than 15 ms as over
+    /// at once.
+    pub(super) fn new(ssl: Ssl) -> Result<Self, ErrorStack> {
+        let mut inner = SslStream::new(ssl, Wire::default())?;
+        // SAFETY: the object is live; the callback takes any arguments that OpenSSL gives.
+        unsafe { DTLS_set_timer_cb(raw(&mut inner), next_timeout) };
+        Ok(Self {
+            inner,
+            has_buffers: false,
+        })
+    }
+
+    /// The object, to be asked about its state. None of its methods reads or writes records.
+    pub(super) fn ssl(&self) -> &SslRef {
+        self.inner.ssl()
+    }
+
+    /// Lets OpenSSL work with `wire` in place of its own, and with an empty error queue: what is in
+    /// it would be taken for an error of this call.
+    ///
+    /// # Errors
+    ///
+    /// No memory; the call was not made.
+    pub(super) fn call<R>(
+        &mut self,
+        wire: &mut Wire,
+        call: impl FnOnce(&mut SslStream<Wire>) -> R,
+    ) -> Result<R, NoMemory> {
+        self.warm()?;
+        drop(ErrorStack::get());
+        std::mem::swap(self.inner.get_mut(), wire);
+        let result = call(&mut self.inner);
+        std::mem::swap(self.inner.get_mut(), wire);
+        Ok(result)
+    }
+
+    /// Gets the record buffers. Returns whether there were none before.
+    ///
+    /// # Errors
+    ///
+    /// No memory.
+    pub(super) fn warm(&mut self) -> Result<bool, NoMemory> {
+        if self.has_buffers {
+            return Ok(false);
+        }
+        // SAFETY: the object is live. When it fails, one of the two buffers may be there, which the
+        // next try or the end of the object finds.
+        self.has_buffers = unsafe { SSL_alloc_buffers(raw(&mut self.inner)) == 1 };
+        if self.has_buffers {
+            Ok(true)
+        } else {
+            drop(ErrorStack::get());
+            Err(NoMemory)
+        }
+    }
+
+    /// Gives the record buffers back. Returns false while there is something in them: then they
+    /// stay.
+    pub(super) fn cool(&mut self) -> bool {
+        // SAFETY: the object is live, and is not used to read or write before `warm` has succeeded:
+        // only `call` lends it out, and what is done elsewhere needs no buffers.
+        if unsafe { SSL_free_buffers(raw(&mut self.inner)) == 1 } {
+            self.has_buffers = false;
+        }
+        !self.has_buffers
+    }
+
+    /// Time until the retransmission timer expires; `None` when it does not run.
+    pub(super) fn timeout(&mut self) -> Option<Duration> {
+        let mut left = libc::timeval {
+            tv_sec: 0,
+            tv_usec: 0,
+        };
+        // SAFETY: the object is live, and this control writes a `timeval`. It looks at the timer
+        // only.
+        let result = unsafe {
+            ffi::SSL_ctrl(
+                raw(&mut self.inner),
+                DTLS_CTRL_GET_TIMEOUT,
+                0,
+                ptr::from_mut(&mut left).cast(),
+            )
+        };
+        (result == 1).then(|| {
+            let seconds = Duration::from_secs(u64::try_from(left.tv_sec).unwrap_or(0));
+            seconds.saturating_add(Duration::from_micros(
+                u64::try_from(left.tv_usec).unwrap_or(0),
+            ))
+        })
+    }
+
+    /// Lets the session end without a word to the peer, and be resumed.
+    pub(super) fn end_silently(&mut self) {
+        self.inner
+            .set_shutdown(ShutdownState::SENT | ShutdownState::RECEIVED);
+    }
+}
+
 /// OpenSSL's object behind a stream of the `openssl` crate.
-fn raw<S>(stream: &mut SslStream<S>) -> *mut ffi::SSL {
+fn raw(stream: &mut SslStream<Wire>) -> *mut ffi::SSL {
     // An `SslRef` is never made, only pointed to: its address is that of the object. The crate
     // lends only a shared one; the stream is borrowed exclusively, and so is all that it owns.
     ptr::from_ref(stream.ssl()).cast_mut().cast()
@@ -51,8 +169,8 @@ fn raw_context(context: &SslContextRef) -> *mut ffi::SSL_CTX {
 
 /// Lets `stream`, which must be new, begin behind the cookie exchange: its BIO must hold the record of
 /// a ClientHello with a cookie and message number 1. OpenSSL asks its callback about the cookie.
-/// Returns whether it took the hello.
-pub(super) fn listen<S>(stream: &mut SslStream<S>) -> bool {
+/// Returns whether it took the hello. To be used in [`Stream::call`].
+pub(super) fn listen(stream: &mut SslStream<Wire>) -> bool {
     // SAFETY: no arguments; a null pointer is checked below.
     let address = unsafe { BIO_ADDR_new() };
     if address.is_null() {
@@ -66,13 +184,6 @@ pub(super) fn listen<S>(stream: &mut SslStream<S>) -> bool {
     result == 1
 }
 
-/// Lets the retransmission timer of `stream` start with what its [`psk::Slot`] says and double each
-/// time, up to a minute (RFC 6347 §4.2.4.1). OpenSSL counts less than 15 ms as over at once.
-pub(super) fn use_retransmit_timeout<S>(stream: &mut SslStream<S>) {
-    // SAFETY: the object is live; the callback takes any arguments that OpenSSL gives.
-    unsafe { DTLS_set_timer_cb(raw(stream), next_timeout) };
-}
-
 extern "C" fn next_timeout(ssl: *mut ffi::SSL, previous: c_uint) -> c_uint {
     const MAX: c_uint = 60_000_000;
     if previous > 0 {
@@ -84,51 +195,14 @@ extern "C" fn next_timeout(ssl: *mut ffi::SSL, previous: c_uint) -> c_uint {
     psk::retransmit_timeout_us(ssl).clamp(16_000, MAX)
 }
 
-/// Time until the retransmission timer of `stream` expires; `None` when it does not run.
-pub(super) fn timeout<S>(stream: &mut SslStream<S>) -> Option<Duration> {
-    let mut left = libc::timeval {
-        tv_sec: 0,
-        tv_usec: 0,
-    };
-    // SAFETY: the object is live, and this control writes a `timeval`.
-    let result = unsafe {
-        ffi::SSL_ctrl(
-            raw(stream),
-            DTLS_CTRL_GET_TIMEOUT,
-            0,
-            ptr::from_mut(&mut left).cast(),
-        )
-    };
-    (result == 1).then(|| {
-        let seconds = Duration::from_secs(u64::try_from(left.tv_sec).unwrap_or(0));
-        seconds.saturating_add(Duration::from_micros(
-            u64::try_from(left.tv_usec).unwrap_or(0),
-        ))
-    })
-}
-
 /// Sends the last flight again if the timer has expired. Returns false when that failed, or has
-/// been done too often.
-pub(super) fn handle_timeout<S>(stream: &mut SslStream<S>) -> bool {
+/// been done too often. To be used in [`Stream::call`].
+pub(super) fn handle_timeout(stream: &mut SslStream<Wire>) -> bool {
     // SAFETY: the object is live, and this control takes no argument.
     let result =
         unsafe { ffi::SSL_ctrl(raw(stream), DTLS_CTRL_HANDLE_TIMEOUT, 0, ptr::null_mut()) };
     drop(ErrorStack::get());
     result >= 0
-}
-
-/// Gives the record buffers of `stream` back, 33 kB. Before anything else is done with it they must be
-/// [allocated](alloc_buffers) again: OpenSSL would write to a null pointer. Returns false, and does
-/// nothing, while there is something in them.
-pub(super) fn free_buffers<S>(stream: &mut SslStream<S>) -> bool {
-    // SAFETY: the object is live; callers allocate before its next use.
-    unsafe { SSL_free_buffers(raw(stream)) == 1 }
-}
-
-/// Gets record buffers for `stream` if it has none. Returns false when there is no memory.
-pub(super) fn alloc_buffers<S>(stream: &mut SslStream<S>) -> bool {
-    // SAFETY: the object is live.
-    unsafe { SSL_alloc_buffers(raw(stream)) == 1 }
 }
 
 /// Forgets all sessions that could be resumed.

@@ -1,18 +1,19 @@
 //! Which session or handshake a datagram belongs to, and what comes of it.
 
 mod handshakes;
+mod room;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::context::Context;
 use super::cookie::Cookies;
 use super::handshake::{Handshake, Step};
 use super::identity::Identity;
+use super::openssl::NoMemory;
 use super::psk::Decoys;
-use super::record::{self, ALERT, APPLICATION_DATA, Record, has_short_record};
+use super::record::{self, ALERT, APPLICATION_DATA, Record, is_possible};
 use super::session::{Read, Session};
 use super::sources::Sources;
 use super::table::{Key, Order, Table};
@@ -21,6 +22,7 @@ use super::{CloseReason, CredentialTicket, Output, SendError};
 use crate::credentials;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
+use room::Idle;
 
 /// Longest datagram in bytes: OpenSSL has no room for more.
 const MAX_DATAGRAM: usize = 16_384;
@@ -39,6 +41,8 @@ pub struct Server {
     sessions: Table<Session>,
     /// Sessions by last use.
     order: Order,
+    /// The same for each credential and source.
+    idle: Idle,
     /// Sessions with record buffers, or that had some; the first go first.
     warm: VecDeque<Key>,
     handshakes: Table<Handshake>,
@@ -50,6 +54,8 @@ pub struct Server {
     outputs: VecDeque<Output>,
     /// A session came since there was last room made.
     is_crowded: bool,
+    /// As `payload`, for the records of a datagram that has many.
+    scratch: Vec<u8>,
 }
 
 /// What there is at an address. A new handshake goes beside the session until it is complete
@@ -81,6 +87,7 @@ impl Server {
             peers: HashMap::new(),
             sessions: Table::new(),
             order: Order::default(),
+            idle: Idle::new(),
             warm: VecDeque::with_capacity(WARM),
             handshakes: Table::new(),
             sources: Sources::default(),
@@ -89,12 +96,13 @@ impl Server {
             payload: Vec::new(),
             outputs: VecDeque::new(),
             is_crowded: false,
+            scratch: Vec::new(),
         }
     }
 
     /// Takes a datagram from a device. Whatever is wrong with it is counted, nothing more.
     pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
-        self.make_room();
+        self.make_room(true);
         let first = match Record::split(datagram) {
             Some((first, _)) if datagram.len() <= MAX_DATAGRAM => first,
             _ => {
@@ -151,12 +159,13 @@ impl Server {
             return;
         };
         let key = key.filter(|key| !key.as_bytes().is_empty() && identity.is_usable());
+        let is_unknown = key.is_none();
         let key = key.unwrap_or_else(|| {
             self.counters.dtls_unknown_identities.inc();
             tracing::debug!(peer = %entry.peer, %identity, "no key for this identity");
             self.decoys.make()
         });
-        let step = entry.set_key(key, &mut self.wire);
+        let step = entry.set_key(key, is_unknown, &mut self.wire);
         self.after_step(now, handshake, step);
     }
 
@@ -181,7 +190,7 @@ impl Server {
         let result = session.write(&mut self.wire, payload);
         self.transmit(to);
         match result {
-            Ok(()) => self.order.touch(now, key),
+            Ok(()) => self.note_use(now, key),
             Err(SendError::Failed) => self.close_session(key, CloseReason::Failed),
             Err(_) => (),
         }
@@ -199,7 +208,7 @@ impl Server {
     pub fn abandon_handshakes(&mut self) {
         for handshake in self.handshakes.keys() {
             self.counters.dtls_handshakes_failed.inc();
-            self.drop_handshake(handshake);
+            drop(self.take_handshake(handshake));
         }
     }
 
@@ -213,7 +222,7 @@ impl Server {
 
     /// Does what it is time for: retransmissions, ends of handshakes and of idle sessions.
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.make_room();
+        self.make_room(true);
         while let Some((timer, key)) = self.timers.first().copied()
             && timer <= now
         {
@@ -230,7 +239,7 @@ impl Server {
                     None => tracing::debug!(%peer, "handshake timed out"),
                 }
                 self.counters.dtls_handshakes_timed_out.inc();
-                self.drop_handshake(key);
+                self.drop_handshake(now, key);
             } else if let Some(step) = handshake.refuse_silent(&mut self.wire) {
                 let peer = handshake.peer;
                 self.transmit(peer);
@@ -289,7 +298,7 @@ impl Server {
             .sessions
             .get(key)
             .map(|session| record::overhead(session.suite));
-        if overhead.is_none_or(|overhead| has_short_record(datagram, overhead))
+        if !overhead.is_some_and(|overhead| is_possible(datagram, overhead))
             || self.warm_up(key).is_none()
         {
             self.counters.dtls_records_dropped.inc();
@@ -305,40 +314,48 @@ impl Server {
         is_authentic
     }
 
-    /// Reads the payloads that OpenSSL has or finds in the datagram on the wire, each of `longest`
-    /// bytes at most; only one if it `is_single`. Returns whether there was a payload or the end of
-    /// the session.
+    /// Reads the payloads in the datagram on the wire, each of `longest` bytes at most; only one if
+    /// it `is_single`. Returns whether there was a payload or the end of the session.
     fn read_all(&mut self, now: Instant, key: Key, longest: usize, is_single: bool) -> bool {
         let mut is_authentic = false;
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
         let from = session.peer;
+        // A payload on its own leaves in the buffer that it was read into. Of many each is copied:
+        // the work is that of their bytes, not of the buffer's for each.
+        let buffer = if is_single {
+            &mut self.payload
+        } else {
+            &mut self.scratch
+        };
+        if buffer.len() < longest {
+            buffer.resize(longest, 0);
+        }
         let end = loop {
-            let mut payload = std::mem::take(&mut self.payload);
-            payload.resize(longest, 0);
-            match session.read(&mut self.wire, &mut payload) {
-                Read::Payload(length) => {
+            match session.read(&mut self.wire, buffer) {
+                Read::Payload(length) if is_single => {
                     is_authentic = true;
+                    let mut payload = std::mem::take(buffer);
                     payload.truncate(length);
                     if payload.capacity() > length.saturating_mul(4).max(1024) {
                         payload.shrink_to_fit();
                     }
                     self.outputs.push_back(Output::Received { from, payload });
-                    if is_single {
-                        break None;
-                    }
-                }
-                Read::Nothing => {
-                    self.payload = payload;
                     break None;
                 }
+                Read::Payload(length) => {
+                    is_authentic = true;
+                    let payload = buffer.get(..length).unwrap_or_default().to_vec();
+                    self.outputs.push_back(Output::Received { from, payload });
+                }
+                Read::Nothing => break None,
                 Read::Closed(reason) => break Some(reason),
             }
         };
         self.transmit(from);
         if is_authentic {
-            self.order.touch(now, key);
+            self.note_use(now, key);
         }
         if let Some(reason) = end {
             self.close_session(key, reason);
@@ -346,25 +363,19 @@ impl Server {
         is_authentic || end.is_some()
     }
 
-    /// Keeps to [`Options::max_sessions`](super::Options::max_sessions). Not done at once with the
-    /// session that is too many: it may displace an older one of its identity.
-    fn make_room(&mut self) {
-        while self.is_crowded
-            && self.context.sessions.load(Ordering::Relaxed) > self.context.options.max_sessions
-            && let Some((oldest, _)) = self.order.first()
-        {
-            self.counters.dtls_sessions_evicted.inc();
-            self.close_session(oldest, CloseReason::Evicted);
+    fn close_session(&mut self, key: Key, reason: CloseReason) {
+        // Without memory to say goodbye it has gone already.
+        if self.warm_up(key).is_some() {
+            self.end_session(key, reason);
         }
-        self.is_crowded = false;
     }
 
-    fn close_session(&mut self, key: Key, reason: CloseReason) {
-        self.warm_up(key);
+    fn end_session(&mut self, key: Key, reason: CloseReason) {
         let Some(session) = self.sessions.remove(key) else {
             return;
         };
         self.order.remove(key);
+        self.idle.remove(&session.seat, key);
         let peer = session.peer;
         let identity = session.identity.clone();
         if let Some(entry) = self.peers.get_mut(&peer) {
@@ -394,12 +405,20 @@ impl Server {
         self.order.first().map(|(key, used)| (key, used + limit))
     }
 
-    /// Sees that a session has its record buffers. `None`: no memory, or no such session.
+    /// Sees that a session has its record buffers. `None`: no such session; without memory for them
+    /// it is closed.
     fn warm_up(&mut self, key: Key) -> Option<()> {
-        if self.sessions.get_mut(key)?.warm()? {
-            self.keep_warm(key);
+        match self.sessions.get_mut(key)?.warm() {
+            Ok(false) => Some(()),
+            Ok(true) => {
+                self.keep_warm(key);
+                Some(())
+            }
+            Err(NoMemory) => {
+                self.end_session(key, CloseReason::Failed);
+                None
+            }
         }
-        Some(())
     }
 
     /// Takes the buffers of another session for a new one with buffers.
@@ -407,8 +426,9 @@ impl Server {
         if self.warm.len() >= WARM
             && let Some(oldest) = self.warm.pop_front()
             && let Some(session) = self.sessions.get_mut(oldest)
+            && !session.cool()
         {
-            session.cool();
+            self.warm.push_back(oldest);
         }
         self.warm.push_back(key);
     }

@@ -16,7 +16,8 @@ pub(super) struct Sources {
     ranks: BTreeSet<(usize, Source)>,
 }
 
-type Source = IpAddr;
+/// An IPv4 address, or the first of a /64 of IPv6.
+pub(super) type Source = IpAddr;
 
 impl Sources {
     /// A handshake begins.
@@ -60,7 +61,8 @@ impl Sources {
     }
 }
 
-fn source(address: IpAddr) -> Source {
+/// The source that an address belongs to.
+pub(super) fn source(address: IpAddr) -> Source {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let bits = address.to_bits() & !u128::from(u64::MAX);

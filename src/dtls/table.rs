@@ -1,4 +1,7 @@
-//! A table whose keys are not reused, and an order of its entries by last use.
+//! A table whose keys are not reused, and orders of its entries by last use.
+
+use std::collections::HashMap;
+use std::hash::Hash;
 
 use crate::time::Instant;
 
@@ -99,7 +102,76 @@ impl<T> Table<T> {
 /// Entries of a table by last use, the longest unused first: a doubly linked list.
 #[derive(Default)]
 pub(super) struct Order {
-    links: Vec<Link>,
+    links: Links,
+    list: List,
+}
+
+impl Order {
+    /// Puts an entry behind all others; a new one, or one that was used again.
+    pub(super) fn touch(&mut self, now: Instant, key: Key) {
+        self.links.touch(&mut self.list, now, key);
+    }
+
+    /// The entry that was not used for the longest time, and when it was.
+    pub(super) fn first(&self) -> Option<(Key, Instant)> {
+        self.links.first(&self.list)
+    }
+
+    /// When an entry that is in was used.
+    pub(super) fn used(&self, key: Key) -> Option<Instant> {
+        self.links.used(key)
+    }
+
+    /// Takes an entry out, if it is in.
+    pub(super) fn remove(&mut self, key: Key) {
+        self.links.remove(&mut self.list, key);
+    }
+}
+
+/// Entries of a table in groups, each by last use. An entry is in one group at most.
+pub(super) struct Groups<G> {
+    links: Links,
+    lists: HashMap<G, List>,
+}
+
+impl<G: Eq + Hash> Groups<G> {
+    pub(super) fn new() -> Self {
+        Self {
+            links: Links::default(),
+            lists: HashMap::new(),
+        }
+    }
+
+    /// Puts an entry behind all others of its group; a new one, or one that was used again.
+    pub(super) fn touch(&mut self, group: G, now: Instant, key: Key) {
+        let list = self.lists.entry(group).or_default();
+        self.links.touch(list, now, key);
+    }
+
+    /// The entry of a group that was not used for the longest time.
+    pub(super) fn first(&self, group: &G) -> Option<Key> {
+        let list = self.lists.get(group)?;
+        self.links.first(list).map(|(key, _)| key)
+    }
+
+    /// Takes an entry out of its group, if it is in.
+    pub(super) fn remove(&mut self, group: &G, key: Key) {
+        if let Some(list) = self.lists.get_mut(group) {
+            self.links.remove(list, key);
+            if list.ends.is_none() {
+                self.lists.remove(group);
+            }
+        }
+    }
+}
+
+/// The links of any number of lists; an entry is in one of them at most.
+#[derive(Default)]
+struct Links(Vec<Link>);
+
+/// First and last entry of a list.
+#[derive(Default)]
+struct List {
     ends: Option<(u32, u32)>,
 }
 
@@ -111,24 +183,23 @@ struct Link {
     used: Instant,
 }
 
-impl Order {
-    /// Puts an entry behind all others; a new one, or one that was used again.
-    pub(super) fn touch(&mut self, now: Instant, key: Key) {
-        if let Some((_, last)) = self.ends
+impl Links {
+    fn touch(&mut self, list: &mut List, now: Instant, key: Key) {
+        if let Some((_, last)) = list.ends
             && last == key.index
-            && let Some(link) = self.links.get_mut(last as usize)
+            && let Some(link) = self.0.get_mut(last as usize)
             && link.generation == key.generation
         {
             link.used = now;
             return;
         }
-        self.remove(key);
+        self.remove(list, key);
         let index = key.index as usize;
-        if self.links.len() <= index {
-            self.links.resize(index.saturating_add(1), Link::default());
+        if self.0.len() <= index {
+            self.0.resize(index.saturating_add(1), Link::default());
         }
-        let before = self.ends.map(|(_, last)| last);
-        if let Some(link) = self.links.get_mut(index) {
+        let before = list.ends.map(|(_, last)| last);
+        if let Some(link) = self.0.get_mut(index) {
             *link = Link {
                 before,
                 after: None,
@@ -136,16 +207,15 @@ impl Order {
                 used: now,
             };
         }
-        if let Some(link) = before.and_then(|before| self.links.get_mut(before as usize)) {
+        if let Some(link) = before.and_then(|before| self.0.get_mut(before as usize)) {
             link.after = Some(key.index);
         }
-        self.ends = Some((self.ends.map_or(key.index, |(first, _)| first), key.index));
+        list.ends = Some((list.ends.map_or(key.index, |(first, _)| first), key.index));
     }
 
-    /// The entry that was not used for the longest time, and when it was.
-    pub(super) fn first(&self) -> Option<(Key, Instant)> {
-        let (index, _) = self.ends?;
-        let link = self.links.get(index as usize)?;
+    fn first(&self, list: &List) -> Option<(Key, Instant)> {
+        let (index, _) = list.ends?;
+        let link = self.0.get(index as usize)?;
         let key = Key {
             index,
             generation: link.generation,
@@ -153,31 +223,35 @@ impl Order {
         Some((key, link.used))
     }
 
-    /// Takes an entry out, if it is in.
-    pub(super) fn remove(&mut self, key: Key) {
-        let Some((first, last)) = self.ends else {
+    fn used(&self, key: Key) -> Option<Instant> {
+        let link = self.0.get(key.index as usize)?;
+        (link.generation == key.generation).then_some(link.used)
+    }
+
+    fn remove(&mut self, list: &mut List, key: Key) {
+        let Some((first, last)) = list.ends else {
             return;
         };
-        let Some(link) = self.links.get(key.index as usize).copied() else {
+        let Some(link) = self.0.get(key.index as usize).copied() else {
             return;
         };
         let is_in = key.index == first || link.before.is_some();
         if !is_in || link.generation != key.generation {
             return;
         }
-        self.ends = match (link.before, link.after) {
+        list.ends = match (link.before, link.after) {
             (None, None) => None,
             (Some(before), None) => Some((first, before)),
             (None, Some(after)) => Some((after, last)),
             (Some(_), Some(_)) => Some((first, last)),
         };
-        if let Some(before) = link.before.and_then(|i| self.links.get_mut(i as usize)) {
+        if let Some(before) = link.before.and_then(|i| self.0.get_mut(i as usize)) {
             before.after = link.after;
         }
-        if let Some(after) = link.after.and_then(|i| self.links.get_mut(i as usize)) {
+        if let Some(after) = link.after.and_then(|i| self.0.get_mut(i as usize)) {
             after.before = link.before;
         }
-        if let Some(link) = self.links.get_mut(key.index as usize) {
+        if let Some(link) = self.0.get_mut(key.index as usize) {
             *link = Link::default();
         }
     }
@@ -227,6 +301,31 @@ mod tests {
                 order.remove(key);
             }
             prop_assert!(model.is_empty());
+        }
+
+        #[test]
+        fn groups_are_lists_of_their_own(steps: Vec<(u8, u8)>) {
+            let mut groups = Groups::new();
+            let mut model: Vec<(u8, Key)> = Vec::new();
+            for (step, (index, group)) in steps.into_iter().enumerate() {
+                let now = Instant::from_micros(step as u64);
+                let key = Key { index: u32::from(index % 8), generation: 1 };
+                let old = model.iter().position(|(_, other)| *other == key);
+                let old = old.map(|at| model.remove(at).0);
+                let group = group % 4;
+                match old {
+                    Some(old) if old != group => groups.remove(&old, key),
+                    _ => {
+                        groups.touch(group, now, key);
+                        model.push((group, key));
+                    }
+                }
+                for group in 0..4 {
+                    let first = model.iter().find(|(of, _)| *of == group).map(|(_, key)| *key);
+                    prop_assert_eq!(groups.first(&group), first);
+                }
+            }
+            prop_assert!(groups.lists.len() <= model.len());
         }
     }
 }

@@ -158,7 +158,7 @@ impl Listeners {
         let context = match kept {
             Some(old) => old.settings.context.clone(),
             None => {
-                let context = secure::context(listener);
+                let context = secure::context(listener, self.shards);
                 Arc::new(context.map_err(|source| StartError::Dtls {
                     key: format!("listeners.dtls.{name}.dtls_options"),
                     source,
@@ -240,8 +240,13 @@ impl Listeners {
 
 /// Whether handshakes and sessions may go on as they are.
 fn same_handshakes(old: &DtlsListener, new: &DtlsListener) -> bool {
-    let of = |listener: &DtlsListener| -> (DtlsOptions, usize) {
-        (listener.options.clone(), listener.common.max_connections)
+    let of = |listener: &DtlsListener| -> (DtlsOptions, [usize; 3]) {
+        let limits = [
+            listener.common.max_connections,
+            listener.max_sessions_per_credential,
+            listener.max_sessions_per_source,
+        ];
+        (listener.options.clone(), limits)
     };
     of(old) == of(new)
 }

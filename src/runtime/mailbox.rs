@@ -44,6 +44,9 @@ pub(super) enum Mail {
     Key(u16, CredentialTicket, Option<Key>),
     /// The host's answer to a look-up for a session that was resumed.
     Confirmation(u16, Peer, bool),
+    /// Another shard has too many DTLS sessions of a listener, and this one may have those that
+    /// should give way.
+    GiveWay(u16),
     /// Keys of a listener may not be valid any more.
     CheckKeys(u16),
     /// A new configuration and what it changes about the listeners.

@@ -27,16 +27,22 @@ pub(super) struct SecureSettings {
     pub(super) credentials: Arc<CredentialStore>,
 }
 
-/// Cipher suites, limits and timers as OpenSSL's side wants them.
-pub(super) fn context(listener: &DtlsListener) -> Result<Context, DtlsError> {
+/// Cipher suites, limits and timers as OpenSSL's side wants them, for so many shards. The kernel
+/// spreads devices evenly over them, so each has its part of the handshakes; sessions are counted
+/// together.
+pub(super) fn context(listener: &DtlsListener, shards: usize) -> Result<Context, DtlsError> {
     let options = &listener.options;
     Context::new(&Options {
         suites: options.ciphers.clone(),
+        groups: options.groups.clone(),
         mtu: u16::try_from(options.mtu).unwrap_or(u16::MAX),
         handshake_timeout: options.handshake_timeout,
         retransmit_timeout: options.retransmit_timeout,
-        max_handshakes: options.max_handshakes,
+        max_handshakes: options.max_handshakes.div_ceil(shards.max(1)),
+        max_failures: options.max_failures,
         max_sessions: listener.common.max_connections,
+        max_sessions_per_credential: listener.max_sessions_per_credential,
+        max_sessions_per_source: listener.max_sessions_per_source,
         session_cache: if options.reuse_sessions {
             options.session_cache
         } else {
@@ -58,6 +64,8 @@ pub(super) enum Event {
     Closed(Peer),
     /// Who is there has another credential with the same key.
     Renewed(Peer, Arc<Credential>),
+    /// Sessions of other shards should give way; see [`Secure::give_way`].
+    Crowded,
     /// Nothing more until then.
     Idle(Option<Instant>),
 }
@@ -120,6 +128,7 @@ impl Secure {
         self.server.abandon_handshakes();
         self.settings.context.flush_sessions();
         let mut revoked = Vec::new();
+        let mut reassigned = Vec::new();
         for (address, identity) in self.server.peers() {
             let Some(session) = self.sessions.get_mut(&address) else {
                 continue;
@@ -132,12 +141,16 @@ impl Secure {
                 Some(found) if found.key == session.credential.key => {
                     if found != session.credential {
                         session.credential = found.clone();
+                        reassigned.push((address, found.clone()));
                         let peer = peer(self.listener, address, session.number);
                         self.renewed.push((peer, found));
                     }
                 }
                 _ => revoked.push(address),
             }
+        }
+        for (address, credential) in reassigned {
+            self.server.set_credential(address, &credential.identity);
         }
         for peer in revoked {
             limited!(INFO, self.counters, now, KeyWithdrawn,
@@ -160,6 +173,11 @@ impl Secure {
         if self.is_current(peer) {
             self.server.close(now, peer.address);
         }
+    }
+
+    /// Another shard has too many sessions of this listener.
+    pub(super) fn give_way(&mut self) {
+        self.server.give_way();
     }
 
     pub(super) fn close_all(&mut self, now: Instant) {
@@ -225,6 +243,7 @@ impl Secure {
                         return Event::Closed(self.peer(peer, session.number));
                     }
                 }
+                Output::Crowded => return Event::Crowded,
                 Output::Idle(deadline) => return Event::Idle(deadline),
             }
         }
@@ -257,6 +276,7 @@ impl Secure {
                 endpoints: Vec::new(),
             })
         });
+        self.server.set_credential(address, &credential.identity);
         if known_key_changed(&credential, key.as_ref()) {
             limited!(INFO, self.counters, now, KeyWithdrawn,
                 peer = %address, "connection closed: its key is not valid any more");

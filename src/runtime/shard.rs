@@ -252,6 +252,11 @@ impl Shard {
                     secure.handle_confirmation(now.mono, peer, known);
                 }
             }
+            Mail::GiveWay(listener) => {
+                if let Some(secure) = self.secure(listener) {
+                    secure.give_way();
+                }
+            }
             Mail::CheckKeys(listener) => {
                 if let Some(secure) = self.secure(listener) {
                     secure.check_credentials(now.mono);
@@ -458,6 +463,13 @@ impl Shard {
                     self.engine.handle_session(now, peer, session);
                 }
                 Event::Renewed(peer, credential) => self.engine.renew_credential(peer, credential),
+                Event::Crowded => {
+                    let number = listener.number;
+                    for mailbox in self.others() {
+                        // Only commands are ever refused.
+                        let _ = mailbox.push(Mail::GiveWay(number));
+                    }
+                }
                 Event::Closed(peer) => {
                     news = true;
                     self.engine.handle_session_closed(peer);
@@ -465,6 +477,13 @@ impl Shard {
                 Event::Idle(deadline) => return (news, deadline),
             }
         }
+    }
+
+    /// The mailboxes of the other shards.
+    fn others(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        let own = usize::from(self.index);
+        let all = self.mailboxes.iter().enumerate();
+        all.filter_map(move |(index, mailbox)| (index != own).then_some(mailbox))
     }
 
     /// Asks the host, whose answer comes back by mail.

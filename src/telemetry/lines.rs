@@ -42,6 +42,8 @@ reasons! {
     HandshakeFailed,
     /// A handshake that ran out of time.
     HandshakeTimedOut,
+    /// Handshakes of one source that fail again and again.
+    SourceSlowed,
     /// No memory for a handshake.
     HandshakeMemory,
     /// Datagrams or requests that cannot be read.

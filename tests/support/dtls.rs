@@ -64,7 +64,11 @@ pub struct World {
 
 impl World {
     pub fn new(options: &Options) -> Self {
-        let context = Arc::new(Context::new(options).unwrap());
+        Self::with_context(Arc::new(Context::new(options).unwrap()))
+    }
+
+    /// With a server beside that of another world.
+    pub fn with_context(context: Arc<Context>) -> Self {
         let counters = Arc::new(Counters::default());
         Self {
             server: Server::new(Arc::clone(&context), [7; 32], Arc::clone(&counters)),
@@ -263,6 +267,8 @@ pub struct ClientOptions {
     pub version: Option<SslVersion>,
     /// One more in the ClientHello, with its number.
     pub extension: Option<(u16, &'static [u8])>,
+    /// Groups for ECDHE instead of OpenSSL's.
+    pub groups: Option<&'static str>,
 }
 
 impl Default for ClientOptions {
@@ -275,6 +281,7 @@ impl Default for ClientOptions {
             session: None,
             version: None,
             extension: None,
+            groups: None,
         }
     }
 }
@@ -295,6 +302,9 @@ impl OpensslClient {
             to_key[..key.len()].copy_from_slice(&key);
             Ok(key.len())
         });
+        if let Some(groups) = options.groups {
+            builder.set_groups_list(groups).unwrap();
+        }
         if let Some(version) = options.version {
             builder.set_min_proto_version(Some(version)).unwrap();
             builder.set_max_proto_version(Some(version)).unwrap();

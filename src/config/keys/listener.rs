@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{GB, HOUR, Key, LONGEST, SECOND};
 use crate::config::{
-    CipherSuite, DtlsListener, EndpointRule, KeyEncoding, Takeover, UdpListener, psk, value,
+    CipherSuite, DtlsListener, EndpointRule, Group, KeyEncoding, Takeover, UdpListener, psk, value,
 };
 
 /// The keys that listeners of both kinds have, and further ones; `$at` is where the common fields
@@ -65,6 +65,26 @@ macro_rules! listener_keys {
     };
 }
 
+/// A number without a bound unless one is given.
+macro_rules! infinity_key {
+    ($name:literal, $($field:ident).+, $meaning:literal) => {
+        Key {
+            name: $name,
+            form: || "integer or `\"infinity\"`".to_owned(),
+            meaning: $meaning,
+            read: |into, from| {
+                into.$($field).+ = value::count_or_infinity(from)?;
+                Ok(())
+            },
+            show: |of| match of.$($field).+ {
+                usize::MAX => "\"infinity\"".to_owned(),
+                count => count.to_string(),
+            },
+            is_text: false,
+        }
+    };
+}
+
 /// The keys of `listeners.udp.NAME`.
 pub(crate) static UDP_KEYS: &[Key<UdpListener>] = listener_keys!(;);
 
@@ -120,6 +140,16 @@ pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
         choice("move" = Takeover::Move, "end" = Takeover::End),
         "What becomes of the registration of a connection that is displaced by a newer one of the same identity: it goes on over the new one, or it ends."
     ),
+    infinity_key!(
+        "max_sessions_per_credential",
+        max_sessions_per_credential,
+        "Most sessions by one key, whatever suffixes it presents. For more, the one of its own that was not used for the longest time is closed. Without a limit, the credential with most sessions gives way when there are more than `max_connections`."
+    ),
+    infinity_key!(
+        "max_sessions_per_source",
+        max_sessions_per_source,
+        "Most sessions from one address (IPv6: a network of 64 bits). For more, the one of its own that was not used for the longest time is closed."
+    ),
     Key {
         name: "dtls_options.ciphers",
         form: || {
@@ -134,6 +164,23 @@ pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
         show: |of| {
             let names = of.options.ciphers.iter().copied();
             format!("{:?}", names.map(CipherSuite::openssl_name).collect::<Vec<_>>())
+        },
+        is_text: false,
+    },
+    Key {
+        name: "dtls_options.groups",
+        form: || {
+            let names = Group::ALL.map(|group| format!("`\"{}\"`", group.name()));
+            format!("list of {}", names.join(", "))
+        },
+        meaning: "Groups for the key exchange of suites with ECDHE, the preferred one first. A device that has none of them gets a suite without ECDHE, or no handshake. secp384r1 costs the gateway five times as much as x25519.",
+        read: |into, from| {
+            into.options.groups = psk::groups(from)?;
+            Ok(())
+        },
+        show: |of| {
+            let names = of.options.groups.iter().copied();
+            format!("{:?}", names.map(Group::name).collect::<Vec<_>>())
         },
         is_text: false,
     },
@@ -161,7 +208,13 @@ pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
         "dtls_options.max_handshakes",
         options.max_handshakes,
         integer(1, 10_000_000),
-        "Handshakes in progress at a time, per shard; each takes about 45 kB. When there are that many, the address with most of them gives way to others."
+        "Handshakes in progress at a time; each takes about 45 kB. When there are that many, the address with most of them gives way to others. Each shard has its part of them."
+    ),
+    key!(
+        "dtls_options.max_failures",
+        options.max_failures,
+        integer(0, 100_000),
+        "Handshakes from one address (IPv6: a network of 64 bits) in a minute that may fail by a wrong key or an unknown identity before it is slowed: further hellos of it are answered at about that rate. Completed handshakes count in its favour. 0: nobody is slowed."
     ),
     key!(
         "dtls_options.reuse_sessions",

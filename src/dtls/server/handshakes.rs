@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::cookie::COOKIE;
+use super::super::failures::Report;
 use super::super::handshake::{Completed, Handshake, Step};
 use super::super::hello::{self, ClientHello};
 use super::super::record::{HANDSHAKE_FAILURE, Record, fatal_alert};
-use super::super::session::{Counted, Session};
+use super::super::session::Session;
+use super::super::shares::Seat;
+use super::super::sources::source;
 use super::super::table::Key;
 use super::super::{CloseReason, CredentialTicket, Output};
-use super::{MAX_DATAGRAM, Server};
+use super::Server;
 use crate::telemetry::limited;
 use crate::time::Instant;
 
@@ -71,7 +74,7 @@ impl Server {
             }
             tracing::debug!(peer = %from, "handshake begun anew");
             self.counters.dtls_handshakes_failed.inc();
-            self.drop_handshake(key);
+            self.drop_handshake(now, key);
         }
         if let Some(session) = peer.session.and_then(|key| self.sessions.get(key))
             && session.is_from(hello.random)
@@ -90,6 +93,10 @@ impl Server {
         record: &Record<'_>,
         hello: &ClientHello<'_>,
     ) {
+        if !self.context.failures.lock().admits(now, from.ip()) {
+            self.counters.dtls_handshakes_slowed.inc();
+            return;
+        }
         if !self.has_place(now, from) {
             self.counters.dtls_handshakes_refused.inc();
             return;
@@ -140,7 +147,7 @@ impl Server {
             tracing::debug!(peer = %handshake.peer, by = %from, "handshake gave way");
         }
         self.counters.dtls_handshakes_evicted.inc();
-        self.drop_handshake(key);
+        self.drop_handshake(now, key);
         true
     }
 
@@ -152,13 +159,17 @@ impl Server {
     }
 
     pub(super) fn after_step(&mut self, now: Instant, key: Key, step: Step) {
-        let Some(handshake) = self.handshakes.get(key) else {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
             return;
         };
         let peer = handshake.peer;
+        let dropped = handshake.take_dropped();
+        if dropped > 0 {
+            self.counters.dtls_records_dropped.add(dropped);
+        }
         self.transmit(peer);
         match step {
-            Step::Dropped => self.counters.dtls_records_dropped.inc(),
+            Step::Dropped => {}
             Step::Pending => self.set_timer(now, key),
             Step::Ask(identity) => {
                 self.set_timer(now, key);
@@ -174,15 +185,24 @@ impl Server {
                 }
             }
             Step::Complete => self.establish(now, key),
+            Step::Refused => {
+                if let Some(identity) = self.handshakes.get(key).and_then(Handshake::identity) {
+                    // Somebody who knows an identity, or a device with another key than ours.
+                    let reason = "the key is wrong, or nobody knows the identity";
+                    limited!(INFO, self.counters, now, HandshakeFailed,
+                        %peer, %identity, reason, "handshake failed");
+                }
+                self.counters.dtls_handshakes_failed.inc();
+                self.drop_handshake(now, key);
+            }
             Step::Failed(reason) => {
                 match self.handshakes.get(key).and_then(Handshake::identity) {
-                    // Somebody who knows an identity, or a device with another key than ours.
                     Some(identity) => limited!(INFO, self.counters, now, HandshakeFailed,
                         %peer, %identity, reason, "handshake failed"),
                     None => tracing::debug!(%peer, reason, "handshake failed"),
                 }
                 self.counters.dtls_handshakes_failed.inc();
-                self.drop_handshake(key);
+                self.drop_handshake(now, key);
             }
         }
     }
@@ -203,8 +223,9 @@ impl Server {
             resumed,
             suite,
             key: used,
-            has_data,
+            early,
         } = completed;
+        self.context.failures.lock().succeeded(peer.ip());
         self.counters.dtls_handshakes_completed.inc();
         if resumed {
             self.counters.dtls_handshakes_resumed.inc();
@@ -213,9 +234,12 @@ impl Server {
         if let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session) {
             self.close_session(session, CloseReason::Replaced);
         }
-        let counted = Counted::new(&self.context.sessions);
-        let session = Session::new(peer, identity.clone(), suite, stream, counted);
+        let seat = Seat::new(&self.context.shares, identity.clone(), source(peer.ip()));
+        let session = Session::new(peer, identity.clone(), suite, stream, seat, now);
         let key = self.sessions.insert(session);
+        if let Some(session) = self.sessions.get(key) {
+            self.idle.touch(&session.seat, now, key);
+        }
         self.is_crowded = true;
         self.peers.entry(peer).or_default().session = Some(key);
         self.order.touch(now, key);
@@ -228,12 +252,23 @@ impl Server {
             suite,
             key: used,
         });
-        if has_data {
-            self.read_all(now, key, MAX_DATAGRAM, false);
+        for record in early {
+            self.handle_session(now, key, &record);
         }
     }
 
-    fn take_handshake(&mut self, key: Key) -> Option<Handshake> {
+    /// A handshake has failed for want of a key.
+    fn note_failure(&self, now: Instant, peer: SocketAddr) {
+        self.counters.dtls_keys_failed.inc();
+        let report = self.context.failures.lock().failed(now, peer.ip());
+        if let Some(Report { failed, slowed }) = report {
+            limited!(INFO, self.counters, now, SourceSlowed,
+                source = %source(peer.ip()), failed, slowed,
+                "handshakes fail again and again, with wrong keys or unknown identities: slowed down");
+        }
+    }
+
+    pub(super) fn take_handshake(&mut self, key: Key) -> Option<Handshake> {
         let handshake = self.handshakes.remove(key)?;
         self.timers.remove(&(handshake.timer, key));
         let address = handshake.peer.ip();
@@ -247,8 +282,13 @@ impl Server {
         Some(handshake)
     }
 
-    pub(super) fn drop_handshake(&mut self, key: Key) {
-        drop(self.take_handshake(key));
+    /// Gives a handshake up.
+    pub(super) fn drop_handshake(&mut self, now: Instant, key: Key) {
+        if let Some(handshake) = self.take_handshake(key)
+            && handshake.lacks_key()
+        {
+            self.note_failure(now, handshake.peer);
+        }
     }
 
     pub(super) fn set_timer(&mut self, now: Instant, key: Key) {

@@ -1,0 +1,143 @@
+//! The part of the server that deals with too many sessions: which of them give way.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::identity::Identity;
+use super::super::shares::{Seat, Victim};
+use super::super::sources::Source;
+use super::super::table::{Groups, Key};
+use super::super::{CloseReason, Output};
+use super::Server;
+use crate::time::Instant;
+
+/// A busy session is not put behind the others of its credential and source with each record, but
+/// after so long, and when it is its turn to give way.
+const GRAIN: Duration = Duration::from_secs(1);
+
+/// Sessions that are put behind the others for one that gives way, at most.
+const MAX_MOVED: usize = 32;
+
+/// The sessions of a server by last use, for each credential, each source, and both.
+pub(super) struct Idle {
+    owners: Groups<Identity>,
+    pairs: Groups<(Identity, Source)>,
+    sources: Groups<Source>,
+}
+
+impl Idle {
+    pub(super) fn new() -> Self {
+        Self {
+            owners: Groups::new(),
+            pairs: Groups::new(),
+            sources: Groups::new(),
+        }
+    }
+
+    pub(super) fn touch(&mut self, seat: &Seat, now: Instant, key: Key) {
+        let (owner, source) = (seat.owner(), seat.source());
+        self.owners.touch(owner.clone(), now, key);
+        self.pairs.touch((owner.clone(), source), now, key);
+        self.sources.touch(source, now, key);
+    }
+
+    pub(super) fn remove(&mut self, seat: &Seat, key: Key) {
+        let (owner, source) = (seat.owner(), seat.source());
+        self.owners.remove(owner, key);
+        self.pairs.remove(&(owner.clone(), source), key);
+        self.sources.remove(&source, key);
+    }
+}
+
+impl Server {
+    /// Whose key a session has, where that is not the identity that it presented: a credential may
+    /// serve identities with suffixes. Its sessions are counted together.
+    pub fn set_credential(&mut self, peer: SocketAddr, identity: &[u8]) {
+        let key = self.peers.get(&peer).and_then(|peer| peer.session);
+        let Some(key) = key else {
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        if session.seat.owner().as_bytes() == identity {
+            return;
+        }
+        self.idle.remove(&session.seat, key);
+        session.seat.set_owner(Identity::new(identity));
+        self.idle.touch(&session.seat, session.noted, key);
+        self.is_crowded = true;
+    }
+
+    /// Another server of the listener had [`Output::Crowded`] to say: closes sessions of this one
+    /// that should give way.
+    pub fn give_way(&mut self) {
+        self.is_crowded = true;
+        self.make_room(false);
+    }
+
+    /// Keeps to [`Options::max_sessions`](super::super::Options::max_sessions) and the limits beside
+    /// it. Not done at once with the session that is too many: it may displace an older one of its
+    /// identity, and who it belongs to is said afterwards. Others are `told` when it is their turn.
+    pub(super) fn make_room(&mut self, told: bool) {
+        while self.is_crowded {
+            let Some(victim) = self.context.shares.lock().victim() else {
+                break;
+            };
+            let key = match &victim {
+                // Not the one that has just come, while others have older ones.
+                Victim::Any if told && self.sessions.len() < 2 => None,
+                _ => self.idlest(&victim),
+            };
+            let Some(key) = key else {
+                if told {
+                    self.outputs.push_back(Output::Crowded);
+                }
+                break;
+            };
+            self.counters.dtls_sessions_evicted.inc();
+            if victim != Victim::Any {
+                self.counters.dtls_sessions_over_share.inc();
+            }
+            self.close_session(key, CloseReason::Evicted);
+        }
+        self.is_crowded = false;
+    }
+
+    /// The session of this server that was not used for the longest time among those of `victim`.
+    fn idlest(&mut self, victim: &Victim) -> Option<Key> {
+        for _ in 0..MAX_MOVED {
+            let key = self.first_of(victim)?;
+            let used = self.order.used(key)?;
+            let Some(session) = self.sessions.get_mut(key) else {
+                break;
+            };
+            if session.noted >= used {
+                break;
+            }
+            session.noted = used;
+            self.idle.touch(&session.seat, used, key);
+        }
+        self.first_of(victim)
+    }
+
+    fn first_of(&self, victim: &Victim) -> Option<Key> {
+        match victim {
+            Victim::Any => self.order.first().map(|(key, _)| key),
+            Victim::Owner(owner) => self.idle.owners.first(owner),
+            Victim::Pair(owner, source) => self.idle.pairs.first(&(owner.clone(), *source)),
+            Victim::Source(source) => self.idle.sources.first(source),
+        }
+    }
+
+    /// A session was used.
+    pub(super) fn note_use(&mut self, now: Instant, key: Key) {
+        self.order.touch(now, key);
+        if let Some(session) = self.sessions.get_mut(key)
+            && now - session.noted >= GRAIN
+        {
+            session.noted = now;
+            self.idle.touch(&session.seat, now, key);
+        }
+    }
+}
