@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use thiserror::Error;
@@ -10,6 +11,9 @@ use thiserror::Error;
 use super::echo::Echo;
 use crate::lwm2m::codec::ContentFormat;
 use crate::lwm2m::{Operation, Path, PathError};
+
+/// Most Uri-Query options of a path: what is far beyond them makes no datagram.
+const MAX_QUERIES: usize = 32;
 
 /// Longest Uri-Path or Uri-Query option in bytes (RFC 7252 §5.10).
 pub(super) const MAX_OPTION: usize = 255;
@@ -137,6 +141,14 @@ impl ReqPath {
             Self::Several(_) => None,
         }
     }
+
+    /// Bytes of all paths.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(text) => text.len(),
+            Self::Several(paths) => paths.iter().map(String::len).sum(),
+        }
+    }
 }
 
 /// Where a command goes on the device.
@@ -151,6 +163,8 @@ pub struct Target {
     pub path: Option<Path>,
     /// The paths of a composite operation in their order, empty for any other.
     pub paths: Vec<Path>,
+    /// Of `paths` in whatever order.
+    fingerprint: u64,
 }
 
 impl Target {
@@ -161,6 +175,7 @@ impl Target {
             queries: Vec::new(),
             path: Some(path.clone()),
             paths: Vec::new(),
+            fingerprint: 0,
         }
     }
 
@@ -170,6 +185,7 @@ impl Target {
             text: ReqPath::Several(written),
             queries: Vec::new(),
             path: Some(Path::ROOT),
+            fingerprint: fingerprint(&paths),
             paths,
         }
     }
@@ -181,11 +197,13 @@ impl Target {
             (ReqPath::One(_), ReqPath::One(_)) => {
                 self.segments().eq(other.segments()) && self.queries == other.queries
             }
+            // Nearly all that are not the same have another fingerprint, or another length.
             (ReqPath::Several(_), ReqPath::Several(_)) => {
-                self.paths == other.paths || {
-                    let set = |paths: &[Path]| paths.iter().cloned().collect::<BTreeSet<_>>();
-                    set(&self.paths) == set(&other.paths)
-                }
+                self.fingerprint == other.fingerprint
+                    && (self.paths == other.paths || {
+                        let set = |paths: &[Path]| paths.iter().cloned().collect::<BTreeSet<_>>();
+                        set(&self.paths) == set(&other.paths)
+                    })
             }
             _ => false,
         }
@@ -199,12 +217,13 @@ impl Target {
             Err(PathError::BadSegment(_)) => None,
             Err(error) => return Err(Fault::new(Reason::BadPath, error.to_string())),
         };
-        let segments: Vec<&str> = split_segments(path_text).collect();
-        let queries: Vec<String> = query
-            .split('&')
-            .filter(|item| !item.is_empty())
-            .map(str::to_owned)
-            .collect();
+        // One more than there may be tells.
+        let segments: Vec<&str> = split_segments(path_text).take(6).collect();
+        let items = query.split('&').filter(|item| !item.is_empty());
+        if items.clone().nth(MAX_QUERIES).is_some() {
+            return Err(Fault::new(Reason::BadPath, "too many queries"));
+        }
+        let queries: Vec<String> = items.map(str::to_owned).collect();
         if path.is_none() && segments.len() > 4 {
             return Err(Fault::new(Reason::BadPath, PathError::TooDeep.to_string()));
         }
@@ -227,6 +246,7 @@ impl Target {
             queries,
             path,
             paths: Vec::new(),
+            fingerprint: 0,
         })
     }
 
@@ -241,6 +261,16 @@ impl Target {
         let error = || Fault::new(Reason::BadPath, "path segments must be numbers");
         self.path.as_ref().ok_or_else(error)
     }
+}
+
+/// A number that is the same for the same paths in any order, and hardly ever for others.
+fn fingerprint(paths: &[Path]) -> u64 {
+    let hash = |path: &Path| {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        hasher.finish()
+    };
+    paths.iter().map(hash).fold(0, u64::wrapping_add)
 }
 
 pub(super) fn split_segments(path: &str) -> impl Iterator<Item = &str> {

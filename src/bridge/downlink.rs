@@ -18,9 +18,12 @@ use crate::lwm2m::operation::{WriteItem, WriteMode};
 use crate::lwm2m::{Operation, Path, PathError, ResourceType, Value};
 
 /// Attributes of Write-Attributes (LwM2M Core 1.2 §5.1.1) in the order EMQX sends them.
-const ATTRIBUTES: [&str; 10] = [
+pub(super) const ATTRIBUTES: [&str; 10] = [
     "con", "edge", "epmax", "epmin", "gt", "hqmax", "lt", "pmax", "pmin", "st",
 ];
+
+/// Most bytes of a command that its notifications repeat.
+const MAX_REPEATED: usize = 64 << 10;
 
 /// How commands are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +51,25 @@ impl Options {
 ///
 /// Everything that keeps the command from being sent; each error can be answered.
 pub fn parse(payload: &[u8], dialect: Dialect, options: &Options) -> Result<Command, CommandError> {
-    let mut parsed = parse_either(payload, dialect, options);
+    let mut parsed = parse_either(payload, dialect, options).and_then(check_repeated);
     match &mut parsed {
         Ok(command) => command.echo.set_pair(dialect),
         Err(error) => error.echo.set_pair(dialect),
     }
     parsed
+}
+
+/// Each notification repeats the members of its command and the paths.
+fn check_repeated(command: Command) -> Result<Command, CommandError> {
+    let repeated = command.echo.members_len() + command.target.text.len();
+    if !command.kind.observes() || repeated <= MAX_REPEATED {
+        return Ok(command);
+    }
+    let detail = format!(
+        "each notification would repeat {repeated} bytes of the command, at most {MAX_REPEATED}"
+    );
+    let fault = Fault::new(Reason::TooLarge, detail);
+    Err(fault.into_error(command.echo, Some(command.target.text)))
 }
 
 fn parse_either(

@@ -140,6 +140,11 @@ impl Echo {
         self.members.contains(r#""is_auto_observe":true"#)
     }
 
+    /// Bytes of what each answer repeats.
+    pub(super) fn members_len(&self) -> usize {
+        self.members.len() + self.name.len()
+    }
+
     /// JSON text of `data` as it was sent.
     pub(super) fn data(&self) -> Option<&str> {
         self.data.as_deref()

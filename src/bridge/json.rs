@@ -2,6 +2,7 @@
 //! payload.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::Serialize;
@@ -10,7 +11,7 @@ use serde_json::value::RawValue;
 
 /// Deepest nesting of a command.
 pub(super) const MAX_DEPTH: usize = 32;
-/// Most members of one object, so that looking for duplicates stays cheap.
+/// Most members of one object, so that looking for one of them stays cheap.
 pub(super) const MAX_MEMBERS: usize = 256;
 /// Most elements of `content`.
 pub(super) const MAX_ITEMS: usize = 16_384;
@@ -40,13 +41,12 @@ impl<'a> Members<'a> {
 
     /// Name and value of each member; of several with one name the last.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
-        self.0
-            .iter()
-            .enumerate()
-            .filter_map(|(index, (key, value))| {
-                let mut later = self.0.iter().skip(index + 1);
-                (!later.any(|(other, _)| other == key)).then_some((key.as_ref(), *value))
-            })
+        let mut seen = HashSet::with_capacity(self.0.len());
+        let last = self.0.iter().rev();
+        let last = last.filter(|(key, _)| seen.insert(key.as_ref()));
+        let mut members: Vec<_> = last.map(|(key, value)| (key.as_ref(), *value)).collect();
+        members.reverse();
+        members.into_iter()
     }
 }
 

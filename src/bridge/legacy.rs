@@ -4,7 +4,7 @@ use serde_json::value::RawValue;
 
 use super::command::{Command, CommandError, Fault, Kind, Reason, ReqPath, Target};
 use super::content::{self, Body, Context};
-use super::downlink::{Items, Options, attribute, join};
+use super::downlink::{ATTRIBUTES, Items, Options, attribute, join};
 use super::echo::Echo;
 use super::json::{Elements, Members, is_number, put, put_string, string};
 use super::typed::Scalar;
@@ -97,6 +97,9 @@ fn read_operation(
         Kind::WriteAttributes => {
             let text = value.and_then(string).unwrap_or_default();
             let pairs = text.split('&').filter(|pair| !pair.is_empty());
+            if pairs.clone().nth(ATTRIBUTES.len()).is_some() {
+                return Err(Fault::new(Reason::BadAttribute, "too many attributes"));
+            }
             let mut attributes = pairs
                 .map(|pair| {
                     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

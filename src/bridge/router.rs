@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use super::Dialect;
-use super::topic::{Part, Placeholder, TopicError, TopicTemplate, unescape_endpoint};
+use super::topic::{
+    MAX_MOUNTPOINT, Part, Placeholder, TopicError, TopicTemplate, unescape_endpoint,
+};
 use crate::config::{Config, HostileEndpoint, Translator, matches_filter};
 
 /// What a command's topic says of its device.
@@ -106,7 +108,11 @@ impl CommandRouter {
     /// All ways to read `topic` as a command below some mountpoint, for devices that a host has
     /// given a mountpoint of its own.
     pub fn below_any_mountpoint<'t>(&self, topic: &'t str) -> impl Iterator<Item = Route<'t>> {
-        topic.char_indices().flat_map(move |(at, _)| {
+        // No mountpoint is longer.
+        let ends = topic
+            .char_indices()
+            .take_while(|(at, _)| *at <= MAX_MOUNTPOINT);
+        ends.flat_map(move |(at, _)| {
             let (mount, command) = topic.split_at(at);
             let fitting = self
                 .commands

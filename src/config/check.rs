@@ -172,17 +172,26 @@ fn is_filter(filter: &str) -> bool {
 
 /// Whether a topic below the mountpoint matches a filter below the mountpoint.
 pub(crate) fn matches_filter(filter: &str, topic: &str) -> bool {
-    let mut topic = topic.split('/');
+    // `None` behind the last level.
+    let mut rest = Some(topic);
     for level in filter.split('/') {
         if level == "#" {
             return true;
         }
-        match topic.next() {
-            Some(name) if level == "+" || level == name => {}
-            _ => return false,
-        }
+        let Some(topic) = rest else {
+            return false;
+        };
+        // A literal level is compared where it stands, without a search for the end of a long one.
+        let behind = match level {
+            "+" => topic.find('/').and_then(|end| topic.get(end..)),
+            level => match topic.strip_prefix(level) {
+                Some(behind) if behind.is_empty() || behind.starts_with('/') => Some(behind),
+                _ => return false,
+            },
+        };
+        rest = behind.and_then(|behind| behind.strip_prefix('/'));
     }
-    topic.next().is_none()
+    rest.is_none()
 }
 
 /// What the listeners of both kinds have in common, by key.

@@ -141,8 +141,8 @@ impl Engine {
             .settings
             .listener(to.peer.listener)
             .map_or(Takeover::Move, |listener| listener.takeover);
-        let devices = self.identified.get(&to.identity).cloned();
-        for key in devices.unwrap_or_default() {
+        let known = self.identified.get(&to.identity);
+        for key in known.map(|known| known.keys.clone()).unwrap_or_default() {
             match takeover {
                 Takeover::End => self.remove(key, GoneReason::Displaced),
                 Takeover::Move if to.shard == self.shard => self.follow(now, key, to.peer),

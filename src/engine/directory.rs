@@ -178,6 +178,13 @@ impl Directory {
         Some((connection.shard, connection.peer))
     }
 
+    /// Registrations of an identity in all shards.
+    pub(super) fn registrations_of(&self, identity: &Identity) -> usize {
+        let inner = self.inner.read();
+        let connection = inner.identities.get(identity);
+        connection.map_or(0, |connection| connection.registrations)
+    }
+
     pub(super) fn registered(&self, identity: &Identity) {
         if let Some(connection) = self.inner.write().identities.get_mut(identity) {
             connection.registrations += 1;

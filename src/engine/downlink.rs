@@ -15,6 +15,15 @@ use crate::coap::{Code, Token};
 use crate::config::FormatDefault;
 use crate::time::Now;
 
+/// Requests of one device that may be open at a time. Those that it has acknowledged do not count
+/// against NSTART, and a device might acknowledge all and answer none.
+const MAX_OPEN: usize = 64;
+
+/// How often a command follows its device to another shard. A device that moves faster, or one
+/// that was lost on its way so that each shard takes it to be in the other, is not registered for
+/// it.
+const MAX_HOPS: u8 = 8;
+
 /// Value of the Observe option that cancels an observation (RFC 7641 §2).
 pub(super) const OBSERVE_CANCEL: u32 = 1;
 
@@ -29,13 +38,17 @@ pub(super) struct Attempt {
 }
 
 impl Engine {
-    /// Takes a command from the host.
-    pub(super) fn take_command(&mut self, now: Now, input: CommandInput) {
+    /// Takes a command from the host. `hops` says how many shards it has come by already.
+    pub(super) fn take_command(&mut self, now: Now, input: CommandInput, hops: u8) {
         let here = self.endpoints.get(&input.endpoint).copied();
         if here.is_none()
+            && hops < MAX_HOPS
             && let Some(shard) = self.elsewhere(&input)
         {
-            let handoff = Handoff::Command(input);
+            let handoff = Handoff::Command {
+                input,
+                hops: hops + 1,
+            };
             return self.outputs.push_back(Output::Handoff { shard, handoff });
         }
         let options = downlink::Options::new(&self.settings.config);
@@ -124,7 +137,7 @@ impl Engine {
             let Some(device) = self.device_mut(key) else {
                 return;
             };
-            if device.outstanding() >= nstart {
+            if device.outstanding() >= nstart || device.exchanges.len() >= MAX_OPEN.max(nstart) {
                 break;
             }
             let awake = !device.registration.queue_mode || device.awake_until > now.mono;

@@ -41,7 +41,12 @@ pub enum Handoff {
         body: Vec<u8>,
     },
     /// A command for a device that has moved.
-    Command(CommandInput),
+    Command {
+        /// The command.
+        input: CommandInput,
+        /// How many shards it has come by.
+        hops: u8,
+    },
     /// The identity of `old` has a newer connection, `new`, in shard `to`.
     Displace {
         /// Whose connections they are.
@@ -125,7 +130,7 @@ impl Engine {
                     self.dispatch(now, peer, &request, &body);
                 }
             }
-            Handoff::Command(input) => self.take_command(now, input),
+            Handoff::Command { input, hops } => self.take_command(now, input, hops),
             Handoff::Displace {
                 identity,
                 old,

@@ -74,6 +74,7 @@ use departed::Departed;
 use device::DeviceKey;
 use pending::Pending;
 use response::Response;
+use sessions::Identified;
 use timer::Timers;
 use uplink::Refusal;
 
@@ -206,7 +207,7 @@ pub struct Engine {
     sessions: HashMap<Peer, SecureSession>,
     arrivals: Arrivals,
     /// Devices that registered over DTLS.
-    identified: HashMap<Arc<Identity>, Vec<DeviceKey>>,
+    identified: HashMap<Arc<Identity>, Identified>,
 }
 
 /// What an [`Engine`] is made of.
@@ -304,7 +305,7 @@ impl Engine {
     /// Takes a command.
     pub fn handle_command(&mut self, now: Now, input: CommandInput) {
         self.counters.commands.inc();
-        self.take_command(now, input);
+        self.take_command(now, input, 0);
     }
 
     /// Does what is due.

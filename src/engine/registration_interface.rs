@@ -113,6 +113,7 @@ impl Engine {
             return self.ask_host(now, from, request, body, asked);
         }
 
+        self.check_share(from, known)?;
         let limits = (config.limits.max_registrations, listener.max_connections);
         let claim = match self.on_its_way(&endpoint) {
             Some(shard) => Err(ClaimError::Elsewhere(shard)),

@@ -89,10 +89,7 @@ impl Engine {
             .observations
             .add(device.observations.len() as u64);
         if let Some(identity) = &device.identity {
-            self.identified
-                .entry(identity.clone())
-                .or_default()
-                .push(key);
+            self.identify(identity.clone(), key, device.unconfirmed);
         }
         if let Some(slot) = self.devices.get_mut(key as usize) {
             *slot = Some(device);

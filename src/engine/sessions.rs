@@ -3,6 +3,7 @@
 //! An identity is one namespace for the whole gateway and has one live connection. Its
 //! registrations are where its newest connection is, in whatever shard that is.
 
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -69,6 +70,14 @@ impl SecureSession {
             credential,
         }
     }
+}
+
+/// The registrations of one identity in a shard.
+#[derive(Debug, Default)]
+pub(super) struct Identified {
+    pub(super) keys: BTreeSet<DeviceKey>,
+    /// Those that were moved to the newest connection. Some may have spoken there meanwhile.
+    unconfirmed: BTreeSet<DeviceKey>,
 }
 
 /// What somebody wants of a registration.
@@ -156,7 +165,7 @@ impl Engine {
         }
         if let Some(identity) = identity {
             self.directory.registered(&identity);
-            self.identified.entry(identity).or_default().push(key);
+            self.identify(identity, key, false);
         }
     }
 
@@ -164,12 +173,43 @@ impl Engine {
         let Some(identity) = identity else {
             return;
         };
-        if let Some(keys) = self.identified.get_mut(identity) {
-            keys.retain(|known| *known != key);
-            if keys.is_empty() {
+        if let Some(known) = self.identified.get_mut(identity) {
+            known.keys.remove(&key);
+            known.unconfirmed.remove(&key);
+            if known.keys.is_empty() {
                 self.identified.remove(identity);
             }
         }
+    }
+
+    /// Notes that a device belongs to an identity.
+    pub(super) fn identify(&mut self, identity: Arc<Identity>, key: DeviceKey, unconfirmed: bool) {
+        let known = self.identified.entry(identity).or_default();
+        known.keys.insert(key);
+        if unconfirmed {
+            known.unconfirmed.insert(key);
+        }
+    }
+
+    /// Whether the identity of `from` may have one more registration; one that it has already, in
+    /// this shard, is no further one.
+    pub(super) fn check_share(
+        &self,
+        from: Peer,
+        known: Option<DeviceKey>,
+    ) -> Result<(), RegisterError> {
+        let Some(identity) = self.identity_of(from) else {
+            return Ok(());
+        };
+        let known = known.and_then(|key| self.device(key));
+        if known.is_some_and(|device| device.identity.as_ref() == Some(&identity)) {
+            return Ok(());
+        }
+        let limit = self.settings.config.limits.max_identity_registrations;
+        if self.directory.registrations_of(&identity) >= limit {
+            return Err(RegisterError::Full);
+        }
+        Ok(())
     }
 
     pub(super) fn refuse_identity(&mut self, now: Now, from: Peer, message: &Message) {
@@ -235,11 +275,15 @@ impl Engine {
     pub(super) fn follow(&mut self, now: Now, key: DeviceKey, new: Peer) {
         self.move_peer(key, new);
         self.counters.address_changed.inc();
-        if let Some(device) = self.device_mut(key) {
-            device.last_seen = now.mono;
-            device.unconfirmed = true;
-            let endpoint = &device.endpoint;
-            debug!(%endpoint, peer = %new.address, "registration follows its identity");
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        device.last_seen = now.mono;
+        device.unconfirmed = true;
+        let endpoint = &device.endpoint;
+        debug!(%endpoint, peer = %new.address, "registration follows its identity");
+        if let Some(identity) = device.identity.clone() {
+            self.identify(identity, key, true);
         }
         self.schedule(key);
     }
@@ -255,8 +299,9 @@ impl Engine {
         let Some(identity) = device.identity.clone() else {
             return;
         };
-        let keys = self.identified.get(&identity).cloned().unwrap_or_default();
-        for key in keys {
+        let known = self.identified.get_mut(&identity);
+        let moved = known.map(|known| std::mem::take(&mut known.unconfirmed));
+        for key in moved.unwrap_or_default() {
             if let Some(device) = self.device(key).filter(|device| device.unconfirmed) {
                 let endpoint = &device.endpoint;
                 limited!(INFO, self.counters, now.mono, RegistrationDisplaced,

@@ -6,6 +6,10 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+/// Longest prefix of a device behind a gateway, in bytes. It is repeated with each value below it,
+/// in payloads that name it once.
+pub const MAX_PREFIX: usize = 64;
+
 /// `/`, `/O`, `/O/I`, `/O/I/R` or `/O/I/R/RI`, each number 0 to 65535, optionally below a
 /// non-numeric prefix (`/dev0/3303/0/5700`, LwM2M Gateway Object 25).
 ///
@@ -28,7 +32,8 @@ pub enum PathError {
     /// More than four numbers.
     #[error("path has more than 4 levels")]
     TooDeep,
-    /// A segment that is neither a number 0 to 65535 nor, in first place, a prefix.
+    /// A segment that is neither a number 0 to 65535 nor, in first place, a prefix of at most
+    /// [`MAX_PREFIX`] bytes without control characters.
     #[error("path segment {0:?} is not a number from 0 to 65535")]
     BadSegment(String),
     /// Two slashes in a row.
@@ -148,7 +153,7 @@ impl std::str::FromStr for Path {
             let digits = segment.len() <= 5 && segment.bytes().all(|b| b.is_ascii_digit());
             match segment.parse::<u16>() {
                 Ok(id) if digits => path = path.child(id).ok_or(PathError::TooDeep)?,
-                _ if index == 0 && !segment.starts_with(|c: char| c.is_ascii_digit()) => {
+                _ if index == 0 && is_prefix(segment) => {
                     path.prefix = Some(segment.into());
                 }
                 _ => return Err(PathError::BadSegment(segment.to_owned())),
@@ -156,6 +161,12 @@ impl std::str::FromStr for Path {
         }
         Ok(path)
     }
+}
+
+fn is_prefix(segment: &str) -> bool {
+    segment.len() <= MAX_PREFIX
+        && !segment.starts_with(|c: char| c.is_ascii_digit())
+        && !segment.contains(|c: char| c.is_control())
 }
 
 /// A path of one to four numbers, which nearly all are, in one pass: notifications name one in

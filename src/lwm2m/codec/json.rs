@@ -9,8 +9,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Number;
 
 use super::{
-    DecodeError, DecodeOptions, EncodeError, FIRST_ABSOLUTE_TIME, MAX_RECORDS, Path, Record,
-    ResourceType, Schema, Value, WriteItem, effective_items, parse_base64, parse_object_link, text,
+    DecodeError, DecodeOptions, EncodeError, FIRST_ABSOLUTE_TIME, MAX_NAME, MAX_RECORDS, Path,
+    Record, ResourceType, Schema, Value, WriteItem, effective_items, parse_base64,
+    parse_object_link, text,
 };
 
 const FORMAT: &str = "json";
@@ -162,6 +163,9 @@ fn path_of(
     if !name.is_empty() {
         full_name.push('/');
         full_name.push_str(name.strip_prefix('/').unwrap_or(name));
+    }
+    if full_name.len() > MAX_NAME {
+        return Err(malformed("a name is too long".to_owned()));
     }
     full_name
         .parse()

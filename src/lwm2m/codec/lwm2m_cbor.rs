@@ -56,7 +56,7 @@ impl Walk<'_, '_> {
                 Ok(path) => path,
                 Err(error) => {
                     self.sink.count()?;
-                    self.sink.refuse(parent.to_string(), error);
+                    self.sink.refuse(|| parent.to_string(), error);
                     self.reader.skip()?;
                     continue;
                 }
@@ -70,7 +70,7 @@ impl Walk<'_, '_> {
             let scalar = self.reader.scalar_from(start)?;
             let name = path.clone();
             if let Err(error) = self.sink.add(path, None, |kind| scalar.typed(kind)) {
-                self.sink.refuse(name.to_string(), error);
+                self.sink.refuse(|| name.to_string(), error);
             }
         }
         Ok(())

@@ -172,6 +172,9 @@ pub enum RecordError {
     /// One field several times, or several values.
     #[error("a field occurs twice")]
     Repeated,
+    /// In place of the record: so many are listed already.
+    #[error("more records cannot be read")]
+    More,
 }
 
 /// Why values could not be written in a format.
@@ -213,6 +216,13 @@ pub struct DecodeOptions {
 
 /// [`DecodeOptions::max_records`] by default.
 pub const MAX_RECORDS: usize = 16_384;
+
+/// Records of one payload that are reported as unreadable; of more, only that there are more.
+const MAX_BAD_RECORDS: usize = 64;
+
+/// No path needs a name this long (bytes). It bounds what base names repeated in many records
+/// cost.
+const MAX_NAME: usize = 256;
 
 /// Times below 2^28 seconds are relative to now (RFC 8428 §4.5.3).
 const FIRST_ABSOLUTE_TIME: f64 = 268_435_456.0;
@@ -260,7 +270,8 @@ pub fn decode<'a>(
 }
 
 /// Like [`decode`], but a record that cannot be read does not spoil the others: it is appended to
-/// `bad`. Only SenML and LwM2M-CBOR have such records. When no record at all can be read, that is
+/// `bad`, up to 64 of them and one that stands for the rest. Only SenML and LwM2M-CBOR have such
+/// records. When no record at all can be read, that is
 /// an error, and `bad` like `out` is as it was before.
 ///
 /// # Errors
@@ -318,6 +329,8 @@ struct Sink<'a, 's> {
     schema: &'s dyn Schema,
     /// How many records may still come.
     left: usize,
+    /// How many of them may still be bad, and be listed so.
+    bad_left: usize,
     out: &'s mut Vec<Record<'a>>,
     bad: &'s mut Vec<BadRecord>,
 }
@@ -332,6 +345,7 @@ impl<'a, 's> Sink<'a, 's> {
         Self {
             schema,
             left: options.max_records,
+            bad_left: MAX_BAD_RECORDS + 1,
             out,
             bad,
         }
@@ -367,8 +381,14 @@ impl<'a, 's> Sink<'a, 's> {
         Ok(())
     }
 
-    /// Notes a record that cannot be read.
-    fn refuse(&mut self, path: String, reason: RecordError) {
+    /// Notes a record that cannot be read. `path` is only asked for its name where that is kept.
+    fn refuse(&mut self, path: impl FnOnce() -> String, reason: RecordError) {
+        let (path, reason) = match self.bad_left.checked_sub(1) {
+            None => return,
+            Some(0) => (String::new(), RecordError::More),
+            Some(_) => (path(), reason),
+        };
+        self.bad_left -= 1;
         self.bad.push(BadRecord { path, reason });
     }
 }

@@ -5,13 +5,9 @@ use std::borrow::Cow;
 
 use super::scalar::{Number, Scalar};
 use super::{
-    DecodeError, EncodeError, FIRST_ABSOLUTE_TIME, Path, RecordError, ResourceType, Sink, Value,
-    WriteItem, effective_items,
+    DecodeError, EncodeError, FIRST_ABSOLUTE_TIME, MAX_NAME, Path, RecordError, ResourceType, Sink,
+    Value, WriteItem, effective_items,
 };
-
-/// No path needs a name this long (bytes). It bounds what base names repeated in many records
-/// cost.
-const MAX_NAME: usize = 256;
 
 /// The highest version of SenML there is (RFC 8428 §4.4).
 const MAX_VERSION: f64 = 10.0;
@@ -214,7 +210,7 @@ impl<'a, 's> Pack<'a, 's> {
             self.sink.add(path, time, |kind| typed(label, scalar, kind))
         });
         if let Err(error) = result {
-            self.sink.refuse(shown(full_name), error);
+            self.sink.refuse(|| shown(full_name), error);
         }
         Ok(())
     }
@@ -229,7 +225,8 @@ fn join<'n>(base: &'n str, name: &'n str, joined: &'n mut String) -> &'n str {
         return base;
     }
     joined.clear();
-    joined.push_str(base.get(..MAX_NAME).unwrap_or(base));
+    // One byte more than a name may have says that it is too long.
+    joined.push_str(start(base, MAX_NAME + 4));
     joined.push_str(name);
     joined
 }
@@ -247,11 +244,13 @@ fn path_of(full_name: &str, request: &Path) -> Result<Path, RecordError> {
 
 /// As much of a name as is worth reporting.
 fn shown(name: &str) -> String {
-    let mut end = name.len().min(MAX_NAME);
-    while !name.is_char_boundary(end) {
-        end -= 1;
-    }
-    name.get(..end).unwrap_or_default().to_owned()
+    start(name, MAX_NAME).to_owned()
+}
+
+/// At most the first `length` bytes, whole characters.
+fn start(text: &str, length: usize) -> &str {
+    text.get(..text.floor_char_boundary(length))
+        .unwrap_or_default()
 }
 
 /// RFC 8428 §4.5.3. A record without any time has none, though strictly it is of now.
