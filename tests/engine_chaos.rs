@@ -13,6 +13,7 @@ use lwm2m_gateway::bridge::Dialect;
 use lwm2m_gateway::coap::message::{Builder, empty, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::engine::{Load, Peer};
+use lwm2m_gateway::memory::Kind;
 use serde_json::Value;
 use support::{World, peer};
 
@@ -98,6 +99,8 @@ impl Chaos {
             config.limits.max_observations = 1 + random.below(3);
             config.limits.max_registrations = DEVICES - random.below(2);
             config.coap.nstart = 1 + random.below(2);
+            // Enough for everything, for some of it, for hardly anything.
+            config.limits.memory = Some(random.pick(&[1 << 32, 300_000, 60_000]));
             config.blockwise.max_block_size = random.pick(&[16, 64, 1024]);
             config.compat.endpoint_location = random.percent(20);
             config.compat.reregister_204 = random.percent(30);
@@ -416,6 +419,11 @@ impl Chaos {
             assert!(shard.timers <= shard.devices, "{shard:?}");
             assert_eq!(shard.outputs, 0);
         }
+        for engine in &self.world.engines {
+            for (kind, charged, counted) in engine.audit() {
+                assert_eq!(charged, counted, "{kind:?}");
+            }
+        }
     }
 
     /// All devices fall silent; then nothing may be left.
@@ -451,6 +459,9 @@ impl Chaos {
         self.check_gauges();
         assert_eq!(self.load(), vec![Load::default(); usize::from(SHARDS)]);
         assert!(self.world.directory.is_empty());
+        for kind in Kind::ALL {
+            assert_eq!(self.world.memory.used(kind), 0, "{kind:?}");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use thiserror::Error;
 use super::echo::Echo;
 use crate::lwm2m::codec::ContentFormat;
 use crate::lwm2m::{Operation, Path, PathError};
+use crate::memory::Heap;
 
 /// Most Uri-Query options of a path: what is far beyond them makes no datagram.
 const MAX_QUERIES: usize = 32;
@@ -151,6 +152,15 @@ impl ReqPath {
     }
 }
 
+impl Heap for ReqPath {
+    fn heap(&self) -> usize {
+        match self {
+            Self::One(text) => text.heap(),
+            Self::Several(texts) => texts.heap(),
+        }
+    }
+}
+
 /// Where a command goes on the device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
@@ -165,6 +175,12 @@ pub struct Target {
     pub paths: Vec<Path>,
     /// Of `paths` in whatever order.
     fingerprint: u64,
+}
+
+impl Heap for Target {
+    fn heap(&self) -> usize {
+        self.text.heap() + self.queries.heap() + self.path.heap() + self.paths.heap()
+    }
 }
 
 impl Target {
@@ -299,6 +315,13 @@ pub struct Command {
     /// `mheaders.ttl`: how long the command may wait for a sleeping device; zero = it is sent at
     /// once or not at all.
     pub ttl: Option<Duration>,
+}
+
+impl Heap for Command {
+    fn heap(&self) -> usize {
+        let untyped = self.untyped.heap();
+        self.target.heap() + self.operation.heap() + untyped + self.echo.heap()
+    }
 }
 
 impl Command {

@@ -4,6 +4,7 @@ use super::Dialect;
 use super::command::Kind;
 use super::json::{Members, put, put_string, string};
 use crate::lwm2m::Path;
+use crate::memory::Heap;
 
 /// `msgType` of the answer to a command that has none.
 const NO_MSG_TYPE: &str = r#""error""#;
@@ -25,6 +26,12 @@ pub struct Echo {
     pair: Dialect,
     imei: bool,
     imsi: bool,
+}
+
+impl Heap for Echo {
+    fn heap(&self) -> usize {
+        self.members.heap() + self.name.heap() + self.data.heap()
+    }
 }
 
 impl Echo {

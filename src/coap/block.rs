@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::memory::block;
 use crate::time::Instant;
 
 /// A transfer that brings this many blocks within its lifetime may go on for another one, so that
@@ -242,6 +243,11 @@ impl Receiver {
     /// Bytes received so far.
     pub const fn len(&self) -> usize {
         self.body.len()
+    }
+
+    /// Bytes of the heap it takes.
+    pub const fn heap(&self) -> usize {
+        block(self.body.capacity())
     }
 
     /// Whether nothing was received yet.

@@ -24,6 +24,8 @@ pub mod option {
     pub const URI_PATH: u16 = 11;
     /// Content-Format
     pub const CONTENT_FORMAT: u16 = 12;
+    /// Max-Age
+    pub const MAX_AGE: u16 = 14;
     /// Uri-Query
     pub const URI_QUERY: u16 = 15;
     /// Accept

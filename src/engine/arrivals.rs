@@ -9,6 +9,7 @@ use super::info::GoneReason;
 use super::sessions::Identity;
 use super::{Engine, HANDOFF_TIMEOUT, Handoff, Output, Peer, ShardId, TIMEOUTS_PER_CALL};
 use crate::config::Takeover;
+use crate::memory::{Heap, block};
 use crate::time::{Instant, Now};
 
 /// Messages of a connection that wait; it says no more before it has heard anything (NSTART,
@@ -72,11 +73,17 @@ impl Arrivals {
         Some(arrival)
     }
 
-    /// The connection has ended; what arrives is still for its successor.
-    pub(super) fn forget_messages(&mut self, peer: Peer) {
-        if let Some(arrival) = self.expected.get_mut(&peer) {
-            arrival.held = Vec::new();
-        }
+    /// The connection has ended; what arrives is still for its successor. Returns the bytes that
+    /// this frees.
+    pub(super) fn forget_messages(&mut self, peer: Peer) -> usize {
+        let arrival = self.expected.get_mut(&peer);
+        arrival.map_or(0, |arrival| std::mem::take(&mut arrival.held).heap())
+    }
+
+    /// Bytes of what waits, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        let held = self.expected.values().map(|arrival| arrival.held.heap());
+        held.sum()
     }
 }
 
@@ -87,8 +94,11 @@ impl Engine {
         let Some(arrival) = self.arrivals.expected.get_mut(&from) else {
             return false;
         };
-        if arrival.held.len() < MAX_HELD {
+        let before = arrival.held.heap();
+        let most = block(datagram.len()) + MAX_HELD * size_of::<Vec<u8>>();
+        if arrival.held.len() < MAX_HELD && self.accounts.waiting.fits(most) {
             arrival.held.push(datagram.to_vec());
+            self.accounts.waiting.charge(arrival.held.heap() - before);
         } else {
             self.counters.mailbox_overflow.inc();
         }
@@ -99,7 +109,8 @@ impl Engine {
     /// here.
     pub(super) fn hand_over(&mut self, now: Now, old: Peer, to: Successor) {
         if let Some(arrival) = self.arrivals.expected.get_mut(&old) {
-            arrival.held = Vec::new();
+            let held = std::mem::take(&mut arrival.held);
+            self.accounts.waiting.release(held.heap());
             arrival.successor = Some(to);
             return;
         }
@@ -115,6 +126,7 @@ impl Engine {
             let Some(arrival) = self.arrivals.remove(peer) else {
                 return;
             };
+            self.accounts.waiting.release(arrival.held.heap());
             for datagram in arrival.held {
                 self.handle_datagram(now, peer, &datagram);
             }

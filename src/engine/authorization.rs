@@ -1,14 +1,16 @@
 //! Registers that wait for the host's word.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::info::{Decision, RegistrationRequest};
 use super::registration::RegisterError;
 use super::requests::{Request, Stage};
+use super::waiting::waiting_bytes;
 use super::{Engine, Output, Peer, TIMEOUTS_PER_CALL};
 use crate::coap::Message;
+use crate::memory::source;
 use crate::telemetry::limited;
 use crate::time::{Instant, Now};
 
@@ -16,7 +18,8 @@ use crate::time::{Instant, Now};
 /// parameters of RFC 7252 §4.8 before its second repetition, shorter than before its last.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Registers that wait at most; more are answered 5.03.
+/// Registers that wait in a shard at most; more are answered 5.03. The account of memory bounds
+/// them in bytes, for all shards.
 const MAX_WAITING: usize = 65_536;
 
 /// Names a waiting Register within its shard.
@@ -28,6 +31,8 @@ struct Waiting {
     datagram: Vec<u8>,
     body: Vec<u8>,
     deadline: Instant,
+    /// Charged for it.
+    bytes: usize,
 }
 
 /// See the module.
@@ -47,6 +52,11 @@ impl Authorizations {
         Some(first.deadline)
     }
 
+    /// Bytes of what waits, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        self.waiting.values().map(|waiting| waiting.bytes).sum()
+    }
+
     /// Registers that wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
@@ -56,21 +66,24 @@ impl Authorizations {
     /// free: half of all when it is alone, and never the last ones, which are for others.
     fn has_room(&self, peer: Peer) -> bool {
         let free = MAX_WAITING.saturating_sub(self.waiting.len());
-        let own = self.by_source.get(&source(peer)).copied();
+        let own = self.by_source.get(&source(peer.address.ip())).copied();
         free > own.unwrap_or_default()
     }
 
     fn insert(&mut self, waiting: Waiting) -> AuthorizationId {
         let id = self.next;
         self.next += 1;
-        *self.by_source.entry(source(waiting.peer)).or_default() += 1;
+        *self
+            .by_source
+            .entry(source(waiting.peer.address.ip()))
+            .or_default() += 1;
         self.waiting.insert(id, waiting);
         id
     }
 
     fn remove(&mut self, id: AuthorizationId) -> Option<Waiting> {
         let waiting = self.waiting.remove(&id)?;
-        let source = source(waiting.peer);
+        let source = source(waiting.peer.address.ip());
         if let Some(own) = self.by_source.get_mut(&source) {
             *own -= 1;
             if *own == 0 {
@@ -83,16 +96,6 @@ impl Authorizations {
     fn due(&self, now: Instant) -> Option<AuthorizationId> {
         let (id, first) = self.waiting.first_key_value()?;
         (first.deadline <= now).then_some(*id)
-    }
-}
-
-/// Who has an address: an IPv4 address, or a /64 of IPv6.
-fn source(peer: Peer) -> IpAddr {
-    match peer.address.ip().to_canonical() {
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-        address => address,
     }
 }
 
@@ -112,12 +115,17 @@ impl Engine {
                 "registration refused: too many wait for the host's word");
             return Err(RegisterError::Unavailable);
         }
+        // Here and at the host.
+        let bytes = waiting_bytes(request.datagram, body) + register.bytes();
+        self.check_waiting(from, bytes)?;
+        self.charge_waiting(from, bytes);
         let deadline = now.mono + TIMEOUT;
         let id = self.authorizations.insert(Waiting {
             peer: from,
             datagram: request.datagram.to_vec(),
             body: body.to_vec(),
             deadline,
+            bytes,
         });
         self.pending.insert(from, request.message.mid(), deadline);
         self.outputs.push_back(Output::Authorize {
@@ -132,6 +140,7 @@ impl Engine {
         let Some(waiting) = self.authorizations.remove(id) else {
             return;
         };
+        self.release_waiting(waiting.peer, waiting.bytes);
         let Ok(message) = Message::parse(&waiting.datagram) else {
             return;
         };

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::ShardId;
+use crate::memory::Heap;
 use crate::time::Instant;
 
 /// Endpoints that left, each until its time is over.
@@ -15,12 +16,30 @@ pub(super) struct Departed {
     order: BTreeSet<(Instant, Arc<str>)>,
 }
 
+/// What a trail takes beside the name, in bytes.
+const TRAIL: usize = 120;
+
+/// What a trail takes.
+fn bytes_of(endpoint: &Arc<str>) -> usize {
+    TRAIL + endpoint.heap()
+}
+
 impl Departed {
-    pub(super) fn insert(&mut self, endpoint: Arc<str>, shard: ShardId, until: Instant) {
+    /// Returns the bytes that this takes, and those that it frees.
+    pub(super) fn insert(
+        &mut self,
+        endpoint: Arc<str>,
+        shard: ShardId,
+        until: Instant,
+    ) -> (usize, usize) {
+        let bytes = bytes_of(&endpoint);
+        let mut freed = 0;
         if let Some((_, old)) = self.shards.insert(endpoint.clone(), (shard, until)) {
             self.order.remove(&(old, endpoint.clone()));
+            freed = bytes;
         }
         self.order.insert((until, endpoint));
+        (bytes, freed)
     }
 
     /// The shard an endpoint went to.
@@ -29,10 +48,14 @@ impl Departed {
     }
 
     /// The endpoint is back: a trail that led on would send its commands round in circles.
-    pub(super) fn remove(&mut self, endpoint: &str) {
-        if let Some((endpoint, (_, until))) = self.shards.remove_entry(endpoint) {
-            self.order.remove(&(until, endpoint));
-        }
+    /// Returns the bytes that this frees.
+    pub(super) fn remove(&mut self, endpoint: &str) -> usize {
+        let Some((endpoint, (_, until))) = self.shards.remove_entry(endpoint) else {
+            return 0;
+        };
+        let freed = bytes_of(&endpoint);
+        self.order.remove(&(until, endpoint));
+        freed
     }
 
     /// When [`Departed::expire`] has something to do.
@@ -40,12 +63,24 @@ impl Departed {
         self.order.first().map(|(until, _)| *until)
     }
 
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Returns the bytes that this frees.
+    pub(super) fn expire(&mut self, now: Instant) -> usize {
+        let mut freed = 0;
         while self.deadline().is_some_and(|until| until <= now)
             && let Some((_, endpoint)) = self.order.pop_first()
         {
+            freed += bytes_of(&endpoint);
             self.shards.remove(&endpoint);
         }
+        freed
+    }
+
+    /// Bytes it takes, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        self.order
+            .iter()
+            .map(|(_, endpoint)| bytes_of(endpoint))
+            .sum()
     }
 
     /// Endpoints remembered.

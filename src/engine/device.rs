@@ -4,6 +4,7 @@ use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use super::Peer;
+use super::account::{Charged, registration_bytes};
 use super::format::{DeviceFormats, FormatChoice, Refused};
 use super::queue::CommandQueue;
 use super::registration::Registration;
@@ -17,6 +18,7 @@ use crate::coap::block::{BlockOption, Receiver, Sender};
 use crate::coap::exchange::Transmission;
 use crate::coap::observe::Freshness;
 use crate::coap::{Code, Token};
+use crate::memory::block;
 use crate::time::Instant;
 
 /// Index of a device in its shard.
@@ -57,6 +59,8 @@ pub struct Device {
     pub(super) register_mid: u16,
     /// Message id of the last separate response, whose repetition is acknowledged again.
     pub(super) last_separate: Option<u16>,
+    /// What it takes of the account of memory.
+    pub(super) charged: Charged,
 }
 
 /// A body of which the first block is here.
@@ -92,6 +96,27 @@ pub(super) struct Job {
     pub(super) body: Option<Body>,
     /// What may still be asked.
     pub(super) effort: Effort,
+    /// Bytes of all but the bodies in blocks.
+    pub(super) fixed: usize,
+}
+
+impl Job {
+    pub(super) fn new(
+        purpose: Purpose,
+        request: RequestParts,
+        choice: FormatChoice,
+        effort: Effort,
+    ) -> Self {
+        Self {
+            fixed: Self::fixed_bytes(&purpose, &request),
+            purpose,
+            request,
+            choice,
+            sender: None,
+            body: None,
+            effort,
+        }
+    }
 }
 
 /// Why a request is sent.
@@ -127,6 +152,14 @@ pub(super) struct Body {
     pub(super) strays: u8,
 }
 
+impl Body {
+    /// Bytes of the heap it takes.
+    pub(super) fn bytes(&self) -> usize {
+        let etag = self.etag.as_ref().map_or(0, |etag| block(etag.len()));
+        self.receiver.heap() + etag
+    }
+}
+
 /// An observation that the device confirmed (RFC 7641).
 #[derive(Debug)]
 pub(super) struct Observation {
@@ -139,6 +172,22 @@ pub(super) struct Observation {
 }
 
 impl Device {
+    /// Everything it takes, in bytes.
+    pub(super) const fn bytes(&self) -> usize {
+        let Charged {
+            registration,
+            work,
+            queue,
+        } = self.charged;
+        registration + work + queue
+    }
+
+    /// What its registration takes, in bytes.
+    pub(super) fn registration_bytes(&self) -> usize {
+        let identity = self.identity.as_deref();
+        registration_bytes(&self.endpoint, &self.mount, &self.registration, identity)
+    }
+
     /// What stands in every answer (`imei`, `imsi`).
     pub(super) fn ids(&self) -> Ids<'_> {
         let query = &self.registration.query;
@@ -198,11 +247,16 @@ impl Device {
             .extend(tokens.filter(|token| !known.contains(token)));
     }
 
-    /// The rest of a notification is no longer wanted.
-    pub(super) fn forget_transfer(&mut self, of: Token) {
+    /// The rest of a notification is no longer wanted. Returns the bytes it took.
+    pub(super) fn forget_transfer(&mut self, of: Token) -> usize {
+        let mut freed = 0;
         self.transfers.retain(|transfer| {
-            !matches!(transfer, Transfer::Notification { observation, .. } if *observation == of)
+            let wanted =
+                !matches!(transfer, Transfer::Notification { observation, .. } if *observation == of);
+            freed += if wanted { 0 } else { transfer.bytes() };
+            wanted
         });
+        freed
     }
 
     pub(super) fn observation(&self, token: Token) -> Option<usize> {

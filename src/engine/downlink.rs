@@ -101,17 +101,23 @@ impl Engine {
             .flatten()
             .min();
         let expires = now.mono + wait.unwrap_or(bounds.max_age);
+        let bytes = Queued::bytes_of(&command);
+        if let Err(full) = self.check_queue(key, bytes) {
+            return self.refuse(key, &command, &Refusal::memory(full));
+        }
         let Some(device) = self.device_mut(key) else {
             return;
         };
         let queued = Queued {
             command,
+            bytes,
             expires,
             size,
             immediate,
         };
         match device.queue.push(queued, &bounds) {
             Ok(()) => {
+                self.settle_queue(key);
                 self.pump(now, key);
                 if self
                     .device(key)
@@ -131,7 +137,9 @@ impl Engine {
             let Some(device) = self.device_mut(key) else {
                 return;
             };
-            for expired in device.queue.take_expired(now.mono) {
+            let expired = device.queue.take_expired(now.mono);
+            self.settle_queue(key);
+            for expired in expired {
                 self.refuse(key, &expired.command, &Refusal::EXPIRED);
             }
             let Some(device) = self.device_mut(key) else {
@@ -141,7 +149,11 @@ impl Engine {
                 break;
             }
             let awake = !device.registration.queue_mode || device.awake_until > now.mono;
-            match device.transfers.pop_front() {
+            let transfer = device.transfers.pop_front();
+            if let Some(transfer) = &transfer {
+                self.release_work(key, transfer.bytes());
+            }
+            match transfer {
                 Some(Transfer::Notification { observation, body }) => {
                     self.fetch_rest(now, key, observation, body);
                     continue;
@@ -154,6 +166,9 @@ impl Engine {
                 }
                 None => {}
             }
+            let Some(device) = self.device_mut(key) else {
+                return;
+            };
             if awake && let Some(token) = device.refresh.pop() {
                 self.refresh(now, key, token);
                 continue;
@@ -167,6 +182,7 @@ impl Engine {
             let Some(queued) = device.queue.pop() else {
                 break;
             };
+            self.settle_queue(key);
             self.send_command(now, key, queued.command);
         }
         self.schedule(key);
@@ -222,6 +238,7 @@ impl Engine {
             Sender::new(body, blockwise.max_block_size)
         });
         let observes = token.is_some() || command.kind.observes();
+        let is_new = token.is_none();
         let token = match token {
             Some(token) => token,
             None => self.new_token(key),
@@ -232,13 +249,18 @@ impl Engine {
             ack_reported: false,
         };
         let job = Job {
-            purpose,
-            request,
-            choice,
             sender,
-            body: None,
-            effort,
+            ..Job::new(purpose, request, choice, effort)
         };
+        if let Err(full) = self.check_work(key, job.bytes()) {
+            if is_new {
+                self.tokens.remove(&token);
+            }
+            if let Purpose::Command { command, .. } = job.purpose {
+                self.refuse(key, &command, &Refusal::memory(full));
+            }
+            return;
+        }
         self.start(now, key, token, Box::new(job));
     }
 

@@ -38,13 +38,16 @@ impl Engine {
             let datagram = datagram.clone().into();
             // There is seldom more than one.
             device.exchanges.reserve_exact(1);
-            device.exchanges.push(Exchange {
+            let exchange = Exchange {
                 token,
                 mid,
                 datagram,
                 transmission,
                 job,
-            });
+            };
+            let bytes = exchange.bytes();
+            device.exchanges.push(exchange);
+            self.charge_work(key, bytes);
         }
         self.transmit(peer, datagram);
         self.schedule(key);
@@ -231,9 +234,17 @@ impl Engine {
             Collected::Last(body) => self.finish(now, key, exchange, message, &body),
             Collected::More => {
                 exchange.job.sender = None;
+                if let Err(full) = self.check_work(key, exchange.job.bytes()) {
+                    return self.give_up(key, &exchange.job, &Refusal::memory(full));
+                }
                 let waiting = self.device_mut(key).map(|device| &mut device.transfers);
                 match waiting.filter(|transfers| first && !transfers.is_empty()) {
-                    Some(transfers) => transfers.push_back(Transfer::Answer(exchange.job)),
+                    Some(transfers) => {
+                        let transfer = Transfer::Answer(exchange.job);
+                        let bytes = transfer.bytes();
+                        transfers.push_back(transfer);
+                        self.charge_work(key, bytes);
+                    }
                     None => self.go_on(now, key, exchange.job),
                 }
             }
@@ -357,6 +368,7 @@ impl Engine {
         }
         let peer = device.peer;
         let still_used = device.observation(exchange.token).is_some();
+        self.release_work(key, exchange.bytes());
         self.in_flight.remove(&(peer, exchange.mid));
         if !still_used {
             self.tokens.remove(&exchange.token);

@@ -9,6 +9,7 @@ use super::requests::{Request, Stage};
 use super::sessions::Identity;
 use super::{CommandInput, Engine, Output, Peer};
 use crate::coap::Message;
+use crate::memory::Heap;
 use crate::time::Now;
 
 /// What shards say to each other.
@@ -65,6 +66,27 @@ pub enum Handoff {
         /// The newer connection.
         peer: Peer,
     },
+}
+
+impl Handoff {
+    /// Bytes that it takes where it waits.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Take { datagram, body, .. } => datagram.heap() + body.heap(),
+            Self::Give {
+                device,
+                datagram,
+                body,
+                ..
+            } => {
+                let device = device.as_ref().map_or(0, |device| device.bytes());
+                device + datagram.heap() + body.heap()
+            }
+            Self::Command { input, .. } => input.bytes(),
+            Self::Adopt(device) => device.bytes(),
+            Self::Displace { .. } | Self::Arrived { .. } => 0,
+        }
+    }
 }
 
 /// Why a device is not given to another shard.

@@ -10,6 +10,7 @@ use super::sessions::Identity;
 use super::{Engine, Output, Peer};
 use crate::bridge::secret::is_secret;
 use crate::bridge::topic::{LiteralError, MAX_MOUNTPOINT, check_literal};
+use crate::memory::Heap;
 use crate::time::Now;
 
 /// A registered device, for lists and dashboards.
@@ -105,6 +106,20 @@ pub struct RegistrationRequest {
     pub version: String,
     /// Queries as sent, passwords included.
     pub query: Vec<(String, String)>,
+}
+
+impl RegistrationRequest {
+    /// Bytes it takes while the host thinks.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = [
+            &self.endpoint,
+            &self.listener,
+            &self.mountpoint,
+            &self.version,
+        ];
+        let texts: usize = texts.iter().map(|text| text.heap()).sum();
+        size_of::<Self>() + texts + self.identity.heap() + self.query.heap()
+    }
 }
 
 /// The host's word on a [`RegistrationRequest`].

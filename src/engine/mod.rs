@@ -22,10 +22,11 @@ use crate::coap::message::{self, MessageError};
 use crate::coap::{Code, Message, MessageType, Token};
 use crate::host::Publish;
 use crate::lwm2m::model::ObjectModels;
-use crate::memory::Memory;
+use crate::memory::{Heap, Memory};
 use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 
+mod account;
 mod arrivals;
 mod authorization;
 mod blocks;
@@ -54,6 +55,7 @@ mod strings;
 mod timer;
 mod transfer;
 mod uplink;
+mod waiting;
 
 pub use authorization::AuthorizationId;
 pub use device::Device;
@@ -67,6 +69,7 @@ pub use sessions::{Identity, SecureSession};
 pub use settings::{ListenerIds, ListenerSettings, Settings};
 pub use timer::Reason;
 
+use account::Accounts;
 use arrivals::Arrivals;
 use authorization::Authorizations;
 use blocks::Assemblies;
@@ -85,9 +88,6 @@ const TIMEOUTS_PER_CALL: usize = 1024;
 
 /// How long a device that was asked of another shard is waited for.
 const HANDOFF_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(10);
-
-/// Requests waiting for a device that comes from another shard.
-const MAX_PENDING_HANDOFFS: usize = 65_536;
 
 /// The other end of a conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -114,6 +114,13 @@ pub struct CommandInput {
     pub payload: Vec<u8>,
     /// What is left of the message's expiry interval, in seconds (MQTT 5 §3.3.2.3.3).
     pub expiry: Option<u32>,
+}
+
+impl CommandInput {
+    /// Bytes that it takes where it waits.
+    pub fn bytes(&self) -> usize {
+        self.endpoint.heap() + self.mount.heap() + self.payload.heap()
+    }
 }
 
 /// An effect, or the time to sleep.
@@ -184,6 +191,7 @@ pub struct Engine {
     models: Arc<ObjectModels>,
     counters: Arc<Counters>,
     directory: Arc<Directory>,
+    accounts: Accounts,
     shard: ShardId,
     rng: ChaCha8Rng,
     devices: Vec<Option<Box<Device>>>,
@@ -249,6 +257,7 @@ impl Engine {
             models: options.models,
             counters: options.counters,
             directory: options.directory,
+            accounts: Accounts::new(&options.memory),
             shard: options.shard,
             rng: ChaCha8Rng::from_seed(options.seed),
             devices: Vec::new(),
@@ -312,11 +321,12 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Now) {
         self.dedup.expire(now.mono);
         self.assemblies.expire(now.mono);
-        self.departed.expire(now.mono);
+        let freed = self.departed.expire(now.mono);
+        self.accounts.waiting.release(freed);
         self.expire_arrivals(now);
         // What is still to be answered must be known to have been acknowledged.
         if self.expire_authorizations(now) {
-            self.pending.expire(now.mono);
+            self.expire_pending(now);
         }
         for _ in 0..TIMEOUTS_PER_CALL {
             let Some(key) = self.timers.pop_due(now.mono) else {
@@ -381,6 +391,7 @@ impl Engine {
     pub fn shut_down(&mut self) {
         let devices = std::mem::take(&mut self.devices);
         for mut device in devices.into_iter().flatten() {
+            self.release_device(&device);
             self.refuse_waiting(&mut device, &Refusal::STOPPING);
         }
     }
@@ -393,6 +404,7 @@ impl Engine {
         let devices = std::mem::take(&mut self.devices);
         let forget = |device: Box<Device>| {
             self.forget_in_directory(&device);
+            self.let_go_registration(&device);
             device.endpoint.to_string()
         };
         devices.into_iter().flatten().map(forget).collect()
@@ -484,8 +496,7 @@ impl Engine {
     /// went before.
     fn respond(&mut self, to: Peer, request: &Message, response: Response) {
         let separate = self
-            .pending
-            .remove(to, request.mid())
+            .take_pending(to, request.mid())
             .is_some_and(|pending| pending.acknowledged);
         let (kind, mid) = match request.kind() {
             MessageType::Confirmable if !separate => (MessageType::Acknowledgement, request.mid()),

@@ -32,14 +32,7 @@ impl Engine {
             return;
         };
         let purpose = Purpose::Refresh { observation: token };
-        let job = Job {
-            purpose,
-            request,
-            choice,
-            sender: None,
-            body: None,
-            effort: Effort::new(),
-        };
+        let job = Job::new(purpose, request, choice, Effort::new());
         self.start(now, key, token, Box::new(job));
     }
 
@@ -50,13 +43,20 @@ impl Engine {
         let Some(device) = self.device_mut(key) else {
             return;
         };
-        device.forget_transfer(observation);
+        let freed = device.forget_transfer(observation);
         let stale = device.exchanges.iter().position(|exchange| {
             matches!(exchange.job.purpose, Purpose::Notification { observation: of } if of == observation)
         });
-        if device.exchange_by_token(observation).is_none() {
-            let transfer = Transfer::Notification { observation, body };
-            device.transfers.push_back(transfer);
+        let wanted = device.exchange_by_token(observation).is_none();
+        self.release_work(key, freed);
+        let transfer = Transfer::Notification { observation, body };
+        let bytes = transfer.bytes();
+        // Without room for it this notification is lost; the refusal is counted.
+        if wanted && self.check_work(key, bytes).is_ok() {
+            if let Some(device) = self.device_mut(key) {
+                device.transfers.push_back(transfer);
+            }
+            self.charge_work(key, bytes);
         }
         if let Some(index) = stale {
             self.take_exchange(key, index);
@@ -83,12 +83,8 @@ impl Engine {
         let purpose = Purpose::Notification { observation };
         let token = self.new_token(key);
         let job = Job {
-            purpose,
-            request,
-            choice,
-            sender: None,
             body: Some(body),
-            effort: Effort::new(),
+            ..Job::new(purpose, request, choice, Effort::new())
         };
         self.start(now, key, token, Box::new(job));
     }
@@ -122,13 +118,17 @@ impl Engine {
         if let Some(device) = self.device_mut(key) {
             // There are few, and they stay.
             device.observations.reserve_exact(1);
-            device.observations.push(Observation {
+            let observation = Observation {
                 token,
                 target,
                 echo,
                 choice,
                 freshness,
-            });
+            };
+            let bytes = observation.bytes();
+            device.observations.push(observation);
+            // No more than its request took, which is over.
+            self.charge_work(key, bytes);
             self.counters.observations.add(1);
             self.tokens.insert(token, key);
             self.directory.observe(token);
@@ -170,9 +170,10 @@ impl Engine {
         let Some(index) = device.observation(token) else {
             return;
         };
-        device.observations.swap_remove(index);
-        device.forget_transfer(token);
+        let bytes = device.observations.swap_remove(index).bytes();
+        let freed = bytes + device.forget_transfer(token);
         let still_used = device.exchange_by_token(token).is_some();
+        self.release_work(key, freed);
         let observations = &self.counters.observations;
         observations.set(observations.get().saturating_sub(1));
         self.directory.forget_observation(token);

@@ -16,6 +16,8 @@ pub(super) struct PendingRequest {
     pub(super) mountpoint: Option<String>,
     /// Its peer was told by an Empty ACK that the response comes separately.
     pub(super) acknowledged: bool,
+    /// Charged for it.
+    pub(super) bytes: usize,
     deadline: Instant,
 }
 
@@ -32,26 +34,36 @@ impl Pending {
     pub(super) fn insert(&mut self, peer: Peer, mid: u16, deadline: Instant) {
         let key = (peer, mid);
         if !self.requests.contains_key(&key) {
-            self.plan(key, deadline);
+            self.plan(key, deadline, 0);
         }
     }
 
-    /// A request waits until `deadline`; one that waits already gets this deadline.
-    pub(super) fn prolong(&mut self, peer: Peer, mid: u16, deadline: Instant) {
+    /// A request waits until `deadline` and takes `bytes`; one that waits already gets this
+    /// deadline. Returns the bytes that it took.
+    pub(super) fn prolong(
+        &mut self,
+        peer: Peer,
+        mid: u16,
+        deadline: Instant,
+        bytes: usize,
+    ) -> usize {
         let key = (peer, mid);
         if let Some(request) = self.requests.get_mut(&key) {
             self.deadlines.remove(&(request.deadline, key));
             request.deadline = deadline;
             self.deadlines.insert((deadline, key));
+            std::mem::replace(&mut request.bytes, bytes)
         } else {
-            self.plan(key, deadline);
+            self.plan(key, deadline, bytes);
+            0
         }
     }
 
-    fn plan(&mut self, key: Key, deadline: Instant) {
+    fn plan(&mut self, key: Key, deadline: Instant, bytes: usize) {
         let request = PendingRequest {
             mountpoint: None,
             acknowledged: false,
+            bytes,
             deadline,
         };
         self.requests.insert(key, request);
@@ -79,14 +91,22 @@ impl Pending {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
-    /// Forgets requests whose time is over.
-    pub(super) fn expire(&mut self, now: Instant) {
+    /// Forgets requests whose time is over. Returns whose they were and the bytes they took.
+    pub(super) fn expire(&mut self, now: Instant) -> Vec<(Peer, usize)> {
+        let mut freed = Vec::new();
         while let Some((at, key)) = self.deadlines.first().copied()
             && at <= now
         {
             self.deadlines.remove(&(at, key));
-            self.requests.remove(&key);
+            let request = self.requests.remove(&key);
+            freed.extend(request.map(|request| (key.0, request.bytes)));
         }
+        freed
+    }
+
+    /// Bytes of all of them, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        self.requests.values().map(|request| request.bytes).sum()
     }
 
     /// Requests that wait.
@@ -140,8 +160,8 @@ mod tests {
         pending.insert(peer(1), 7, at(15));
         pending.insert(peer(1), 7, at(20));
         assert_eq!(pending.deadline(), Some(at(15)));
-        pending.prolong(peer(1), 7, at(12));
-        pending.prolong(peer(2), 7, at(30));
+        pending.prolong(peer(1), 7, at(12), 0);
+        pending.prolong(peer(2), 7, at(30), 0);
         assert_eq!(pending.deadline(), Some(at(12)));
         assert_eq!((pending.len(), pending.deadlines.len()), (2, 2));
         pending.expire(at(12));

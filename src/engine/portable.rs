@@ -14,6 +14,7 @@ use crate::bridge::{Command, Dialect, Echo, downlink};
 use crate::coap::Token;
 use crate::coap::observe::Freshness;
 use crate::config::AutoObserve;
+use crate::memory::{Heap, block};
 use crate::time::Now;
 
 /// Observations and waiting commands of one device.
@@ -21,6 +22,18 @@ use crate::time::Now;
 pub struct PortableSession {
     observations: Vec<PortableObservation>,
     commands: Vec<PortableCommand>,
+}
+
+impl PortableSession {
+    /// Bytes that it takes where it waits.
+    pub fn bytes(&self) -> usize {
+        let observations = self.observations.iter();
+        let observations = observations
+            .map(|it| size_of_val(it) + it.token.heap() + block(it.command.get().len()));
+        let commands = self.commands.iter();
+        let commands = commands.map(|it| size_of_val(it) + block(it.command.get().len()));
+        observations.chain(commands).sum()
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -127,18 +140,25 @@ impl Engine {
         {
             return;
         }
+        let observation = Observation {
+            token,
+            target: command.target,
+            echo: command.echo,
+            choice: FormatChoice::default(),
+            freshness: Freshness::new(0, now.mono),
+        };
+        let bytes = observation.bytes();
+        // The refusal is counted.
+        if self.check_work(key, bytes).is_err() {
+            return;
+        }
         self.tokens.insert(token, key);
         self.directory.observe(token);
         self.counters.observations.inc();
         if let Some(device) = self.device_mut(key) {
-            device.observations.push(Observation {
-                token,
-                target: command.target,
-                echo: command.echo,
-                choice: FormatChoice::default(),
-                freshness: Freshness::new(0, now.mono),
-            });
+            device.observations.push(observation);
             device.refresh.push(token);
         }
+        self.charge_work(key, bytes);
     }
 }

@@ -17,6 +17,8 @@ pub(super) struct Queued {
     pub(super) expires: Instant,
     /// Size of the command's JSON, in bytes.
     pub(super) size: usize,
+    /// What it takes of memory, in bytes.
+    pub(super) bytes: usize,
     /// To be sent whether the device is taken to be awake or not (`mheaders.ttl` = 0).
     pub(super) immediate: bool,
 }
@@ -30,7 +32,10 @@ pub(super) struct QueueFull;
 #[derive(Debug, Default)]
 pub(super) struct CommandQueue {
     waiting: VecDeque<Queued>,
+    /// Of JSON.
     bytes: usize,
+    /// Of memory.
+    memory: usize,
 }
 
 impl CommandQueue {
@@ -51,6 +56,7 @@ impl CommandQueue {
             return Err((queued, QueueFull));
         }
         self.bytes += queued.size;
+        self.memory += queued.bytes;
         if queued.immediate {
             let behind = self
                 .waiting
@@ -64,6 +70,17 @@ impl CommandQueue {
         Ok(())
     }
 
+    /// What it takes of memory, in bytes.
+    pub(super) const fn bytes(&self) -> usize {
+        self.memory
+    }
+
+    /// The same, counted anew.
+    pub(super) fn recount(&self) -> usize {
+        let bytes = self.waiting.iter();
+        bytes.map(|queued| Queued::bytes_of(&queued.command)).sum()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.waiting.len()
     }
@@ -75,6 +92,7 @@ impl CommandQueue {
     pub(super) fn pop(&mut self) -> Option<Queued> {
         let queued = self.waiting.pop_front()?;
         self.bytes -= queued.size;
+        self.memory -= queued.bytes;
         if self.waiting.is_empty() {
             // Most devices wait for nothing most of the time.
             self.waiting = VecDeque::new();
@@ -98,12 +116,14 @@ impl CommandQueue {
             .partition::<Vec<_>, _>(|queued| queued.expires <= now);
         self.waiting = waiting.into();
         self.bytes -= expired.iter().map(|queued| queued.size).sum::<usize>();
+        self.memory -= expired.iter().map(|queued| queued.bytes).sum::<usize>();
         expired
     }
 
     /// Takes everything out.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Queued> {
         self.bytes = 0;
+        self.memory = 0;
         self.waiting.drain(..)
     }
 }

@@ -16,6 +16,7 @@ use crate::coap::Code;
 use crate::config::{Compat, Config, LifetimePolicy, Limits, UpdateCondition};
 use crate::lwm2m::link::{LinkError, RegistrationLinks};
 use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
+use crate::memory::{Full, Heap, block};
 
 /// Longest endpoint name in bytes: what fits into one Uri-Query option (RFC 7252 §5.10) or topic
 /// level without surprises.
@@ -127,6 +128,9 @@ pub(super) enum RegisterError {
     /// The host could not say.
     #[error("authorization is not available")]
     Unavailable,
+    /// The account of memory is used up (`limits.memory`).
+    #[error(transparent)]
+    NoMemory(#[from] Full),
     /// `limits.max_registrations`, the listener's `max_connections` or
     /// `limits.max_identity_registrations`.
     #[error("too many registrations")]
@@ -139,7 +143,7 @@ impl RegisterError {
         match self {
             Self::BadVersion(_) if !compat.bad_version_400 => Code::PRECONDITION_FAILED,
             Self::ObjectListTooLong(_) => Code::REQUEST_ENTITY_TOO_LARGE,
-            Self::Full | Self::Unavailable => Code::SERVICE_UNAVAILABLE,
+            Self::Full | Self::Unavailable | Self::NoMemory(_) => Code::SERVICE_UNAVAILABLE,
             Self::EndpointNotPermitted | Self::OtherIdentity | Self::Denied(_) => Code::FORBIDDEN,
             _ => Code::BAD_REQUEST,
         }
@@ -246,6 +250,12 @@ impl<'a> Bounds<'a> {
     }
 }
 
+impl Heap for Query {
+    fn heap(&self) -> usize {
+        self.0.heap()
+    }
+}
+
 fn key_and_value(item: &str) -> (&str, Option<&str>) {
     match item.split_once('=') {
         Some((key, value)) => (key, Some(value)),
@@ -274,6 +284,14 @@ impl From<RegistrationLinks> for Links {
             versions: links.versions.into(),
             content_formats: links.content_formats.into(),
         }
+    }
+}
+
+impl Heap for Links {
+    fn heap(&self) -> usize {
+        let versions = block(size_of_val(&*self.versions));
+        let formats = block(size_of_val(&*self.content_formats));
+        self.alternate_path.heap() + self.objects.heap() + versions + formats
     }
 }
 
@@ -351,6 +369,13 @@ fn queue_mode(query: &Query) -> bool {
         || query
             .get("apn")
             .is_some_and(|apn| QUEUE_MODE_APNS.contains(&apn))
+}
+
+impl Heap for Registration {
+    fn heap(&self) -> usize {
+        // A location shares the endpoint's text.
+        self.query.heap() + self.links.heap()
+    }
 }
 
 impl Registration {

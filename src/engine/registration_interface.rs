@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tracing::debug;
 
+use super::account::{Charged, registration_bytes};
 use super::device::{Device, DeviceKey};
 use super::directory::ClaimError;
 use super::format::Refused;
@@ -14,19 +15,23 @@ use super::registration::{Location, MAX_ENDPOINT, Query, RegisterError, Registra
 use super::registry::mountpoint;
 use super::request::Method;
 use super::requests::{Request, Stage};
-use super::sessions::{Claim, may_claim};
+use super::sessions::{Claim, Identity, may_claim};
+use super::waiting::waiting_bytes;
 use super::{
-    DeviceEvent, Engine, GoneReason, HANDOFF_TIMEOUT, Handoff, MAX_PENDING_HANDOFFS, Output, Peer,
-    Response, Wanted,
+    DeviceEvent, Engine, GoneReason, HANDOFF_TIMEOUT, Handoff, Output, Peer, Response, Wanted,
 };
 use crate::bridge::Command;
 use crate::bridge::report::Event;
 use crate::coap::message::option;
 use crate::coap::{Code, Message, Token};
-use crate::config::{AddressChange, AutoObserve};
+use crate::config::{AddressChange, AutoObserve, Config};
 use crate::lwm2m::Path;
+use crate::memory::{Full, Heap, Kind};
 use crate::telemetry::limited;
 use crate::time::Now;
+
+/// The least Max-Age of a refusal, in seconds.
+const RETRY_AFTER: u32 = 60;
 
 impl Engine {
     pub(super) fn refuse_register(
@@ -60,6 +65,9 @@ impl Engine {
             // RFC 7959 §2.9.3
             RegisterError::ObjectListTooLong(limit) => {
                 response.uint(option::SIZE1, u32::try_from(*limit).unwrap_or(u32::MAX))
+            }
+            _ if code == Code::SERVICE_UNAVAILABLE => {
+                response.uint(option::MAX_AGE, self.retry_after())
             }
             _ => response,
         };
@@ -134,6 +142,20 @@ impl Engine {
             }
         }
         let identity = self.identity_of(from);
+        let room = self.make_room(
+            known,
+            from,
+            identity.as_deref(),
+            &endpoint,
+            &mount,
+            &registration,
+        );
+        if let Err(full) = room {
+            if known.is_none() {
+                self.directory.remove(&endpoint, from.listener);
+            }
+            return Err(full.into());
+        }
         let key = match known {
             Some(key) => {
                 self.reregister(now, key, from, registration, (mount, fixed_mount));
@@ -160,6 +182,7 @@ impl Engine {
                 refresh: Vec::new(),
                 register_mid: message.mid(),
                 last_separate: None,
+                charged: Charged::default(),
             })),
         };
         self.set_identity(key, identity);
@@ -258,6 +281,10 @@ impl Engine {
             .iter()
             .map(|observation| observation.token)
             .collect();
+        self.settle_registration(key);
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
         // A command that is not idempotent may be why the device restarted (a reboot, say): it is
         // not sent again, only waited for.
         for exchange in &mut device.exchanges {
@@ -302,11 +329,11 @@ impl Engine {
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         }
         let settings = self.settings.clone();
-        let items = message.option_values(option::URI_QUERY);
-        let updated = Query::parse(items, &settings.config.limits).and_then(|query| {
-            let device = self.device_mut(key).ok_or(RegisterError::MissingEndpoint)?;
-            device.registration.update(query, body, &settings.config)
-        });
+        let updated = Query::parse(
+            message.option_values(option::URI_QUERY),
+            &settings.config.limits,
+        )
+        .and_then(|query| self.apply_update(key, from, query, body, &settings.config));
         let publish = match updated {
             Ok(publish) => publish,
             Err(error) => return self.refuse_register(now, from, message, &error),
@@ -330,6 +357,63 @@ impl Engine {
         }
         self.announce(now, key, DeviceEvent::Updated);
         self.pump(now, key);
+    }
+
+    /// Whether the account of memory has room for a Register.
+    fn make_room(
+        &mut self,
+        known: Option<DeviceKey>,
+        from: Peer,
+        identity: Option<&Identity>,
+        endpoint: &Arc<str>,
+        mount: &str,
+        registration: &Registration,
+    ) -> Result<(), Full> {
+        let bytes = registration_bytes(endpoint, mount, registration, identity);
+        let known = known.and_then(|key| self.device(key));
+        let before = known.map_or(0, |device| device.charged.registration);
+        match bytes.saturating_sub(before) {
+            0 => Ok(()),
+            growth => self.check_registration(from, identity, growth),
+        }
+    }
+
+    /// Applies an Update, all of it or nothing; true when it is to be published.
+    fn apply_update(
+        &mut self,
+        key: DeviceKey,
+        from: Peer,
+        query: Query,
+        body: &[u8],
+        config: &Config,
+    ) -> Result<bool, RegisterError> {
+        // At most, so that only an Update at the ceiling is worked out twice.
+        let growth = query.heap() + body.len().saturating_mul(4);
+        if growth > 0
+            && (self.accounts.memory.is_crowded(Kind::Registrations)
+                || !self.accounts.registrations.fits(growth))
+        {
+            let device = self.device(key).ok_or(RegisterError::MissingEndpoint)?;
+            let identity = device.identity.clone();
+            let mut updated = device.registration.clone();
+            let (endpoint, mount) = (device.endpoint.clone(), device.mount.clone());
+            updated.update(query.clone(), body, config)?;
+            let identity = identity.as_deref();
+            self.make_room(Some(key), from, identity, &endpoint, &mount, &updated)?;
+        }
+        let device = self.device_mut(key).ok_or(RegisterError::MissingEndpoint)?;
+        let publish = device.registration.update(query, body, config)?;
+        if growth > 0 {
+            self.settle_registration(key);
+        }
+        Ok(publish)
+    }
+
+    /// Max-Age of a refusal in seconds (RFC 7252 §5.9.3.4): when to try again. Not the same for
+    /// all, who would come back together.
+    pub(super) fn retry_after(&mut self) -> u32 {
+        use rand_chacha::rand_core::Rng;
+        RETRY_AFTER + self.rng.next_u32() % RETRY_AFTER
     }
 
     /// Asks again for observations whose notifications came from the new address too early: the
@@ -403,11 +487,11 @@ impl Engine {
         body: &[u8],
     ) {
         let message = request.message;
-        if self.pending.len() >= MAX_PENDING_HANDOFFS {
-            return self.respond(from, message, Response::new(Code::SERVICE_UNAVAILABLE));
+        if let Err(full) = self.check_waiting(from, waiting_bytes(request.datagram, body)) {
+            return self.refuse_register(now, from, message, &full.into());
         }
         let deadline = now.mono + HANDOFF_TIMEOUT;
-        self.pending.prolong(from, message.mid(), deadline);
+        self.wait(from, request, body, deadline);
         let handoff = Handoff::Take {
             from: self.shard,
             wanted,

@@ -7,8 +7,8 @@ use super::registration::Query;
 use super::sessions::{Claim, Identity, may_claim};
 use super::uplink::Refusal;
 use super::{
-    DeviceEvent, Engine, GoneReason, HANDOFF_TIMEOUT, ListenerSettings, Output, Peer, PeerState,
-    ShardId, Wanted, Withheld,
+    DeviceEvent, Engine, GoneReason, ListenerSettings, Output, Peer, PeerState, ShardId, Wanted,
+    Withheld,
 };
 use crate::bridge::report::Event;
 use crate::bridge::topic::{self, TopicError, Vars};
@@ -37,8 +37,7 @@ impl Engine {
             return Err(Withheld::OtherIdentity);
         }
         let device = self.detach(key).ok_or(Withheld::Absent)?;
-        self.departed
-            .insert(device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT);
+        self.depart(now, &device, to);
         Ok(device)
     }
 
@@ -62,7 +61,8 @@ impl Engine {
             // It has registered here meanwhile; what waited for the old registration is answered.
             return self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
         }
-        self.departed.remove(&endpoint);
+        let freed = self.departed.remove(&endpoint);
+        self.accounts.waiting.release(freed);
         self.directory.assign(&endpoint, &location, self.shard);
         let key = self.insert(device);
         self.locations.insert(location, key);
@@ -72,6 +72,7 @@ impl Engine {
     /// Puts a device into the tables.
     pub(super) fn insert(&mut self, mut device: Box<Device>) -> DeviceKey {
         device.timer_at = None;
+        self.charge_device(&mut device);
         let (endpoint, peer) = (device.endpoint.clone(), device.peer);
         let key = self.free.pop().unwrap_or_else(|| {
             self.devices.push(None);
@@ -103,6 +104,7 @@ impl Engine {
     /// Takes a device out of the tables of this shard.
     pub(super) fn detach(&mut self, key: DeviceKey) -> Option<Box<Device>> {
         let device = self.devices.get_mut(key as usize)?.take()?;
+        self.release_device(&device);
         self.free.push(key);
         if let Some(at) = device.timer_at {
             self.timers.remove(at, key);
@@ -184,6 +186,9 @@ impl Engine {
     }
 
     pub(super) fn move_peer(&mut self, key: DeviceKey, to: Peer) {
+        if let Some(device) = self.device(key) {
+            self.let_go_registration(device);
+        }
         let Some(device) = self.device_mut(key) else {
             return;
         };
@@ -196,6 +201,9 @@ impl Engine {
         for mid in mids {
             self.in_flight.remove(&(from, mid));
             self.in_flight.insert((to, mid), key);
+        }
+        if let Some(device) = self.device(key) {
+            self.hold_registration(device);
         }
         self.unbind_peer(key, from);
         self.bind_peer(key, to);
@@ -270,6 +278,7 @@ impl Engine {
         if let Some(device) = self.device_mut(key) {
             device.mount = mount.into();
         }
+        self.settle_registration(key);
         self.subscribe(key);
     }
 }

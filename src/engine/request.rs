@@ -10,6 +10,7 @@ use crate::lwm2m::Operation;
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::{ContentFormat, EncodeError, Schema, encode, encode_paths};
 use crate::lwm2m::operation::{WriteItem, WriteMode};
+use crate::memory::Heap;
 
 /// The CoAP methods of LwM2M servers (RFC 7252 §5.8, RFC 8132).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -26,6 +27,12 @@ pub enum Method {
     Fetch,
     /// iPATCH (RFC 8132)
     Ipatch,
+}
+
+impl Heap for RequestParts {
+    fn heap(&self) -> usize {
+        self.path.heap() + self.queries.heap() + self.payload.heap()
+    }
 }
 
 impl Method {

@@ -13,7 +13,7 @@ use super::arrivals::Successor;
 use super::device::{Device, DeviceKey};
 use super::info::GoneReason;
 use super::registration::RegisterError;
-use super::{Engine, HANDOFF_TIMEOUT, Handoff, ListenerSettings, Output, Peer, Response, ShardId};
+use super::{Engine, Handoff, ListenerSettings, Output, Peer, Response, ShardId};
 use crate::coap::{Code, Message};
 use crate::credentials::Credential;
 use crate::telemetry::limited;
@@ -138,7 +138,8 @@ impl Engine {
 
     /// A DTLS session ended. Its registrations stay for a newer one.
     pub fn handle_session_closed(&mut self, peer: Peer) {
-        self.arrivals.forget_messages(peer);
+        let freed = self.arrivals.forget_messages(peer);
+        self.accounts.waiting.release(freed);
         if let Some(session) = self.sessions.remove(&peer) {
             self.directory.disconnect(&session.identity, peer);
         }
@@ -152,13 +153,21 @@ impl Engine {
 
     /// A registration belongs to somebody else now.
     pub(super) fn set_identity(&mut self, key: DeviceKey, identity: Option<Arc<Identity>>) {
+        let Some(device) = self.device(key) else {
+            return;
+        };
+        if device.identity == identity {
+            return;
+        }
+        self.let_go_registration(device);
         let Some(device) = self.device_mut(key) else {
             return;
         };
         let old = std::mem::replace(&mut device.identity, identity.clone());
-        if old == identity {
-            return;
+        if let Some(device) = self.device(key) {
+            self.hold_registration(device);
         }
+        self.settle_registration(key);
         self.forget_identified(old.as_deref(), key);
         if let Some(old) = old {
             self.directory.unregistered(&old);
@@ -326,8 +335,7 @@ impl Engine {
         device.peer = new;
         device.last_seen = now.mono;
         device.unconfirmed = true;
-        self.departed
-            .insert(device.endpoint.clone(), to, now.mono + HANDOFF_TIMEOUT);
+        self.depart(now, &device, to);
         let handoff = Handoff::Adopt(device);
         self.outputs
             .push_back(Output::Handoff { shard: to, handoff });

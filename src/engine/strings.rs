@@ -3,12 +3,20 @@
 use std::fmt;
 use std::str;
 
+use crate::memory::{Heap, block};
+
 /// Ends each text: a byte that never occurs in UTF-8.
 const END: u8 = 0xff;
 
 /// Texts in their order.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(super) struct Strings(Box<[u8]>);
+
+impl Heap for Strings {
+    fn heap(&self) -> usize {
+        block(self.0.len())
+    }
+}
 
 impl Strings {
     pub(super) fn iter(&self) -> impl Iterator<Item = &str> {

@@ -12,6 +12,7 @@ use crate::bridge::{Command, CommandError, Dialect, Echo, Target, downlink, seri
 use crate::coap::{Code, Message};
 use crate::config::Translator;
 use crate::host::{Publish, PublishKind};
+use crate::memory::Full;
 use crate::time::Now;
 
 /// What happened to a request instead of a response.
@@ -71,6 +72,15 @@ impl Refusal {
             code: Code::BAD_REQUEST,
             reason,
             detail: Some(detail),
+        }
+    }
+
+    /// The account of memory has no room for it.
+    pub(super) fn memory(full: Full) -> Self {
+        Self {
+            code: Code::SERVICE_UNAVAILABLE,
+            reason: "memory_full",
+            detail: Some(full.to_string()),
         }
     }
 

@@ -2,6 +2,7 @@
 //! CoAP and MQTT.
 
 use super::{Path, Value};
+use crate::memory::Heap;
 
 /// One value to be written, at its full path.
 #[derive(Debug, Clone, PartialEq)]
@@ -76,4 +77,26 @@ pub enum Operation {
         /// What to write, in the order of the command.
         items: Vec<WriteItem>,
     },
+}
+
+impl Heap for WriteItem {
+    fn heap(&self) -> usize {
+        self.path.heap() + self.value.heap()
+    }
+}
+
+impl Heap for Operation {
+    fn heap(&self) -> usize {
+        match self {
+            Self::Write { items, .. } | Self::Create { items } | Self::WriteComposite { items } => {
+                items.heap()
+            }
+            Self::WriteAttributes { attributes } => attributes.heap(),
+            Self::Execute { arguments } => arguments.heap(),
+            Self::ReadComposite { paths }
+            | Self::ObserveComposite { paths }
+            | Self::CancelObserveComposite { paths } => paths.heap(),
+            Self::Read | Self::Discover | Self::Observe | Self::CancelObserve | Self::Delete => 0,
+        }
+    }
 }

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::memory::Heap;
+
 /// Longest prefix of a device behind a gateway, in bytes. It is repeated with each value below it,
 /// in payloads that name it once.
 pub const MAX_PREFIX: usize = 64;
@@ -39,6 +41,12 @@ pub enum PathError {
     /// Two slashes in a row.
     #[error("path has an empty segment")]
     EmptySegment,
+}
+
+impl Heap for Path {
+    fn heap(&self) -> usize {
+        self.prefix.heap()
+    }
 }
 
 impl Path {

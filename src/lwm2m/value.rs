@@ -4,6 +4,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::memory::Heap;
+
 /// The data type of a resource as its object definition states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ResourceType {
@@ -106,6 +108,16 @@ pub enum Value<'a> {
     },
     /// CoRE link text.
     CoreLink(Cow<'a, str>),
+}
+
+impl Heap for Value<'_> {
+    fn heap(&self) -> usize {
+        match self {
+            Self::String(text) | Self::CoreLink(text) => text.heap(),
+            Self::Opaque(bytes) => bytes.heap(),
+            _ => 0,
+        }
+    }
 }
 
 impl Value<'_> {

@@ -20,18 +20,6 @@ pub trait Heap {
     fn heap(&self) -> usize;
 }
 
-impl Heap for u8 {
-    fn heap(&self) -> usize {
-        0
-    }
-}
-
-impl Heap for u16 {
-    fn heap(&self) -> usize {
-        0
-    }
-}
-
 impl Heap for usize {
     fn heap(&self) -> usize {
         0
@@ -39,6 +27,12 @@ impl Heap for usize {
 }
 
 impl Heap for String {
+    fn heap(&self) -> usize {
+        block(self.capacity())
+    }
+}
+
+impl Heap for Vec<u8> {
     fn heap(&self) -> usize {
         block(self.capacity())
     }

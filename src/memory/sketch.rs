@@ -76,8 +76,12 @@ impl Sketches {
 
     pub(super) fn sub(&self, kind: Kind, holder: Holder, bytes: usize) {
         for cell in self.cells(kind, holder) {
-            let before = cell.fetch_sub(bytes, Ordering::Relaxed);
-            debug_assert!(before >= bytes, "{kind:?}: more let go than held");
+            let less = |held: usize| Some(held.saturating_sub(bytes));
+            let before = cell.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            debug_assert!(
+                before.is_ok_and(|held| held >= bytes),
+                "{kind:?}: more let go than held"
+            );
         }
     }
 }

@@ -87,6 +87,11 @@ impl Tally {
             self.kind
         );
         self.used = self.used.saturating_sub(bytes);
+        self.trim();
+    }
+
+    /// Gives back what is reserved far ahead.
+    pub fn trim(&mut self) {
         let spare = self.reserved - self.used;
         let keep = if self.used == 0 { 0 } else { self.chunk() };
         if spare > keep.saturating_mul(2) {

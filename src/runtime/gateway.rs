@@ -181,7 +181,7 @@ impl Gateway {
         let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
         let changes = listeners.commit(plan);
         let mailboxes = (0..shards)
-            .map(|_| Mailbox::new().map(Arc::new))
+            .map(|_| Mailbox::new(memory.clone()).map(Arc::new))
             .collect::<io::Result<Vec<_>>>()
             .map_err(|source| StartError::System {
                 what: "eventfd",
@@ -247,6 +247,7 @@ impl Gateway {
                 listeners: Vec::new(),
                 mailbox: mailbox.clone(),
                 mail: Vec::new(),
+                mail_bytes: 0,
                 stop_at: None,
                 mailboxes: inner.mailboxes.clone(),
                 host: inner.host.clone(),

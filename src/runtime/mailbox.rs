@@ -18,10 +18,7 @@ use crate::engine::{
     AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Peer, PortableSession, Settings,
 };
 use crate::lwm2m::model::ObjectModels;
-
-/// Commands waiting for one shard to look, at most. It looks every few microseconds; only a
-/// stalled machine gets near this.
-const MAX_COMMANDS: usize = 65_536;
+use crate::memory::{Kind, Memory};
 
 /// One thing for a shard.
 #[derive(Debug)]
@@ -55,10 +52,24 @@ pub(super) enum Mail {
     Stop,
 }
 
+impl Mail {
+    /// Bytes it takes.
+    fn bytes(&self) -> usize {
+        let inner = match self {
+            Self::Command(input) => input.bytes(),
+            Self::Handoff(handoff) => handoff.bytes(),
+            Self::Import(_, session) => session.bytes(),
+            _ => 0,
+        };
+        size_of::<Self>().saturating_add(inner)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     mail: Vec<Mail>,
-    commands: usize,
+    /// Charged for it.
+    bytes: usize,
 }
 
 /// See the module.
@@ -66,10 +77,11 @@ struct Inner {
 pub(super) struct Mailbox {
     inner: Mutex<Inner>,
     wake: OwnedFd,
+    memory: Arc<Memory>,
 }
 
 impl Mailbox {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(memory: Arc<Memory>) -> io::Result<Self> {
         // SAFETY: plain call without pointers.
         let raw = unsafe { libc::eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC) };
         if raw < 0 {
@@ -80,20 +92,28 @@ impl Mailbox {
         Ok(Self {
             inner: Mutex::new(Inner::default()),
             wake,
+            memory,
         })
     }
 
-    /// Leaves something. A command comes back when there are too many.
+    /// Leaves something. A command comes back when the account of memory has no room for it.
     pub(super) fn push(&self, mail: Mail) -> Result<(), CommandInput> {
-        let mut inner = self.inner.lock();
+        let bytes = mail.bytes();
         let mail = match mail {
-            Mail::Command(input) if inner.commands >= MAX_COMMANDS => return Err(input),
             Mail::Command(input) => {
-                inner.commands += 1;
+                if self.memory.try_reserve(Kind::Mailboxes, bytes).is_err() {
+                    return Err(input);
+                }
                 Mail::Command(input)
             }
-            other => other,
+            // What is on its way already must arrive.
+            other => {
+                self.memory.reserve(Kind::Mailboxes, bytes);
+                other
+            }
         };
+        let mut inner = self.inner.lock();
+        inner.bytes += bytes;
         inner.mail.push(mail);
         let first = inner.mail.len() == 1;
         drop(inner);
@@ -111,14 +131,15 @@ impl Mailbox {
         unsafe { libc::write(self.wake.as_raw_fd(), ptr::from_ref(&one).cast(), 8) };
     }
 
-    /// Takes everything; `into` must be empty and its room is kept.
-    pub(super) fn take(&self, into: &mut Vec<Mail>) {
+    /// Takes everything; `into` must be empty and its room is kept. Returns the bytes to be given
+    /// back to [`Kind::Mailboxes`] once all of it is done.
+    pub(super) fn take(&self, into: &mut Vec<Mail>) -> usize {
         let mut count = 0u64;
         // SAFETY: reads eight bytes into a live local; "would block" leaves it alone.
         unsafe { libc::read(self.wake.as_raw_fd(), ptr::from_mut(&mut count).cast(), 8) };
         let mut inner = self.inner.lock();
         mem::swap(&mut inner.mail, into);
-        inner.commands = 0;
+        mem::take(&mut inner.bytes)
     }
 }
 
@@ -132,28 +153,37 @@ impl AsFd for Mailbox {
 mod tests {
     use super::*;
     use crate::bridge::Dialect;
+    use crate::memory::Shares;
 
-    fn command() -> Mail {
+    fn command(payload: usize) -> Mail {
         Mail::Command(CommandInput {
             endpoint: "ep".into(),
             mount: "lwm2m/ep/".into(),
             dialect: Dialect::Current,
-            payload: Vec::new(),
+            payload: vec![b'x'; payload],
             expiry: None,
         })
     }
 
     #[test]
-    fn bounded_for_commands_only() {
-        let mailbox = Mailbox::new().unwrap();
-        for _ in 0..MAX_COMMANDS {
-            assert!(mailbox.push(command()).is_ok());
+    fn bounded_in_bytes_for_commands_only() {
+        let memory = Arc::new(Memory::new(Shares::new(10 << 20, true)));
+        let limit = memory.limit(Kind::Mailboxes);
+        let mailbox = Mailbox::new(memory.clone()).unwrap();
+        let mut pushed = 0;
+        while mailbox.push(command(1000)).is_ok() {
+            pushed += 1;
         }
-        assert!(mailbox.push(command()).is_err());
+        assert!((limit / 2000..limit / 1000).contains(&pushed), "{pushed}");
         assert!(mailbox.push(Mail::Stop).is_ok());
         let mut mail = Vec::new();
-        mailbox.take(&mut mail);
-        assert_eq!(mail.len(), MAX_COMMANDS + 1);
-        assert!(mailbox.push(command()).is_ok());
+        let bytes = mailbox.take(&mut mail);
+        assert_eq!(mail.len(), pushed + 1);
+        assert!(mailbox.push(command(1000)).is_err(), "it is not done yet");
+        memory.release(Kind::Mailboxes, bytes);
+        assert!(mailbox.push(command(1000)).is_ok());
+        let bytes = mailbox.take(&mut Vec::new());
+        memory.release(Kind::Mailboxes, bytes);
+        assert_eq!(memory.used(Kind::Mailboxes), 0);
     }
 }

@@ -24,7 +24,7 @@ use crate::engine::{
 };
 use crate::host::{AuthorizationRequest, Host, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
-use crate::memory::Memory;
+use crate::memory::{Kind, Memory};
 use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
@@ -46,6 +46,8 @@ pub(super) struct Shard {
     pub(super) mailbox: Arc<Mailbox>,
     /// Taken from the mailbox, the oldest last. Outlives a panic, as does the order to stop.
     pub(super) mail: Vec<Mail>,
+    /// Charged for it.
+    pub(super) mail_bytes: usize,
     pub(super) stop_at: Option<Instant>,
     /// Of all shards, by shard index.
     pub(super) mailboxes: Vec<Arc<Mailbox>>,
@@ -167,12 +169,16 @@ impl Shard {
             let now = self.clock.now();
 
             if self.mail.is_empty() {
-                self.mailbox.take(&mut self.mail);
+                self.mail_bytes += self.mailbox.take(&mut self.mail);
                 self.mail.reverse();
             }
             while let Some(item) = self.mail.pop() {
                 self.open(now, item, &mut effects);
                 deadline = self.drain(now, &mut effects);
+            }
+            let done = std::mem::take(&mut self.mail_bytes);
+            if done > 0 {
+                self.memory.release(Kind::Mailboxes, done);
             }
             for index in 0..self.listeners.len() {
                 for _ in 0..BATCHES_PER_TURN {

@@ -76,7 +76,7 @@ impl World {
         let settings = Arc::new(Settings::new(config));
         let models = Arc::new(ObjectModels::builtin());
         let directory = Arc::new(Directory::default());
-        let ceiling = settings.config.limits.memory.unwrap_or(1 << 30);
+        let ceiling = settings.config.limits.memory.unwrap_or(1 << 32);
         let memory = Arc::new(Memory::new(Shares::new(ceiling, true)));
         let counters: Vec<_> = (0..shards).map(|_| Arc::new(Counters::default())).collect();
         let engines = (0..shards)
