@@ -187,7 +187,7 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
+    use std::net::{Ipv6Addr, SocketAddr};
 
     use super::*;
 
@@ -201,6 +201,7 @@ mod tests {
             datagram: Vec::new(),
             body: Vec::new(),
             deadline: Instant::ZERO,
+            bytes: 0,
         }
     }
 
@@ -232,8 +233,8 @@ mod tests {
         // An IPv4 address in IPv6 clothes is that IPv4 address.
         let dressed: SocketAddr = "[::ffff:192.0.2.1]:5683".parse().unwrap();
         assert_eq!(
-            source(waiting(dressed).peer),
-            source(waiting(([192, 0, 2, 1], 1)).peer)
+            source(waiting(dressed).peer.address.ip()),
+            source(waiting(([192, 0, 2, 1], 1)).peer.address.ip())
         );
     }
 
