@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod admission;
 pub mod bridge;
 pub mod coap;
 pub mod config;

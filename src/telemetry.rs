@@ -89,12 +89,27 @@ counters! {
     datagrams_duplicate,
     /// Datagrams or commands dropped because a mailbox was full.
     mailbox_overflow,
+    /// Datagrams from addresses that the access rules of their listener do not let in, dropped.
+    datagrams_denied,
+    /// Datagrams beyond the rate of their source, of strangers in all, or of their device, dropped.
+    datagrams_limited,
+    /// Datagrams of strangers dropped because more arrived than the shard could handle.
+    datagrams_shed,
+    /// Datagrams the kernel dropped because the receive buffer was full.
+    datagrams_overrun,
+    /// Datagrams not sent because their receiver had not shown that it receives there and had got
+    /// three times what it sent.
+    answers_withheld,
+    /// Requests answered 4.01 with an Echo option.
+    echo_challenges,
     /// Registrations accepted.
     registered,
     /// Registrations refused.
     register_refused,
     /// Registers and Updates refused for the size of their query, object list or endpoint name.
     register_too_large,
+    /// Registrations refused because there were too many a second; part of those.
+    registers_limited,
     /// Operations on a registration by another PSK identity than its own, refused.
     identity_refused,
     /// Updates accepted.
@@ -162,6 +177,8 @@ counters! {
     dtls_handshakes_slowed,
     /// DTLS: handshakes not begun because too many were under way.
     dtls_handshakes_refused,
+    /// DTLS: handshakes not begun because there were too many a second.
+    dtls_handshakes_limited,
     /// DTLS: handshakes given up for new ones from elsewhere, or because they made no progress, when
     /// too many were under way.
     dtls_handshakes_evicted,

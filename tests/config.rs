@@ -5,9 +5,10 @@
 
 use std::time::Duration;
 
+use lwm2m_gateway::admission::{AccessRules, Rate};
 use lwm2m_gateway::config::read::{ConfigError, Source, from_toml};
 use lwm2m_gateway::config::{
-    AddressChange, AutoObserve, BooleanSeries, Config, FormatDefault, HostileEndpoint,
+    AddressChange, AutoObserve, BooleanSeries, Config, EchoMode, FormatDefault, HostileEndpoint,
     LifetimePolicy, UpdateCondition,
 };
 use lwm2m_gateway::lwm2m::codec::ContentFormat;
@@ -650,6 +651,8 @@ fn a_section_of_emqx_is_taken_over() {
     let listener = &config.listeners.udp["default"];
     assert_eq!(listener.bind.to_string(), "0.0.0.0:5783");
     assert_eq!(listener.max_connections, 1_024_000);
+    assert_eq!(listener.max_conn_rate.to_string(), "1000/s");
+    assert!(listener.access_rules.allow([192, 0, 2, 1].into()));
     assert_eq!((listener.recbuf, listener.sndbuf), (2 << 20, 16 << 10));
     let mut warned: Vec<_> = warnings
         .iter()
@@ -665,10 +668,8 @@ fn a_section_of_emqx_is_taken_over() {
             "enable_stats",
             "idle_timeout",
             "listeners.udp.default.acceptors",
-            "listeners.udp.default.access_rules",
             "listeners.udp.default.enable_authn",
             "listeners.udp.default.health_check",
-            "listeners.udp.default.max_conn_rate",
             "listeners.udp.default.udp_options.active_n",
             "listeners.udp.default.udp_options.buffer",
             "listeners.udp.default.udp_options.reuseaddr",
@@ -926,5 +927,60 @@ fn the_reference_in_docs_is_current() {
     assert!(
         std::fs::read_to_string(path).unwrap_or_default() == now,
         "docs/configuration.md is not what the code says: UPDATE_DOCS=1 cargo test --test config"
+    );
+}
+
+#[test]
+fn rates_and_access_rules() {
+    let (config, warnings) = from_toml(
+        r#"
+        coap.echo = "new-address"
+        rates = { datagrams = "5000/s", datagrams_per_source = 0, registrations = "infinity" }
+        [listeners.udp.a]
+        bind = ":5683"
+        access_rules = ["allow 10.0.0.0/8", "allow 2001:db8::/32", "deny all"]
+        max_conn_rate = "500/1m"
+        [listeners.dtls.b]
+        bind = ":5684"
+        access_rules = "deny 192.0.2.1"
+        max_conn_rate = "infinity"
+        psk = { a = "text:0123456789abcdef" }
+        "#,
+    )
+    .unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(config.coap.echo, EchoMode::NewAddress);
+    assert_eq!(config.rates.datagrams.to_string(), "5000/s");
+    assert_eq!(config.rates.datagrams_per_source, Rate::OFF);
+    assert_eq!(config.rates.registrations, Rate::OFF);
+    let allows = |rules: &AccessRules, text: &str| rules.allow(text.parse().unwrap());
+    let udp = &config.listeners.udp["a"];
+    assert!(allows(&udp.access_rules, "10.1.2.3"));
+    assert!(allows(&udp.access_rules, "2001:db8::1"));
+    assert!(!allows(&udp.access_rules, "192.0.2.1"));
+    assert_eq!(udp.max_conn_rate.to_string(), "500/60s");
+    let dtls = &config.listeners.dtls["b"].common;
+    assert!(!allows(&dtls.access_rules, "192.0.2.1"));
+    assert!(allows(&dtls.access_rules, "192.0.2.2"));
+    assert_eq!(dtls.max_conn_rate, Rate::OFF);
+
+    let errors = from_toml(
+        r#"
+        rates.datagrams = "many"
+        [listeners.udp.a]
+        bind = ":5683"
+        access_rules = ["allow 10.0.0.0/8", "deny everybody"]
+        max_conn_rate = "1/y"
+        "#,
+    )
+    .unwrap_err();
+    let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "listeners.udp.a.access_rules: \"deny everybody\": \"everybody\" is no IP address and no network such as 192.168.0.0/24",
+            "listeners.udp.a.max_conn_rate: expected a rate such as \"1000/s\", \"500/1m\", \"infinity\" or a number a second, found \"1/y\"",
+            "rates.datagrams: expected a rate such as \"1000/s\", \"500/1m\", \"infinity\" or a number a second, found \"many\"",
+        ]
     );
 }

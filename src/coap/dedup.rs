@@ -10,6 +10,9 @@ use crate::time::Instant;
 /// Bytes an entry costs beside its reply, roughly; part of the bound.
 const ENTRY_OVERHEAD: usize = 160;
 
+/// A part of the bound, 1 of so many, is for requests of strangers.
+const STRANGERS: usize = 4;
+
 #[derive(Debug)]
 struct Entry {
     /// Hash of the request's bytes: a device that reuses message ids after a reboot sends
@@ -17,6 +20,16 @@ struct Entry {
     fingerprint: u64,
     reply: Option<Box<[u8]>>,
     serial: u64,
+    class: Class,
+}
+
+/// Whose request it is. Those of one class are never forgotten for those of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Of somebody who is known.
+    Known,
+    /// Of anybody else.
+    Stranger,
 }
 
 /// What is known of a request.
@@ -34,34 +47,57 @@ pub enum Seen<'a> {
 #[derive(Debug)]
 pub struct Dedup<P> {
     entries: HashMap<(P, u16), Entry>,
-    /// Expiry, key and serial in order of arrival. An entry that was replaced leaves a stale
-    /// element behind, told apart by its serial.
-    order: VecDeque<(Instant, (P, u16), u64)>,
-    bytes: usize,
-    limit: usize,
+    known: Share<P>,
+    strangers: Share<P>,
     serial: u64,
 }
 
-impl<P: Copy + Eq + Hash> Dedup<P> {
-    /// Holds about `limit` bytes at most; the oldest entries go first.
-    pub fn new(limit: usize) -> Self {
+/// What is remembered of one class.
+#[derive(Debug)]
+struct Share<P> {
+    /// Expiry, key and serial in order of arrival. An entry that was replaced leaves a stale
+    /// element behind, told apart by its serial.
+    order: VecDeque<(Instant, (P, u16), u64)>,
+    entries: usize,
+    bytes: usize,
+    limit: usize,
+}
+
+impl<P> Share<P> {
+    const fn new(limit: usize) -> Self {
         Self {
-            entries: HashMap::new(),
             order: VecDeque::new(),
+            entries: 0,
             bytes: 0,
             limit,
+        }
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.bytes > self.limit || self.order.len() > self.entries * 2 + 64
+    }
+}
+
+impl<P: Copy + Eq + Hash> Dedup<P> {
+    /// Holds about `limit` bytes at most; the oldest entries of a class go first.
+    pub fn new(limit: usize) -> Self {
+        let strangers = limit / STRANGERS;
+        Self {
+            entries: HashMap::new(),
+            known: Share::new(limit - strangers),
+            strangers: Share::new(strangers),
             serial: 0,
         }
     }
 
-    /// Looks a request up and remembers it.
+    /// Looks a request up and remembers it. `class` is asked only if it is new.
     pub fn check(
         &mut self,
         now: Instant,
         lifetime: Duration,
-        peer: P,
-        mid: u16,
+        (peer, mid): (P, u16),
         fingerprint: u64,
+        class: impl FnOnce() -> Class,
     ) -> Seen<'_> {
         self.expire(now);
         let key = (peer, mid);
@@ -79,34 +115,46 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
                 None => Seen::Pending,
             };
         }
-        self.remove(&key);
+        let class = class();
         self.serial += 1;
-        self.entries.insert(
-            key,
-            Entry {
-                fingerprint,
-                reply: None,
-                serial: self.serial,
-            },
-        );
-        self.order.push_back((now + lifetime, key, self.serial));
-        self.bytes += ENTRY_OVERHEAD;
-        while self.bytes > self.limit || self.order.len() > self.entries.len() * 2 + 64 {
-            let Some((_, key, serial)) = self.order.pop_front() else {
-                break;
-            };
-            self.remove_serial(&key, serial);
-        }
+        let entry = Entry {
+            fingerprint,
+            reply: None,
+            serial: self.serial,
+            class,
+        };
+        self.insert(now + lifetime, key, entry);
         Seen::New
     }
 
     /// The reply to a request that [`Dedup::check`] called new.
     pub fn answered(&mut self, peer: P, mid: u16, reply: &[u8]) {
-        if let Some(entry) = self.entries.get_mut(&(peer, mid)) {
-            self.bytes -= entry.reply.as_ref().map_or(0, |old| old.len());
-            self.bytes += reply.len();
-            entry.reply = Some(reply.into());
-        }
+        let Some(entry) = self.entries.get_mut(&(peer, mid)) else {
+            return;
+        };
+        let old = entry.reply.replace(reply.into());
+        let class = entry.class;
+        let share = self.share(class);
+        share.bytes -= old.map_or(0, |old| old.len());
+        share.bytes += reply.len();
+        self.shrink(class);
+    }
+
+    /// Whoever sent this request is known by now.
+    pub fn promote(&mut self, now: Instant, lifetime: Duration, peer: P, mid: u16) {
+        let key = (peer, mid);
+        let stranger = |entry: &&mut Entry| entry.class == Class::Stranger;
+        let Some(entry) = self.entries.get_mut(&key).filter(stranger) else {
+            return;
+        };
+        entry.class = Class::Known;
+        let (cost, serial) = (cost(entry), entry.serial);
+        self.strangers.entries -= 1;
+        self.strangers.bytes -= cost;
+        self.known.entries += 1;
+        self.known.bytes += cost;
+        self.known.order.push_back((now + lifetime, key, serial));
+        self.shrink(Class::Known);
     }
 
     /// Forgets a request, so that its repetition is processed anew.
@@ -116,12 +164,13 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
 
     /// Drops what is older than its lifetime.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((expires, key, serial)) = self.order.front().copied() {
-            if expires > now {
-                break;
+        for class in [Class::Known, Class::Stranger] {
+            while let Some((expires, _, _)) = self.share(class).order.front().copied() {
+                if expires > now {
+                    break;
+                }
+                self.pop_oldest(class);
             }
-            self.order.pop_front();
-            self.remove_serial(&key, serial);
         }
     }
 
@@ -135,21 +184,63 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
         self.entries.is_empty()
     }
 
-    fn remove_serial(&mut self, key: &(P, u16), serial: u64) {
-        if self
-            .entries
-            .get(key)
-            .is_some_and(|entry| entry.serial == serial)
-        {
-            self.remove(key);
+    /// Bytes held, roughly.
+    pub const fn bytes(&self) -> usize {
+        self.known.bytes + self.strangers.bytes
+    }
+
+    const fn share(&mut self, class: Class) -> &mut Share<P> {
+        match class {
+            Class::Known => &mut self.known,
+            Class::Stranger => &mut self.strangers,
         }
     }
 
-    fn remove(&mut self, key: &(P, u16)) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.bytes -= ENTRY_OVERHEAD + entry.reply.map_or(0, |reply| reply.len());
+    fn insert(&mut self, expires: Instant, key: (P, u16), entry: Entry) {
+        let (class, serial) = (entry.class, entry.serial);
+        let share = self.share(class);
+        share.entries += 1;
+        share.bytes += cost(&entry);
+        share.order.push_back((expires, key, serial));
+        if let Some(old) = self.entries.insert(key, entry) {
+            self.removed(&old);
         }
+        self.shrink(class);
     }
+
+    fn shrink(&mut self, class: Class) {
+        while self.share(class).is_crowded() && self.pop_oldest(class) {}
+    }
+
+    fn pop_oldest(&mut self, class: Class) -> bool {
+        let Some((_, key, serial)) = self.share(class).order.pop_front() else {
+            return false;
+        };
+        if self
+            .entries
+            .get(&key)
+            .is_some_and(|entry| entry.serial == serial && entry.class == class)
+        {
+            self.remove(&key);
+        }
+        true
+    }
+
+    fn remove(&mut self, key: &(P, u16)) -> Option<Entry> {
+        let entry = self.entries.remove(key)?;
+        self.removed(&entry);
+        Some(entry)
+    }
+
+    fn removed(&mut self, entry: &Entry) {
+        let share = self.share(entry.class);
+        share.entries -= 1;
+        share.bytes -= cost(entry);
+    }
+}
+
+fn cost(entry: &Entry) -> usize {
+    ENTRY_OVERHEAD + entry.reply.as_ref().map_or(0, |reply| reply.len())
 }
 
 #[cfg(test)]
@@ -162,33 +253,37 @@ mod tests {
         Instant::from_micros(s * 1_000_000)
     }
 
+    fn check(dedup: &mut Dedup<u8>, now: Instant, peer: u8, mid: u16, print: u64) -> Seen<'_> {
+        dedup.check(now, LIFETIME, (peer, mid), print, || Class::Known)
+    }
+
     #[test]
     fn replays_until_it_expires() {
         let mut dedup = Dedup::new(1 << 20);
-        assert_eq!(dedup.check(second(0), LIFETIME, 1, 7, 42), Seen::New);
-        assert_eq!(dedup.check(second(1), LIFETIME, 1, 7, 42), Seen::Pending);
+        assert_eq!(check(&mut dedup, second(0), 1, 7, 42), Seen::New);
+        assert_eq!(check(&mut dedup, second(1), 1, 7, 42), Seen::Pending);
         dedup.answered(1, 7, b"reply");
         assert_eq!(
-            dedup.check(second(246), LIFETIME, 1, 7, 42),
+            check(&mut dedup, second(246), 1, 7, 42),
             Seen::Answered(b"reply")
         );
         assert_eq!(
-            dedup.check(second(246), LIFETIME, 2, 7, 42),
+            check(&mut dedup, second(246), 2, 7, 42),
             Seen::New,
             "another peer"
         );
-        assert_eq!(dedup.check(second(247), LIFETIME, 1, 7, 42), Seen::New);
+        assert_eq!(check(&mut dedup, second(247), 1, 7, 42), Seen::New);
     }
 
     #[test]
     fn a_reused_message_id_is_a_new_request() {
         let mut dedup = Dedup::new(1 << 20);
-        dedup.check(second(0), LIFETIME, 1, 7, 42);
+        check(&mut dedup, second(0), 1, 7, 42);
         dedup.answered(1, 7, b"old");
-        assert_eq!(dedup.check(second(100), LIFETIME, 1, 7, 43), Seen::New);
+        assert_eq!(check(&mut dedup, second(100), 1, 7, 43), Seen::New);
         dedup.answered(1, 7, b"new");
         assert_eq!(
-            dedup.check(second(250), LIFETIME, 1, 7, 43),
+            check(&mut dedup, second(250), 1, 7, 43),
             Seen::Answered(b"new"),
             "the expiry of the old entry does not take the new one along"
         );
@@ -198,13 +293,49 @@ mod tests {
     fn memory_is_bounded() {
         let mut dedup = Dedup::new(10 * (ENTRY_OVERHEAD + 100));
         for mid in 0..1000 {
-            dedup.check(second(0), LIFETIME, 1, mid, 1);
+            check(&mut dedup, second(0), 1, mid, 1);
             dedup.answered(1, mid, &[0; 100]);
         }
         assert!(dedup.len() <= 11, "{}", dedup.len());
         for round in 0..10_000u64 {
-            dedup.check(second(0), LIFETIME, 1, 1, round);
+            check(&mut dedup, second(0), 1, 1, round);
         }
-        assert!(dedup.order.len() < 200, "replaced entries leave no tail");
+        assert!(
+            dedup.known.order.len() < 200,
+            "replaced entries leave no tail"
+        );
+    }
+
+    #[test]
+    fn c16_strangers_have_a_share_of_their_own() {
+        let mut dedup = Dedup::new(40 * (ENTRY_OVERHEAD + 10));
+        let known = |dedup: &mut Dedup<u8>| dedup.known.entries;
+        for mid in 0..10 {
+            check(&mut dedup, second(0), 1, mid, 1);
+            dedup.answered(1, mid, b"0123456789");
+        }
+        for mid in 0..u16::MAX {
+            let seen = dedup.check(second(1), LIFETIME, (2, mid), 1, || Class::Stranger);
+            assert_eq!(seen, Seen::New);
+            dedup.answered(2, mid, b"0123456789");
+        }
+        assert!(dedup.strangers.entries <= 10);
+        assert_eq!(known(&mut dedup), 10);
+        assert_eq!(
+            check(&mut dedup, second(2), 1, 0, 1),
+            Seen::Answered(b"0123456789")
+        );
+        // Whoever becomes known takes along what is remembered of him.
+        dedup.promote(second(3), LIFETIME, 2, u16::MAX - 1);
+        assert_eq!(known(&mut dedup), 11);
+        for mid in 0..1000 {
+            dedup.check(second(3), LIFETIME, (3, mid), 1, || Class::Stranger);
+        }
+        assert_eq!(
+            check(&mut dedup, second(4), 2, u16::MAX - 1, 1),
+            Seen::Answered(b"0123456789")
+        );
+        dedup.expire(second(3) + LIFETIME);
+        assert_eq!((dedup.len(), dedup.bytes()), (0, 0));
     }
 }

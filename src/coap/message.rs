@@ -42,6 +42,8 @@ pub mod option {
     pub const PROXY_SCHEME: u16 = 39;
     /// Size1
     pub const SIZE1: u16 = 60;
+    /// Echo (RFC 9175)
+    pub const ECHO: u16 = 252;
 }
 
 /// A CoAP code, class and detail in one byte (RFC 7252 §3).
@@ -61,6 +63,7 @@ impl Code {
     pub const CONTENT: Self = Self::new(2, 5);
     pub const CONTINUE: Self = Self::new(2, 31);
     pub const BAD_REQUEST: Self = Self::new(4, 0);
+    pub const UNAUTHORIZED: Self = Self::new(4, 1);
     pub const BAD_OPTION: Self = Self::new(4, 2);
     pub const FORBIDDEN: Self = Self::new(4, 3);
     pub const NOT_FOUND: Self = Self::new(4, 4);
@@ -347,7 +350,7 @@ impl Message {
         self.options().filter(|(number, _)| {
             !matches!(
                 *number,
-                option::BLOCK1 | option::BLOCK2 | option::SIZE1 | option::SIZE2
+                option::BLOCK1 | option::BLOCK2 | option::SIZE1 | option::SIZE2 | option::ECHO
             )
         })
     }
@@ -409,8 +412,48 @@ pub fn empty(kind: MessageType, mid: u16) -> Vec<u8> {
     vec![0x40 | (kind as u8) << 4, Code::EMPTY.0, high, low]
 }
 
+/// Type and message id of an Empty message; `None` for any other datagram. Copies nothing: anybody
+/// can send many of them.
+pub fn as_empty(datagram: &[u8]) -> Option<(MessageType, u16)> {
+    /// Version 1, no token (RFC 7252 §3), with any type.
+    const HEAD: u8 = 0x40;
+    let [first, 0, high, low] = datagram else {
+        return None;
+    };
+    let kind = match first ^ HEAD {
+        0x00 => MessageType::Confirmable,
+        0x10 => MessageType::NonConfirmable,
+        0x20 => MessageType::Acknowledgement,
+        0x30 => MessageType::Reset,
+        _ => return None,
+    };
+    Some((kind, u16::from_be_bytes([*high, *low])))
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn empty_messages_are_known_without_parsing() {
+        for kind in [
+            MessageType::Confirmable,
+            MessageType::NonConfirmable,
+            MessageType::Acknowledgement,
+            MessageType::Reset,
+        ] {
+            assert_eq!(as_empty(&empty(kind, 0xabcd)), Some((kind, 0xabcd)));
+        }
+        for other in [
+            &[0x41, 0, 0, 1][..],
+            &[0x80, 0, 0, 1],
+            &[0x40, 1, 0, 1],
+            &[0x40, 0, 0, 1, 0],
+            &[0x40, 0, 0],
+            &[],
+        ] {
+            assert_eq!(as_empty(other), None);
+        }
+    }
+
     use super::*;
     use proptest::prelude::*;
 

@@ -3,6 +3,7 @@
 
 pub mod block;
 pub mod dedup;
+pub mod echo;
 pub mod exchange;
 pub mod message;
 pub mod observe;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::config::broker_url::BrokerUrl;
 use crate::config::value::{self, Parsed};
 use crate::config::{
-    AddressChange, AutoObserve, BooleanSeries, Config, HostileEndpoint, LifetimePolicy,
+    AddressChange, AutoObserve, BooleanSeries, Config, EchoMode, HostileEndpoint, LifetimePolicy,
     UpdateCondition, WorldReadable,
 };
 use crate::lwm2m::codec::names::NAMES;
@@ -72,6 +72,16 @@ macro_rules! key {
             read: |into, from| { into.$($field).+ = value::integer(from, $low, $high)?; Ok(()) },
             show: |of| of.$($field).+.to_string(),
             is_text: false,
+        }
+    };
+    ($name:literal, $($field:ident).+, rate, $meaning:literal) => {
+        Key {
+            name: $name,
+            form: || "rate".to_owned(),
+            meaning: $meaning,
+            read: |into, from| { into.$($field).+ = value::rate(from)?; Ok(()) },
+            show: |of| format!("{:?}", of.$($field).+.to_string()),
+            is_text: true,
         }
     };
     ($name:literal, $($field:ident).+, flag, $meaning:literal) => {
@@ -472,6 +482,16 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "How long message ids are remembered for deduplication."
     ),
     key!(
+        "coap.echo",
+        coap.echo,
+        choice(
+            "off" = EchoMode::Off,
+            "new-address" = EchoMode::NewAddress,
+            "always" = EchoMode::Always
+        ),
+        "Who has to show that it receives at its address, by sending back an Echo option (RFC 9175) that it gets with a 4.01: nobody; a device that registers from an address that has not shown itself or sends an Update from another address than before; or every Register, Update and De-register. Over DTLS nobody has to. Few clients can do it, see [security](security.md#plain-udp)."
+    ),
+    key!(
         "blockwise.enable",
         blockwise.enable,
         flag,
@@ -595,6 +615,48 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         limits.max_model_file,
         size(1024, GB),
         "Bytes of one object definition file."
+    ),
+    key!(
+        "rates.datagrams_per_source",
+        rates.datagrams_per_source,
+        rate,
+        "Datagrams of one address (IPv6: one /64) that come neither from a registered device nor by a DTLS session. See [security](security.md#rates)."
+    ),
+    key!(
+        "rates.datagrams",
+        rates.datagrams,
+        rate,
+        "Such datagrams of all addresses together."
+    ),
+    key!(
+        "rates.datagrams_per_device",
+        rates.datagrams_per_device,
+        rate,
+        "Datagrams of one registered device or DTLS session."
+    ),
+    key!(
+        "rates.registrations_per_source",
+        rates.registrations_per_source,
+        rate,
+        "Registers from one address (IPv6: one /64); further ones are answered 5.03 with Max-Age."
+    ),
+    key!(
+        "rates.registrations",
+        rates.registrations,
+        rate,
+        "Registers in all."
+    ),
+    key!(
+        "rates.handshakes_per_source",
+        rates.handshakes_per_source,
+        rate,
+        "DTLS handshakes begun from one address (IPv6: one /64), each after its cookie exchange; the hellos of further ones are dropped."
+    ),
+    key!(
+        "rates.handshakes",
+        rates.handshakes,
+        rate,
+        "DTLS handshakes begun in all."
     ),
     key!(
         "compat.location",

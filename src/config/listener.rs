@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::admission::{AccessRules, Rate};
 use crate::config::{CipherSuite, FormatDefault, Group, WorldReadable};
 use crate::credentials::Credential;
 
@@ -29,6 +30,11 @@ pub struct UdpListener {
     /// Most registrations by this listener, with DTLS also most sessions; `"infinity"` = none.
     /// Default 1,000,000, with DTLS 100,000.
     pub max_connections: usize,
+    /// Devices that are let in a second: with UDP Registers from addresses where none is
+    /// registered, with DTLS handshakes. Default no limit.
+    pub max_conn_rate: Rate,
+    /// Which addresses may send at all. Default all.
+    pub access_rules: AccessRules,
     /// Instead of the gateway's mountpoint.
     pub mountpoint: Option<String>,
     /// Instead of the gateway's content format.
@@ -149,6 +155,8 @@ impl Default for UdpListener {
             enable: true,
             bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5683)),
             max_connections: 1_000_000,
+            max_conn_rate: Rate::OFF,
+            access_rules: AccessRules::default(),
             mountpoint: None,
             format: None,
             recbuf: 4 << 20,

@@ -21,6 +21,7 @@ pub mod file;
 mod keys;
 mod listener;
 mod psk;
+mod rates;
 pub mod read;
 pub mod reference;
 pub(crate) mod value;
@@ -30,6 +31,7 @@ pub use cipher::{CipherSuite, Group};
 pub use listener::{
     DtlsListener, DtlsOptions, EndpointRule, KeyEncoding, Listeners, Takeover, UdpListener,
 };
+pub use rates::Rates;
 
 /// The whole configuration of a gateway.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +73,8 @@ pub struct Config {
     pub queue: Queue,
     /// Bounds of what a gateway holds.
     pub limits: Limits,
+    /// Bounds of what a gateway takes a second.
+    pub rates: Rates,
     /// Publish `deregister` and `expired` messages on the register topic. Default off.
     pub publish_deregister: bool,
     /// Behaviour of EMQX's built-in gateway where ours is better by default.
@@ -251,6 +255,20 @@ pub struct Coap {
     pub response_timeout: Duration,
     /// How long message ids are remembered. Default EXCHANGE_LIFETIME, 247 s.
     pub exchange_lifetime: Duration,
+    /// Which devices have to show that they receive at their address. Default `off`.
+    pub echo: EchoMode,
+}
+
+/// See [`Coap::echo`]: who is answered 4.01 with an Echo option (RFC 9175 §2.3) first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EchoMode {
+    /// `off`: nobody.
+    Off,
+    /// `new-address`: a Register from an address that has not shown itself, and an Update from
+    /// another one than the device's.
+    NewAddress,
+    /// `always`: every Register, Update and De-register.
+    Always,
 }
 
 /// `blockwise.*`
@@ -407,6 +425,7 @@ impl Default for Config {
             blockwise: Blockwise::default(),
             queue: Queue::default(),
             limits: Limits::default(),
+            rates: Rates::default(),
             publish_deregister: false,
             compat: Compat::default(),
             world_readable_keys: WorldReadable::Refuse,
@@ -458,6 +477,7 @@ impl Default for Coap {
             nstart: 1,
             response_timeout: Duration::from_secs(60),
             exchange_lifetime: Duration::from_secs(247),
+            echo: EchoMode::Off,
         }
     }
 }

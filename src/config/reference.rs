@@ -37,6 +37,8 @@ pub fn reference() -> String {
          EMQX has the field, and the whole may stand under `[gateway.lwm2m]`.\n\n\
          - Durations: `\"22s\"`, `\"5m\"`, `\"1h30m\"`, `\"500ms\"`, or a number of seconds.\n\
          - Sizes: `\"64KB\"`, `\"4MB\"`, or a number of bytes; 1KB is 1,024 bytes.\n\
+         - Rates: `\"1000/s\"`, `\"500/1m\"` (500 a minute, which may come at once), `\"infinity\"` or 0 for \
+         no limit, or a number a second.\n\
          - Addresses: `\"127.0.0.1:5683\"`, `\"[::]:5683\"`, `\":5683\"`, `\"5683\"` or `5683`.\n\n",
     );
     fn rows<T>(out: &mut String, keys: &[Key<T>], prefix: &str, defaults: &T) {

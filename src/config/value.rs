@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::admission::{AccessRuleError, AccessRules, MAX_RULES, Rate};
 use crate::config::{AutoObserve, FormatDefault};
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::ContentFormat;
@@ -171,6 +172,32 @@ fn parse_duration(text: &str) -> Option<Duration> {
         rest = after.trim_start();
     }
     (!text.is_empty()).then_some(total)
+}
+
+/// `"1000/s"`, `"500/1m"`, `"infinity"`, or a number a second.
+pub(crate) fn rate(value: &Value) -> Parsed<Rate> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => String::new(),
+    };
+    text.parse()
+        .map_err(|error| format!("{error}, found {}", shown(value)))
+}
+
+/// A list of rules, or one.
+pub(crate) fn access_rules(value: &Value) -> Parsed<AccessRules> {
+    let texts = match value {
+        Value::Array(texts) => texts.as_slice(),
+        Value::String(_) => std::slice::from_ref(value),
+        _ => return Err(format!("expected a list of rules, found {}", shown(value))),
+    };
+    let rule = |text: &Value| {
+        let rule = text.as_str().unwrap_or_default().parse();
+        rule.map_err(|error: AccessRuleError| format!("{}: {error}", shown(text)))
+    };
+    let rules = texts.iter().map(rule).collect::<Parsed<_>>()?;
+    AccessRules::new(rules).ok_or_else(|| format!("has more than {MAX_RULES} rules"))
 }
 
 /// The shortest exact form that [`duration`] reads back.

@@ -19,6 +19,7 @@ use super::sources::Sources;
 use super::table::{Key, Order, Table};
 use super::wire::Wire;
 use super::{CloseReason, CredentialTicket, Output, SendError};
+use crate::admission::Door;
 use crate::credentials;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
@@ -56,6 +57,8 @@ pub struct Server {
     is_crowded: bool,
     /// As `payload`, for the records of a datagram that has many.
     scratch: Vec<u8>,
+    /// How many handshakes are let in; all without one.
+    door: Option<Arc<Door>>,
 }
 
 /// What there is at an address. A new handshake goes beside the session until it is complete
@@ -97,7 +100,13 @@ impl Server {
             outputs: VecDeque::new(),
             is_crowded: false,
             scratch: Vec::new(),
+            door: None,
         }
+    }
+
+    /// Lets in as many handshakes as `door` says, from now on.
+    pub fn set_door(&mut self, door: Arc<Door>) {
+        self.door = Some(door);
     }
 
     /// Takes a datagram from a device. Whatever is wrong with it is counted, nothing more.

@@ -145,6 +145,7 @@ impl Engine {
             return;
         };
         let from = waiting.peer;
+        self.begin_answering(from, waiting.datagram.len());
         let result = match decision {
             Decision::Allow { mountpoint } => {
                 if let Some(pending) = self.pending.get_mut(from, message.mid()) {
@@ -163,6 +164,7 @@ impl Engine {
         if let Err(error) = result {
             self.refuse_register(now, from, &message, &error);
         }
+        self.allowance = None;
     }
 
     /// Answers Registers that have waited too long, [`TIMEOUTS_PER_CALL`] at most; the rest is due

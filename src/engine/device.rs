@@ -7,6 +7,7 @@ use super::Peer;
 use super::account::{Charged, registration_bytes};
 use super::format::{DeviceFormats, FormatChoice, Refused};
 use super::queue::CommandQueue;
+use super::reach::Trust;
 use super::registration::Registration;
 use super::request::RequestParts;
 use super::sessions::Identity;
@@ -61,6 +62,11 @@ pub struct Device {
     pub(super) last_separate: Option<u16>,
     /// What it takes of the account of memory.
     pub(super) charged: Charged,
+    /// Whether it has shown that it receives at its address.
+    pub(super) trust: Trust,
+    /// Acknowledgements and resets from its address since the last request that named nothing that
+    /// was under way.
+    pub(super) strays: u8,
 }
 
 /// A body of which the first block is here.
@@ -80,6 +86,8 @@ pub(super) struct Exchange {
     /// For retransmission.
     pub(super) datagram: Box<[u8]>,
     pub(super) transmission: Transmission,
+    /// It was not sent because the device has not shown itself.
+    pub(super) withheld: bool,
     pub(super) job: Box<Job>,
 }
 
@@ -217,8 +225,8 @@ impl Device {
             .count()
     }
 
-    /// When the lifetime ends. Any message of the device counts as a sign of life, as in EMQX;
-    /// LwM2M asks for an Update only.
+    /// When the lifetime ends. What bears a token or location of ours counts as a sign of life, as
+    /// in EMQX; LwM2M asks for an Update only.
     pub(super) fn expires_at(&self) -> Instant {
         self.last_seen + self.registration.lifetime
     }

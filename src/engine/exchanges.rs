@@ -34,36 +34,38 @@ impl Engine {
         self.counters.requests.inc();
         self.tokens.insert(token, key);
         self.in_flight.insert((peer, mid), key);
+        let copy = datagram.clone().into();
+        let withheld = !self.transmit_request(key, datagram);
         if let Some(device) = self.device_mut(key) {
-            let datagram = datagram.clone().into();
+            device.strays = 0;
             // There is seldom more than one.
             device.exchanges.reserve_exact(1);
             let exchange = Exchange {
                 token,
                 mid,
-                datagram,
+                datagram: copy,
                 transmission,
+                withheld,
                 job,
             };
             let bytes = exchange.bytes();
             device.exchanges.push(exchange);
             self.charge_work(key, bytes);
         }
-        self.transmit(peer, datagram);
         self.schedule(key);
     }
 
-    fn random_u32(&mut self) -> u32 {
+    pub(super) fn random_u32(&mut self) -> u32 {
         use rand_chacha::rand_core::Rng;
         self.rng.next_u32()
     }
 
     /// An Empty ACK: the response comes separately (RFC 7252 §5.2.2).
     pub(super) fn handle_empty_ack(&mut self, now: Now, from: Peer, mid: u16) {
-        let Some(key) = self.in_flight.get(&(from, mid)).copied() else {
-            return self.counters.datagrams_unexpected.inc();
+        let Some(key) = self.answers(from, mid, MessageType::Acknowledgement) else {
+            return;
         };
-        self.touch(now, key);
+        self.wake(now, key);
         let settings = self.settings.clone();
         let Some(device) = self.device_mut(key) else {
             return;
@@ -89,10 +91,10 @@ impl Engine {
 
     /// RST: the device does not want the message (RFC 7252 §4.2).
     pub(super) fn handle_reset(&mut self, now: Now, from: Peer, mid: u16) {
-        let Some(key) = self.in_flight.get(&(from, mid)).copied() else {
-            return self.counters.datagrams_unexpected.inc();
+        let Some(key) = self.answers(from, mid, MessageType::Reset) else {
+            return;
         };
-        self.touch(now, key);
+        self.wake(now, key);
         self.counters.resets.inc();
         let index = self
             .device(key)
@@ -115,6 +117,7 @@ impl Engine {
             return self.reject_response(now, from, message);
         };
         self.touch(now, key);
+        self.prove(key);
         if message.unknown_critical(&KNOWN_CRITICAL).is_some() {
             // RFC 7252 §5.4.1: such a response is rejected.
             self.counters.datagrams_unexpected.inc();
@@ -190,7 +193,7 @@ impl Engine {
             }
             MessageType::Acknowledgement | MessageType::Reset => {}
         }
-        self.touch_peer(now, from);
+        self.touch_authentic(now, from);
     }
 
     /// A response to an exchange: the next block, or the end.
@@ -401,7 +404,6 @@ impl Engine {
             let Some(device) = self.device_mut(key) else {
                 return;
             };
-            let peer = device.peer;
             let Some(exchange) = device.exchanges.get_mut(index) else {
                 break;
             };
@@ -410,7 +412,11 @@ impl Engine {
                 Due::Retransmit => {
                     let datagram = exchange.datagram.to_vec();
                     self.counters.retransmissions.inc();
-                    self.transmit(peer, datagram);
+                    let sent = self.transmit_request(key, datagram);
+                    let device = self.device_mut(key);
+                    if let Some(exchange) = device.and_then(|it| it.exchanges.get_mut(index)) {
+                        exchange.withheld &= !sent;
+                    }
                     index += 1;
                 }
                 Due::Expired => {

@@ -141,6 +141,7 @@ impl Engine {
                 let Ok(message) = Message::parse(&datagram) else {
                     return;
                 };
+                self.begin_answering(peer, datagram.len());
                 if withheld == Some(Withheld::OtherIdentity) {
                     self.refuse_identity(now, peer, &message);
                 } else {
@@ -151,6 +152,7 @@ impl Engine {
                     };
                     self.dispatch(now, peer, &request, &body);
                 }
+                self.allowance = None;
             }
             Handoff::Command { input, hops } => self.take_command(now, input, hops),
             Handoff::Displace {

@@ -16,8 +16,10 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use tracing::debug;
 
+use crate::admission::Bucket;
 use crate::bridge::Dialect;
 use crate::coap::dedup::{Dedup, Seen};
+use crate::coap::echo::Challenges;
 use crate::coap::message::{self, MessageError};
 use crate::coap::{Code, Message, MessageType, Token};
 use crate::host::Publish;
@@ -38,11 +40,13 @@ mod exchanges;
 pub mod format;
 mod handoff;
 mod info;
+mod intake;
 mod load;
 mod observations;
 mod pending;
 mod portable;
 mod queue;
+mod reach;
 mod registration;
 mod registration_interface;
 mod registry;
@@ -76,6 +80,7 @@ use blocks::Assemblies;
 use departed::Departed;
 use device::DeviceKey;
 use pending::Pending;
+use reach::Allowance;
 use response::Response;
 use sessions::Identified;
 use timer::Timers;
@@ -182,6 +187,10 @@ struct PeerState {
     next_mid: u16,
     /// The device that registered last from there.
     device: DeviceKey,
+    /// Datagrams it may send.
+    sent: Bucket,
+    /// Requests that are remembered for it alone.
+    remembered: Bucket,
 }
 
 /// See the module.
@@ -203,6 +212,9 @@ pub struct Engine {
     /// Message ids in flight, for ACK and RST without a token.
     in_flight: HashMap<(Peer, u16), DeviceKey>,
     dedup: Dedup<Peer>,
+    /// What may be sent to whoever sent the datagram that is being handled.
+    allowance: Option<Allowance>,
+    challenges: Challenges,
     assemblies: Assemblies,
     pending: Pending,
     departed: Departed,
@@ -253,6 +265,8 @@ impl Engine {
         Self {
             dedup: Dedup::new(limits.dedup_bytes),
             assemblies: Assemblies::new(limits.blockwise_bytes),
+            allowance: None,
+            challenges: Challenges::new(&options.seed),
             settings: options.settings,
             models: options.models,
             counters: options.counters,
@@ -288,26 +302,40 @@ impl Engine {
         }
         self.counters.datagrams_received.inc();
         self.counters.bytes_received.add(datagram.len() as u64);
+        self.begin_answering(from, datagram.len());
+        self.take_datagram(now, from, datagram);
+        self.allowance = None;
+    }
+
+    fn take_datagram(&mut self, now: Now, from: Peer, datagram: &[u8]) {
+        if let Some((kind, mid)) = message::as_empty(datagram) {
+            return self.handle_empty(now, from, kind, mid);
+        }
         let message = match Message::parse(datagram) {
             Ok(message) => message,
             Err(error) => return self.reject_malformed(from, error),
         };
         match (message.kind(), message.code()) {
-            (MessageType::Confirmable, Code::EMPTY) => {
-                // A ping (RFC 7252 §4.3); it also shows that the device is there.
-                self.transmit(from, message::empty(MessageType::Reset, message.mid()));
-                self.touch_peer(now, from);
-            }
-            (MessageType::Acknowledgement, Code::EMPTY) => {
-                self.handle_empty_ack(now, from, message.mid())
-            }
-            (MessageType::Reset, Code::EMPTY) => self.handle_reset(now, from, message.mid()),
             (MessageType::Confirmable | MessageType::NonConfirmable, code) if code.is_request() => {
                 self.deduplicate(now, from, &message, datagram);
             }
             (MessageType::Reset, _) | (_, Code::EMPTY) => self.counters.datagrams_unexpected.inc(),
             (_, code) if code.is_request() => self.counters.datagrams_unexpected.inc(),
             _ => self.handle_response(now, from, &message),
+        }
+    }
+
+    /// An Empty message (RFC 7252 §4): four bytes that anybody can send in the name of a device.
+    fn handle_empty(&mut self, now: Now, from: Peer, kind: MessageType, mid: u16) {
+        match kind {
+            MessageType::Confirmable => {
+                // A ping (RFC 7252 §4.3); over DTLS it also shows that the device is there.
+                self.transmit(from, message::empty(MessageType::Reset, mid));
+                self.touch_authentic(now, from);
+            }
+            MessageType::Acknowledgement => self.handle_empty_ack(now, from, mid),
+            MessageType::Reset => self.handle_reset(now, from, mid),
+            MessageType::NonConfirmable => self.counters.datagrams_unexpected.inc(),
         }
     }
 
@@ -458,12 +486,14 @@ impl Engine {
         let mut hasher = DefaultHasher::new();
         datagram.hash(&mut hasher);
         let lifetime = self.settings.config.coap.exchange_lifetime;
+        let (key, peers) = ((from, message.mid()), &mut self.peers);
+        let class = || intake::class(peers.get_mut(&from), now.mono, lifetime);
         match self
             .dedup
-            .check(now.mono, lifetime, from, message.mid(), hasher.finish())
+            .check(now.mono, lifetime, key, hasher.finish(), class)
         {
             Seen::New => {
-                self.touch_peer(now, from);
+                self.touch_authentic(now, from);
                 self.handle_request(now, from, message, datagram);
             }
             Seen::Answered(reply) => {
@@ -504,15 +534,21 @@ impl Engine {
             // it repeats its request, which is answered from memory.
             _ => (MessageType::NonConfirmable, self.next_mid(to)),
         };
-        let datagram = response.into_builder(kind, mid, request).build();
+        let diagnostic = match response.code.class() {
+            4 | 5 => response.payload.len(),
+            _ => 0,
+        };
+        let mut datagram = response.into_builder(kind, mid, request).build();
+        self.trim(to, &mut datagram, diagnostic);
         self.dedup.answered(to, request.mid(), &datagram);
         self.transmit(to, datagram);
     }
 
+    /// Answers whoever sent a datagram, if he may get that much.
     fn transmit(&mut self, to: Peer, datagram: Vec<u8>) {
-        self.counters.datagrams_sent.inc();
-        self.counters.bytes_sent.add(datagram.len() as u64);
-        self.outputs.push_back(Output::Transmit { to, datagram });
+        if self.spend(to, datagram.len()) {
+            self.emit(to, datagram);
+        }
     }
 
     fn publish(&mut self, publish: Publish) {
@@ -555,13 +591,29 @@ impl Engine {
         self.devices.get_mut(key as usize)?.as_deref_mut()
     }
 
-    /// The device at an address has been heard of: it is awake, and its lifetime starts anew.
-    fn touch_peer(&mut self, now: Now, from: Peer) {
-        if let Some(state) = self.peers.get(&from) {
+    /// The device at an address has been heard of, if that is certain: anybody can send in the name
+    /// of an address, but not by its DTLS session.
+    fn touch_authentic(&mut self, now: Now, from: Peer) {
+        if from.session != 0
+            && let Some(state) = self.peers.get(&from)
+        {
             let key = state.device;
             self.touch(now, key);
         }
     }
+
+    /// A device is awake. Its lifetime starts anew only by what nobody else can send.
+    fn wake(&mut self, now: Now, key: DeviceKey) {
+        let window = self.settings.config.qmode_time_window;
+        if let Some(device) = self.device_mut(key) {
+            device.awake_until = now.mono + window;
+            if device.peer.session != 0 {
+                device.last_seen = now.mono;
+            }
+        }
+    }
+
+    /// A device has sent what nobody else can send: it is awake, and its lifetime starts anew.
 
     fn touch(&mut self, now: Now, key: DeviceKey) {
         let window = self.settings.config.qmode_time_window;

@@ -11,6 +11,7 @@ use super::device::{Device, DeviceKey};
 use super::directory::ClaimError;
 use super::format::Refused;
 use super::queue::CommandQueue;
+use super::reach::Trust;
 use super::registration::{Location, MAX_ENDPOINT, Query, RegisterError, Registration};
 use super::registry::mountpoint;
 use super::request::Method;
@@ -183,6 +184,8 @@ impl Engine {
                 register_mid: message.mid(),
                 last_separate: None,
                 charged: Charged::default(),
+                trust: Trust::of(from, false),
+                strays: 0,
             })),
         };
         self.set_identity(key, identity);
@@ -195,6 +198,9 @@ impl Engine {
             self.directory.insert_mount(&device.mount, &endpoint);
         }
         self.touch(now, key);
+        if self.has_shown(now, from, message) {
+            self.prove(key);
+        }
         self.subscribe(key);
         self.counters.registered.inc();
         debug!(endpoint = %endpoint, peer = %from.address, again = known.is_some(), "registered");
@@ -207,6 +213,9 @@ impl Engine {
                 .option(option::LOCATION_PATH, location.segment())
         };
         self.respond(from, message, response);
+        let lifetime = config.coap.exchange_lifetime;
+        (self.dedup).promote(now.mono, lifetime, from, message.mid());
+        self.bank_allowance(key);
         self.report(key, Event::Register);
         self.announce(now, key, DeviceEvent::Registered);
         self.auto_observe(now, key);
@@ -351,7 +360,12 @@ impl Engine {
             device.unconfirmed = false;
         }
         self.touch(now, key);
+        if self.has_shown(now, from, message) {
+            self.prove(key);
+        }
+        self.prove_by_location(key, &location);
         self.respond(from, message, Response::new(Code::CHANGED));
+        self.bank_allowance(key);
         if publish {
             self.report(key, Event::Update);
         }

@@ -3,6 +3,7 @@
 use tracing::debug;
 
 use super::device::{Device, DeviceKey};
+use super::reach::Trust;
 use super::registration::Query;
 use super::sessions::{Claim, Identity, may_claim};
 use super::uplink::Refusal;
@@ -10,6 +11,7 @@ use super::{
     DeviceEvent, Engine, GoneReason, ListenerSettings, Output, Peer, PeerState, ShardId, Wanted,
     Withheld,
 };
+use crate::admission::Bucket;
 use crate::bridge::report::Event;
 use crate::bridge::topic::{self, TopicError, Vars};
 use crate::config::Config;
@@ -171,6 +173,8 @@ impl Engine {
             .or_insert(PeerState {
                 next_mid,
                 device: key,
+                sent: Bucket::FULL,
+                remembered: Bucket::FULL,
             })
             .device = key;
     }
@@ -193,6 +197,7 @@ impl Engine {
             return;
         };
         let from = std::mem::replace(&mut device.peer, to);
+        device.trust = Trust::of(to, true);
         let mids: Vec<u16> = device
             .exchanges
             .iter()

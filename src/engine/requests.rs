@@ -82,6 +82,9 @@ impl Engine {
         {
             return self.respond(from, message, Response::new(Code::PROXYING_NOT_SUPPORTED));
         }
+        if self.challenge(now, from, message) {
+            return;
+        }
         if let Some(body) = self.request_body(now, from, message) {
             let request = Request {
                 message,
@@ -114,6 +117,9 @@ impl Engine {
         };
         match (message.code(), resource) {
             (Code::POST, Resource::Register) => {
+                if request.stage == Stage::New && self.is_one_too_many(now, from, message) {
+                    return;
+                }
                 if let Err(error) = self.register(now, from, request, body) {
                     self.refuse_register(now, from, message, &error);
                 }
@@ -223,7 +229,8 @@ impl Engine {
         );
     }
 
-    /// Send (LwM2M Core 1.2 §6.4.6): a device reports by itself, and is awake.
+    /// Send (LwM2M Core 1.2 §6.4.6): a device reports by itself, and is awake. Over plain UDP there
+    /// is nothing in a Send but its address that shows whose it is, so that its lifetime goes on.
     fn data_push(&mut self, now: Now, from: Peer, message: &Message, body: &[u8]) {
         let known = self.peers.get(&from).map(|state| state.device);
         let key = known.filter(|key| self.device(*key).is_some_and(|device| device.peer == from));
@@ -231,7 +238,7 @@ impl Engine {
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
         self.counters.sends.inc();
-        self.touch(now, key);
+        self.wake(now, key);
         match self.push_data(now, key, message, body) {
             Ok(()) => self.respond(from, message, Response::new(Code::CHANGED)),
             Err(error) => {

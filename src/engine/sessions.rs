@@ -12,6 +12,7 @@ use tracing::debug;
 use super::arrivals::Successor;
 use super::device::{Device, DeviceKey};
 use super::info::GoneReason;
+use super::reach::Trust;
 use super::registration::RegisterError;
 use super::{Engine, Handoff, ListenerSettings, Output, Peer, Response, ShardId};
 use crate::coap::{Code, Message};
@@ -333,6 +334,7 @@ impl Engine {
         let endpoint = &device.endpoint;
         debug!(%endpoint, peer = %new.address, "registration follows its identity");
         device.peer = new;
+        device.trust = Trust::Proven;
         device.last_seen = now.mono;
         device.unconfirmed = true;
         self.depart(now, &device, to);

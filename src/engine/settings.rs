@@ -1,5 +1,8 @@
 //! The configuration as the engine uses it: templates compiled, listeners by number.
 
+use std::sync::Arc;
+
+use crate::admission::{AccessRules, Door, Newcomers};
 use crate::bridge::topic::TopicTemplate;
 use crate::config::{Config, EndpointRule, FormatDefault, Takeover, UdpListener};
 
@@ -18,10 +21,19 @@ pub struct ListenerSettings {
     pub endpoint_rule: Option<EndpointRule>,
     /// What becomes of the registrations of a displaced connection.
     pub takeover: Takeover,
+    /// Which addresses may send.
+    pub access: Arc<AccessRules>,
+    /// How many devices are let in: with UDP their Registers, with DTLS their handshakes.
+    pub door: Arc<Door>,
 }
 
 impl ListenerSettings {
-    fn new(name: String, listener: &UdpListener, config: &Config) -> Self {
+    fn new(
+        name: String,
+        listener: &UdpListener,
+        config: &Config,
+        newcomers: &Arc<Newcomers>,
+    ) -> Self {
         Self {
             name,
             mountpoint: TopicTemplate::parse(
@@ -31,6 +43,8 @@ impl ListenerSettings {
             max_connections: listener.max_connections,
             endpoint_rule: None,
             takeover: Takeover::Move,
+            access: Arc::new(listener.access_rules.clone()),
+            door: Arc::new(Door::new(newcomers.clone(), listener.max_conn_rate)),
         }
     }
 }
@@ -56,6 +70,8 @@ impl ListenerIds {
 pub struct Settings {
     /// All fields by name.
     pub config: Config,
+    /// Registers of all listeners.
+    pub registrations: Arc<Newcomers>,
     /// By [`Peer::listener`](super::Peer::listener); `None` where a listener has been closed.
     listeners: Vec<Option<ListenerSettings>>,
 }
@@ -68,11 +84,16 @@ impl Settings {
 
     /// Compiles `config` with numbers that were given before.
     pub fn with_ids(config: Config, ids: &mut ListenerIds) -> Self {
+        let rates = &config.rates;
+        let registrations = Newcomers::new(rates.registrations_per_source, rates.registrations);
+        let registrations = Arc::new(registrations);
+        let handshakes = Newcomers::new(rates.handshakes_per_source, rates.handshakes);
+        let handshakes = Arc::new(handshakes);
         let udp = config.listeners.udp.iter();
         let udp = udp
             .filter(|(_, listener)| listener.enable)
             .map(|(name, listener)| {
-                ListenerSettings::new(format!("udp:{name}"), listener, &config)
+                ListenerSettings::new(format!("udp:{name}"), listener, &config, &registrations)
             });
         let dtls = config.listeners.dtls.iter();
         let dtls = dtls
@@ -80,7 +101,12 @@ impl Settings {
             .map(|(name, listener)| ListenerSettings {
                 endpoint_rule: Some(listener.endpoint_rule),
                 takeover: listener.takeover,
-                ..ListenerSettings::new(format!("dtls:{name}"), &listener.common, &config)
+                ..ListenerSettings::new(
+                    format!("dtls:{name}"),
+                    &listener.common,
+                    &config,
+                    &handshakes,
+                )
             });
         let mut listeners = Vec::new();
         for listener in udp.chain(dtls) {
@@ -92,7 +118,11 @@ impl Settings {
                 *slot = Some(listener);
             }
         }
-        Self { config, listeners }
+        Self {
+            config,
+            registrations,
+            listeners,
+        }
     }
 
     /// A listener by its number.

@@ -255,6 +255,8 @@ impl Gateway {
                 clock,
                 session_numbers: session_numbers.clone(),
                 rng: ChaCha8Rng::from_seed(shard_seed),
+                gate: shard::gate(settings, inner.mailboxes.len()),
+                refusals: 0,
             };
             // Only commands are ever refused.
             let mail = Mail::Reconfigure(settings.clone(), models.clone(), changes);

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tracing::debug;
 
 use super::mailbox::{Mail, Mailbox};
+use crate::admission::{Bucket, Door, Limit};
 use crate::config::DtlsListener;
 use crate::credentials::{Credential, CredentialStore, Key};
 use crate::dtls::{
@@ -72,6 +73,8 @@ pub(super) enum Event {
 
 struct Session {
     number: u32,
+    /// Datagrams it may send.
+    sent: Bucket,
     credential: Arc<Credential>,
 }
 
@@ -109,6 +112,23 @@ impl Secure {
             mailbox,
             counters,
         }
+    }
+
+    /// How many handshakes are let in from now on.
+    pub(super) fn set_door(&mut self, door: Arc<Door>) {
+        self.server.set_door(door);
+    }
+
+    /// Whether a datagram from `from` is within what its session may send; `None` when there is no
+    /// session. Counts it.
+    pub(super) fn admit(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        limit: Option<Limit>,
+    ) -> Option<bool> {
+        let session = self.sessions.get_mut(&from)?;
+        Some(limit.is_none_or(|limit| session.sent.take(now, limit, 1)))
     }
 
     pub(super) fn settings(&self) -> Arc<SecureSettings> {
@@ -283,8 +303,13 @@ impl Secure {
             self.server.close(now, address);
         }
         let session = SecureSession::new(identity.as_bytes(), credential.clone());
-        self.sessions
-            .insert(address, Session { number, credential });
+        let sent = Bucket::FULL;
+        let entry = Session {
+            number,
+            sent,
+            credential,
+        };
+        self.sessions.insert(address, entry);
         Event::Established(peer, session)
     }
 

@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
-use tracing::error;
+use tracing::{error, warn};
 
 use super::Clock;
 use super::listeners::Change;
 use super::mailbox::{Mail, Mailbox};
 use super::secure::{Event, Secure, SecureSettings};
+use crate::admission::{AccessRules, Gate, Refused};
 use crate::engine::{
     AuthorizationId, Decision, DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions,
     GoneReason, Output, Peer, RegistrationRequest, Settings, ShardId,
@@ -25,12 +26,17 @@ use crate::engine::{
 use crate::host::{AuthorizationRequest, Host, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::{Kind, Memory};
-use crate::telemetry::{Counters, limited};
+use crate::telemetry::{Counters, LogReason, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
 
-/// Batches received from one socket before the others get their turn.
-const BATCHES_PER_TURN: usize = 4;
+/// Datagrams taken from one socket before the others get their turn.
+const DATAGRAMS_PER_TURN: usize = 4 * BATCH;
+
+/// Batches received from one socket for that: more than enough when most datagrams are refused,
+/// which costs little. A flood has to be read faster than it comes, or the kernel drops datagrams
+/// of everybody.
+const BATCHES_PER_TURN: usize = 64;
 
 /// How long requests under way may still be answered after a stop was asked for.
 const STOP_GRACE: Duration = Duration::from_millis(500);
@@ -58,6 +64,28 @@ pub(super) struct Shard {
     pub(super) session_numbers: Arc<AtomicU32>,
     /// For the secrets of DTLS listeners.
     pub(super) rng: ChaCha8Rng,
+    pub(super) gate: Gate,
+    /// Datagrams that were refused and not reported yet.
+    pub(super) refusals: u64,
+}
+
+/// What came of one batch.
+#[derive(Clone, Copy, Default)]
+struct Batch {
+    received: usize,
+    /// Of these, how many were looked at.
+    taken: usize,
+}
+
+/// The gate of one shard.
+pub(super) fn gate(settings: &Settings, shards: usize) -> Gate {
+    let rates = &settings.config.rates;
+    let of_datagrams = [
+        rates.datagrams_per_source,
+        rates.datagrams,
+        rates.datagrams_per_device,
+    ];
+    Gate::new(of_datagrams, shards)
 }
 
 /// A listener in this shard.
@@ -67,6 +95,9 @@ pub(super) struct Listener {
     /// What the engine wants to send, or its DTLS session.
     transmits: Vec<(SocketAddr, Vec<u8>)>,
     secure: Option<Secure>,
+    access: Arc<AccessRules>,
+    /// Datagrams the kernel has dropped at this socket; wraps around.
+    overrun: u32,
 }
 
 /// Effects collected during one turn.
@@ -180,16 +211,24 @@ impl Shard {
             if done > 0 {
                 self.memory.release(Kind::Mailboxes, done);
             }
+            let mut fill = 0;
             for index in 0..self.listeners.len() {
+                let (mut taken, mut more) = (0, true);
                 for _ in 0..BATCHES_PER_TURN {
-                    let received =
-                        self.receive(now, index, &mut buffers, &mut deadline, &mut effects);
-                    busy |= received == BATCH;
-                    if received < BATCH {
+                    let batch = self.receive(now, index, &mut buffers, &mut deadline, &mut effects);
+                    taken += batch.taken;
+                    more = batch.received == BATCH;
+                    if !more || taken >= DATAGRAMS_PER_TURN {
                         break;
                     }
                 }
+                if more {
+                    busy = true;
+                    fill = fill.max(self.backlog(index));
+                }
             }
+            self.gate.begin_turn(fill);
+            self.report_refusals(now.mono);
             if deadline.is_some_and(|at| at <= now.mono) {
                 self.engine.handle_timeout(now);
                 for secure in self.secure_listeners() {
@@ -269,11 +308,15 @@ impl Shard {
                 }
             }
             Mail::Reconfigure(settings, models, changes) => {
+                if settings.config.rates != self.plan.0.config.rates {
+                    self.gate = gate(&settings, self.mailboxes.len());
+                }
                 self.plan = (settings.clone(), models.clone());
                 self.engine.reconfigure(settings, models);
                 for change in changes {
                     self.change(now, change, effects);
                 }
+                self.set_admission();
             }
             Mail::Stop => self.stop_at = Some(now.mono + STOP_GRACE),
         }
@@ -291,6 +334,8 @@ impl Shard {
                     socket,
                     transmits: Vec::new(),
                     secure: None,
+                    access: Arc::default(),
+                    overrun: 0,
                 }),
             },
             Change::Secure { listener, settings } => {
@@ -341,6 +386,87 @@ impl Shard {
         if let Some(listener) = self.listener(number) {
             listener.secure = Some(secure);
         }
+        self.set_admission();
+    }
+
+    /// Who may come in by each listener, from now on.
+    fn set_admission(&mut self) {
+        let settings = self.plan.0.clone();
+        for listener in &mut self.listeners {
+            let Some(wanted) = settings.listener(listener.number) else {
+                continue;
+            };
+            listener.access = wanted.access.clone();
+            if let Some(secure) = &mut listener.secure {
+                secure.set_door(wanted.door.clone());
+            }
+        }
+    }
+
+    /// How full the receive buffer of a listener is, in thousandths. Counts what was lost there.
+    fn backlog(&mut self, index: usize) -> u32 {
+        let Some(listener) = self.listeners.get_mut(index) else {
+            return 0;
+        };
+        let Some(backlog) = listener.socket.backlog() else {
+            return 0;
+        };
+        let before = std::mem::replace(&mut listener.overrun, backlog.drops);
+        let lost = backlog.drops.wrapping_sub(before);
+        self.counters.datagrams_overrun.add(u64::from(lost));
+        backlog.fill
+    }
+
+    /// Says once in a while that datagrams are refused: a flood is the worst time to log much.
+    fn report_refusals(&mut self, now: Instant) {
+        let lines = &self.counters.lines;
+        if self.refusals == 0 || lines.admit(now, LogReason::RateExceeded).is_none() {
+            return;
+        }
+        let count = std::mem::take(&mut self.refusals);
+        let overloaded = self.gate.is_shedding();
+        warn!(
+            shard = self.index,
+            count, overloaded, "datagrams refused: more than rates or the shard allow"
+        );
+    }
+
+    /// Whether a datagram is looked at. With `strict` its sender may have sent too many.
+    fn admit(&mut self, now: Instant, index: usize, from: SocketAddr, strict: bool) -> bool {
+        let Some(listener) = self.listeners.get_mut(index) else {
+            return false;
+        };
+        if !listener.access.allow(from.ip()) {
+            self.counters.datagrams_denied.inc();
+            return false;
+        }
+        if !strict {
+            return true;
+        }
+        let limit = self.gate.device();
+        let known = match &mut listener.secure {
+            Some(secure) => secure.admit(now, from, limit),
+            None => {
+                let peer = Peer {
+                    listener: listener.number,
+                    address: from,
+                    session: 0,
+                };
+                self.engine.admit(now, peer, limit)
+            }
+        };
+        let verdict = match known {
+            Some(true) => return true,
+            Some(false) => Err(Refused::Rate),
+            None => self.gate.stranger(now, from.ip()),
+        };
+        match verdict {
+            Ok(()) => return true,
+            Err(Refused::Rate) => self.counters.datagrams_limited.inc(),
+            Err(Refused::Shed) => self.counters.datagrams_shed.inc(),
+        }
+        self.refusals += 1;
+        false
     }
 
     fn receive(
@@ -350,19 +476,25 @@ impl Shard {
         buffers: &mut ReceiveBuffers,
         deadline: &mut Option<Instant>,
         effects: &mut Effects,
-    ) -> usize {
+    ) -> Batch {
         let Some(listener) = self.listeners.get(index) else {
-            return 0;
+            return Batch::default();
         };
         let number = listener.number;
         let received = match listener.socket.receive(buffers) {
             Ok(received) => received,
             Err(error) => {
                 limited!(WARN, self.counters, now.mono, Socket, %error, "receive");
-                return 0;
+                return Batch::default();
             }
         };
+        let strict = received > 0 && self.gate.received(now.mono, received);
+        let mut taken = 0;
         for (address, datagram) in buffers.datagrams() {
+            if !self.admit(now.mono, index, address, strict) {
+                continue;
+            }
+            taken += 1;
             let secure = self.listeners.get_mut(index);
             match secure.and_then(|listener| listener.secure.as_mut()) {
                 Some(secure) => secure.handle_datagram(now.mono, address, datagram),
@@ -377,7 +509,7 @@ impl Shard {
             }
             *deadline = self.drain(now, effects);
         }
-        received
+        Batch { received, taken }
     }
 
     /// Collects all effects; returns the next deadline.

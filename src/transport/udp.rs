@@ -138,6 +138,32 @@ impl UdpSocket {
         Ok(count)
     }
 
+    /// How full the receive buffer is; `None` where the system does not tell.
+    pub fn backlog(&self) -> Option<Backlog> {
+        /// Indexes of `SO_MEMINFO` (`include/uapi/linux/sock_diag.h`).
+        const RMEM_ALLOC: usize = 0;
+        const RCVBUF: usize = 1;
+        const DROPS: usize = 8;
+        let mut values = [0u32; 9];
+        let mut length = size_of_u32::<[u32; 9]>();
+        // SAFETY: both pointers are to live locals, `length` says how much room there is.
+        check(unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_MEMINFO,
+                values.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        })
+        .ok()?;
+        let fill = u64::from(values[RMEM_ALLOC]) * 1000 / u64::from(values[RCVBUF]).max(1);
+        Some(Backlog {
+            fill: u32::try_from(fill).unwrap_or(u32::MAX),
+            drops: values[DROPS],
+        })
+    }
+
     /// Sends all of `batch` in order. Returns how many the kernel did not take.
     pub fn send(&self, batch: &[(SocketAddr, Vec<u8>)]) -> usize {
         batch
@@ -195,6 +221,15 @@ impl UdpSocket {
         }
         failed
     }
+}
+
+/// See [`UdpSocket::backlog`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backlog {
+    /// In thousandths.
+    pub fill: u32,
+    /// Datagrams dropped since the socket was made; wraps around.
+    pub drops: u32,
 }
 
 impl AsFd for UdpSocket {
@@ -364,6 +399,19 @@ mod tests {
                     .collect::<Vec<_>>()
             );
         }
+    }
+
+    #[test]
+    fn a_full_buffer_is_noticed() {
+        let bind = || UdpSocket::bind("127.0.0.1:0".parse().unwrap(), false, 4096, 1 << 20);
+        let (a, b) = (bind().unwrap(), bind().unwrap());
+        let empty = b.backlog().unwrap();
+        assert_eq!((empty.fill, empty.drops), (0, 0));
+        let batch = vec![(b.local_addr().unwrap(), vec![7; 1000]); 100];
+        a.send(&batch);
+        let full = b.backlog().unwrap();
+        assert!(full.fill > 500, "{full:?}");
+        assert!(full.drops > 0, "{full:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use lwm2m_gateway::Config;
 use lwm2m_gateway::bridge::Dialect;
-use lwm2m_gateway::coap::message::{Builder, option};
+use lwm2m_gateway::coap::message::{self, Builder, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::credentials::{Credential, Key};
 use lwm2m_gateway::engine::{
@@ -49,6 +49,8 @@ pub struct World {
     pub held: Vec<VecDeque<Handoff>>,
     /// Handoffs wait in `held` for [`World::hand_over`] instead of arriving at once.
     pub hold_handoffs: bool,
+    /// Devices answer pings as CoAP wants (RFC 7252 §4.3), and nobody sees them.
+    pub answers_pings: bool,
     deadlines: Vec<Option<Instant>>,
 }
 
@@ -113,6 +115,7 @@ impl World {
             disconnected: Vec::new(),
             held: (0..shards).map(|_| VecDeque::new()).collect(),
             hold_handoffs: false,
+            answers_pings: true,
             deadlines: vec![None; usize::from(shards)],
         }
     }
@@ -236,9 +239,15 @@ impl World {
     }
 
     fn drain(&mut self, shard: usize) {
+        let mut pinged = Vec::new();
         loop {
             match self.engines[shard].poll_output() {
-                Output::Transmit { to, datagram } => self.sent.push_back((to, datagram)),
+                Output::Transmit { to, datagram } => match message::as_empty(&datagram) {
+                    Some((MessageType::Confirmable, mid)) if self.answers_pings => {
+                        pinged.push((to, message::empty(MessageType::Reset, mid)));
+                    }
+                    _ => self.sent.push_back((to, datagram)),
+                },
                 Output::Publish(publish) => self.published.push_back(Published {
                     topic: publish.topic,
                     json: serde_json::from_slice(&publish.payload).expect("payloads are JSON"),
@@ -260,7 +269,12 @@ impl World {
                 }
                 Output::Idle(deadline) => {
                     self.deadlines[shard] = deadline.map(|(at, _)| at);
-                    return;
+                    if pinged.is_empty() {
+                        return;
+                    }
+                    for (from, reset) in std::mem::take(&mut pinged) {
+                        self.engines[shard].handle_datagram(self.now, from, &reset);
+                    }
                 }
             }
         }

@@ -255,11 +255,39 @@ gateway_listener(Type, Listener, Plugin) ->
                 {ok, Value} <- [maps:find(Key, Listener)],
                 Value =/= undefined
             ] ++
+            [{<<"max_conn_rate">>, rate(Rate)} || {ok, Rate} <- [maps:find(max_conn_rate, Listener)]] ++
+            [
+                {<<"access_rules">>, Rules}
+             || Rules <- [numeric_rules(maps:get(access_rules, Listener, []))], Rules =/= []
+            ] ++
             [{<<"udp_options">>, buffers(maps:get(udp_options, Listener, #{}))}]
     ),
     case Type of
         udp -> Common;
         dtls -> maps:merge(Common, dtls(maps:get(dtls_options, Listener, #{}), Plugin))
+    end.
+
+rate(Rate) when is_integer(Rate) -> Rate;
+rate(Rate) -> text(Rate).
+
+%% Rules that the gateway applies to every datagram: all, if none names a host, which the gateway
+%% would have to look up. EMQX's own code applies them once more when a device registers.
+numeric_rules(Rules) ->
+    Texts = [text(Rule) || Rule <- Rules],
+    case lists:all(fun is_numeric_rule/1, Texts) of
+        true -> Texts;
+        false -> []
+    end.
+
+is_numeric_rule(Rule) ->
+    case string:lexemes(Rule, " ") of
+        [_Action, <<"all">>] ->
+            true;
+        [_Action, Network] ->
+            [Address | _Length] = binary:split(Network, <<"/">>),
+            inet:parse_strict_address(binary_to_list(Address)) =/= {error, einval};
+        _ ->
+            false
     end.
 
 %% Too small a value is refused by the gateway; EMQX takes it.

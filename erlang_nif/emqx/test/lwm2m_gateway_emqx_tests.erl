@@ -203,7 +203,7 @@ configuration_maps() ->
         update_msg_publish_condition => contains_object_list,
         listeners => #{
             udp => #{
-                port => #{bind => 5783, max_connections => 1024, enable => true, access_rules => [], udp_options => #{recbuf => 1024, active_n => 100}},
+                port => #{bind => 5783, max_connections => 1024, enable => true, access_rules => ["allow 10.0.0.1", "deny ::1"], max_conn_rate => 1000, udp_options => #{recbuf => 1024, active_n => 100}},
                 six => #{bind => {{0, 0, 0, 0, 0, 0, 0, 1}, 5784}, max_connections => infinity, mountpoint => <<"x/${client_attrs.group}/">>}
             },
             dtls => #{
@@ -257,7 +257,13 @@ configuration_maps() ->
             },
             <<"listeners">> := #{
                 <<"udp">> := #{
-                    <<"port">> := #{<<"bind">> := 5783, <<"max_connections">> := 1024, <<"udp_options">> := #{<<"recbuf">> := 4096}},
+                    <<"port">> := #{
+                        <<"bind">> := 5783,
+                        <<"max_connections">> := 1024,
+                        <<"max_conn_rate">> := 1000,
+                        <<"access_rules">> := [<<"allow 10.0.0.1">>, <<"deny ::1">>],
+                        <<"udp_options">> := #{<<"recbuf">> := 4096}
+                    },
                     <<"six">> := #{<<"bind">> := <<"[::1]:5784">>, <<"mountpoint">> := <<"x/${client_attrs.group}/">>}
                 },
                 <<"dtls">> := #{
@@ -649,7 +655,9 @@ refused_device() ->
 refused_address() ->
     Listeners = #{udp => #{default => #{bind => {{127, 0, 0, 1}, 0}, access_rules => ["deny 127.0.0.1"]}}},
     start((config())#{listeners => Listeners}),
-    ?assertMatch({{4, 3}, _}, device:register(device:open(gateway()), <<"outside">>)),
+    %% There is no answer.
+    spawn(fun() -> device:register(device:open(gateway()), <<"outside">>) end),
+    wait(fun() -> maps:get(datagrams_denied, lwm2m_gateway:statistics(gateway())) > 0 end),
     stop().
 
 mountpoint_of_the_authenticator() ->

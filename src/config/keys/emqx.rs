@@ -24,12 +24,7 @@ pub(crate) const LISTENER_IGNORED: &[(&str, &str)] = &[
         "acceptors",
         "has no effect: every shard has a socket of its own",
     ),
-    (
-        "access_rules",
-        "has no effect: addresses are NOT filtered by this gateway",
-    ),
     ("health_check", "has no effect here"),
-    ("max_conn_rate", "has no effect here"),
     ("udp_options.active_n", "has no effect here"),
     (
         "udp_options.buffer",

@@ -32,6 +32,26 @@ macro_rules! listener_keys {
                 is_text: false,
             },
             key!(
+                "max_conn_rate",
+                $($at.)? max_conn_rate,
+                rate,
+                "New devices that are let in: with UDP Registers from addresses where no device is registered, with DTLS handshakes. A Register beyond it is answered 5.03 with Max-Age, a handshake has to be begun anew."
+            ),
+            Key {
+                name: "access_rules",
+                form: || "list of rules".to_owned(),
+                meaning: "Which addresses may send: `\"allow 192.168.0.0/24\"`, `\"deny 2001:db8::/32\"`, `\"deny all\"`. The first rule that matches counts; what none matches may send. Datagrams of others are dropped unread, also those of devices that are registered.",
+                read: |into, from| {
+                    into.$($at.)? access_rules = value::access_rules(from)?;
+                    Ok(())
+                },
+                show: |of| {
+                    let rules = of.$($at.)? access_rules.rules().iter();
+                    format!("{:?}", rules.map(ToString::to_string).collect::<Vec<_>>())
+                },
+                is_text: false,
+            },
+            key!(
                 "mountpoint",
                 $($at.)? mountpoint,
                 optional_text,

@@ -97,6 +97,11 @@ impl Server {
             self.counters.dtls_handshakes_slowed.inc();
             return;
         }
+        let door = self.door.as_ref();
+        if door.is_some_and(|door| door.admit(now, from.ip()).is_err()) {
+            self.counters.dtls_handshakes_limited.inc();
+            return;
+        }
         if !self.has_place(now, from) {
             self.counters.dtls_handshakes_refused.inc();
             return;

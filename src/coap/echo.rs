@@ -1,0 +1,183 @@
+//! Values for the Echo option (RFC 9175 §2), without state: whoever sends one back receives at the
+//! address it was sent to, and did so a short time ago.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
+
+use crate::time::Instant;
+
+/// Bytes of a value: the low byte of the generation of its secret, then 8 bytes of HMAC, as many as
+/// a token of ours has.
+pub const LENGTH: usize = 9;
+
+/// How long a secret makes values; it recognises them for as long again. A client sends a value
+/// back at once, but may have to retransmit.
+const ROTATION: Duration = Duration::from_secs(60);
+
+/// Makes and recognises the values of one engine.
+pub struct Challenges {
+    seed: Hmac<Sha256>,
+    generation: u64,
+    current: Hmac<Sha256>,
+    previous: Hmac<Sha256>,
+}
+
+impl std::fmt::Debug for Challenges {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Challenges").finish_non_exhaustive()
+    }
+}
+
+impl Challenges {
+    /// Values with secrets derived from `seed`, which must be unguessable.
+    pub fn new(seed: &[u8; 32]) -> Self {
+        let mut mac = keyed(seed);
+        mac.update(b"echo");
+        let seed = keyed(&mac.finalize().into_bytes().into());
+        Self {
+            generation: 0,
+            current: secret(&seed, 0),
+            previous: secret(&seed, 0),
+            seed,
+        }
+    }
+
+    /// The value for whoever sends from `address` to `listener`.
+    pub fn make(&mut self, now: Instant, listener: u16, address: SocketAddr) -> [u8; LENGTH] {
+        self.rotate(now);
+        value(&self.current, self.generation, listener, address)
+    }
+
+    /// Whether `echo` was made for this address, within the last two minutes.
+    pub fn verify(
+        &mut self,
+        now: Instant,
+        listener: u16,
+        address: SocketAddr,
+        echo: &[u8],
+    ) -> bool {
+        self.rotate(now);
+        let before = self.generation.saturating_sub(1);
+        let expected = match echo.first() {
+            Some(low) if *low == low_byte(self.generation) => {
+                value(&self.current, self.generation, listener, address)
+            }
+            Some(low) if *low == low_byte(before) => {
+                value(&self.previous, before, listener, address)
+            }
+            _ => return false,
+        };
+        expected.ct_eq(echo).into()
+    }
+
+    fn rotate(&mut self, now: Instant) {
+        let generation = now.as_micros() / u64::try_from(ROTATION.as_micros()).unwrap_or(u64::MAX);
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        self.current = secret(&self.seed, generation);
+        self.previous = secret(&self.seed, generation.saturating_sub(1));
+    }
+}
+
+const fn low_byte(generation: u64) -> u8 {
+    generation.to_le_bytes()[0]
+}
+
+/// An HMAC with this key, whose part of the work is done once.
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    // Keys shorter than a block are filled up with zeros (RFC 2104 §2).
+    let mut block = [0; 64];
+    for (to, from) in block.iter_mut().zip(key) {
+        *to = *from;
+    }
+    Hmac::new(&block.into())
+}
+
+fn secret(seed: &Hmac<Sha256>, generation: u64) -> Hmac<Sha256> {
+    let mut mac = seed.clone();
+    mac.update(&generation.to_be_bytes());
+    keyed(&mac.finalize().into_bytes().into())
+}
+
+fn value(
+    secret: &Hmac<Sha256>,
+    generation: u64,
+    listener: u16,
+    address: SocketAddr,
+) -> [u8; LENGTH] {
+    let mut mac = secret.clone();
+    mac.update(&listener.to_be_bytes());
+    match address.ip() {
+        IpAddr::V4(address) => mac.update(&address.octets()),
+        IpAddr::V6(address) => mac.update(&address.octets()),
+    }
+    mac.update(&address.port().to_be_bytes());
+    let mut value = [0; LENGTH];
+    let (low, code) = value.split_at_mut(1);
+    low.copy_from_slice(&[low_byte(generation)]);
+    for (to, from) in code.iter_mut().zip(mac.finalize().into_bytes()) {
+        *to = from;
+    }
+    value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + Duration::from_secs(seconds)
+    }
+
+    /// Computed with Python's hmac from the definition above.
+    #[test]
+    fn vectors() {
+        let key = std::array::from_fn(|index| u8::try_from(index).unwrap());
+        let mut challenges = Challenges::new(&key);
+        for (seconds, listener, address, expected) in VECTORS {
+            let address = address.parse().unwrap();
+            let value = challenges.make(at(*seconds), *listener, address);
+            let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, *expected);
+            assert!(challenges.verify(at(*seconds), *listener, address, &value));
+        }
+    }
+
+    const VECTORS: &[(u64, u16, &str, &str)] = &[
+        (0, 0, "192.0.2.1:5683", "0030c9e1daa118823a"),
+        (61, 0, "192.0.2.1:5683", "01bbdf59c0208b0770"),
+        (61, 1, "192.0.2.1:5683", "012eef3178f850b46a"),
+        (15400, 7, "[2001:db8::7]:49152", "0040d099f34a04a931"),
+    ];
+
+    #[test]
+    fn bound_to_address_listener_and_time() {
+        let peer: SocketAddr = "192.0.2.1:5683".parse().unwrap();
+        let others = ["192.0.2.1:5684", "192.0.2.2:5683", "[::1]:5683"];
+        for start in [0, 59, 60, 256 * 60, 7 * 86_400] {
+            let mut challenges = Challenges::new(&[1; 32]);
+            let value = challenges.make(at(start), 3, peer);
+            assert!(challenges.verify(at(start), 3, peer, &value));
+            assert!(challenges.verify(at(start + 60), 3, peer, &value));
+            assert!(!challenges.verify(at(start + 120), 3, peer, &value));
+            assert!(!challenges.verify(at(start), 4, peer, &value));
+            for other in others {
+                assert!(!challenges.verify(at(start), 3, other.parse().unwrap(), &value));
+            }
+            assert!(!Challenges::new(&[2; 32]).verify(at(start), 3, peer, &value));
+            for cut in 0..value.len() {
+                assert!(!challenges.verify(at(start), 3, peer, &value[..cut]));
+                let mut changed = value;
+                changed[cut] ^= 1;
+                assert!(!challenges.verify(at(start), 3, peer, &changed));
+            }
+            assert!(!challenges.verify(at(start), 3, peer, &[value.as_slice(), &[0]].concat()));
+        }
+    }
+}

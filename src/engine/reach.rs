@@ -1,0 +1,316 @@
+//! Plain UDP: nobody has shown that the address a datagram bears is his. Until it has been shown,
+//! an address gets at most three times what came from it, so that the gateway is of no use to
+//! whoever sends in the name of others (RFC 7252 §11.3, RFC 9175 §2.4 item 3, the factor of
+//! RFC 9000 §8).
+
+use super::device::DeviceKey;
+use super::registration::Location;
+use super::response::Response;
+use super::{Engine, Output, Peer};
+use crate::coap::block::BlockOption;
+use crate::coap::message::{self, option};
+use crate::coap::{Code, Message, MessageType};
+use crate::config::EchoMode;
+use crate::time::Now;
+
+/// An address that has not shown itself gets so many times what came from it.
+const FACTOR: usize = 3;
+
+/// Bytes of an Empty message.
+const EMPTY: usize = 4;
+
+/// Messages of a device that acknowledge or reset what is not under way, after which none counts
+/// that has but a message id to show: it has 16 bits, and somebody may be guessing.
+const MAX_STRAYS: u8 = 32;
+
+/// What is known of the address of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// It has sent something that only whoever receives there can know, or uses DTLS.
+    Proven,
+    /// It has not.
+    Unproven {
+        /// Bytes that may be sent there.
+        credit: usize,
+        /// Message id of the ping that asks it to show itself.
+        probe: Option<u16>,
+        /// The device got its location at another address, so to know it proves nothing here.
+        moved: bool,
+    },
+}
+
+impl Trust {
+    /// Of an address from which a device has registered or, with `moved`, updated.
+    pub(super) const fn of(peer: Peer, moved: bool) -> Self {
+        if peer.session != 0 {
+            return Self::Proven;
+        }
+        Self::Unproven {
+            credit: 0,
+            probe: None,
+            moved,
+        }
+    }
+
+    const fn is_proven(self) -> bool {
+        matches!(self, Self::Proven)
+    }
+
+    /// Bytes that may be sent.
+    const fn room(self) -> usize {
+        match self {
+            Self::Proven => usize::MAX,
+            Self::Unproven { credit, .. } => credit,
+        }
+    }
+
+    /// Takes `bytes` out, or nothing: false when there are not that many.
+    fn spend(&mut self, bytes: usize) -> bool {
+        match self {
+            Self::Proven => true,
+            Self::Unproven { credit, .. } => match credit.checked_sub(bytes) {
+                Some(rest) => {
+                    *credit = rest;
+                    true
+                }
+                None => false,
+            },
+        }
+    }
+}
+
+/// What whoever is being answered may get for the datagram he sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Allowance {
+    peer: Peer,
+    bytes: usize,
+}
+
+impl Engine {
+    /// `datagram` of `from` is being handled.
+    pub(super) fn begin_answering(&mut self, from: Peer, datagram: usize) {
+        self.allowance = (from.session == 0).then(|| Allowance {
+            peer: from,
+            bytes: datagram.saturating_mul(FACTOR),
+        });
+    }
+
+    /// What is left of the allowance for the datagram being handled goes to the device that
+    /// registered by it.
+    pub(super) fn bank_allowance(&mut self, key: DeviceKey) {
+        let Some(left) = self.allowance.take() else {
+            return;
+        };
+        if let Some(device) = self.device_mut(key)
+            && device.peer == left.peer
+            && let Trust::Unproven { credit, .. } = &mut device.trust
+        {
+            *credit = credit.saturating_add(left.bytes);
+        }
+    }
+
+    /// The longest datagram that may be sent to `to` now.
+    fn room(&self, to: Peer) -> usize {
+        if to.session != 0 {
+            return usize::MAX;
+        }
+        let allowance = self.allowance.filter(|allowance| allowance.peer == to);
+        let device = self
+            .peers
+            .get(&to)
+            .and_then(|state| self.device(state.device));
+        let device = device.filter(|device| device.peer == to);
+        let credit = device.map_or(0, |device| device.trust.room());
+        allowance.map_or(0, |it| it.bytes).max(credit)
+    }
+
+    /// Whether a datagram of `length` bytes may be sent to `to`; counts it.
+    pub(super) fn spend(&mut self, to: Peer, length: usize) -> bool {
+        if to.session != 0 {
+            return true;
+        }
+        if let Some(allowance) = &mut self.allowance
+            && allowance.peer == to
+            && let Some(rest) = allowance.bytes.checked_sub(length)
+        {
+            allowance.bytes = rest;
+            return true;
+        }
+        let key = self.peers.get(&to).map(|state| state.device);
+        let device = key.and_then(|key| self.device_mut(key));
+        let spent = device
+            .filter(|device| device.peer == to)
+            .is_some_and(|device| device.trust.spend(length));
+        if !spent {
+            self.counters.answers_withheld.inc();
+        }
+        spent
+    }
+
+    /// Cuts the diagnostic payload of `datagram`, its last `payload` bytes, to what may be sent.
+    pub(super) fn trim(&self, to: Peer, datagram: &mut Vec<u8>, payload: usize) {
+        let fits = |bytes: usize| {
+            let allowance = self.allowance.filter(|allowance| allowance.peer == to);
+            allowance.is_some_and(|allowance| bytes <= allowance.bytes)
+        };
+        if payload == 0 || fits(datagram.len()) {
+            return;
+        }
+        let room = self.room(to);
+        if datagram.len() <= room {
+            return;
+        }
+        // The payload marker goes with the last byte.
+        let bare = datagram.len().saturating_sub(payload + 1);
+        let text = datagram.get(bare + 1..).unwrap_or_default();
+        let text = std::str::from_utf8(text).unwrap_or_default();
+        let kept = text.floor_char_boundary(room.saturating_sub(bare + 1));
+        datagram.truncate(if kept == 0 { bare } else { bare + 1 + kept });
+    }
+
+    /// Sends a request to a device, or asks it to show itself first. Returns whether it was sent.
+    pub(super) fn transmit_request(&mut self, key: DeviceKey, datagram: Vec<u8>) -> bool {
+        let Some(device) = self.device(key) else {
+            return false;
+        };
+        let (peer, proven) = (device.peer, device.trust.is_proven());
+        if proven || self.spend(peer, datagram.len()) {
+            self.emit(peer, datagram);
+            return true;
+        }
+        self.probe(key, peer);
+        false
+    }
+
+    /// A ping (RFC 7252 §4.3): whoever answers it receives there.
+    fn probe(&mut self, key: DeviceKey, peer: Peer) {
+        let Some(Trust::Unproven { probe, .. }) = self.device(key).map(|device| device.trust)
+        else {
+            return;
+        };
+        if !self.spend(peer, EMPTY) {
+            return;
+        }
+        let mid = match probe {
+            Some(mid) => mid,
+            None => self.next_mid(peer),
+        };
+        if let Some(device) = self.device_mut(key)
+            && let Trust::Unproven { probe, .. } = &mut device.trust
+        {
+            *probe = Some(mid);
+        }
+        self.emit(peer, message::empty(MessageType::Confirmable, mid));
+    }
+
+    /// The device has shown that it receives at its address: what was held back goes out.
+    pub(super) fn prove(&mut self, key: DeviceKey) {
+        let Some(device) = self.device_mut(key) else {
+            return;
+        };
+        if device.trust.is_proven() {
+            return;
+        }
+        device.trust = Trust::Proven;
+        let peer = device.peer;
+        let held = device.exchanges.iter_mut().filter(|it| it.withheld);
+        let held: Vec<_> = held
+            .map(|exchange| {
+                exchange.withheld = false;
+                exchange.datagram.to_vec()
+            })
+            .collect();
+        for datagram in held {
+            self.emit(peer, datagram);
+        }
+    }
+
+    /// The device has used its location. That proves something only where nobody can guess it,
+    /// and at the address that was told it.
+    pub(super) fn prove_by_location(&mut self, key: DeviceKey, location: &Location) {
+        let Some(Trust::Unproven { moved: false, .. }) = self.device(key).map(|it| it.trust) else {
+            return;
+        };
+        if matches!(location, Location::Random(_)) {
+            self.prove(key);
+        }
+    }
+
+    /// The device with a request under way that an acknowledgement or reset names by its message
+    /// id. That is all such a message has to show, so it does not count when somebody is guessing.
+    pub(super) fn answers(&mut self, from: Peer, mid: u16, kind: MessageType) -> Option<DeviceKey> {
+        let found = self.in_flight.get(&(from, mid)).copied();
+        let sender = || self.peers.get(&from).map(|state| state.device);
+        let key = found.or_else(sender);
+        let Some(device) = key.and_then(|key| self.device_mut(key)) else {
+            self.counters.datagrams_unexpected.inc();
+            return None;
+        };
+        let pinged =
+            matches!(device.trust, Trust::Unproven { probe: Some(probe), .. } if probe == mid);
+        let expected = found.is_some() || pinged && kind == MessageType::Reset;
+        if !expected {
+            device.strays = device.strays.saturating_add(1);
+        }
+        if !expected || device.strays > MAX_STRAYS && from.session == 0 {
+            self.counters.datagrams_unexpected.inc();
+            return None;
+        }
+        if let Some(key) = key {
+            self.prove(key);
+        }
+        found
+    }
+
+    /// Whether a request has to come with an Echo option first; it has been answered then
+    /// (RFC 9175 §2.3).
+    pub(super) fn challenge(&mut self, now: Now, from: Peer, message: &Message) -> bool {
+        let mode = self.settings.config.coap.echo;
+        if mode == EchoMode::Off || from.session != 0 {
+            return false;
+        }
+        let mut path = message.option_values(option::URI_PATH);
+        let registers =
+            path.next() == Some(b"rd") && matches!(message.code(), Code::POST | Code::DELETE);
+        // Who sends further blocks has shown itself with the first one.
+        let block = message
+            .uint_option(option::BLOCK1, 3)
+            .and_then(BlockOption::from_uint);
+        let begun = block.is_some_and(|block| block.number > 0);
+        if !registers || begun || self.has_shown(now, from, message) {
+            return false;
+        }
+        if mode == EchoMode::NewAddress && self.is_proven(from) {
+            return false;
+        }
+        self.counters.echo_challenges.inc();
+        let echo = self.challenges.make(now.mono, from.listener, from.address);
+        let response = Response::new(Code::UNAUTHORIZED).option(option::ECHO, echo);
+        self.respond(from, message, response);
+        // The answer to a repetition is as good when it is made anew.
+        self.dedup.forget(from, message.mid());
+        true
+    }
+
+    /// Whether `message` bears an Echo option that was made for its sender.
+    pub(super) fn has_shown(&mut self, now: Now, from: Peer, message: &Message) -> bool {
+        let Some(echo) = message.first_option(option::ECHO) else {
+            return false;
+        };
+        let challenges = &mut self.challenges;
+        challenges.verify(now.mono, from.listener, from.address, echo)
+    }
+
+    fn is_proven(&self, peer: Peer) -> bool {
+        let key = self.peers.get(&peer).map(|state| state.device);
+        let device = key.and_then(|key| self.device(key));
+        device.is_some_and(|device| device.peer == peer && device.trust.is_proven())
+    }
+
+    /// Sends what may be sent.
+    pub(super) fn emit(&mut self, to: Peer, datagram: Vec<u8>) {
+        self.counters.datagrams_sent.inc();
+        self.counters.bytes_sent.add(datagram.len() as u64);
+        self.outputs.push_back(Output::Transmit { to, datagram });
+    }
+}
