@@ -19,6 +19,9 @@ const FACTOR: usize = 3;
 /// Bytes of an Empty message.
 const EMPTY: usize = 4;
 
+/// Bytes that requests leave for pings: one and its repetitions, as many as RFC 7252 §4.8 has.
+const RESERVE: usize = 5 * EMPTY;
+
 /// Messages of a device that acknowledge or reset what is not under way, after which none counts
 /// that has but a message id to show: it has 16 bits, and somebody may be guessing.
 const MAX_STRAYS: u8 = 32;
@@ -170,14 +173,16 @@ impl Engine {
 
     /// Sends a request to a device, or asks it to show itself first. Returns whether it was sent.
     pub(super) fn transmit_request(&mut self, key: DeviceKey, datagram: Vec<u8>) -> bool {
-        let Some(device) = self.device(key) else {
+        let Some(device) = self.device_mut(key) else {
             return false;
         };
-        let (peer, proven) = (device.peer, device.trust.is_proven());
-        if proven || self.spend(peer, datagram.len()) {
+        let peer = device.peer;
+        let wanted = datagram.len().saturating_add(RESERVE);
+        if wanted <= device.trust.room() && device.trust.spend(datagram.len()) {
             self.emit(peer, datagram);
             return true;
         }
+        self.counters.answers_withheld.inc();
         self.probe(key, peer);
         false
     }
