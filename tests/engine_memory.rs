@@ -161,7 +161,9 @@ fn c3_one_source_has_half_of_the_registrations_at_most() {
         }
         assert_refused(&last.unwrap());
         let used = world.memory.used(Kind::Registrations);
-        assert!((limit / 2..limit / 3 * 2).contains(&used), "{used} {limit}");
+        // Within what one registration takes.
+        let half = limit / 2 - 4000;
+        assert!((half..limit / 3 * 2).contains(&used), "{used} {limit}");
         for number in 0..10 {
             let peer = at(&format!("{honest}:{}", 2000 + number));
             let (_, answer) = register(&mut world, &format!("honest{number}"), peer, 1000);
