@@ -7,6 +7,7 @@
 // The simulator is a program of its own: it owns sockets, a thread and a clock.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
+use std::fmt::Write as _;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::credentials::{IdentityError, Key, KeyError};
+use crate::printable::EscapingLines;
 
 use device::{Counters, Device, Profile};
 use keys::Keys;
@@ -410,9 +412,13 @@ pub fn run(options: Options) -> ExitCode {
     }
 }
 
-/// A line for whoever still listens; a closed pipe is no reason to stop.
+/// A line for whoever still listens; a closed pipe is no reason to stop. Nothing that the server
+/// said acts on the terminal.
 fn say(to: &mut dyn io::Write, line: &str) {
-    let _ = writeln!(to, "{line}").and_then(|()| to.flush());
+    let mut shown = String::new();
+    // Writing to a string cannot fail.
+    let _ = EscapingLines(&mut shown).write_str(line);
+    let _ = writeln!(to, "{shown}").and_then(|()| to.flush());
 }
 
 #[cfg(test)]

@@ -1,18 +1,20 @@
 //! A message of the gateway as lines for people.
 
 use lwm2m_gateway::host::Publish;
+use lwm2m_gateway::printable::Printable;
 use serde_json::Value;
 
-/// Topic and payload as they are, and below what they say.
+/// Topic and payload as they are, and below what they say; what would act on the terminal is
+/// escaped.
 pub(super) fn message(publish: &Publish) -> String {
     let payload = String::from_utf8_lossy(&publish.payload);
-    let mut out = format!("{}  {payload}", publish.topic);
+    let mut out = format!("{}  {}", Printable(&publish.topic), Printable(&payload));
     if let Ok(json) = serde_json::from_slice(&publish.payload)
         && let Some(meaning) = meaning(&json)
     {
         for line in meaning {
             out.push_str("\n    ");
-            out.push_str(&line);
+            out.push_str(&Printable(&line).to_string());
         }
     }
     out
@@ -95,6 +97,26 @@ mod tests {
         assert_eq!(
             shown(read),
             format!("t  {read}\n    read: 2.05 content\n    /3/0/0 = Acme\n    /3/0/9 = 5")
+        );
+    }
+
+    #[test]
+    fn c15_nothing_of_a_device_acts_on_the_terminal() {
+        let read = r#"{"msgType":"read","data":{"code":"2.05","content":[{"path":"/3/0/0","value":"a\n\u001b[31m\u202e"}]}}"#;
+        let shown = shown(read);
+        assert_eq!(
+            shown.lines().last(),
+            Some(r"    /3/0/0 = a\n\u{1b}[31m\u{202e}")
+        );
+        assert_eq!(
+            message(&Publish {
+                kind: PublishKind::Response,
+                endpoint: "e".into(),
+                topic: "t\n\u{1b}".to_owned(),
+                payload: b"\x07\xff".to_vec(),
+                qos: 0,
+            }),
+            "t\\n\\u{1b}  \\u{7}\u{fffd}"
         );
     }
 

@@ -108,6 +108,7 @@ impl Shared {
     fn run(&self, mut out: impl Write) {
         let mut lines = Vec::new();
         let mut told = Instant::now();
+        let mut flows = true;
         loop {
             let mut state = self.state.lock();
             state.writing = false;
@@ -119,27 +120,30 @@ impl Shared {
             }
             mem::swap(&mut lines, &mut state.waiting);
             state.writing = true;
+            // Now that there is room, and only while somebody reads: this makes lines, too.
+            let dropped = match flows {
+                true => mem::take(&mut state.dropped),
+                false => 0,
+            };
             drop(state);
+            if dropped > 0 {
+                tracing::warn!(
+                    dropped,
+                    "log lines found no room: standard error was not read"
+                );
+            }
             let lost = write(&mut out, &lines);
             lines.clear();
-            if lost > 0 {
+            flows = lost == 0;
+            if !flows {
                 self.counters.log_lines_dropped.add_shared(lost);
                 self.state.lock().dropped += lost;
-                continue;
-            }
-            if told.elapsed() > INTERVAL {
+            } else if told.elapsed() > INTERVAL {
                 told = Instant::now();
                 let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
                 if suppressed > 0 {
                     tracing::warn!(suppressed, "lines of libraries that say the same");
                 }
-            }
-            let dropped = mem::take(&mut self.state.lock().dropped);
-            if dropped > 0 {
-                tracing::warn!(
-                    dropped,
-                    "log lines were dropped: standard error did not take them"
-                );
             }
         }
     }
