@@ -64,7 +64,7 @@ fn c2_an_object_list_has_a_bound_of_its_own() {
     for (number, block) in (0u32..).zip(list.as_bytes().chunks(1024)) {
         let request = device
             .request(Code::POST, &["rd"], &["ep=ep1", "lt=300", "lwm2m=1.1"])
-            .uint(option::BLOCK1, number << 4 | 8 * u32::from(number < 2) | 6)
+            .uint(option::BLOCK1, number << 4 | u32::from(number < 2) << 3 | 6)
             .payload(block);
         world.datagram(device.peer, &request.build());
         let answer = world.next_for(device.peer);

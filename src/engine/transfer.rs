@@ -70,7 +70,7 @@ impl Effort {
         sent: usize,
         received: usize,
     ) -> Result<(), Exhausted> {
-        let pace = self.pace.get_or_insert(Pace::new(now));
+        let pace = self.pace.get_or_insert_with(|| Pace::new(now));
         if pace.deadline(bounds.exchange_lifetime) <= now {
             return Err(Exhausted::Time);
         }
