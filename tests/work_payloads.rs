@@ -1,6 +1,8 @@
 //! Reading payloads of devices and commands of applications is linear in their length, and what
 //! comes out of them is bounded by it: allocations, their bytes and the output are counted.
 
+#![allow(clippy::unwrap_used)] // helpers of tests
+
 #[path = "support/counting.rs"]
 mod counting;
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::device::{Device, DeviceKey, Exchange, Job, Observation, Purpose, Transfer};
-use super::queue::Queued;
+use super::queue::{PLACE_BYTES, Queued};
 use super::registration::Registration;
 use super::request::RequestParts;
 use super::sessions::Identity;
@@ -133,7 +133,7 @@ pub(super) fn command_bytes(command: &Command) -> usize {
 impl Queued {
     /// What a command takes in the queue.
     pub(super) fn bytes_of(command: &Command) -> usize {
-        size_of::<Self>() + command_bytes(command)
+        size_of::<Self>() + PLACE_BYTES + command_bytes(command)
     }
 }
 

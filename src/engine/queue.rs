@@ -36,6 +36,9 @@ pub(super) struct CommandQueue(
     Option<Box<Waiting>>,
 );
 
+/// What the places of a command take beside it, in bytes; nodes of trees are two thirds full.
+pub(super) const PLACE_BYTES: usize = 64;
+
 /// The place of a command: whether it is not immediate, and its number.
 type Place = (bool, u64);
 
