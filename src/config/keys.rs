@@ -780,6 +780,12 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "Messages kept while the broker, or one subscriber of the embedded broker, is away or slow."
     ),
     key!(
+        "mqtt.max_queued_bytes",
+        mqtt.max_queued_bytes,
+        size(64 << 10, 64 * GB),
+        "Bytes of such messages; for the embedded broker of all its subscribers together."
+    ),
+    key!(
         "mqtt.cacertfile",
         mqtt.cacertfile,
         optional_text,

@@ -217,6 +217,17 @@ impl Device {
         }
     }
 
+    /// Whether a command waits for the device's answer.
+    pub(super) fn has_command_under_way(&self) -> bool {
+        let exchanges = self.exchanges.iter().map(|exchange| &exchange.job.purpose);
+        exchanges
+            .chain(self.transfers.iter().filter_map(|it| match it {
+                Transfer::Answer(job) => Some(&job.purpose),
+                Transfer::Notification { .. } => None,
+            }))
+            .any(|purpose| matches!(purpose, Purpose::Command { .. }))
+    }
+
     /// Requests that count against NSTART.
     pub(super) fn outstanding(&self) -> usize {
         self.exchanges

@@ -7,7 +7,7 @@ use super::format::{self, FormatChoice};
 use super::queue::Queued;
 use super::request::{self, BuildError, RequestParts};
 use super::transfer::Effort;
-use super::uplink::{Refusal, unregistered_payload};
+use super::uplink::{Refusal, stopping_answer, unregistered_payload};
 use super::{CommandInput, Engine, Handoff, Output};
 use crate::bridge::{Command, downlink};
 use crate::coap::block::Sender;
@@ -40,6 +40,9 @@ pub(super) struct Attempt {
 impl Engine {
     /// Takes a command from the host. `hops` says how many shards it has come by already.
     pub(super) fn take_command(&mut self, now: Now, input: CommandInput, hops: u8) {
+        if self.stopping {
+            return self.refuse_stopping(&input);
+        }
         let here = self.endpoints.get(&input.endpoint).copied();
         if here.is_none()
             && hops < MAX_HOPS
@@ -73,6 +76,13 @@ impl Engine {
             }
             None => self.refuse_input(&input, &command.echo, unregistered_payload(&command)),
         }
+    }
+
+    /// Answers a command that comes after the end.
+    pub(super) fn refuse_stopping(&mut self, input: &CommandInput) {
+        self.counters.commands_refused.inc();
+        let answer = stopping_answer(&self.settings, input);
+        self.outputs.push_back(Output::Publish(answer));
     }
 
     /// The shard that a device which is not here lives in, or has just been sent to.

@@ -7,6 +7,7 @@ use super::directory::ShardId;
 use super::registration::Location;
 use super::requests::{Request, Stage};
 use super::sessions::Identity;
+use super::uplink::Refusal;
 use super::{CommandInput, Engine, Output, Peer};
 use crate::coap::Message;
 use crate::memory::Heap;
@@ -110,6 +111,9 @@ pub enum Wanted {
 impl Engine {
     /// Takes what another shard says.
     pub fn handle_handoff(&mut self, now: Now, handoff: Handoff) {
+        if self.stopping {
+            return self.refuse_handoff(handoff);
+        }
         match handoff {
             Handoff::Take {
                 from,
@@ -163,6 +167,24 @@ impl Engine {
             } => self.displace(now, identity, old, new, to),
             Handoff::Adopt(device) => self.adopt_identified(now, device),
             Handoff::Arrived { peer } => self.arrived(now, peer),
+        }
+    }
+
+    /// Answers the commands of what comes when everything else has ended.
+    fn refuse_handoff(&mut self, handoff: Handoff) {
+        match handoff {
+            Handoff::Give {
+                device: Ok(mut device),
+                ..
+            }
+            | Handoff::Adopt(mut device) => {
+                self.refuse_waiting(&mut device, &Refusal::STOPPING);
+            }
+            Handoff::Command { input, .. } => self.refuse_stopping(&input),
+            Handoff::Take { .. }
+            | Handoff::Give { .. }
+            | Handoff::Displace { .. }
+            | Handoff::Arrived { .. } => {}
         }
     }
 }

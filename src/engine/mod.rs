@@ -86,7 +86,7 @@ use sessions::Identified;
 use timer::Timers;
 use uplink::Refusal;
 
-pub use uplink::overflow_answer;
+pub use uplink::{overflow_answer, stopping_answer};
 
 /// Devices looked at in one call of [`Engine::handle_timeout`]; the rest is due at once again.
 const TIMEOUTS_PER_CALL: usize = 1024;
@@ -224,6 +224,8 @@ pub struct Engine {
     device_events: bool,
     authorize: bool,
     authorizations: Authorizations,
+    /// Whether commands are only refused.
+    stopping: bool,
     sessions: HashMap<Peer, SecureSession>,
     arrivals: Arrivals,
     /// Devices that registered over DTLS.
@@ -289,6 +291,7 @@ impl Engine {
             device_events: options.device_events,
             authorize: options.authorize,
             authorizations: Authorizations::default(),
+            stopping: false,
             sessions: HashMap::new(),
             arrivals: Arrivals::default(),
             identified: HashMap::new(),
@@ -409,14 +412,16 @@ impl Engine {
         }
     }
 
-    /// Whether no request waits for its answer.
+    /// Whether no command is at a device, also one that has only acknowledged it so far.
     pub fn is_quiet(&self) -> bool {
-        self.in_flight.is_empty()
+        let mut devices = self.devices.iter().flatten();
+        !devices.any(|device| device.has_command_under_way())
     }
 
-    /// The gateway stops: every command that still waits is answered. Devices are not told; they
-    /// find the gateway again, or register anew.
+    /// The gateway stops: every command that still waits is answered, and every command and device
+    /// that comes later. Devices are not told; they find the gateway again, or register anew.
     pub fn shut_down(&mut self) {
+        self.stopping = true;
         let devices = std::mem::take(&mut self.devices);
         for mut device in devices.into_iter().flatten() {
             self.release_device(&device);

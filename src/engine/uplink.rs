@@ -327,11 +327,20 @@ fn response_translator<'a>(settings: &'a Settings, echo: &Echo) -> &'a Translato
 
 /// The answer to a command that no shard can take at the moment.
 pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
+    unheard_answer(settings, input, &Refusal::OVERLOADED)
+}
+
+/// The answer to a command that comes when the gateway stops.
+pub fn stopping_answer(settings: &Settings, input: &CommandInput) -> Publish {
+    unheard_answer(settings, input, &Refusal::STOPPING)
+}
+
+fn unheard_answer(settings: &Settings, input: &CommandInput, refusal: &Refusal) -> Publish {
     let options = downlink::Options::new(&settings.config);
     let ids = uplink::Ids::default();
     let (echo, payload) = match downlink::parse(&input.payload, input.dialect, &options) {
         Ok(command) => {
-            let payload = local_error(&command, &ids, &Refusal::OVERLOADED);
+            let payload = local_error(&command, &ids, refusal);
             (command.echo, payload)
         }
         Err(error) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
@@ -227,6 +227,7 @@ impl Gateway {
         let clock = Clock::new();
         let count = u16::try_from(inner.mailboxes.len()).unwrap_or(u16::MAX);
         let session_numbers = Arc::new(AtomicU32::new(1));
+        let stopped = Arc::new(AtomicUsize::new(0));
         let shards = inner.mailboxes.iter().zip(&inner.counters).zip(changes);
         for (index, ((mailbox, counters), changes)) in (0..).zip(shards) {
             let (engine_seed, shard_seed) = (seed()?, seed()?);
@@ -249,6 +250,7 @@ impl Gateway {
                 mail: Vec::new(),
                 mail_bytes: 0,
                 stop_at: None,
+                stopped: stopped.clone(),
                 mailboxes: inner.mailboxes.clone(),
                 host: inner.host.clone(),
                 counters: counters.clone(),
@@ -342,13 +344,22 @@ impl Gateway {
         }
     }
 
-    /// Gives a command to its shard. Returns the answer when there is no room.
+    /// Gives a command to its shard. Returns the answer when there is no room, or when the gateway
+    /// stops.
     fn command(&self, settings: &Settings, input: CommandInput) -> Option<Publish> {
         let inner = &self.inner;
-        let mailbox = inner.mailbox_of(&input.endpoint)?;
-        let input = mailbox.push(Mail::Command(input)).err()?;
+        let refused = if inner.stop.is_asked() {
+            input
+        } else {
+            let mailbox = inner.mailbox_of(&input.endpoint)?;
+            mailbox.push(Mail::Command(input)).err()?
+        };
+        if inner.stop.is_asked() {
+            inner.own_counters.commands_refused.add_shared(1);
+            return Some(engine::stopping_answer(settings, &refused));
+        }
         inner.own_counters.mailbox_overflow.add_shared(1);
-        Some(engine::overflow_answer(settings, &input))
+        Some(engine::overflow_answer(settings, &refused))
     }
 
     /// Whether a topic is one that commands come by.
@@ -505,9 +516,9 @@ impl Gateway {
         self.inner.directory.len()
     }
 
-    /// Answers what is still waiting, closes the sockets and joins the threads. Returns after
-    /// `deadline` at the latest, and whether all threads have ended; another call waits for those
-    /// that have not.
+    /// Answers what is still waiting, closes the sockets and joins the threads. Commands that come
+    /// from now on, or after the end, are answered at once. Returns after `deadline` at the latest,
+    /// and whether all threads have ended; another call waits for those that have not.
     pub fn stop(&self, deadline: Duration) -> bool {
         if !self.inner.stop.ask() {
             for mailbox in &self.inner.mailboxes {
@@ -586,6 +597,8 @@ fn watch_files(gateway: &Weak<Inner>) {
 #[derive(Debug, Default)]
 struct Stop {
     asked: Mutex<bool>,
+    /// The same, for a look at every command.
+    seen: AtomicBool,
     changed: Condvar,
 }
 
@@ -593,12 +606,13 @@ impl Stop {
     /// Asks for the end; true when somebody had before.
     fn ask(&self) -> bool {
         let before = std::mem::replace(&mut *self.asked.lock(), true);
+        self.seen.store(true, Ordering::Release);
         self.changed.notify_all();
         before
     }
 
     fn is_asked(&self) -> bool {
-        *self.asked.lock()
+        self.seen.load(Ordering::Acquire)
     }
 
     /// Waits for the end, `timeout` at most; whether it has come.

@@ -70,6 +70,8 @@ struct Inner {
     mail: Vec<Mail>,
     /// Charged for it.
     bytes: usize,
+    /// Nobody takes anything any more.
+    closed: bool,
 }
 
 /// See the module.
@@ -96,7 +98,8 @@ impl Mailbox {
         })
     }
 
-    /// Leaves something. A command comes back when the account of memory has no room for it.
+    /// Leaves something. A command comes back when the account of memory has no room for it, or
+    /// when the mailbox is closed, which leaves everything else undone.
     pub(super) fn push(&self, mail: Mail) -> Result<(), CommandInput> {
         let bytes = mail.bytes();
         let mail = match mail {
@@ -113,6 +116,14 @@ impl Mailbox {
             }
         };
         let mut inner = self.inner.lock();
+        if inner.closed {
+            drop(inner);
+            self.memory.release(Kind::Mailboxes, bytes);
+            return match mail {
+                Mail::Command(input) => Err(input),
+                _ => Ok(()),
+            };
+        }
         inner.bytes += bytes;
         inner.mail.push(mail);
         let first = inner.mail.len() == 1;
@@ -129,6 +140,11 @@ impl Mailbox {
         // SAFETY: writes eight bytes from a live local. It fails only when the counter is about
         // to overflow, and then the shard is awake anyway.
         unsafe { libc::write(self.wake.as_raw_fd(), ptr::from_ref(&one).cast(), 8) };
+    }
+
+    /// Takes nothing more; what was left before stays to be taken.
+    pub(super) fn close(&self) {
+        self.inner.lock().closed = true;
     }
 
     /// Takes everything; `into` must be empty and its room is kept. Returns the bytes to be given
@@ -183,6 +199,21 @@ mod tests {
         memory.release(Kind::Mailboxes, bytes);
         assert!(mailbox.push(command(1000)).is_ok());
         let bytes = mailbox.take(&mut Vec::new());
+        memory.release(Kind::Mailboxes, bytes);
+        assert_eq!(memory.used(Kind::Mailboxes), 0);
+    }
+
+    #[test]
+    fn c8_commands_come_back_from_a_closed_mailbox() {
+        let memory = Arc::new(Memory::new(Shares::new(10 << 20, true)));
+        let mailbox = Mailbox::new(memory.clone()).unwrap();
+        assert!(mailbox.push(command(10)).is_ok());
+        mailbox.close();
+        assert!(mailbox.push(command(10)).is_err());
+        assert!(mailbox.push(Mail::Stop).is_ok());
+        let mut mail = Vec::new();
+        let bytes = mailbox.take(&mut mail);
+        assert!(matches!(mail[..], [Mail::Command(_)]));
         memory.release(Kind::Mailboxes, bytes);
         assert_eq!(memory.used(Kind::Mailboxes), 0);
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
@@ -41,6 +41,9 @@ const BATCHES_PER_TURN: usize = 64;
 /// How long requests under way may still be answered after a stop was asked for.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
+/// Between two looks at whether the other shards have come to their end.
+const STOP_STEP: Duration = Duration::from_millis(2);
+
 pub(super) struct Shard {
     pub(super) engine: Engine,
     /// What the engine was made of.
@@ -55,6 +58,8 @@ pub(super) struct Shard {
     /// Charged for it.
     pub(super) mail_bytes: usize,
     pub(super) stop_at: Option<Instant>,
+    /// Shards that only refuse commands by now.
+    pub(super) stopped: Arc<AtomicUsize>,
     /// Of all shards, by shard index.
     pub(super) mailboxes: Vec<Arc<Mailbox>>,
     pub(super) host: Arc<dyn Host>,
@@ -240,16 +245,51 @@ impl Shard {
                 .stop_at
                 .is_some_and(|at| at <= now.mono || self.engine.is_quiet())
             {
-                self.engine.shut_down();
-                self.drain(now, &mut effects);
-                for secure in self.secure_listeners() {
-                    secure.close_all(now.mono);
-                }
-                self.drain(now, &mut effects);
-                self.flush(&mut effects);
-                return;
+                return self.finish(now, &mut effects);
             }
             self.flush(&mut effects);
+        }
+    }
+
+    /// Answers what is left, and what other shards still send until all are at this point.
+    fn finish(&mut self, now: Now, effects: &mut Effects) {
+        self.engine.shut_down();
+        self.drain(now, effects);
+        for secure in self.secure_listeners() {
+            secure.close_all(now.mono);
+        }
+        self.drain(now, effects);
+        self.flush(effects);
+        self.listeners.clear();
+        self.stopped.fetch_add(1, Ordering::AcqRel);
+        let until = now.mono + STOP_GRACE;
+        let shards = self.mailboxes.len();
+        while self.stopped.load(Ordering::Acquire) < shards && self.clock.now().mono < until {
+            self.open_all(effects);
+            self.wait(Some(self.clock.now().mono + STOP_STEP), false);
+        }
+        // From here on commands come back to whoever brings them.
+        self.mailbox.close();
+        self.open_all(effects);
+    }
+
+    fn open_all(&mut self, effects: &mut Effects) {
+        let now = self.clock.now();
+        loop {
+            if self.mail.is_empty() {
+                self.mail_bytes += self.mailbox.take(&mut self.mail);
+                self.mail.reverse();
+            }
+            let Some(item) = self.mail.pop() else {
+                let done = std::mem::take(&mut self.mail_bytes);
+                self.memory.release(Kind::Mailboxes, done);
+                return self.flush(effects);
+            };
+            // A new configuration would open sockets again.
+            if !matches!(item, Mail::Reconfigure(..)) {
+                self.open(now, item, effects);
+                self.drain(now, effects);
+            }
         }
     }
 

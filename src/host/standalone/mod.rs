@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Runtime};
 
-use crate::config::Config;
+use self::outbox::Bounds;
 use crate::config::broker_url::BrokerUrl;
+use crate::config::{Config, Mqtt};
 use crate::host::{Host, Message, Publish};
 use crate::telemetry::Counters;
 
@@ -80,6 +81,14 @@ fn max_packet_size(config: &Config) -> u32 {
     u32::try_from(size).unwrap_or(u32::MAX)
 }
 
+/// What may wait for the broker.
+fn bounds(mqtt: &Mqtt) -> Bounds {
+    Bounds {
+        messages: mqtt.max_queued,
+        bytes: mqtt.max_queued_bytes,
+    }
+}
+
 /// The broker side of the stand-alone host.
 pub enum Broker {
     /// A broker in this process.
@@ -123,6 +132,16 @@ impl Broker {
         match self {
             Self::Embedded(broker) => Some(broker.address()),
             Self::Remote(_) => None,
+        }
+    }
+
+    /// The gateway is about to stop: no command is taken from here on that would not be answered.
+    /// A broker elsewhere keeps those of QoS 1 and 2 for the next start; the embedded broker goes
+    /// on to hand over commands, which the gateway answers.
+    pub fn pause(&self) {
+        match self {
+            Self::Embedded(broker) => broker.pause(),
+            Self::Remote(client) => client.pause(),
         }
     }
 

@@ -11,17 +11,37 @@ use tokio::sync::Notify;
 use crate::host::Publish;
 use crate::telemetry::Counters;
 
-/// A bounded queue of messages. When it is full, QoS 0 messages go first: a new one is dropped,
-/// and a QoS 1 or 2 message takes the place of the oldest waiting QoS 0 message. Every drop is
-/// counted, and logged once per episode.
+/// Bytes that a waiting message needs beside its topic and payload.
+const OVERHEAD: usize = 128;
+
+/// Bytes that a message counts with.
+pub(crate) fn size(topic: usize, payload: usize) -> usize {
+    topic.saturating_add(payload).saturating_add(OVERHEAD)
+}
+
+fn size_of(publish: &Publish) -> usize {
+    size(publish.topic.len(), publish.payload.len())
+}
+
+/// How much an outbox holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    /// Messages.
+    pub(crate) messages: usize,
+    /// Bytes of topics and payloads, [`size`] each.
+    pub(crate) bytes: usize,
+}
+
+/// A bounded queue of messages, with those that were taken out and are not settled yet. When it is
+/// full, QoS 0 messages go first: a new one is dropped, and a QoS 1 or 2 message takes the place of
+/// the oldest waiting QoS 0 messages. Every drop is counted, and logged once per episode.
 pub(crate) struct Outbox {
     lines: Mutex<Lines>,
     filled: Notify,
-    capacity: usize,
+    bounds: Bounds,
     counters: Arc<Counters>,
     /// Whether the loss of messages has been logged since the queue was last empty.
     overflowing: AtomicBool,
-    ending: AtomicBool,
 }
 
 /// Two queues, so that the oldest QoS 0 message is found at once; the sequence numbers keep the
@@ -31,13 +51,40 @@ struct Lines {
     next: u64,
     at_most_once: VecDeque<(u64, Publish)>,
     acknowledged: VecDeque<(u64, Publish)>,
+    /// Of the messages in both queues.
+    waiting: Load,
+    /// Of the messages that were taken and are not settled.
+    taken: Load,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Load {
+    messages: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn add(&mut self, bytes: usize) {
+        self.messages = self.messages.saturating_add(1);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    fn remove(&mut self, bytes: usize) {
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 impl Lines {
-    fn len(&self) -> usize {
-        self.at_most_once
-            .len()
-            .saturating_add(self.acknowledged.len())
+    fn push(&mut self, publish: Publish) {
+        self.waiting.add(size_of(&publish));
+        let number = self.next;
+        self.next = number.wrapping_add(1);
+        if publish.qos == 0 {
+            self.at_most_once.push_back((number, publish));
+        } else {
+            self.acknowledged.push_back((number, publish));
+        }
     }
 
     fn pop(&mut self) -> Option<Publish> {
@@ -46,26 +93,35 @@ impl Lines {
             (Some(_), None) => &mut self.at_most_once,
             _ => &mut self.acknowledged,
         };
-        line.pop_front().map(|(_, publish)| publish)
+        let (_, publish) = line.pop_front()?;
+        self.waiting.remove(size_of(&publish));
+        Some(publish)
+    }
+
+    /// Gives up the oldest QoS 0 message.
+    fn shed(&mut self) -> bool {
+        let Some((_, publish)) = self.at_most_once.pop_front() else {
+            return false;
+        };
+        self.waiting.remove(size_of(&publish));
+        true
+    }
+
+    fn fits(&self, bytes: usize, bounds: Bounds) -> bool {
+        let held = self.waiting.bytes.saturating_add(self.taken.bytes);
+        self.waiting.messages < bounds.messages && held.saturating_add(bytes) <= bounds.bytes
     }
 }
 
 impl Outbox {
-    pub(crate) fn new(capacity: usize, counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(bounds: Bounds, counters: Arc<Counters>) -> Self {
         Self {
             lines: Mutex::default(),
             filled: Notify::new(),
-            capacity,
+            bounds,
             counters,
             overflowing: AtomicBool::new(false),
-            ending: AtomicBool::new(false),
         }
-    }
-
-    /// Nothing more will come: [`Outbox::take`] says so once the queue is empty.
-    pub(crate) fn end(&self) {
-        self.ending.store(true, Ordering::Release);
-        self.filled.notify_one();
     }
 
     /// Takes all of `batch`, in order. Never waits for the broker.
@@ -76,18 +132,18 @@ impl Outbox {
         let mut dropped = 0;
         let mut lines = self.lines.lock();
         for publish in batch.drain(..) {
-            if lines.len() >= self.capacity {
-                dropped += 1;
-                if publish.qos == 0 || lines.at_most_once.pop_front().is_none() {
-                    continue;
+            let bytes = size_of(&publish);
+            // Each message that gives way was pushed once, so that this is linear.
+            while !lines.fits(bytes, self.bounds) {
+                if publish.qos == 0 || !lines.shed() {
+                    break;
                 }
+                dropped += 1;
             }
-            let number = lines.next;
-            lines.next = number.wrapping_add(1);
-            if publish.qos == 0 {
-                lines.at_most_once.push_back((number, publish));
+            if lines.fits(bytes, self.bounds) {
+                lines.push(publish);
             } else {
-                lines.acknowledged.push_back((number, publish));
+                dropped += 1;
             }
         }
         drop(lines);
@@ -102,23 +158,32 @@ impl Outbox {
         self.counters.publish_dropped.add_shared(dropped);
         if !self.overflowing.swap(true, Ordering::Relaxed) {
             tracing::warn!(
-                capacity = self.capacity,
+                max_queued = self.bounds.messages,
+                max_queued_bytes = self.bounds.bytes,
                 "messages are being dropped: the broker does not take them fast enough"
             );
         }
     }
 
-    /// Moves up to `most` waiting messages to the end of `into`, and waits until there is at
-    /// least one; false when there will be none any more. Cancelling the wait loses nothing.
-    pub(crate) async fn take(&self, most: usize, into: &mut Vec<Publish>) -> bool {
+    /// Moves waiting messages to the end of `into`, up to `most` and until they have `bytes`, and
+    /// waits until there is at least one. They count as held until [`Outbox::settle`]. Cancelling
+    /// the wait loses nothing.
+    pub(crate) async fn take(&self, most: usize, bytes: usize, into: &mut Vec<Publish>) {
         loop {
             {
                 let mut lines = self.lines.lock();
+                let mut taken = 0usize;
                 for _ in 0..most {
+                    if taken >= bytes {
+                        break;
+                    }
                     let Some(publish) = lines.pop() else { break };
+                    let size = size_of(&publish);
+                    lines.taken.add(size);
+                    taken = taken.saturating_add(size);
                     into.push(publish);
                 }
-                if lines.len() == 0 {
+                if lines.waiting.messages == 0 {
                     self.overflowing.store(false, Ordering::Relaxed);
                 } else {
                     // More is left: the next call must not wait.
@@ -126,18 +191,26 @@ impl Outbox {
                 }
             }
             if !into.is_empty() {
-                return true;
-            }
-            if self.ending.load(Ordering::Acquire) {
-                return false;
+                return;
             }
             self.filled.notified().await;
         }
     }
 
-    /// Messages waiting.
-    pub(crate) fn len(&self) -> usize {
-        self.lines.lock().len()
+    /// A taken message of `bytes`, which is its [`size`], is held no longer.
+    pub(crate) fn settle(&self, bytes: usize) {
+        self.lines.lock().taken.remove(bytes);
+    }
+
+    /// Messages that wait or are not settled.
+    pub(crate) fn unsettled(&self) -> usize {
+        let lines = self.lines.lock();
+        lines.waiting.messages.saturating_add(lines.taken.messages)
+    }
+
+    /// Whether nothing waits to be taken.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.lock().waiting.messages == 0
     }
 }
 
@@ -156,9 +229,21 @@ mod tests {
         }
     }
 
-    fn outbox(capacity: usize) -> (Outbox, Arc<Counters>) {
+    fn large(number: usize, qos: u8, payload: usize) -> Publish {
+        Publish {
+            payload: vec![0; payload],
+            ..message(number, qos)
+        }
+    }
+
+    fn bounded(messages: usize, bytes: usize) -> (Outbox, Arc<Counters>) {
         let counters = Arc::new(Counters::default());
-        (Outbox::new(capacity, Arc::clone(&counters)), counters)
+        let outbox = Outbox::new(Bounds { messages, bytes }, Arc::clone(&counters));
+        (outbox, counters)
+    }
+
+    fn outbox(capacity: usize) -> (Outbox, Arc<Counters>) {
+        bounded(capacity, usize::MAX)
     }
 
     fn topics(outbox: &Outbox) -> Vec<String> {
@@ -190,18 +275,47 @@ mod tests {
         assert_eq!(counters.publish_dropped.get(), 4);
     }
 
+    #[test]
+    fn c9_bytes_are_bounded_as_messages_are() {
+        let (outbox, counters) = bounded(1000, 10 * size(1, 1000));
+        outbox.push(&mut (0..10).map(|n| large(n, 0, 1000)).collect());
+        assert_eq!(counters.publish_dropped.get(), 0);
+        // Three of QoS 0 make room for one of three times their size, and no more go.
+        outbox.push(&mut vec![large(10, 1, 3000)]);
+        assert_eq!(counters.publish_dropped.get(), 3);
+        outbox.push(&mut vec![large(11, 0, 1000), large(12, 2, 1_000_000)]);
+        assert_eq!(topics(&outbox), ["10"]);
+        assert_eq!(counters.publish_dropped.get(), 3 + 1 + 7 + 1);
+        assert_eq!(outbox.unsettled(), 0);
+    }
+
+    #[tokio::test]
+    async fn c9_what_is_on_its_way_counts_until_it_is_settled() {
+        let (outbox, counters) = bounded(1000, 4 * size(1, 1000));
+        outbox.push(&mut (0..4).map(|n| large(n, 1, 1000)).collect());
+        let mut got = Vec::new();
+        outbox.take(3, usize::MAX, &mut got).await;
+        outbox.push(&mut vec![large(4, 1, 1000)]);
+        assert_eq!((counters.publish_dropped.get(), outbox.unsettled()), (1, 4));
+        outbox.settle(size(1, 1000));
+        outbox.push(&mut vec![large(5, 1, 1000)]);
+        assert_eq!((counters.publish_dropped.get(), outbox.unsettled()), (1, 4));
+    }
+
     #[tokio::test]
     async fn take_hands_over_in_batches() {
         let (outbox, _) = outbox(10);
         outbox.push(&mut (0..5).map(|n| message(n, 0)).collect());
         let mut got = Vec::new();
-        assert!(outbox.take(2, &mut got).await);
-        assert_eq!((got.len(), outbox.len()), (2, 3));
+        outbox.take(2, usize::MAX, &mut got).await;
+        assert_eq!((got.len(), outbox.is_empty()), (2, false));
         got.clear();
-        outbox.end();
-        assert!(outbox.take(100, &mut got).await);
-        assert_eq!(got.first().map(|publish| publish.topic.as_str()), Some("2"));
-        assert_eq!(got.len(), 3);
-        assert!(!outbox.take(100, &mut Vec::new()).await);
+        outbox.take(100, 1, &mut got).await;
+        assert_eq!(got.len(), 1, "one goes whatever its size");
+        got.clear();
+        outbox.take(100, usize::MAX, &mut got).await;
+        assert_eq!(got.first().map(|publish| publish.topic.as_str()), Some("3"));
+        assert_eq!((got.len(), outbox.is_empty()), (2, true));
+        assert_eq!(outbox.unsettled(), 5);
     }
 }

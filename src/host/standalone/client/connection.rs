@@ -1,0 +1,311 @@
+//! One connection to the broker, from CONNECT to its end.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::session::{self, Fact, Session};
+use super::wire::{Codec, Connect, Incoming, Message, Outgoing, ReadError, Welcome, WriteError};
+use super::{Change, Shared};
+use crate::host::Publish;
+use crate::host::standalone::Commands;
+
+/// Bytes ready to be sent from which on nothing is added to them but answers.
+const OUTPUT_FULL: usize = 256 << 10;
+
+/// Bytes ready to be sent from which on the broker is not listened to any more, so that answers
+/// to it cannot pile up.
+const OUTPUT_STUCK: usize = 4 * OUTPUT_FULL;
+
+/// Why a connection has ended.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Ended {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("the broker closed the connection")]
+    Closed,
+    #[error("refused: {0}")]
+    Refused(String),
+    #[error("{0}")]
+    Said(String),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("CONNECT: {0}")]
+    Write(#[from] WriteError),
+    #[error("the broker does not answer")]
+    Silent,
+}
+
+/// A connection, with what it borrows from the client.
+pub(super) struct Connection<'a, S> {
+    stream: S,
+    codec: Codec,
+    input: BytesMut,
+    output: BytesMut,
+    /// Whether something was written since the last flush.
+    written: bool,
+    session: &'a mut Session,
+    shared: &'a Shared,
+    commands: &'a dyn Commands,
+    /// Whether a refusal of messages has been logged on this connection.
+    complained: bool,
+    /// Whether the client is closed: no command is taken, and the end comes when all is said.
+    closing: bool,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
+    pub(super) fn new(
+        stream: S,
+        max_packet: u32,
+        session: &'a mut Session,
+        shared: &'a Shared,
+        commands: &'a dyn Commands,
+    ) -> Self {
+        Self {
+            stream,
+            codec: Codec::new(max_packet),
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            written: false,
+            session,
+            shared,
+            commands,
+            complained: false,
+            closing: false,
+        }
+    }
+
+    /// Sends CONNECT and waits for the answer.
+    pub(super) async fn connect(&mut self, connect: Connect) -> Result<Welcome, Ended> {
+        self.codec
+            .write(Outgoing::Connect(connect), &mut self.output)?;
+        self.stream.write_all_buf(&mut self.output).await?;
+        self.stream.flush().await?;
+        loop {
+            match self.codec.read(&mut self.input)? {
+                Some(Incoming::Welcome(welcome)) => return Ok(welcome),
+                Some(Incoming::Refused(reason) | Incoming::Disconnect(reason)) => {
+                    return Err(Ended::Refused(reason));
+                }
+                Some(_) => return Err(Ended::Said("no answer to CONNECT".to_owned())),
+                None => {}
+            }
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(Ended::Closed);
+            }
+        }
+    }
+
+    /// Serves the connection until it breaks, or until the client is closed and everything is
+    /// acknowledged, which is `Ok`.
+    pub(super) async fn serve(mut self, welcome: Welcome, keepalive: u16) -> Result<(), Ended> {
+        self.codec.set_max_out(welcome.max_packet);
+        self.resume(&welcome);
+        let mut pings = pings(welcome.keepalive.unwrap_or(keepalive));
+        let mut unanswered = false;
+        let mut batch = Vec::new();
+        loop {
+            // In this order: whoever closes has paused before.
+            self.closing = self.shared.closing.load(Ordering::Acquire);
+            if self.shared.pausing.load(Ordering::Acquire) {
+                self.session.pause();
+            }
+            while self.output.len() < OUTPUT_STUCK {
+                let Some(packet) = self.codec.read(&mut self.input)? else {
+                    break;
+                };
+                self.handle(packet)?;
+            }
+            if self.is_done() {
+                return self.disconnect().await;
+            }
+            let room = self.session.room();
+            let full = self.output.len() >= OUTPUT_FULL;
+            let stuck = self.output.len() >= OUTPUT_STUCK;
+            let flushing = self.output.is_empty();
+            let (mut reader, mut writer) = tokio::io::split(&mut self.stream);
+            tokio::select! {
+                read = reader.read_buf(&mut self.input), if !stuck => {
+                    if read? == 0 {
+                        return Err(Ended::Closed);
+                    }
+                    unanswered = false;
+                }
+                sent = push_out(&mut writer, &mut self.output), if !flushing || self.written => {
+                    sent?;
+                    self.written = !flushing;
+                }
+                () = self.shared.outbox.take(room, OUTPUT_FULL, &mut batch), if room > 0 && !full => {
+                    for publish in batch.drain(..) {
+                        self.publish(publish);
+                    }
+                }
+                () = self.shared.changed.notified() => self.change_subscriptions(),
+                // The flags are looked at above.
+                () = self.shared.control.notified() => {}
+                () = tick(&mut pings) => {
+                    if std::mem::replace(&mut unanswered, true) {
+                        return Err(Ended::Silent);
+                    }
+                    self.send(Outgoing::Ping);
+                }
+            }
+        }
+    }
+
+    /// Puts the subscriptions and what was unfinished before everything new.
+    fn resume(&mut self, welcome: &Welcome) {
+        let (packets, done) = {
+            let mut subscriptions = self.shared.subscriptions.lock();
+            // A session that was kept has filters we may have given up since.
+            subscriptions.changes.retain(|change| {
+                welcome.session_present && matches!(change, Change::Unsubscribe(_))
+            });
+            self.session.resume(welcome, &subscriptions.wanted)
+        };
+        for bytes in done {
+            self.shared.outbox.settle(bytes);
+        }
+        for packet in packets {
+            self.send(packet);
+        }
+        self.change_subscriptions();
+    }
+
+    fn change_subscriptions(&mut self) {
+        let changes = std::mem::take(&mut self.shared.subscriptions.lock().changes);
+        for change in changes {
+            let packet = match change {
+                Change::Subscribe(filter, qos) => self.session.subscribe(vec![(filter, qos)]),
+                Change::Unsubscribe(filter) => self.session.unsubscribe(vec![filter]),
+            };
+            if let Some(packet) = packet {
+                self.send(packet);
+            }
+        }
+    }
+
+    /// Whether the client is closed and nothing is left to say.
+    fn is_done(&self) -> bool {
+        self.closing
+            && self.output.is_empty()
+            && !self.written
+            && self.session.is_idle()
+            && self.shared.outbox.is_empty()
+    }
+
+    async fn disconnect(mut self) -> Result<(), Ended> {
+        self.send(Outgoing::Disconnect);
+        self.stream.write_all_buf(&mut self.output).await?;
+        self.stream.shutdown().await?;
+        Ok(())
+    }
+
+    fn publish(&mut self, publish: Publish) {
+        let message = Message {
+            topic: Bytes::from(publish.topic),
+            payload: Bytes::from(publish.payload),
+            qos: publish.qos,
+        };
+        let size = session::size(&message);
+        match self.session.publish(message) {
+            Some(packet) => self.send(packet),
+            None => self.drop_message(size, "no packet identifier is free"),
+        }
+    }
+
+    fn send(&mut self, packet: Outgoing) {
+        let message = match &packet {
+            Outgoing::Publish { id, message, .. } => Some((*id, session::size(message))),
+            _ => None,
+        };
+        match (self.codec.write(packet, &mut self.output), message) {
+            (Ok(()), Some((None, size))) => self.shared.outbox.settle(size),
+            (Ok(()), _) => {}
+            (Err(error), Some((id, size))) => {
+                // A message that cannot be sent would break every connection anew.
+                if let Some(id) = id {
+                    self.session.take_back(id);
+                }
+                self.drop_message(size, &error.to_string());
+            }
+            (Err(error), None) => tracing::warn!(%error, "a packet is not sent"),
+        }
+    }
+
+    fn drop_message(&mut self, size: usize, reason: &str) {
+        self.shared.outbox.settle(size);
+        self.shared.outbox.count_dropped(1);
+        if !std::mem::replace(&mut self.complained, true) {
+            tracing::warn!(%reason, "a message is not published; others are only counted");
+        }
+    }
+
+    fn handle(&mut self, packet: Incoming) -> Result<(), Ended> {
+        for fact in self.session.handle(packet) {
+            match fact {
+                Fact::Send(packet) => self.send(packet),
+                Fact::Command(delivery) => {
+                    // The acknowledgement comes after what it stands for: from here on the
+                    // command is answered, whatever comes.
+                    if !self.closing && self.commands.is_command(&delivery.topic) {
+                        self.commands.deliver(crate::host::Message {
+                            topic: delivery.topic.clone(),
+                            payload: delivery.payload.to_vec(),
+                            expiry: delivery.expiry,
+                        });
+                    }
+                    if let Some(packet) = self.session.handled(&delivery) {
+                        self.send(packet);
+                    }
+                }
+                Fact::Settled(size) => self.shared.outbox.settle(size),
+                Fact::Rejected(size, reason) => {
+                    self.drop_message(size, &format!("the broker says {reason}"));
+                }
+                Fact::FilterRefused(filter, reason) => {
+                    tracing::warn!(%filter, %reason, "the broker refuses a subscription");
+                }
+                Fact::End(reason) => return Err(Ended::Said(reason)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes some of `output`, or flushes when it is empty. Cancelling loses nothing.
+async fn push_out(
+    writer: &mut (impl AsyncWrite + Unpin),
+    output: &mut BytesMut,
+) -> Result<(), Ended> {
+    if output.is_empty() {
+        return Ok(writer.flush().await?);
+    }
+    match writer.write_buf(output).await? {
+        0 => Err(Ended::Closed),
+        _ => Ok(()),
+    }
+}
+
+/// The rhythm of PINGREQ; none with a keep-alive of zero.
+fn pings(seconds: u16) -> Option<Interval> {
+    let period = Duration::from_secs(seconds.into());
+    (seconds > 0).then(|| {
+        let mut interval = tokio::time::interval_at(Instant::now() + period, period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        interval
+    })
+}
+
+async fn tick(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,257 @@
+//! A client's session (MQTT 5 section 4.1): what is on its way in both directions, over any number
+//! of connections. Packets go in, packets and facts come out; no sockets, no time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU16;
+
+use super::super::outbox;
+use super::wire::{Delivery, Incoming, Message, Outgoing, PacketId, Welcome};
+
+/// QoS 1 and 2 messages sent and not acknowledged yet; the broker may allow fewer.
+pub(super) const IN_FLIGHT: u16 = 256;
+
+/// Filters in one SUBSCRIBE packet.
+const FILTERS_AT_ONCE: usize = 64;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    last_id: u16,
+    /// QoS 1 and 2 messages that the broker has not acknowledged to the end, oldest first.
+    in_flight: VecDeque<Exchange>,
+    /// Messages on their way at most, as this connection has it.
+    window: usize,
+    /// The highest QoS of this connection.
+    max_qos: u8,
+    /// QoS 2 messages of the broker that were taken and are not released yet.
+    taken: BTreeSet<PacketId>,
+    /// Filters of SUBSCRIBE packets without answer.
+    asked: BTreeMap<PacketId, Vec<String>>,
+    /// Whether new messages of the broker are left alone, so that it keeps those of QoS 1 and 2.
+    paused: bool,
+}
+
+#[derive(Debug)]
+struct Exchange {
+    id: PacketId,
+    size: usize,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// PUBLISH was sent.
+    Published(Message),
+    /// PUBREL was sent: the broker has the message.
+    Released,
+}
+
+/// What a packet means for the client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fact {
+    /// To be sent.
+    Send(Outgoing),
+    /// A message from the broker. Once it is handled, [`Session::handled`] is to be called.
+    Command(Delivery),
+    /// A message of this many bytes is done.
+    Settled(usize),
+    /// The broker does not take a message; this many bytes are done.
+    Rejected(usize, String),
+    /// The broker does not allow a filter.
+    FilterRefused(String, String),
+    /// The connection cannot go on.
+    End(String),
+}
+
+/// Bytes that a message counts with.
+pub(super) fn size(message: &Message) -> usize {
+    outbox::size(message.topic.len(), message.payload.len())
+}
+
+impl Session {
+    /// A connection stands: what has to be sent first, and how many bytes of messages are done by
+    /// it. `wanted` are all filters with their QoS.
+    pub(super) fn resume(
+        &mut self,
+        welcome: &Welcome,
+        wanted: &BTreeMap<String, u8>,
+    ) -> (Vec<Outgoing>, Vec<usize>) {
+        self.window = usize::from(IN_FLIGHT.min(welcome.receive_max));
+        self.max_qos = welcome.max_qos;
+        self.asked.clear();
+        let mut first = Vec::new();
+        let mut done = Vec::new();
+        if !welcome.session_present {
+            self.taken.clear();
+            // The broker has these messages already; with its session it lost the exchange too.
+            self.in_flight.retain(|exchange| {
+                let released = matches!(exchange.state, State::Released);
+                if released {
+                    done.push(exchange.size);
+                }
+                !released
+            });
+        }
+        let filters: Vec<_> = wanted.iter().map(|(f, qos)| (f.clone(), *qos)).collect();
+        for filters in filters.chunks(FILTERS_AT_ONCE) {
+            first.extend(self.subscribe(filters.to_vec()));
+        }
+        // A window that has become smaller does not take back what is on its way.
+        first.extend(self.in_flight.iter().map(|exchange| match &exchange.state {
+            State::Published(message) => Outgoing::Publish {
+                id: Some(exchange.id),
+                again: welcome.session_present,
+                message: message.clone(),
+            },
+            State::Released => Outgoing::Release(exchange.id),
+        }));
+        (first, done)
+    }
+
+    /// How many messages may be sent now.
+    pub(super) fn room(&self) -> usize {
+        self.window.saturating_sub(self.in_flight.len())
+    }
+
+    /// Whether everything that was sent is acknowledged.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight.is_empty()
+    }
+
+    /// From now on messages of QoS 1 and 2 are neither taken nor acknowledged: the broker keeps
+    /// them for the next connection.
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
+    /// Sends a message; `None` when no packet identifier is free, which [`Session::room`]
+    /// excludes.
+    pub(super) fn publish(&mut self, mut message: Message) -> Option<Outgoing> {
+        message.qos = message.qos.min(self.max_qos);
+        let id = match message.qos {
+            0 => None,
+            _ => Some(self.next_id()?),
+        };
+        if let Some(id) = id {
+            self.in_flight.push_back(Exchange {
+                id,
+                size: size(&message),
+                state: State::Published(message.clone()),
+            });
+        }
+        Some(Outgoing::Publish {
+            id,
+            again: false,
+            message,
+        })
+    }
+
+    /// Takes back a message that could not be written; its bytes.
+    pub(super) fn take_back(&mut self, id: PacketId) -> Option<usize> {
+        self.end(id)
+    }
+
+    /// Asks for filters.
+    pub(super) fn subscribe(&mut self, filters: Vec<(String, u8)>) -> Option<Outgoing> {
+        let id = self.next_id()?;
+        let names = filters.iter().map(|(filter, _)| filter.clone()).collect();
+        self.asked.insert(id, names);
+        Some(Outgoing::Subscribe(id, filters))
+    }
+
+    /// Takes filters back.
+    pub(super) fn unsubscribe(&mut self, filters: Vec<String>) -> Option<Outgoing> {
+        let id = self.next_id()?;
+        self.asked.insert(id, Vec::new());
+        Some(Outgoing::Unsubscribe(id, filters))
+    }
+
+    /// A packet has come.
+    pub(super) fn handle(&mut self, packet: Incoming) -> Vec<Fact> {
+        match packet {
+            Incoming::Publish(delivery) => self.delivery(delivery),
+            Incoming::Acknowledged(id, objection) | Incoming::Received(id, objection @ Some(_)) => {
+                let settled = self.end(id);
+                settled
+                    .map(|size| match objection {
+                        Some(reason) => Fact::Rejected(size, reason),
+                        None => Fact::Settled(size),
+                    })
+                    .into_iter()
+                    .collect()
+            }
+            Incoming::Received(id, None) => {
+                if let Some(exchange) = self.in_flight.iter_mut().find(|it| it.id == id) {
+                    exchange.state = State::Released;
+                }
+                // Also for one that we do not know: the broker waits for it (section 4.3.3).
+                vec![Fact::Send(Outgoing::Release(id))]
+            }
+            Incoming::Release(id) => {
+                self.taken.remove(&id);
+                vec![Fact::Send(Outgoing::Complete(id))]
+            }
+            Incoming::Complete(id) => self.end(id).map(Fact::Settled).into_iter().collect(),
+            Incoming::Subscribed(id, objections) => {
+                let filters = self.asked.remove(&id).unwrap_or_default();
+                filters
+                    .into_iter()
+                    .zip(objections)
+                    .filter_map(|(filter, objection)| Some(Fact::FilterRefused(filter, objection?)))
+                    .collect()
+            }
+            Incoming::Unsubscribed(id) => {
+                self.asked.remove(&id);
+                Vec::new()
+            }
+            Incoming::Pong => Vec::new(),
+            Incoming::Disconnect(reason) => vec![Fact::End(format!("the broker says {reason}"))],
+            Incoming::Refused(_) | Incoming::Welcome(_) | Incoming::Unexpected => {
+                let reason = "the broker sends a packet out of turn";
+                vec![Fact::End(reason.to_owned())]
+            }
+        }
+    }
+
+    fn delivery(&mut self, delivery: Delivery) -> Vec<Fact> {
+        match delivery.id {
+            Some(id) if self.taken.contains(&id) => vec![Fact::Send(Outgoing::Received(id))],
+            Some(_) if self.paused => Vec::new(),
+            _ => vec![Fact::Command(delivery)],
+        }
+    }
+
+    /// A message of the broker is handled: what to send for it.
+    pub(super) fn handled(&mut self, delivery: &Delivery) -> Option<Outgoing> {
+        let id = delivery.id?;
+        if delivery.qos < 2 {
+            return Some(Outgoing::Acknowledge(id));
+        }
+        self.taken.insert(id);
+        Some(Outgoing::Received(id))
+    }
+
+    /// Ends an exchange; the bytes of its message. Acknowledgements come in the order of the
+    /// messages, so that it is found at once.
+    fn end(&mut self, id: PacketId) -> Option<usize> {
+        let at = self.in_flight.iter().position(|it| it.id == id)?;
+        self.in_flight.remove(at).map(|exchange| exchange.size)
+    }
+
+    /// The next identifier that is not in use.
+    fn next_id(&mut self) -> Option<PacketId> {
+        // Each identifier in use costs one step at most.
+        let in_use = self.in_flight.len().saturating_add(self.asked.len());
+        for _ in 0..=in_use.saturating_add(1) {
+            self.last_id = self.last_id.wrapping_add(1);
+            let Some(id) = NonZeroU16::new(self.last_id) else {
+                continue;
+            };
+            let used = self.asked.contains_key(&id) || self.in_flight.iter().any(|it| it.id == id);
+            if !used {
+                return Some(id);
+            }
+        }
+        None
+    }
+}
