@@ -85,15 +85,13 @@ fn c7_a_host_that_answers_at_once_leaves_nothing_to_expire() {
 fn c7_one_source_leaves_places_for_others() {
     let mut world = World::authorized();
     let flood = |port: u16| peer(([192, 0, 2, 1], port));
-    for port in 0..=u16::MAX {
+    let refused = 200;
+    for port in 0..(PLACES / 2 + refused) as u16 {
         register(&mut world, flood(port), 1);
     }
     assert_eq!(world.asked.len(), PLACES / 2);
-    assert_eq!(
-        codes(&mut world),
-        vec![Code::SERVICE_UNAVAILABLE; PLACES / 2]
-    );
-    assert_eq!(world.counter("register_refused"), PLACES as u64 / 2);
+    assert_eq!(codes(&mut world), vec![Code::SERVICE_UNAVAILABLE; refused]);
+    assert_eq!(world.counter("register_refused"), refused as u64);
 
     // An honest device is asked about.
     register(&mut world, stranger(0x0a00_0001), 1);
