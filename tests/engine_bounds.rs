@@ -251,3 +251,20 @@ fn an_observation_is_renewed_once_however_often_it_was_missed() {
         .collect();
     assert_eq!(mids.len(), 1, "one request and its repetitions");
 }
+
+#[test]
+fn notifications_do_not_repeat_what_is_no_identity() {
+    let mut world = World::new();
+    let mut device = Device::new("ep1", 5001);
+    let imsi = format!("imsi={}", "9".repeat(3000));
+    device.register(&mut world, &["imei=350450797746546", &imsi], "</3/0>");
+    let report = world.next_published().json;
+    assert_eq!(report["data"]["imsi"].as_str().map(str::len), Some(3000));
+    world.command("ep1", READ);
+    let request = world.next_for(device.peer);
+    let answer = device.answer(&request, Code::CONTENT).payload("x").build();
+    world.datagram(device.peer, &answer);
+    let answer = world.next_published().json;
+    assert_eq!(answer["imei"], "350450797746546");
+    assert_eq!(answer["imsi"], json!(null));
+}

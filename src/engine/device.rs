@@ -22,6 +22,9 @@ use crate::coap::{Code, Token};
 use crate::memory::block;
 use crate::time::Instant;
 
+/// Longest `imei` and `imsi` in bytes that answers carry.
+const MAX_ID: usize = 255;
+
 /// Index of a device in its shard.
 pub(super) type DeviceKey = u32;
 
@@ -196,12 +199,14 @@ impl Device {
         registration_bytes(&self.endpoint, &self.mount, &self.registration, identity)
     }
 
-    /// What stands in every answer (`imei`, `imsi`).
+    /// What stands in every answer (`imei`, `imsi`): fifteen digits each. What is far longer is none,
+    /// and is not repeated with each notification.
     pub(super) fn ids(&self) -> Ids<'_> {
         let query = &self.registration.query;
+        let id = |name| query.get(name).filter(|id| id.len() <= MAX_ID);
         Ids {
-            imei: query.get("imei"),
-            imsi: query.get("imsi"),
+            imei: id("imei"),
+            imsi: id("imsi"),
         }
     }
 

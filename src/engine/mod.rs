@@ -45,6 +45,7 @@ mod load;
 mod observations;
 mod pending;
 mod portable;
+mod query;
 mod queue;
 mod reach;
 mod registration;

@@ -1,7 +1,6 @@
 //! The registration interface (LwM2M Core 1.2 §6.2): Register, Update, De-register, lifetimes and
 //! the binding of an endpoint to an address.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::str;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 
+use super::query::Query;
 use super::strings::Strings;
 use crate::coap::Code;
 use crate::config::{Compat, Config, LifetimePolicy, Limits, UpdateCondition};
@@ -159,107 +159,6 @@ impl RegisterError {
                 | Self::EndpointTooLong
                 | Self::AlternatePathTooLong
         )
-    }
-}
-
-/// The query of a Register or Update as it was sent, in order; a key without `=` has no value.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Query(Strings);
-
-impl Query {
-    /// Reads the Uri-Query options of a request, up to the bounds of a registration.
-    pub(super) fn parse<'a>(
-        options: impl Iterator<Item = &'a [u8]>,
-        limits: &Limits,
-    ) -> Result<Self, RegisterError> {
-        let mut bounds = Bounds::new(limits);
-        let items = options.map(|bytes| {
-            let item = str::from_utf8(bytes).map_err(|_| RegisterError::NotUtf8)?;
-            bounds.add(item)?;
-            Ok(item)
-        });
-        items.collect::<Result<_, _>>().map(Self)
-    }
-
-    pub(super) fn get(&self, key: &str) -> Option<&str> {
-        // Notifications ask for two keys each: no more work than needed.
-        self.0
-            .iter()
-            .find_map(|item| item.strip_prefix(key)?.strip_prefix('='))
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn has_flag(&self, key: &str) -> bool {
-        self.0.contains(key)
-    }
-
-    /// Keys and values for the report.
-    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
-        self.0.iter().map(key_and_value)
-    }
-
-    /// An Update's query over what was known (LwM2M Core 1.2 §6.2.2). The endpoint cannot change.
-    fn merged(&self, update: &Self, limits: &Limits) -> Result<Self, RegisterError> {
-        let mut items: Vec<&str> = self.0.iter().collect();
-        let mut places: HashMap<&str, usize> = HashMap::with_capacity(items.len());
-        for (place, item) in items.iter().enumerate() {
-            places.entry(key_and_value(item).0).or_insert(place);
-        }
-        for item in update.0.iter() {
-            let (key, _) = key_and_value(item);
-            if key == "ep" {
-                continue;
-            }
-            let place = *places.entry(key).or_insert(items.len());
-            match items.get_mut(place) {
-                Some(known) => *known = item,
-                None => items.push(item),
-            }
-        }
-        let mut bounds = Bounds::new(limits);
-        items.iter().try_for_each(|item| bounds.add(item))?;
-        Ok(Self(items.into_iter().collect()))
-    }
-}
-
-/// What is left of the room for a registration's query.
-struct Bounds<'a> {
-    limits: &'a Limits,
-    items: usize,
-    bytes: usize,
-}
-
-impl<'a> Bounds<'a> {
-    const fn new(limits: &'a Limits) -> Self {
-        Self {
-            limits,
-            items: limits.max_query_items,
-            bytes: limits.max_query_bytes,
-        }
-    }
-
-    fn add(&mut self, item: &str) -> Result<(), RegisterError> {
-        let too_many = RegisterError::TooManyQueryItems(self.limits.max_query_items);
-        self.items = self.items.checked_sub(1).ok_or(too_many)?;
-        let too_long = RegisterError::QueryTooLong(self.limits.max_query_bytes);
-        self.bytes = self.bytes.checked_sub(item.len()).ok_or(too_long)?;
-        Ok(())
-    }
-}
-
-impl Heap for Query {
-    fn heap(&self) -> usize {
-        self.0.heap()
-    }
-}
-
-fn key_and_value(item: &str) -> (&str, Option<&str>) {
-    match item.split_once('=') {
-        Some((key, value)) => (key, Some(value)),
-        None => (item, None),
     }
 }
 

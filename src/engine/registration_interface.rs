@@ -10,9 +10,10 @@ use super::account::{Charged, registration_bytes};
 use super::device::{Device, DeviceKey};
 use super::directory::ClaimError;
 use super::format::Refused;
+use super::query::Query;
 use super::queue::CommandQueue;
 use super::reach::Trust;
-use super::registration::{Location, MAX_ENDPOINT, Query, RegisterError, Registration};
+use super::registration::{Location, MAX_ENDPOINT, RegisterError, Registration};
 use super::registry::mountpoint;
 use super::request::Method;
 use super::requests::{Request, Stage};
@@ -528,7 +529,6 @@ impl Engine {
             return;
         };
         let defined = |object: u16| self.models.lookup(object, None).is_some();
-        let mut chosen = HashSet::new();
         let paths: Vec<Path> = match &self.settings.config.auto_observe {
             AutoObserve::Off => return,
             AutoObserve::Paths(paths) => {
@@ -536,16 +536,18 @@ impl Engine {
                 let listed = |path: &&Path| listed.contains(path.to_string().as_str());
                 paths.iter().filter(listed).cloned().collect()
             }
-            AutoObserve::All => links
-                .objects
-                .iter()
-                .filter_map(|text| text.parse().ok())
-                .filter(|path: &Path| {
+            AutoObserve::All => {
+                let mut chosen = HashSet::new();
+                let paths = links.objects.iter().filter_map(|text| text.parse().ok());
+                let measures = |path: &Path| {
                     path.object()
                         .is_some_and(|object| !IGNORED.contains(&object) && defined(object))
-                })
-                .filter(|path| chosen.insert(path.clone()))
-                .collect(),
+                };
+                paths
+                    .filter(measures)
+                    .filter(|path| chosen.insert(path.clone()))
+                    .collect()
+            }
         };
         // A device has no more observations than this; what is beyond them is not even queued.
         let limit = self.settings.config.limits.max_observations;

@@ -3,8 +3,8 @@
 use tracing::debug;
 
 use super::device::{Device, DeviceKey};
+use super::query::Query;
 use super::reach::Trust;
-use super::registration::Query;
 use super::sessions::{Claim, Identity, may_claim};
 use super::uplink::Refusal;
 use super::{

@@ -6,7 +6,6 @@
 //! registers is worth more than a correct attribute.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use thiserror::Error;
 
@@ -278,13 +277,16 @@ impl RegistrationLinks {
         versions.sort_by_key(|(object, _)| *object);
         versions.dedup_by_key(|(object, _)| *object);
         let content_formats = root.and_then(|link| link.value("ct")).unwrap_or("");
-        let mut seen = HashSet::new();
-        let content_formats = content_formats
-            .split_ascii_whitespace()
-            .filter_map(|number| number.parse().ok())
-            .filter(|format: &u16| seen.insert(*format))
-            .take(MAX_FORMATS)
-            .collect();
+        let numbers = content_formats.split_ascii_whitespace();
+        let mut content_formats: Vec<u16> = Vec::new();
+        for format in numbers.filter_map(|number| number.parse().ok()) {
+            if content_formats.len() == MAX_FORMATS {
+                break;
+            }
+            if !content_formats.contains(&format) {
+                content_formats.push(format);
+            }
+        }
         Self {
             alternate_path: if prefix.is_empty() {
                 "/".to_owned()
