@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use lwm2m_gateway::config::read::{Source, from_toml};
 use lwm2m_gateway::config::{
-    CipherSuite, Config, DtlsListener, EndpointRule, Group, KeyEncoding, Takeover, UdpListener,
+    CipherSuite, Config, DtlsListener, EndpointRule, Group, KeyEncoding, PlainRegisters, Takeover,
+    UdpListener,
 };
 
 fn read(text: &str) -> Config {
@@ -248,8 +249,17 @@ fn doubtful_listeners_are_warned_about() {
             "listeners.dtls.a.psk: \"sn1\" lists no endpoints and may register none",
         ),
         (
-            "psk.sn1 = { key = \"00112233445566778899aabbccddeeff\", endpoints = \"x\" }",
+            "endpoint_rule = \"any\"\n\
+             psk.sn1 = { key = \"00112233445566778899aabbccddeeff\", endpoints = \"x\" }",
             "listeners.dtls.a.psk: the endpoints of \"sn1\" count only with",
+        ),
+        (
+            "endpoint_rule = \"equal\"\nidentity_separator = \"#/\"\npsk_file = \"x\"",
+            "listeners.dtls.a.identity_separator: an endpoint name with \"#/\" is refused",
+        ),
+        (
+            "psk_file = \"x\"\n[listeners.udp.b]\nplain_registers = \"any\"",
+            "listeners.udp.b: plain_registers = \"any\": whoever can send",
         ),
         (
             "psk_file = \"x\"\ndtls_options.mtu = 1200",
@@ -267,11 +277,36 @@ fn doubtful_listeners_are_warned_about() {
     for fine in [
         "psk_file = \"x\"",
         "enable = false",
+        "psk.sn1 = { key = \"00112233445566778899aabbccddeeff\", endpoints = \"x\" }",
+        "endpoint_rule = \"equal\"\nidentity_separator = \"@\"\npsk_file = \"x\"",
+        "psk_file = \"x\"\n[listeners.udp.b]\nbind = 1",
         "psk_file = \"x\"\ndtls_options.mtu = 1200\n[blockwise]\nmax_block_size = 512",
     ] {
         let warned = warnings(&format!("[listeners.dtls.a]\n{fine}"));
         assert!(warned.is_empty(), "{fine}: {warned:?}");
     }
+}
+
+#[test]
+fn c4_c5_c6_the_safe_choice_is_the_default() {
+    let config = Config::default();
+    assert_eq!(config.plain_registers, PlainRegisters::Uncovered);
+    assert!(!config.shared_mountpoint);
+    assert_eq!(DtlsListener::default().endpoint_rule, EndpointRule::Owned);
+    let text = "plain_registers = \"any\"\nshared_mountpoint = true\n\
+                [listeners.udp.a]\nplain_registers = \"uncovered\"\n\
+                [listeners.dtls.b]\nshared_mountpoint = false\nendpoint_rule = \"owned\"";
+    let (config, _) = from_toml(text).unwrap();
+    assert_eq!(config.plain_registers, PlainRegisters::Any);
+    let udp = &config.listeners.udp["a"];
+    assert_eq!(udp.plain_registers, Some(PlainRegisters::Uncovered));
+    assert_eq!(udp.shared_mountpoint, None);
+    let dtls = &config.listeners.dtls["b"];
+    assert_eq!(dtls.common.shared_mountpoint, Some(false));
+    assert!(config.shared_mountpoint);
+    // There is no registration without DTLS at a DTLS listener.
+    let errors = from_toml("[listeners.dtls.b]\nplain_registers = \"any\"").unwrap_err();
+    assert_eq!(errors[0].key, "listeners.dtls.b.plain_registers");
 }
 
 #[test]

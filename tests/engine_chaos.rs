@@ -106,6 +106,7 @@ impl Chaos {
             config.compat.reregister_204 = random.percent(30);
             if random.percent(20) {
                 config.mountpoint = "lwm2m/".to_owned();
+                config.shared_mountpoint = true;
             }
         });
         world.hold_handoffs = true;

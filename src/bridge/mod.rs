@@ -39,7 +39,7 @@ pub mod uplink;
 
 pub use command::{Command, CommandError, Kind, Reason, ReqPath, Target};
 pub use echo::Echo;
-pub use router::{CommandRouter, Route, RouteKey};
+pub use router::{CommandRouter, NamedMountpoint, Route, RouteKey};
 pub use topic::TopicTemplate;
 
 /// How a command is written, and therefore its answer.

@@ -127,6 +127,32 @@ impl CommandRouter {
     }
 }
 
+/// A mountpoint from which the endpoint name can be read back: two endpoints never have the same
+/// one. That is so when the name stands in a level without other placeholders, since no value holds
+/// a slash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedMountpoint(Pattern);
+
+impl NamedMountpoint {
+    /// `None` when the endpoint name cannot be told for sure.
+    pub fn new(template: &TopicTemplate) -> Option<Self> {
+        let nothing = Translator::new("");
+        let pattern = Pattern::new(template, &nothing, Dialect::Current).ok()?;
+        let mut levels = pattern.levels.iter();
+        levels
+            .any(|level| matches!(level, Level::Variable { endpoint: true, .. }))
+            .then_some(Self(pattern))
+    }
+
+    /// The endpoint whose mountpoint `mount` would be.
+    pub fn endpoint_at<'m>(&self, mount: &'m str, policy: HostileEndpoint) -> Option<Cow<'m, str>> {
+        match self.0.route(mount, policy)?.key {
+            RouteKey::Endpoint(name) => Some(name),
+            RouteKey::Mountpoint(_) => None,
+        }
+    }
+}
+
 /// A topic filter that remembers where the endpoint name stands and where the mountpoint ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Pattern {
@@ -500,6 +526,42 @@ mod tests {
                 "{mountpoint} {command}"
             );
         }
+    }
+
+    #[test]
+    fn c4_a_mountpoint_that_names_its_endpoint() {
+        let named = |text: &str| NamedMountpoint::new(&TopicTemplate::parse(text));
+        for text in [
+            "lwm2m/",
+            "",
+            "${username}/",
+            "a/${clientid}${endpoint_name}/",
+            "${endpoint_name}-${zone}",
+        ] {
+            assert_eq!(named(text), None, "{text}");
+        }
+        let refuse = HostileEndpoint::Refuse;
+        for (text, mount, endpoint) in [
+            ("lwm2m/${endpoint_name}/", "lwm2m/ep/", Some("ep")),
+            ("lwm2m/${endpoint_name}/", "lwm2m//", None),
+            ("lwm2m/${endpoint_name}/", "lwm2m/ep", None),
+            ("lwm2m/${endpoint_name}/", "lwm2m/ep/x/", None),
+            ("lwm2m/${endpoint_name}", "lwm2m/ep", Some("ep")),
+            ("x-${endpoint_name}-y/", "x-1-y/", Some("1")),
+            ("${username}/${endpoint_name}/", "u/ep/", Some("ep")),
+            ("${zone}${username}/${endpoint_name}", "du/ep", Some("ep")),
+        ] {
+            let found =
+                named(text).and_then(|it| it.endpoint_at(mount, refuse).map(Cow::into_owned));
+            assert_eq!(found.as_deref(), endpoint, "{text} {mount}");
+        }
+        let escaped = named("a/${endpoint_name}/").unwrap();
+        assert_eq!(
+            escaped
+                .endpoint_at("a/b%2Fc/", HostileEndpoint::Escape)
+                .unwrap(),
+            "b/c"
+        );
     }
 
     proptest! {

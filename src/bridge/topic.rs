@@ -26,6 +26,9 @@ pub enum TopicError {
     /// A placeholder's value holds a character with a meaning in topics, or starts with `$`.
     #[error("character {0:?} may not stand in a topic name")]
     Hostile(char),
+    /// The identity of the connection is to stand in a topic and is no UTF-8.
+    #[error("the identity is not UTF-8 and cannot stand in a topic")]
+    NotText,
     /// Mountpoint and command topic do not make a topic filter (MQTT 5.0 §4.7.1).
     #[error("{0:?} is not a topic filter")]
     BadFilter(String),
@@ -74,9 +77,9 @@ pub fn check_literal(text: &str, longest: usize) -> Result<(), LiteralError> {
 pub struct Vars<'a> {
     /// Query `ep`.
     pub endpoint_name: &'a str,
-    /// Query `device_id`, else `ep`.
+    /// With DTLS the configured identity, without it query `device_id`, else `ep`.
     pub clientid: &'a str,
-    /// Query `imei`, else `ep`.
+    /// With DTLS the configured identity, without it query `imei`, else `ep`.
     pub username: &'a str,
     /// The device's IP address as text.
     pub peerhost: &'a str,
@@ -181,10 +184,13 @@ impl TopicTemplate {
         Ok(topic)
     }
 
-    /// Whether a topic tells the endpoint name.
-    pub fn has_endpoint_name(&self) -> bool {
-        self.parts
-            .contains(&Part::Placeholder(Placeholder::EndpointName))
+    /// Whether a topic holds a name that a device without DTLS gives itself besides its endpoint
+    /// name.
+    pub fn has_other_name(&self) -> bool {
+        let names = [Placeholder::ClientId, Placeholder::Username];
+        names
+            .iter()
+            .any(|name| self.parts.contains(&Part::Placeholder(*name)))
     }
 }
 

@@ -71,7 +71,7 @@ pub(crate) struct Add {
     /// Make a random key and print it, which is what happens without --key
     #[arg(long, conflicts_with = "key")]
     generate: bool,
-    /// Endpoints that the identity may register, with commas, * and ?; for endpoint_rule = "listed"
+    /// Endpoints that the identity may register, with commas, * and ?; for endpoint_rule = "owned" and "listed"
     #[arg(long, value_name = "LIST")]
     endpoints: Option<String>,
     /// Replace the key if the identity is there; its endpoints stay unless --endpoints is given

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::config::broker_url::BrokerUrl;
 use crate::config::read::{ConfigError, ConfigWarning};
-use crate::config::{Config, DtlsListener, EndpointRule, UdpListener};
+use crate::config::{
+    Config, DtlsListener, EndpointRule, HostileEndpoint, PlainRegisters, UdpListener,
+};
 
 /// Placeholders a mountpoint may hold.
 const PLACEHOLDERS: [&str; 5] = [
@@ -44,6 +46,7 @@ pub(crate) fn check(
     check_topics(config, &mut error, warnings);
     check_listeners(config, &mut error);
     check_dtls(config, warnings);
+    check_plain(config, warnings);
     check_mqtt(config, &mut error);
 
     let level = config.log.level.as_str();
@@ -62,19 +65,30 @@ fn check_topics(
     warnings: &mut Vec<ConfigWarning>,
 ) {
     let mut mountpoints = vec![("mountpoint".to_owned(), config.mountpoint.as_str())];
+    let mut shared = vec![config.shared_mountpoint];
     for (key, listener) in listeners(config) {
         if let Some(mountpoint) = &listener.mountpoint {
             mountpoints.push((format!("{key}.mountpoint"), mountpoint));
+            shared.push(
+                listener
+                    .shared_mountpoint
+                    .unwrap_or(config.shared_mountpoint),
+            );
         }
     }
-    for (key, mountpoint) in &mountpoints {
+    for ((key, mountpoint), shared) in mountpoints.iter().zip(shared) {
         if mountpoint.contains(['+', '#']) {
             error(key.clone(), "must not hold + or #".to_owned());
         }
         if !OF_A_DEVICE.iter().any(|name| mountpoint.contains(name)) {
             warnings.push(ConfigWarning {
                 key: key.clone(),
-                message: "has no ${endpoint_name}: all devices share their topics".to_owned(),
+                message: match shared {
+                    true => "has no ${endpoint_name}: all devices share their topics".to_owned(),
+                    false => "has no ${endpoint_name}: only one device can register, unless \
+                              shared_mountpoint = true lets all of them share their topics"
+                        .to_owned(),
+                },
             });
         }
         for rest in mountpoint.split("${").skip(1) {
@@ -270,17 +284,37 @@ fn check_dtls(config: &Config, warnings: &mut Vec<ConfigWarning>) {
                 ),
             );
         }
-        let listed = *endpoint_rule == EndpointRule::Listed;
-        if let Some(odd) = psk.iter().find(|it| it.endpoints.is_empty() == listed) {
-            let identity = named(&odd.identity);
+        let odd = |lists: bool| psk.iter().find(|it| it.endpoints.is_empty() != lists);
+        let odd = match endpoint_rule {
+            EndpointRule::Owned => None,
+            EndpointRule::Listed => odd(false).map(|it| {
+                let identity = named(&it.identity);
+                format!("{identity:?} lists no endpoints and may register none")
+            }),
+            EndpointRule::Any | EndpointRule::Equal => odd(true).map(|it| {
+                let identity = named(&it.identity);
+                format!(
+                    "the endpoints of {identity:?} count only with endpoint_rule = \"owned\" or \
+                     \"listed\""
+                )
+            }),
+        };
+        if let Some(message) = odd {
+            warn(".psk", message);
+        }
+        let separators = &listener.identity_separator;
+        if *endpoint_rule == EndpointRule::Equal
+            && config.hostile_endpoint == HostileEndpoint::Refuse
+            && !separators.is_empty()
+            && separators.chars().all(|it| matches!(it, '#' | '+' | '/'))
+        {
             warn(
-                ".psk",
-                match listed {
-                    true => format!("{identity:?} lists no endpoints and may register none"),
-                    false => format!(
-                        "the endpoints of {identity:?} count only with endpoint_rule = \"listed\""
-                    ),
-                },
+                ".identity_separator",
+                format!(
+                    "an endpoint name with {separators:?} is refused (hostile_endpoint), so with \
+                     endpoint_rule = \"equal\" only one of the devices that share a key can \
+                     register: take a separator such as \"@\", or endpoint_rule = \"owned\""
+                ),
             );
         }
         if config.blockwise.max_block_size + AROUND_A_BLOCK > options.mtu {
@@ -291,6 +325,24 @@ fn check_dtls(config: &Config, warnings: &mut Vec<ConfigWarning>) {
                     config.blockwise.max_block_size
                 ),
             );
+        }
+    }
+}
+
+/// A plain listener beside DTLS that may take the place of devices with a key.
+fn check_plain(config: &Config, warnings: &mut Vec<ConfigWarning>) {
+    if !config.listeners.dtls.values().any(|it| it.common.enable) {
+        return;
+    }
+    for (name, listener) in &config.listeners.udp {
+        let registers = listener.plain_registers.unwrap_or(config.plain_registers);
+        if listener.enable && registers == PlainRegisters::Any {
+            warnings.push(ConfigWarning {
+                key: format!("listeners.udp.{name}"),
+                message: "plain_registers = \"any\": whoever can send datagrams here can register \
+                          the endpoint of a device that has a key, and get its commands"
+                    .to_owned(),
+            });
         }
     }
 }

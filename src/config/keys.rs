@@ -10,7 +10,7 @@ use crate::config::broker_url::BrokerUrl;
 use crate::config::value::{self, Parsed};
 use crate::config::{
     AddressChange, AutoObserve, BooleanSeries, Config, EchoMode, HostileEndpoint, LifetimePolicy,
-    UpdateCondition, WorldReadable,
+    PlainRegisters, UpdateCondition, WorldReadable,
 };
 use crate::lwm2m::codec::names::NAMES;
 use crate::memory::LEAST_CEILING;
@@ -172,7 +172,22 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "mountpoint",
         mountpoint,
         text,
-        "Start of every topic of a device. Placeholders: `${endpoint_name}`, `${clientid}`, `${username}`, `${peerhost}`, `${zone}`."
+        "Start of every topic of a device. Placeholders: `${endpoint_name}`, `${clientid}`, `${username}`, `${peerhost}`, `${zone}`. See [below](#mountpoints)."
+    ),
+    key!(
+        "shared_mountpoint",
+        shared_mountpoint,
+        flag,
+        "Whether several endpoints may have the same rendered mountpoint, so that each command there goes to all of them. Otherwise the second endpoint is answered 4.03."
+    ),
+    key!(
+        "plain_registers",
+        plain_registers,
+        choice(
+            "uncovered" = PlainRegisters::Uncovered,
+            "any" = PlainRegisters::Any
+        ),
+        "Which endpoints a device without DTLS may register: those that no credential of any DTLS listener covers, by its identity or its list, or any. Another one is answered 4.03."
     ),
     key!(
         "xml_dir",

@@ -37,6 +37,10 @@ pub struct UdpListener {
     pub access_rules: AccessRules,
     /// Instead of the gateway's mountpoint.
     pub mountpoint: Option<String>,
+    /// Instead of the gateway's `shared_mountpoint`.
+    pub shared_mountpoint: Option<bool>,
+    /// Instead of the gateway's `plain_registers`; without DTLS only.
+    pub plain_registers: Option<PlainRegisters>,
     /// Instead of the gateway's content format.
     pub format: Option<FormatDefault>,
     /// Kernel receive buffer in bytes. Default 4 MiB.
@@ -63,7 +67,7 @@ pub struct DtlsListener {
     /// `identity_separator`: characters that may stand between a configured identity and a suffix
     /// of the device's choice. Empty, the default: no suffixes.
     pub identity_separator: String,
-    /// `endpoint_rule`. Default `any`.
+    /// `endpoint_rule`. Default `owned`.
     pub endpoint_rule: EndpointRule,
     /// `takeover`. Default `move`.
     pub takeover: Takeover,
@@ -89,12 +93,24 @@ pub enum KeyEncoding {
 /// Which endpoint a device may register, by the identity it has presented.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EndpointRule {
+    /// `owned`: what its credential covers by its identity, by its list or by a pattern of its
+    /// list, and every endpoint that no credential covers.
+    Owned,
     /// `any`: every endpoint.
     Any,
     /// `equal`: its identity, with or without its suffix.
     Equal,
     /// `listed`: the endpoints that its credential names.
     Listed,
+}
+
+/// Which endpoints a device without DTLS may register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlainRegisters {
+    /// `uncovered`: those that no credential of any DTLS listener covers.
+    Uncovered,
+    /// `any`: every endpoint.
+    Any,
 }
 
 /// What becomes of the registration of a connection that is displaced by a newer one of the same
@@ -158,6 +174,8 @@ impl Default for UdpListener {
             max_conn_rate: Rate::OFF,
             access_rules: AccessRules::default(),
             mountpoint: None,
+            shared_mountpoint: None,
+            plain_registers: None,
             format: None,
             recbuf: 4 << 20,
             sndbuf: 1 << 20,
@@ -179,7 +197,7 @@ impl Default for DtlsListener {
             world_readable: WorldReadable::Refuse,
             psk: Vec::new(),
             identity_separator: String::new(),
-            endpoint_rule: EndpointRule::Any,
+            endpoint_rule: EndpointRule::Owned,
             takeover: Takeover::Move,
             max_sessions_per_credential: usize::MAX,
             max_sessions_per_source: usize::MAX,

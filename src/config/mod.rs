@@ -29,7 +29,8 @@ pub(crate) mod value;
 pub(crate) use check::matches_filter;
 pub use cipher::{CipherSuite, Group};
 pub use listener::{
-    DtlsListener, DtlsOptions, EndpointRule, KeyEncoding, Listeners, Takeover, UdpListener,
+    DtlsListener, DtlsOptions, EndpointRule, KeyEncoding, Listeners, PlainRegisters, Takeover,
+    UdpListener,
 };
 pub use rates::Rates;
 
@@ -39,6 +40,11 @@ pub struct Config {
     /// Start of every topic of a device; placeholders `${endpoint_name}`, `${clientid}`,
     /// `${username}`, `${peerhost}`, `${zone}`. Default `lwm2m/${endpoint_name}/`.
     pub mountpoint: String,
+    /// Whether several endpoints may have the same rendered mountpoint. Default no: the second one
+    /// is refused.
+    pub shared_mountpoint: bool,
+    /// Which endpoints a device without DTLS may register. Default `uncovered`.
+    pub plain_registers: PlainRegisters,
     /// Directory of further object definitions (`*.xml`), beside the built-in objects 0 to 7.
     pub xml_dir: Option<PathBuf>,
     /// Shortest lifetime a registration is given. Default 15 s.
@@ -410,6 +416,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             mountpoint: "lwm2m/${endpoint_name}/".to_owned(),
+            shared_mountpoint: false,
+            plain_registers: PlainRegisters::Uncovered,
             xml_dir: None,
             lifetime_min: Duration::from_secs(15),
             lifetime_max: Duration::from_secs(86_400),

@@ -17,7 +17,6 @@ name one to have both.
 [listeners.dtls.default]
 bind = "0.0.0.0:5684"
 psk_file = "/etc/lwm2m/psk"
-endpoint_rule = "equal"
 
 [listeners.udp.default]      # only if devices without DTLS may come in as well
 bind = "0.0.0.0:5683"

@@ -42,7 +42,7 @@ pub struct Credential {
     pub identity: Box<[u8]>,
     /// The secret part.
     pub key: Key,
-    /// For `endpoint_rule = "listed"`: the endpoints it may register.
+    /// For `endpoint_rule = "owned"` and `"listed"`: the endpoints that are its own.
     pub endpoints: Vec<EndpointPattern>,
 }
 
@@ -56,15 +56,23 @@ impl Credential {
     ///   may leave it out of its endpoint name.
     /// - [`EndpointRule::Listed`]: one of [`endpoints`](Self::endpoints) matches; none listed,
     ///   none allowed.
+    /// - [`EndpointRule::Owned`]: as far as this credential can tell, the endpoints of the two rules
+    ///   before. What others cover, [`Coverage::permits`](super::Coverage::permits) knows.
     pub fn permits(&self, rule: EndpointRule, presented: &[u8], endpoint: &str) -> bool {
         match rule {
             EndpointRule::Any => true,
             EndpointRule::Equal => [presented, &*self.identity].contains(&endpoint.as_bytes()),
-            EndpointRule::Listed => self
-                .endpoints
-                .iter()
-                .any(|pattern| pattern.matches(endpoint)),
+            EndpointRule::Listed => self.lists(endpoint),
+            EndpointRule::Owned => {
+                self.permits(EndpointRule::Equal, presented, endpoint) || self.lists(endpoint)
+            }
         }
+    }
+
+    /// Whether one of [`endpoints`](Self::endpoints) matches.
+    pub(super) fn lists(&self, endpoint: &str) -> bool {
+        let mut patterns = self.endpoints.iter();
+        patterns.any(|pattern| pattern.matches(endpoint))
     }
 }
 
@@ -116,6 +124,9 @@ mod tests {
                 "{endpoint}"
             );
             assert!(!plain.permits(EndpointRule::Listed, presented, endpoint));
+        }
+        for endpoint in ["sn123", "sn123#2", "truck-7"] {
+            assert!(listed.permits(EndpointRule::Owned, presented, endpoint));
         }
     }
 }

@@ -13,7 +13,9 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
+use super::coverage::Table;
 use super::lines::Problem;
+use super::store::crowded;
 use super::{Credential, CredentialSource, Lines};
 use crate::config::file::open_to_everyone;
 use crate::config::{KeyEncoding, WorldReadable};
@@ -79,6 +81,8 @@ pub struct FileReport {
     pub removed: Vec<Box<[u8]>>,
     /// Whether a credential that was there before is gone or another one, by its key or endpoints.
     pub altered: bool,
+    /// A beginning that too many patterns share to be compared one by one.
+    pub crowded: Option<String>,
 }
 
 impl FileReport {
@@ -104,6 +108,9 @@ impl FileReport {
                 "{file}: keys shorter than 16 bytes, which can be guessed: {weak}"
             ));
         }
+        if let Some(beginning) = &self.crowded {
+            lines.push(format!("{file}: {}", crowded(beginning)));
+        }
         if self.loaded == 0 {
             lines.push(format!("{file}: there is no credential in it"));
         }
@@ -120,8 +127,6 @@ pub struct PskFile {
     table: RwLock<Arc<Table>>,
     watch: Mutex<Watch>,
 }
-
-type Table = HashMap<Box<[u8]>, Arc<Credential>>;
 
 #[derive(Debug)]
 struct Watch {
@@ -224,9 +229,11 @@ impl PskFile {
             changed: Vec::new(),
             removed: Vec::new(),
             altered: false,
+            crowded: None,
         };
         let old = Arc::clone(&self.table.read());
-        let mut table = Table::with_capacity(lines.credentials.len());
+        let old = old.by_identity();
+        let mut table = HashMap::with_capacity(lines.credentials.len());
         for (_, credential) in lines.credentials {
             report.weak = report.weak.saturating_add(credential.key.is_weak().into());
             let lists = !credential.endpoints.is_empty();
@@ -245,6 +252,8 @@ impl PskFile {
         let gone = old.keys().filter(|identity| !table.contains_key(*identity));
         report.removed = gone.cloned().collect();
         report.altered |= !report.removed.is_empty();
+        let table = Table::new(table);
+        report.crowded = table.listed().crowded().map(str::to_owned);
         *self.table.write() = Arc::new(table);
         Ok(report)
     }
@@ -252,7 +261,13 @@ impl PskFile {
 
 impl CredentialSource for PskFile {
     fn find(&self, identity: &[u8]) -> Option<Arc<Credential>> {
-        self.table.read().get(identity).cloned()
+        self.table.read().by_identity().get(identity).cloned()
+    }
+
+    fn lists(&self, endpoint: &str, steps: &mut usize) -> bool {
+        // A copy of the pointer: the search must not keep a new file waiting.
+        let table = Arc::clone(&self.table.read());
+        table.lists(endpoint, steps)
     }
 }
 

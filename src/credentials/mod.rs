@@ -5,6 +5,7 @@
 //! handshake, when the store has no answer. Keys are zeroed when they are dropped, compared in
 //! constant time and never shown.
 
+mod coverage;
 mod credential;
 pub mod edit;
 mod file;
@@ -13,6 +14,7 @@ mod lines;
 mod pattern;
 mod store;
 
+pub use coverage::{Coverage, MAX_TRIED};
 pub use credential::{Credential, IdentityError, MAX_IDENTITY, check_identity};
 pub use file::{FileError, FileReport, MAX_FILE, PskFile, read_file};
 pub use key::{Key, KeyError, MAX_KEY, WEAK_KEY};

@@ -70,6 +70,12 @@ impl EndpointPattern {
         &self.0
     }
 
+    /// What stands before the first wildcard; all of it when there is none.
+    pub(super) fn literal_beginning(&self) -> &str {
+        let end = self.0.find(['*', '?']).unwrap_or(self.0.len());
+        self.0.get(..end).unwrap_or_default()
+    }
+
     /// Whether the whole endpoint name fits. Takes at most the product of both lengths in steps.
     pub fn matches(&self, endpoint: &str) -> bool {
         let mut pattern = self.0.chars();

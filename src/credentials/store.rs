@@ -1,9 +1,9 @@
 //! All that is known of a listener's devices.
 
-use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use super::coverage::{MAX_TRIED, Table};
 use super::{Credential, FileError, FileReport, PskFile, check_identity};
 use crate::config::{DtlsListener, EndpointRule};
 
@@ -12,6 +12,10 @@ use crate::config::{DtlsListener, EndpointRule};
 pub trait CredentialSource: Debug + Send + Sync {
     /// The credential with exactly this identity.
     fn find(&self, identity: &[u8]) -> Option<Arc<Credential>>;
+
+    /// Whether some credential lists `endpoint`. Adds to `steps` the hashes and comparisons that it
+    /// took.
+    fn lists(&self, endpoint: &str, steps: &mut usize) -> bool;
 }
 
 /// Several sources, asked in order, and the separators of a listener.
@@ -20,15 +24,17 @@ pub struct CredentialStore {
     sources: Vec<Arc<dyn CredentialSource>>,
     file: Option<Arc<PskFile>>,
     separators: Box<[u8]>,
+    /// Whether the lists of its credentials say whose an endpoint is.
+    lists_count: bool,
 }
 
-/// Credentials that never change.
-#[derive(Debug)]
-struct Fixed(HashMap<Box<[u8]>, Arc<Credential>>);
-
-impl CredentialSource for Fixed {
+impl CredentialSource for Table {
     fn find(&self, identity: &[u8]) -> Option<Arc<Credential>> {
-        self.0.get(identity).cloned()
+        self.by_identity().get(identity).cloned()
+    }
+
+    fn lists(&self, endpoint: &str, steps: &mut usize) -> bool {
+        Self::lists(self, endpoint, steps)
     }
 }
 
@@ -39,19 +45,11 @@ impl CredentialStore {
     ///
     /// When the file cannot be read.
     pub fn open(listener: &DtlsListener) -> Result<(Self, Vec<String>), FileError> {
-        let mut store = Self::new(&listener.identity_separator);
-        let mut warnings = Vec::new();
-        if !listener.psk.is_empty() {
-            let fixed = listener.psk.iter().map(|credential| {
-                let identity = credential.identity.clone();
-                (identity, Arc::new(credential.clone()))
-            });
-            store.add(Arc::new(Fixed(fixed.collect())));
-        }
+        let (mut store, mut warnings) = Self::of_configuration(listener);
         if let Some(path) = &listener.psk_file {
             let (file, report) =
                 PskFile::open(path, listener.psk_file_keys, listener.world_readable)?;
-            warnings = report.warnings();
+            warnings.extend(report.warnings());
             warnings.extend(unlisted(&report, listener.endpoint_rule));
             let file = Arc::new(file);
             store.file = Some(Arc::clone(&file));
@@ -60,13 +58,32 @@ impl CredentialStore {
         Ok((store, warnings))
     }
 
-    /// Without any source; `separators` as in `identity_separator`.
-    pub fn new(separators: &str) -> Self {
-        Self {
+    /// What a listener's `psk` says, without its file.
+    pub fn configured(listener: &DtlsListener) -> Self {
+        Self::of_configuration(listener).0
+    }
+
+    fn of_configuration(listener: &DtlsListener) -> (Self, Vec<String>) {
+        let mut store = Self {
             sources: Vec::new(),
             file: None,
-            separators: separators.as_bytes().into(),
+            separators: listener.identity_separator.as_bytes().into(),
+            lists_count: match listener.endpoint_rule {
+                EndpointRule::Owned | EndpointRule::Listed => true,
+                EndpointRule::Any | EndpointRule::Equal => false,
+            },
+        };
+        let mut warnings = Vec::new();
+        if !listener.psk.is_empty() {
+            let fixed = listener.psk.iter().map(|credential| {
+                let identity = credential.identity.clone();
+                (identity, Arc::new(credential.clone()))
+            });
+            let table = Table::new(fixed.collect());
+            warnings.extend(table.listed().crowded().map(crowded));
+            store.add(Arc::new(table));
         }
+        (store, warnings)
     }
 
     /// Adds a source behind those there are.
@@ -78,8 +95,30 @@ impl CredentialStore {
     /// else the one with the longest identity that is followed by a separator in it. What has to
     /// be unique among the connections is the identity as it is presented.
     pub fn find(&self, presented: &[u8]) -> Option<Arc<Credential>> {
-        candidates(presented, &self.separators)
-            .find_map(|identity| self.sources.iter().find_map(|source| source.find(identity)))
+        self.find_in(presented, &mut 0)
+    }
+
+    /// The same; adds to `steps` the hashes that it took.
+    pub(super) fn find_in(&self, presented: &[u8], steps: &mut usize) -> Option<Arc<Credential>> {
+        candidates(presented, &self.separators).find_map(|identity| {
+            *steps = steps.saturating_add(self.sources.len());
+            self.find_exactly(identity)
+        })
+    }
+
+    fn find_exactly(&self, identity: &[u8]) -> Option<Arc<Credential>> {
+        self.sources.iter().find_map(|source| source.find(identity))
+    }
+
+    /// Whether some credential lists `endpoint`, and lists count here.
+    pub(super) fn lists(&self, endpoint: &str, steps: &mut usize) -> bool {
+        let mut sources = self.sources.iter();
+        self.lists_count && sources.any(|source| source.lists(endpoint, steps))
+    }
+
+    /// The credential with exactly this identity, if lists count here.
+    pub(super) fn counted_list(&self, identity: &[u8]) -> Option<Arc<Credential>> {
+        self.find_exactly(identity).filter(|_| self.lists_count)
     }
 
     /// Looks whether the PSK file has changed, and reads it again then; see [`PskFile::poll`].
@@ -137,10 +176,18 @@ fn unlisted(report: &FileReport, rule: EndpointRule) -> Option<String> {
             "psk_file {file}: identities without endpoints, which may register none: {without}"
         )),
         EndpointRule::Any | EndpointRule::Equal if with > 0 => Some(format!(
-            "psk_file {file}: its endpoints count only with endpoint_rule = \"listed\""
+            "psk_file {file}: its endpoints count only with endpoint_rule = \"owned\" or \"listed\""
         )),
         _ => None,
     }
+}
+
+/// So many patterns begin alike that they are not compared one by one.
+pub(super) fn crowded(beginning: &str) -> String {
+    format!(
+        "more than {MAX_TRIED} endpoints with wildcards begin with {beginning:?}: no other endpoint \
+         that begins so can be registered by devices that do not list it"
+    )
 }
 
 #[cfg(test)]
@@ -224,7 +271,7 @@ mod tests {
             let credential = credential(name, 2);
             (credential.identity.clone(), Arc::new(credential))
         });
-        store.add(Arc::new(Fixed(second.into())));
+        store.add(Arc::new(Table::new(second.into())));
         let key = |presented: &[u8]| store.find(presented).unwrap().key.as_bytes()[0];
         assert_eq!((key(b"sn1"), key(b"sn2"), key(b"sn1#1")), (1, 2, 1));
         // The whole identity in the second source is nearer than a part of it in the first.

@@ -2,12 +2,14 @@
 //! when a location is not known here and when a command is routed, never on the way of a
 //! notification.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
 use super::Peer;
+use super::mounts::{MountTaken, Mounts};
 use super::registration::Location;
 use super::sessions::Identity;
 use crate::coap::Token;
@@ -28,21 +30,70 @@ pub(super) enum ClaimError {
     Elsewhere(ShardId),
     /// A limit is reached.
     Full,
+    /// Its mountpoint is another endpoint's.
+    Mount,
+}
+
+/// The rendered mountpoint that a device is to have.
+#[derive(Debug)]
+pub(super) struct MountClaim<'a> {
+    pub(super) mount: &'a str,
+    /// It names its endpoint by its form: no other endpoint of the same listener can have it.
+    pub(super) named: bool,
+    /// Others may have it as well, if they say so too.
+    pub(super) shared: bool,
+    /// Endpoints whose mountpoint it would be at other listeners.
+    pub(super) rivals: Vec<Cow<'a, str>>,
+}
+
+/// What a claim has changed.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Claimed {
+    was_named: bool,
+}
+
+/// What is known of an endpoint.
+#[derive(Debug, Clone, Copy)]
+struct Endpoint {
+    shard: ShardId,
+    /// Its mountpoint names it, and is not among the mounts therefore.
+    named: bool,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    endpoints: HashMap<Arc<str>, ShardId>,
+    endpoints: HashMap<Arc<str>, Endpoint>,
     locations: HashMap<Location, ShardId>,
     /// Registrations by listener.
     listeners: HashMap<u16, usize>,
     /// Tokens of living observations, and whether a notification came from a strange address.
     observations: HashMap<Token, bool>,
     /// DTLS identities that are connected or have registrations.
-    identities: HashMap<Arc<Identity>, Connection>,
+    /// By what they presented.
+    identities: HashMap<Arc<[u8]>, Connection>,
     /// Rendered mountpoints, only where the template does not name the endpoint, and those that a
     /// host has given.
-    mounts: HashMap<Box<str>, Vec<Arc<str>>>,
+    mounts: Mounts,
+}
+
+impl Inner {
+    /// Whether an endpoint may have a mountpoint.
+    fn check_mount(&self, endpoint: &str, claim: &MountClaim<'_>) -> Result<(), MountTaken> {
+        let is_rival = |name: &Cow<'_, str>| {
+            **name != *endpoint && self.endpoints.get(&**name).is_some_and(|it| it.named)
+        };
+        if claim.rivals.iter().any(is_rival) {
+            return Err(MountTaken);
+        }
+        let shared = claim.shared && !claim.named;
+        self.mounts.check(claim.mount, endpoint, shared)
+    }
+
+    fn insert_mount(&mut self, endpoint: &Arc<str>, claim: &MountClaim<'_>) {
+        if !claim.named {
+            self.mounts.insert(claim.mount, endpoint, claim.shared);
+        }
+    }
 }
 
 /// The newest connection of an identity.
@@ -57,7 +108,8 @@ struct Connection {
 impl Directory {
     /// The shard of an endpoint.
     pub fn shard_of(&self, endpoint: &str) -> Option<ShardId> {
-        self.inner.read().endpoints.get(endpoint).copied()
+        let inner = self.inner.read();
+        inner.endpoints.get(endpoint).map(|known| known.shard)
     }
 
     /// The shard of a registration location.
@@ -67,12 +119,7 @@ impl Directory {
 
     /// Endpoints whose rendered mountpoint is `mount`.
     pub fn endpoints_at(&self, mount: &str) -> Vec<Arc<str>> {
-        self.inner
-            .read()
-            .mounts
-            .get(mount)
-            .cloned()
-            .unwrap_or_default()
+        self.inner.read().mounts.endpoints_at(mount)
     }
 
     /// Whether there are devices whose mountpoint does not name them.
@@ -96,19 +143,29 @@ impl Directory {
             && inner.identities.is_empty()
     }
 
-    /// Takes an endpoint for `shard`. `limits` are the most registrations of the gateway and of
-    /// the listener.
+    /// Takes an endpoint for `shard`, and its mountpoint. `limits` are the most registrations of the
+    /// gateway and of the listener. A mountpoint that it had before stays its own until
+    /// [`Directory::remove_mount`].
     pub(super) fn claim(
         &self,
         endpoint: &Arc<str>,
         shard: ShardId,
         listener: u16,
         limits: (usize, usize),
-    ) -> Result<(), ClaimError> {
+        mount: &MountClaim<'_>,
+    ) -> Result<Claimed, ClaimError> {
         let mut inner = self.inner.write();
-        match inner.endpoints.get(endpoint) {
-            Some(owner) if *owner != shard => return Err(ClaimError::Elsewhere(*owner)),
-            Some(_) => return Ok(()),
+        // Before the device is asked of another shard: it had left its own for nothing.
+        inner
+            .check_mount(endpoint, mount)
+            .map_err(|MountTaken| ClaimError::Mount)?;
+        match inner.endpoints.get_mut(endpoint) {
+            Some(owner) if owner.shard != shard => return Err(ClaimError::Elsewhere(owner.shard)),
+            Some(known) => {
+                let was_named = std::mem::replace(&mut known.named, mount.named);
+                inner.insert_mount(endpoint, mount);
+                return Ok(Claimed { was_named });
+            }
             None => {}
         }
         let total = inner.endpoints.len();
@@ -117,7 +174,53 @@ impl Directory {
             return Err(ClaimError::Full);
         }
         *of_listener += 1;
-        inner.endpoints.insert(endpoint.clone(), shard);
+        let named = mount.named;
+        inner
+            .endpoints
+            .insert(endpoint.clone(), Endpoint { shard, named });
+        inner.insert_mount(endpoint, mount);
+        Ok(Claimed { was_named: named })
+    }
+
+    /// Undoes [`Directory::claim`]. `own` is the mountpoint that the endpoint keeps, if it was
+    /// registered before.
+    pub(super) fn give_back(
+        &self,
+        endpoint: &str,
+        listener: u16,
+        mount: &str,
+        claimed: Claimed,
+        own: Option<&str>,
+    ) {
+        if own != Some(mount) {
+            self.remove_mount(mount, endpoint);
+        }
+        match own {
+            None => self.remove(endpoint, listener),
+            Some(_) => {
+                if let Some(known) = self.inner.write().endpoints.get_mut(endpoint) {
+                    known.named = claimed.was_named;
+                }
+            }
+        }
+    }
+
+    /// Gives a device another mountpoint than `old`, which it may have had already.
+    pub(super) fn change_mount(
+        &self,
+        endpoint: &Arc<str>,
+        old: &str,
+        claim: &MountClaim<'_>,
+    ) -> Result<(), MountTaken> {
+        let mut inner = self.inner.write();
+        inner.check_mount(endpoint, claim)?;
+        if old != claim.mount || claim.named {
+            inner.mounts.remove(old, endpoint);
+        }
+        inner.insert_mount(endpoint, claim);
+        if let Some(known) = inner.endpoints.get_mut(endpoint) {
+            known.named = claim.named;
+        }
         Ok(())
     }
 
@@ -131,7 +234,14 @@ impl Directory {
     /// Hands an endpoint and its location over to `shard`.
     pub(super) fn assign(&self, endpoint: &Arc<str>, location: &Location, shard: ShardId) {
         let mut inner = self.inner.write();
-        inner.endpoints.insert(endpoint.clone(), shard);
+        inner
+            .endpoints
+            .entry(endpoint.clone())
+            .and_modify(|known| known.shard = shard)
+            .or_insert(Endpoint {
+                shard,
+                named: false,
+            });
         inner.locations.insert(location.clone(), shard);
     }
 
@@ -143,7 +253,7 @@ impl Directory {
         peer: Peer,
     ) -> Option<(ShardId, Peer)> {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.identities.get_mut(identity) {
+        if let Some(connection) = inner.identities.get_mut(&identity.presented) {
             let old = (connection.shard, connection.peer);
             (connection.shard, connection.peer, connection.live) = (shard, peer, true);
             return Some(old);
@@ -154,19 +264,21 @@ impl Directory {
             live: true,
             registrations: 0,
         };
-        inner.identities.insert(identity.clone(), connection);
+        inner
+            .identities
+            .insert(identity.presented.clone(), connection);
         None
     }
 
     /// A connection ended; that of a newer one is nobody's business.
     pub(super) fn disconnect(&self, identity: &Identity, peer: Peer) {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.identities.get_mut(identity)
+        if let Some(connection) = inner.identities.get_mut(&identity.presented)
             && connection.peer == peer
         {
             connection.live = false;
             if connection.registrations == 0 {
-                inner.identities.remove(identity);
+                inner.identities.remove(&identity.presented);
             }
         }
     }
@@ -174,29 +286,34 @@ impl Directory {
     /// Where an identity is connected or was last.
     pub(super) fn connection(&self, identity: &Identity) -> Option<(ShardId, Peer)> {
         let inner = self.inner.read();
-        let connection = inner.identities.get(identity)?;
+        let connection = inner.identities.get(&identity.presented)?;
         Some((connection.shard, connection.peer))
     }
 
     /// Registrations of an identity in all shards.
     pub(super) fn registrations_of(&self, identity: &Identity) -> usize {
         let inner = self.inner.read();
-        let connection = inner.identities.get(identity);
+        let connection = inner.identities.get(&identity.presented);
         connection.map_or(0, |connection| connection.registrations)
     }
 
+    /// Whether an identity of this name is connected or has registrations.
+    pub(super) fn knows_identity(&self, presented: &[u8]) -> bool {
+        self.inner.read().identities.contains_key(presented)
+    }
+
     pub(super) fn registered(&self, identity: &Identity) {
-        if let Some(connection) = self.inner.write().identities.get_mut(identity) {
+        if let Some(connection) = self.inner.write().identities.get_mut(&identity.presented) {
             connection.registrations += 1;
         }
     }
 
     pub(super) fn unregistered(&self, identity: &Identity) {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.identities.get_mut(identity) {
+        if let Some(connection) = inner.identities.get_mut(&identity.presented) {
             connection.registrations = connection.registrations.saturating_sub(1);
             if connection.registrations == 0 && !connection.live {
-                inner.identities.remove(identity);
+                inner.identities.remove(&identity.presented);
             }
         }
     }
@@ -235,22 +352,8 @@ impl Directory {
         self.inner.write().locations.remove(location);
     }
 
-    pub(super) fn insert_mount(&self, mount: &str, endpoint: &Arc<str>) {
-        let mut inner = self.inner.write();
-        let endpoints = inner.mounts.entry(mount.into()).or_default();
-        if !endpoints.contains(endpoint) {
-            endpoints.push(endpoint.clone());
-        }
-    }
-
     pub(super) fn remove_mount(&self, mount: &str, endpoint: &str) {
-        let mut inner = self.inner.write();
-        if let Some(endpoints) = inner.mounts.get_mut(mount) {
-            endpoints.retain(|known| &**known != endpoint);
-            if endpoints.is_empty() {
-                inner.mounts.remove(mount);
-            }
-        }
+        self.inner.write().mounts.remove(mount, endpoint);
     }
 
     pub(super) fn remove(&self, endpoint: &str, listener: u16) {

@@ -42,6 +42,7 @@ mod handoff;
 mod info;
 mod intake;
 mod load;
+mod mounts;
 mod observations;
 mod pending;
 mod portable;

@@ -122,6 +122,13 @@ pub(super) enum RegisterError {
     /// The endpoint's registration belongs to another identity.
     #[error("registered by another identity")]
     OtherIdentity,
+    /// Without DTLS, but a credential covers this endpoint or another of its names
+    /// (`plain_registers`).
+    #[error("this endpoint has a key and has to register over DTLS")]
+    Covered,
+    /// Its mountpoint is another endpoint's (`shared_mountpoint`).
+    #[error("another endpoint has the mountpoint {0}")]
+    MountTaken(String),
     /// The host said no.
     #[error("{0}")]
     Denied(String),
@@ -144,7 +151,11 @@ impl RegisterError {
             Self::BadVersion(_) if !compat.bad_version_400 => Code::PRECONDITION_FAILED,
             Self::ObjectListTooLong(_) => Code::REQUEST_ENTITY_TOO_LARGE,
             Self::Full | Self::Unavailable | Self::NoMemory(_) => Code::SERVICE_UNAVAILABLE,
-            Self::EndpointNotPermitted | Self::OtherIdentity | Self::Denied(_) => Code::FORBIDDEN,
+            Self::EndpointNotPermitted
+            | Self::OtherIdentity
+            | Self::Covered
+            | Self::MountTaken(_)
+            | Self::Denied(_) => Code::FORBIDDEN,
             _ => Code::BAD_REQUEST,
         }
     }

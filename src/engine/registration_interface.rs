@@ -14,10 +14,10 @@ use super::query::Query;
 use super::queue::CommandQueue;
 use super::reach::Trust;
 use super::registration::{Location, MAX_ENDPOINT, RegisterError, Registration};
-use super::registry::mountpoint;
+use super::registry::{mount_claim, mountpoint};
 use super::request::Method;
 use super::requests::{Request, Stage};
-use super::sessions::{Claim, Identity, may_claim};
+use super::sessions::{Claim, Identity};
 use super::waiting::waiting_bytes;
 use super::{
     DeviceEvent, Engine, GoneReason, HANDOFF_TIMEOUT, Handoff, Output, Peer, Response, Wanted,
@@ -48,8 +48,11 @@ impl Engine {
             self.counters.register_too_large.inc();
         }
         match error {
-            // Somebody with a key tries what is not theirs: worth an operator's attention.
-            RegisterError::EndpointNotPermitted | RegisterError::OtherIdentity => {
+            // Somebody tries what is not theirs: worth an operator's attention.
+            RegisterError::EndpointNotPermitted
+            | RegisterError::OtherIdentity
+            | RegisterError::Covered
+            | RegisterError::MountTaken(_) => {
                 self.counters.identity_refused.inc();
                 let identity = self.identity_of(from);
                 let identity = identity.map_or_else(String::new, |identity| identity.text());
@@ -96,14 +99,17 @@ impl Engine {
         let Some(listener) = settings.listener(from.listener) else {
             return Err(RegisterError::Full);
         };
-        self.check_identity(from, &endpoint, listener)?;
+        self.check_identity(from, &endpoint, &query, listener)?;
         let waiting = self.pending.get(from, message.mid());
         let from_host = waiting.and_then(|waiting| waiting.mountpoint.clone());
-        let names_endpoint = from_host.is_none() && listener.mountpoint.has_endpoint_name();
         let fixed_mount = from_host.is_some();
+        let identity = self.identity_of(from);
         let mount = match from_host {
             Some(mount) => mount,
-            None => mountpoint(listener, config, from, &endpoint, &query)?,
+            None => {
+                let identity = identity.as_deref();
+                mountpoint(listener, config, from, &endpoint, &query, identity)?
+            }
         };
 
         let known = self.endpoints.get(&endpoint).copied();
@@ -127,13 +133,17 @@ impl Engine {
         let limits = (config.limits.max_registrations, listener.max_connections);
         let claim = match self.on_its_way(&endpoint) {
             Some(shard) => Err(ClaimError::Elsewhere(shard)),
-            None => self
-                .directory
-                .claim(&endpoint, self.shard, from.listener, limits),
+            None => {
+                let named = listener.names_endpoint && !fixed_mount;
+                let mount = mount_claim(&settings, listener, &mount, named);
+                self.directory
+                    .claim(&endpoint, self.shard, from.listener, limits, &mount)
+            }
         };
-        match claim {
-            Ok(()) => {}
+        let claimed = match claim {
+            Ok(claimed) => claimed,
             Err(ClaimError::Full) => return Err(RegisterError::Full),
+            Err(ClaimError::Mount) => return Err(RegisterError::MountTaken(mount)),
             // It was asked for already and is still elsewhere: others move it as well.
             Err(ClaimError::Elsewhere(_)) if request.stage == Stage::Returned => {
                 return Err(RegisterError::Full);
@@ -142,8 +152,7 @@ impl Engine {
                 self.ask_shard(now, shard, Wanted::Endpoint(endpoint), from, request, body);
                 return Ok(());
             }
-        }
-        let identity = self.identity_of(from);
+        };
         let room = self.make_room(
             known,
             from,
@@ -153,9 +162,10 @@ impl Engine {
             &registration,
         );
         if let Err(full) = room {
-            if known.is_none() {
-                self.directory.remove(&endpoint, from.listener);
-            }
+            let own = known.and_then(|key| self.device(key));
+            let own = own.map(|device| &*device.mount);
+            let directory = &self.directory;
+            directory.give_back(&endpoint, from.listener, &mount, claimed, own);
             return Err(full.into());
         }
         let key = match known {
@@ -193,11 +203,6 @@ impl Engine {
         self.end_unconfirmed(now, key);
         self.locations.insert(location.clone(), key);
         self.directory.insert_location(&location, self.shard);
-        if let Some(device) = self.device(key)
-            && !names_endpoint
-        {
-            self.directory.insert_mount(&device.mount, &endpoint);
-        }
         self.touch(now, key);
         if self.has_shown(now, from, message) {
             self.prove(key);
@@ -331,7 +336,7 @@ impl Engine {
             return;
         };
         let (moved, endpoint) = (device.peer != from, device.endpoint.clone());
-        if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
+        if !self.may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
             return self.refuse_identity(now, from, message);
         }
         if moved && !self.may_move(&location) {
@@ -339,6 +344,17 @@ impl Engine {
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         }
         let settings = self.settings.clone();
+        if let Some(listener) = settings.listener(from.listener)
+            && let Err(error) =
+                self.check_rule(from, &endpoint, &device.registration.query, listener)
+        {
+            // A credential covers it by now, or does no more. Its Register is told why.
+            self.counters.identity_refused.inc();
+            limited!(INFO, self.counters, now.mono, IdentityRefused,
+                peer = %from.address, %endpoint, %error, "registration ended");
+            self.remove(key, GoneReason::Kicked);
+            return self.respond(from, message, Response::new(Code::NOT_FOUND));
+        }
         let updated = Query::parse(
             message.option_values(option::URI_QUERY),
             &settings.config.limits,
@@ -463,7 +479,7 @@ impl Engine {
             }
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
-        if !may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
+        if !self.may_claim(device, self.identity_of(from).as_deref(), Claim::Keep) {
             return self.refuse_identity(now, from, message);
         }
         if device.peer != from {

@@ -1,15 +1,16 @@
 //! The tables of a shard: devices by endpoint, location, peer and token, and their way in and out.
 
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::device::{Device, DeviceKey};
+use super::directory::MountClaim;
 use super::query::Query;
 use super::reach::Trust;
-use super::sessions::{Claim, Identity, may_claim};
+use super::sessions::{Claim, Identity};
 use super::uplink::Refusal;
 use super::{
-    DeviceEvent, Engine, GoneReason, ListenerSettings, Output, Peer, PeerState, ShardId, Wanted,
-    Withheld,
+    DeviceEvent, Engine, GoneReason, ListenerSettings, Output, Peer, PeerState, Settings, ShardId,
+    Wanted, Withheld,
 };
 use crate::admission::Bucket;
 use crate::bridge::report::Event;
@@ -35,7 +36,7 @@ impl Engine {
         };
         let key = *key.ok_or(Withheld::Absent)?;
         let device = self.device(key).ok_or(Withheld::Absent)?;
-        if !may_claim(device, identity, claim) {
+        if !self.may_claim(device, identity, claim) {
             return Err(Withheld::OtherIdentity);
         }
         let device = self.detach(key).ok_or(Withheld::Absent)?;
@@ -256,7 +257,8 @@ impl Engine {
     }
 
     /// Gives a device the mountpoint that the configuration has for it now. A name that cannot
-    /// stand in the new one keeps the old.
+    /// stand in the new one keeps the old. One whose new mountpoint is another endpoint's ends: its
+    /// device hears why when it registers again.
     pub(super) fn remount(&mut self, key: DeviceKey) {
         let settings = self.settings.clone();
         let Some(device) = self.device(key) else {
@@ -270,16 +272,28 @@ impl Engine {
             return;
         };
         let query = &device.registration.query;
-        let mount = mountpoint(listener, &settings.config, peer, &endpoint, query);
+        let identity = device.identity.as_deref();
+        let mount = mountpoint(listener, &settings.config, peer, &endpoint, query, identity);
         let old_mount = device.mount.clone();
-        let Some(mount) = mount.ok().filter(|mount| **mount != *old_mount) else {
-            return;
+        let (mount, named) = match mount {
+            Ok(mount) => (mount, listener.names_endpoint),
+            Err(_) => (old_mount.to_string(), false),
         };
-        self.unsubscribe(key);
-        self.directory.remove_mount(&old_mount, &endpoint);
-        if !listener.mountpoint.has_endpoint_name() {
-            self.directory.insert_mount(&mount, &endpoint);
+        let as_before = *mount == *old_mount;
+        // Most devices of most gateways.
+        if as_before && named && listener.others.is_empty() && !self.directory.has_mounts() {
+            return;
         }
+        let claim = mount_claim(&settings, listener, &mount, named);
+        let changed = self.directory.change_mount(&endpoint, &old_mount, &claim);
+        if changed.is_err() {
+            warn!(%endpoint, mount, "registration ended: its new mountpoint is another endpoint's");
+            return self.remove(key, GoneReason::Kicked);
+        }
+        if as_before {
+            return;
+        }
+        self.unsubscribe(key);
         if let Some(device) = self.device_mut(key) {
             device.mount = mount.into();
         }
@@ -288,19 +302,57 @@ impl Engine {
     }
 }
 
-/// The rendered mountpoint of a device.
+/// What the directory has to know of a mountpoint. `named`: it is that of the listener, which names
+/// the endpoint.
+pub(super) fn mount_claim<'a>(
+    settings: &'a Settings,
+    listener: &ListenerSettings,
+    mount: &'a str,
+    named: bool,
+) -> MountClaim<'a> {
+    let others = if named {
+        &listener.others
+    } else {
+        &settings.named
+    };
+    let policy = settings.config.hostile_endpoint;
+    MountClaim {
+        mount,
+        named,
+        shared: listener.shared_mountpoint,
+        rivals: others
+            .iter()
+            .filter_map(|other| other.endpoint_at(mount, policy))
+            .collect(),
+    }
+}
+
+/// The rendered mountpoint of a device. With DTLS the names that stand in it beside the endpoint
+/// name are its identity's, as it is configured: a device can choose its suffix and its queries.
 pub(super) fn mountpoint(
     listener: &ListenerSettings,
     config: &Config,
     peer: Peer,
     endpoint: &str,
     query: &Query,
+    identity: Option<&Identity>,
 ) -> Result<String, TopicError> {
     let peerhost = peer.address.ip().to_string();
+    let (clientid, username) = match identity {
+        Some(_) if !listener.mountpoint.has_other_name() => (endpoint, endpoint),
+        Some(identity) => {
+            let name = str::from_utf8(&identity.public).map_err(|_| TopicError::NotText)?;
+            (name, name)
+        }
+        None => (
+            query.get("device_id").unwrap_or(endpoint),
+            query.get("imei").unwrap_or(endpoint),
+        ),
+    };
     let vars = Vars {
         endpoint_name: endpoint,
-        clientid: query.get("device_id").unwrap_or(endpoint),
-        username: query.get("imei").unwrap_or(endpoint),
+        clientid,
+        username,
         peerhost: &peerhost,
         zone: "default",
     };

@@ -12,10 +12,12 @@ use tracing::debug;
 use super::arrivals::Successor;
 use super::device::{Device, DeviceKey};
 use super::info::GoneReason;
+use super::query::Query;
 use super::reach::Trust;
 use super::registration::RegisterError;
 use super::{Engine, Handoff, ListenerSettings, Output, Peer, Response, ShardId};
 use crate::coap::{Code, Message};
+use crate::config::{EndpointRule, PlainRegisters};
 use crate::credentials::Credential;
 use crate::telemetry::limited;
 use crate::time::Now;
@@ -24,7 +26,7 @@ use crate::time::Now;
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// As sent in the handshake, suffix included.
-    pub presented: Box<[u8]>,
+    pub presented: Arc<[u8]>,
     /// As configured.
     pub public: Box<[u8]>,
 }
@@ -91,19 +93,26 @@ pub(super) enum Claim {
     Keep,
 }
 
-/// Whether `who` has a right to `device`. A device without identity belongs to everybody.
-pub(super) fn may_claim(device: &Device, who: Option<&Identity>, claim: Claim) -> bool {
-    match (&device.identity, who) {
-        (None, None) => true,
-        (None, Some(_)) => claim == Claim::Register,
-        (Some(_), None) => false,
-        (Some(own), Some(who)) => {
-            **own == *who || claim == Claim::Register && own.public == who.public
+impl Engine {
+    /// Whether `who` has a right to `device`, besides the rule of its listener. A device without
+    /// identity belongs to everybody. Who registers an endpoint that its credential covers takes it
+    /// from one whose credential does not.
+    pub(super) fn may_claim(&self, device: &Device, who: Option<&Identity>, claim: Claim) -> bool {
+        let registers = claim == Claim::Register;
+        match (&device.identity, who) {
+            (None, None) => true,
+            (None, Some(_)) => registers,
+            (Some(_), None) => false,
+            (Some(own), Some(who)) if **own == *who => true,
+            (Some(own), Some(who)) if registers => {
+                let coverage = &self.settings.coverage;
+                let owns = |identity: &Identity| coverage.owns(&identity.public, &device.endpoint);
+                own.public == who.public || owns(who) && !owns(own)
+            }
+            (Some(_), Some(_)) => false,
         }
     }
-}
 
-impl Engine {
     /// A DTLS session was established: an older connection of the identity ends, its
     /// registrations come here or end (`takeover`).
     pub fn handle_session(&mut self, now: Now, peer: Peer, session: SecureSession) {
@@ -235,27 +244,68 @@ impl Engine {
         &self,
         from: Peer,
         endpoint: &str,
+        query: &Query,
         listener: &ListenerSettings,
     ) -> Result<(), RegisterError> {
+        self.check_rule(from, endpoint, query, listener)?;
         let session = self.sessions.get(&from);
         let who = session.map(|session| &*session.identity);
-        if let Some(rule) = listener.endpoint_rule {
-            let permitted = session.is_some_and(|session| {
-                session
-                    .credential
-                    .permits(rule, &session.identity.presented, endpoint)
-            });
-            if !permitted {
-                return Err(RegisterError::EndpointNotPermitted);
-            }
-        }
         let known = self.endpoints.get(endpoint);
         match known.and_then(|key| self.device(*key)) {
-            Some(device) if !may_claim(device, who, Claim::Register) => {
+            Some(device) if !self.may_claim(device, who, Claim::Register) => {
                 Err(RegisterError::OtherIdentity)
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether the rule of its listener lets `from` have `endpoint`, and without DTLS the other
+    /// names that it gives itself.
+    pub(super) fn check_rule(
+        &self,
+        from: Peer,
+        endpoint: &str,
+        query: &Query,
+        listener: &ListenerSettings,
+    ) -> Result<(), RegisterError> {
+        match (listener.endpoint_rule, self.sessions.get(&from)) {
+            (Some(rule), Some(session)) if self.permits(rule, session, endpoint) => Ok(()),
+            (Some(_), _) => Err(RegisterError::EndpointNotPermitted),
+            (None, Some(_)) => Ok(()),
+            (None, None) => {
+                let asked =
+                    self.settings.has_dtls && listener.plain_registers == PlainRegisters::Uncovered;
+                let covered = asked
+                    && (self.is_covered(endpoint)
+                        || listener.mountpoint.has_other_name()
+                            && [query.get("device_id"), query.get("imei")]
+                                .into_iter()
+                                .flatten()
+                                .any(|name| self.is_covered(name)));
+                if covered {
+                    Err(RegisterError::Covered)
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn permits(&self, rule: EndpointRule, session: &SecureSession, endpoint: &str) -> bool {
+        let (identity, credential) = (&session.identity, &session.credential);
+        self.settings
+            .coverage
+            .permits(rule, credential, &identity.presented, endpoint)
+            && (rule != EndpointRule::Owned
+                || [&*identity.presented, &*identity.public].contains(&endpoint.as_bytes())
+                || self.settings.coverage.owns(&credential.identity, endpoint)
+                || !self.directory.knows_identity(endpoint.as_bytes()))
+    }
+
+    /// Whether a name is for one credential only: those that are known, and identities that a host
+    /// knows while they are connected or have registrations.
+    fn is_covered(&self, name: &str) -> bool {
+        self.settings.coverage.covers(name) || self.directory.knows_identity(name.as_bytes())
     }
 
     /// The connection `old` ends because its identity has `new` in shard `to`.

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use crate::admission::{AccessRules, Door, Newcomers};
+use crate::bridge::NamedMountpoint;
 use crate::bridge::topic::TopicTemplate;
-use crate::config::{Config, EndpointRule, FormatDefault, Takeover, UdpListener};
+use crate::config::{Config, EndpointRule, FormatDefault, PlainRegisters, Takeover, UdpListener};
+use crate::credentials::{Coverage, CredentialStore};
 
 /// What one listener adds to the configuration.
 #[derive(Debug)]
@@ -13,6 +15,14 @@ pub struct ListenerSettings {
     pub name: String,
     /// Its own mountpoint or the gateway's.
     pub mountpoint: TopicTemplate,
+    /// Whether that mountpoint names the endpoint, so that no two devices here can have the same.
+    pub names_endpoint: bool,
+    /// Mountpoints of other listeners that name the endpoint.
+    pub(super) others: Vec<NamedMountpoint>,
+    /// Whether several endpoints may have the same rendered mountpoint.
+    pub shared_mountpoint: bool,
+    /// Which endpoints may be registered without DTLS; of no meaning with it.
+    pub plain_registers: PlainRegisters,
     /// Content format of its devices where neither command nor device decide.
     pub format: FormatDefault,
     /// Most registrations by this listener.
@@ -34,11 +44,17 @@ impl ListenerSettings {
         config: &Config,
         newcomers: &Arc<Newcomers>,
     ) -> Self {
+        let mountpoint = listener.mountpoint.as_deref().unwrap_or(&config.mountpoint);
+        let mountpoint = TopicTemplate::parse(mountpoint);
         Self {
             name,
-            mountpoint: TopicTemplate::parse(
-                listener.mountpoint.as_deref().unwrap_or(&config.mountpoint),
-            ),
+            names_endpoint: NamedMountpoint::new(&mountpoint).is_some(),
+            mountpoint,
+            others: Vec::new(),
+            shared_mountpoint: listener
+                .shared_mountpoint
+                .unwrap_or(config.shared_mountpoint),
+            plain_registers: listener.plain_registers.unwrap_or(config.plain_registers),
             format: listener.format.unwrap_or(config.format),
             max_connections: listener.max_connections,
             endpoint_rule: None,
@@ -72,18 +88,29 @@ pub struct Settings {
     pub config: Config,
     /// Registers of all listeners.
     pub registrations: Arc<Newcomers>,
+    /// Whose endpoints are.
+    pub coverage: Arc<Coverage>,
+    /// Whether there are DTLS listeners.
+    pub(super) has_dtls: bool,
+    /// Mountpoints of all listeners that name the endpoint, each once.
+    pub(super) named: Vec<NamedMountpoint>,
     /// By [`Peer::listener`](super::Peer::listener); `None` where a listener has been closed.
     listeners: Vec<Option<ListenerSettings>>,
 }
 
 impl Settings {
-    /// Compiles `config`. Listeners get their numbers in order of their kind and name.
+    /// Compiles `config`, without the PSK files that it names. Listeners get their numbers in order
+    /// of their kind and name.
     pub fn new(config: Config) -> Self {
-        Self::with_ids(config, &mut ListenerIds::default())
+        let dtls = config.listeners.dtls.values();
+        let dtls = dtls.filter(|listener| listener.common.enable);
+        let stores = dtls.map(|listener| Arc::new(CredentialStore::configured(listener)));
+        let coverage = Arc::new(Coverage::new(stores));
+        Self::with_ids(config, coverage, &mut ListenerIds::default())
     }
 
-    /// Compiles `config` with numbers that were given before.
-    pub fn with_ids(config: Config, ids: &mut ListenerIds) -> Self {
+    /// Compiles `config` with credentials and numbers that were given before.
+    pub fn with_ids(config: Config, coverage: Arc<Coverage>, ids: &mut ListenerIds) -> Self {
         let rates = &config.rates;
         let registrations = Newcomers::new(rates.registrations_per_source, rates.registrations);
         let registrations = Arc::new(registrations);
@@ -118,7 +145,23 @@ impl Settings {
                 *slot = Some(listener);
             }
         }
+        let mut named: Vec<NamedMountpoint> = Vec::new();
+        for listener in listeners.iter().flatten() {
+            let own = NamedMountpoint::new(&listener.mountpoint);
+            named.extend(own.filter(|own| !named.contains(own)));
+        }
+        for listener in listeners.iter_mut().flatten() {
+            let own = NamedMountpoint::new(&listener.mountpoint);
+            let others = named.iter().filter(|it| Some(*it) != own.as_ref());
+            listener.others = others.cloned().collect();
+        }
         Self {
+            has_dtls: listeners
+                .iter()
+                .flatten()
+                .any(|listener| listener.endpoint_rule.is_some()),
+            coverage,
+            named,
             config,
             registrations,
             listeners,

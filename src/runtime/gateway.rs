@@ -178,7 +178,11 @@ impl Gateway {
         let plan = listeners.plan(&config)?;
         let memory = Arc::new(super::memory::account(&config));
         host.attach(&memory);
-        let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
+        let settings = Arc::new(Settings::with_ids(
+            config,
+            plan.coverage(),
+            &mut listeners.ids,
+        ));
         let changes = listeners.commit(plan);
         let mailboxes = (0..shards)
             .map(|_| Mailbox::new(memory.clone()).map(Arc::new))
@@ -392,7 +396,11 @@ impl Gateway {
         let plan = listeners.plan(&config)?;
         inner.memory.set_shares(super::memory::shares(&config));
         inner.own_counters.lines.set_interval(config.log.interval);
-        let settings = Arc::new(Settings::with_ids(config, &mut listeners.ids));
+        let settings = Arc::new(Settings::with_ids(
+            config,
+            plan.coverage(),
+            &mut listeners.ids,
+        ));
         for (mailbox, changes) in inner.mailboxes.iter().zip(listeners.commit(plan)) {
             // Only commands are ever refused.
             let mail = Mail::Reconfigure(settings.clone(), models.clone(), changes);

@@ -11,7 +11,7 @@ use tracing::warn;
 use super::gateway::StartError;
 use super::secure::{self, SecureSettings};
 use crate::config::{Config, DtlsListener, DtlsOptions, UdpListener};
-use crate::credentials::CredentialStore;
+use crate::credentials::{Coverage, CredentialStore};
 use crate::engine::ListenerIds;
 use crate::transport::udp::UdpSocket;
 
@@ -63,6 +63,15 @@ pub(super) struct Plan {
     open: BTreeMap<String, Open>,
     /// For each shard.
     pub(super) changes: Vec<Vec<Change>>,
+}
+
+impl Plan {
+    /// The credentials of all DTLS listeners.
+    pub(super) fn coverage(&self) -> Arc<Coverage> {
+        let secure = self.open.values().filter_map(|open| open.secure.as_ref());
+        let stores = secure.map(|secure| secure.settings.credentials.clone());
+        Arc::new(Coverage::new(stores))
+    }
 }
 
 impl Listeners {

@@ -161,6 +161,10 @@ impl World {
             payload: json.as_bytes().to_vec(),
             expiry,
         };
+        self.command_input(shard, input);
+    }
+
+    pub fn command_input(&mut self, shard: usize, input: CommandInput) {
         self.engines[shard].handle_command(self.now, input);
         self.drain(shard);
     }
@@ -172,6 +176,17 @@ impl World {
             key: Key::new(vec![1; 16]),
             endpoints: Vec::new(),
         };
+        self.session_by(shard, peer, presented, credential);
+    }
+
+    /// A DTLS session is established by this credential.
+    pub fn session_by(
+        &mut self,
+        shard: usize,
+        peer: Peer,
+        presented: &str,
+        credential: Credential,
+    ) {
         let session = SecureSession::new(presented.as_bytes(), Arc::new(credential));
         self.engines[shard].handle_session(self.now, peer, session);
         self.drain(shard);
@@ -202,6 +217,13 @@ impl World {
         let known = self.engines[0].import(self.now, endpoint, session);
         self.drain(0);
         known
+    }
+
+    /// A shard hears of a new configuration.
+    pub fn reconfigure(&mut self, shard: usize, config: Config) {
+        let models = Arc::new(ObjectModels::builtin());
+        self.engines[shard].reconfigure(Arc::new(Settings::new(config)), models);
+        self.drain(shard);
     }
 
     pub fn kick(&mut self, endpoint: &str) {

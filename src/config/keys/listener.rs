@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::{GB, HOUR, Key, LONGEST, SECOND};
 use crate::config::{
-    CipherSuite, DtlsListener, EndpointRule, Group, KeyEncoding, Takeover, UdpListener, psk, value,
+    CipherSuite, DtlsListener, EndpointRule, Group, KeyEncoding, PlainRegisters, Takeover,
+    UdpListener, psk, value,
 };
 
 /// The keys that listeners of both kinds have, and further ones; `$at` is where the common fields
@@ -58,6 +59,17 @@ macro_rules! listener_keys {
                 "Instead of the gateway's `mountpoint`."
             ),
             Key {
+                name: "shared_mountpoint",
+                form: || "true or false".to_owned(),
+                meaning: "Instead of the gateway's `shared_mountpoint`.",
+                read: |into, from| {
+                    into.$($at.)? shared_mountpoint = Some(value::boolean(from)?);
+                    Ok(())
+                },
+                show: |_| "none".to_owned(),
+                is_text: false,
+            },
+            Key {
                 name: "format",
                 form: || "as `format`".to_owned(),
                 meaning: "Instead of the gateway's `format`.",
@@ -106,7 +118,22 @@ macro_rules! infinity_key {
 }
 
 /// The keys of `listeners.udp.NAME`.
-pub(crate) static UDP_KEYS: &[Key<UdpListener>] = listener_keys!(;);
+pub(crate) static UDP_KEYS: &[Key<UdpListener>] = listener_keys!(;
+    Key {
+        name: "plain_registers",
+        form: || "as `plain_registers`".to_owned(),
+        meaning: "Instead of the gateway's `plain_registers`.",
+        read: |into, from| {
+            into.plain_registers = Some(value::choice(
+                from,
+                &[("uncovered", PlainRegisters::Uncovered), ("any", PlainRegisters::Any)],
+            )?);
+            Ok(())
+        },
+        show: |_| "none".to_owned(),
+        is_text: true,
+    },
+);
 
 /// The keys of `listeners.dtls.NAME`.
 pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
@@ -148,11 +175,12 @@ pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
         "endpoint_rule",
         endpoint_rule,
         choice(
+            "owned" = EndpointRule::Owned,
             "any" = EndpointRule::Any,
             "equal" = EndpointRule::Equal,
             "listed" = EndpointRule::Listed
         ),
-        "Which endpoint an identity may register: any; its own name, with or without suffix; or those that its credential lists. Another one is answered 4.03."
+        "Which endpoint an identity may register: its own name and those that its credential lists, and all that nobody's credential covers; any; its own name only, with or without suffix; or only those that its credential lists. Another one is answered 4.03. See [below](#endpoints)."
     ),
     key!(
         "takeover",
