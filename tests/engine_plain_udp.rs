@@ -246,6 +246,46 @@ fn c17_a_long_command_waits_for_the_answer_to_a_ping() {
 }
 
 #[test]
+fn c17_a_device_that_ignores_pings_is_asked_by_a_request() {
+    for kind in [MessageType::Acknowledgement, MessageType::Confirmable] {
+        let mut world = world(|_| {});
+        let mut device = Device::registered(&mut world, "ep1", 5001);
+        long_write(&mut world, "ep1");
+        assert_eq!(world.next_for(device.peer).code(), Code::EMPTY);
+        world.pass(seconds(4));
+        let question = world.next_for(device.peer);
+        assert_eq!(
+            (question.code(), uri(&question)),
+            (Code::GET, "/3/0/0".into())
+        );
+        world.assert_quiet();
+        // Not with another token, nor from elsewhere.
+        let forged = Builder::new(kind, Code::NOT_FOUND, question.mid(), &[1; 8]).build();
+        world.datagram(device.peer, &forged);
+        let answer = device.answer(&question, Code::NOT_FOUND).build();
+        world.datagram(peer(5002), &answer);
+        let sent = std::mem::take(&mut world.sent);
+        assert!(
+            sent.iter().all(|(_, datagram)| datagram.len() == 4),
+            "{sent:?}"
+        );
+        let answer = match kind {
+            MessageType::Confirmable => device.separate(kind, &question, Code::NOT_FOUND).build(),
+            _ => answer,
+        };
+        world.datagram(device.peer, &answer);
+        if kind == MessageType::Confirmable {
+            assert_eq!(
+                world.next_for(device.peer).kind(),
+                MessageType::Acknowledgement
+            );
+        }
+        assert_eq!(world.next_for(device.peer).code(), Code::PUT);
+        world.assert_quiet();
+    }
+}
+
+#[test]
 fn c17_whoever_answers_a_request_has_shown_itself() {
     let mut world = world(|_| {});
     let device = Device::registered(&mut world, "ep1", 5001);

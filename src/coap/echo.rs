@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
+use super::Token;
 use crate::time::Instant;
 
 /// Bytes of a value: the low byte of the generation of its secret, then 8 bytes of HMAC, as many as
@@ -74,6 +75,21 @@ impl Challenges {
         expected.ct_eq(echo).into()
     }
 
+    /// A token for a request to this address whose answer shows that somebody receives there.
+    pub fn token(&mut self, now: Instant, listener: u16, address: SocketAddr) -> Token {
+        self.rotate(now);
+        token(value(&self.current, self.generation, listener, address))
+    }
+
+    /// Whether [`Challenges::token`] gave `given` for this address, within the last two minutes.
+    pub fn gave(&mut self, now: Instant, listener: u16, address: SocketAddr, given: Token) -> bool {
+        self.rotate(now);
+        let before = self.generation.saturating_sub(1);
+        let current = token(value(&self.current, self.generation, listener, address));
+        let previous = token(value(&self.previous, before, listener, address));
+        [current, previous].contains(&given)
+    }
+
     fn rotate(&mut self, now: Instant) {
         let generation = now.as_micros() / u64::try_from(ROTATION.as_micros()).unwrap_or(u64::MAX);
         if generation == self.generation {
@@ -83,6 +99,11 @@ impl Challenges {
         self.current = secret(&self.seed, generation);
         self.previous = secret(&self.seed, generation.saturating_sub(1));
     }
+}
+
+/// The part of a value that is as long as a token.
+const fn token([_, a, b, c, d, e, f, g, h]: [u8; LENGTH]) -> Token {
+    Token(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
 const fn low_byte(generation: u64) -> u8 {
@@ -167,6 +188,12 @@ mod tests {
             assert!(challenges.verify(at(start + 60), 3, peer, &value));
             assert!(!challenges.verify(at(start + 120), 3, peer, &value));
             assert!(!challenges.verify(at(start), 4, peer, &value));
+            let token = challenges.token(at(start), 3, peer);
+            let other = others[0].parse().unwrap();
+            assert!(!challenges.gave(at(start), 3, other, token));
+            assert!(!challenges.gave(at(start), 3, peer, Token(token.0 ^ 1)));
+            assert!(challenges.gave(at(start + 60), 3, peer, token));
+            assert!(!challenges.gave(at(start + 120), 3, peer, token));
             for other in others {
                 assert!(!challenges.verify(at(start), 3, other.parse().unwrap(), &value));
             }

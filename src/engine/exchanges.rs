@@ -35,7 +35,7 @@ impl Engine {
         self.tokens.insert(token, key);
         self.in_flight.insert((peer, mid), key);
         let copy = datagram.clone().into();
-        let withheld = !self.transmit_request(key, datagram);
+        let withheld = !self.transmit_request(now, key, datagram);
         if let Some(device) = self.device_mut(key) {
             device.strays = 0;
             // There is seldom more than one.
@@ -114,7 +114,10 @@ impl Engine {
             .zip(key)
             .filter(|(_, key)| self.device(*key).is_some_and(|device| device.peer == from));
         let Some((token, key)) = found else {
-            return self.reject_response(now, from, message);
+            if !self.answers_probe(now, from, message) {
+                self.reject_response(now, from, message);
+            }
+            return;
         };
         self.touch(now, key);
         self.prove(key);
@@ -412,10 +415,10 @@ impl Engine {
                 Due::Retransmit => {
                     let datagram = exchange.datagram.to_vec();
                     self.counters.retransmissions.inc();
-                    let sent = self.transmit_request(key, datagram);
+                    let sent = self.transmit_request(now, key, datagram);
                     let device = self.device_mut(key);
                     if let Some(exchange) = device.and_then(|it| it.exchanges.get_mut(index)) {
-                        exchange.withheld &= !sent;
+                        exchange.withheld = !sent;
                     }
                     index += 1;
                 }

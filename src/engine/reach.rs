@@ -8,8 +8,8 @@ use super::registration::Location;
 use super::response::Response;
 use super::{Engine, Output, Peer};
 use crate::coap::block::BlockOption;
-use crate::coap::message::{self, option};
-use crate::coap::{Code, Message, MessageType};
+use crate::coap::message::{self, Builder, option};
+use crate::coap::{Code, Message, MessageType, Token};
 use crate::config::EchoMode;
 use crate::time::Now;
 
@@ -19,8 +19,8 @@ const FACTOR: usize = 3;
 /// Bytes of an Empty message.
 const EMPTY: usize = 4;
 
-/// Bytes that requests leave for pings: one and its repetitions, as many as RFC 7252 §4.8 has.
-const RESERVE: usize = 5 * EMPTY;
+/// Bytes that requests leave for a ping and a question, see [`Engine::probe`].
+const RESERVE: usize = EMPTY + 18;
 
 /// Messages of a device that acknowledge or reset what is not under way, after which none counts
 /// that has but a message id to show: it has 16 bits, and somebody may be guessing.
@@ -34,7 +34,7 @@ pub(super) enum Trust {
     /// It has not.
     Unproven {
         /// Bytes that may be sent there.
-        credit: usize,
+        credit: u32,
         /// Message id of the ping that asks it to show itself.
         probe: Option<u16>,
         /// The device got its location at another address, so to know it proves nothing here.
@@ -63,7 +63,7 @@ impl Trust {
     const fn room(self) -> usize {
         match self {
             Self::Proven => usize::MAX,
-            Self::Unproven { credit, .. } => credit,
+            Self::Unproven { credit, .. } => credit as usize,
         }
     }
 
@@ -71,7 +71,10 @@ impl Trust {
     fn spend(&mut self, bytes: usize) -> bool {
         match self {
             Self::Proven => true,
-            Self::Unproven { credit, .. } => match credit.checked_sub(bytes) {
+            Self::Unproven { credit, .. } => match u32::try_from(bytes)
+                .ok()
+                .and_then(|bytes| credit.checked_sub(bytes))
+            {
                 Some(rest) => {
                     *credit = rest;
                     true
@@ -108,7 +111,8 @@ impl Engine {
             && device.peer == left.peer
             && let Trust::Unproven { credit, .. } = &mut device.trust
         {
-            *credit = credit.saturating_add(left.bytes);
+            let more = u32::try_from(left.bytes).unwrap_or(u32::MAX);
+            *credit = credit.saturating_add(more);
         }
     }
 
@@ -172,7 +176,7 @@ impl Engine {
     }
 
     /// Sends a request to a device, or asks it to show itself first. Returns whether it was sent.
-    pub(super) fn transmit_request(&mut self, key: DeviceKey, datagram: Vec<u8>) -> bool {
+    pub(super) fn transmit_request(&mut self, now: Now, key: DeviceKey, datagram: Vec<u8>) -> bool {
         let Some(device) = self.device_mut(key) else {
             return false;
         };
@@ -183,29 +187,65 @@ impl Engine {
             return true;
         }
         self.counters.answers_withheld.inc();
-        self.probe(key, peer);
+        self.probe(now, key, peer);
         false
     }
 
-    /// A ping (RFC 7252 §4.3): whoever answers it receives there.
-    fn probe(&mut self, key: DeviceKey, peer: Peer) {
+    /// Asks a device to show that it receives at its address, by the least there is: a ping (RFC
+    /// 7252 §4.3) and, since some clients do not answer it, a read of one short resource.
+    fn probe(&mut self, now: Now, key: DeviceKey, peer: Peer) {
         let Some(Trust::Unproven { probe, .. }) = self.device(key).map(|device| device.trust)
         else {
             return;
         };
-        if !self.spend(peer, EMPTY) {
-            return;
+        let mid = self.next_mid(peer);
+        if probe.is_some() {
+            let challenges = &mut self.challenges;
+            let token = challenges.token(now.mono, peer.listener, peer.address);
+            let ask = ["3", "0", "0"].into_iter().fold(
+                Builder::new(
+                    MessageType::Confirmable,
+                    Code::GET,
+                    mid,
+                    &token.0.to_be_bytes(),
+                ),
+                |ask, segment| ask.option(option::URI_PATH, segment),
+            );
+            return self.transmit(peer, ask.build());
         }
-        let mid = match probe {
-            Some(mid) => mid,
-            None => self.next_mid(peer),
-        };
-        if let Some(device) = self.device_mut(key)
+        if self.spend(peer, EMPTY)
+            && let Some(device) = self.device_mut(key)
             && let Trust::Unproven { probe, .. } = &mut device.trust
         {
             *probe = Some(mid);
+            self.emit(peer, message::empty(MessageType::Confirmable, mid));
         }
-        self.emit(peer, message::empty(MessageType::Confirmable, mid));
+    }
+
+    /// Whether a response that nobody waits for is the answer to the question of [`Engine::probe`].
+    pub(super) fn answers_probe(&mut self, now: Now, from: Peer, message: &Message) -> bool {
+        let key = self.peers.get(&from).map(|state| state.device);
+        let device = key.and_then(|key| self.device(key));
+        let asked = device.is_some_and(|device| {
+            let probed = matches!(device.trust, Trust::Unproven { probe: Some(_), .. });
+            probed && device.peer == from
+        });
+        let token = Token::from_slice(message.token()).filter(|_| asked);
+        let challenges = &mut self.challenges;
+        let right = |token| challenges.gave(now.mono, from.listener, from.address, token);
+        if !token.is_some_and(right) {
+            return false;
+        }
+        if message.kind() == MessageType::Confirmable {
+            let ack = message::empty(MessageType::Acknowledgement, message.mid());
+            self.transmit(from, ack);
+        }
+        if let Some(key) = key {
+            self.touch(now, key);
+            self.prove(key);
+            self.pump(now, key);
+        }
+        true
     }
 
     /// The device has shown that it receives at its address: what was held back goes out.

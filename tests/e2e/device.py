@@ -1,6 +1,6 @@
 """A hand-made LwM2M device: one UDP socket and every byte under the test's control.
 
-Nothing is answered by itself. A test says what comes (`expect`), what goes (`reply`, `notify`,
+Nothing is answered by itself but pings. A test says what comes (`expect`), what goes (`reply`, `notify`,
 `send`), and can lose, repeat and reorder messages as it likes.
 """
 
@@ -88,6 +88,10 @@ class Device:
             return False
         self.log.append(f"gateway -> device {data.hex()}")
         message = Message.decode(data)
+        if (message.type, message.code) == (CON, 0):
+            # A ping (RFC 7252 section 4.3).
+            self.sock.send(Message(RST, 0, message.mid).encode())
+            return True
         known = self.replies.get(message.mid)
         if known and known[0] == data:
             if known[1] is not None:
