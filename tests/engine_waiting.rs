@@ -1,5 +1,7 @@
 //! Registers that wait for a host that is slow or silent: bounded, fair, and cheap for the others.
 
+#![allow(clippy::expect_used)] // a test
+
 mod support;
 
 use std::net::SocketAddr;
@@ -39,7 +41,7 @@ fn register(world: &mut World, from: Peer, mid: u16) {
 
 fn codes(world: &mut World) -> Vec<Code> {
     let sent = world.sent.drain(..);
-    sent.map(|(_, datagram)| Message::parse(&datagram).unwrap().code())
+    sent.map(|(_, datagram)| Message::parse(&datagram).expect("well-formed").code())
         .collect()
 }
 

@@ -50,8 +50,8 @@ const ENDINGS: [&str; 8] = [
 /// secrets, `sleepinterval`, `keepalive` and `monkey` are not.
 pub(crate) fn is_secret(name: &str) -> bool {
     words(name).any(|word| {
-        let is_word = |known: &&str| known.eq_ignore_ascii_case(word);
-        WORDS.iter().any(|known| is_word(&known)) || ENDINGS.iter().any(|end| ends_with(word, end))
+        let is_word = |known: &str| known.eq_ignore_ascii_case(word);
+        WORDS.iter().any(|known| is_word(known)) || ENDINGS.iter().any(|end| ends_with(word, end))
     })
 }
 
