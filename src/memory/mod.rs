@@ -169,7 +169,7 @@ struct Account {
     used: AtomicUsize,
     limit: AtomicUsize,
     refused: AtomicU64,
-    /// Whether a refusal has been logged since there was last room.
+    /// Whether a refusal has been logged since [`Memory::rearm`].
     logged: AtomicBool,
 }
 
@@ -224,7 +224,7 @@ impl Memory {
     /// Reserves bytes.
     ///
     /// # Errors
-    /// The share is used up; counted, and logged once until there is room again.
+    /// The share is used up; counted, and logged once until [`Memory::rearm`].
     pub fn try_reserve(&self, kind: Kind, bytes: usize) -> Result<(), Full> {
         if self.take(kind, bytes) {
             return Ok(());
@@ -242,10 +242,13 @@ impl Memory {
         let account = self.account(kind);
         let before = account.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "{kind:?}: more released than reserved");
-        if account.logged.load(Ordering::Relaxed)
-            && before.saturating_sub(bytes) <= account.limit.load(Ordering::Relaxed) / 4 * 3
-        {
-            account.logged.store(false, Ordering::Relaxed);
+    }
+
+    /// The next refusal of each kind is logged again. To be called once an interval of the log: a
+    /// peer that takes and gives back at its bound must not fill it.
+    pub fn rearm(&self) {
+        for kind in Kind::ALL {
+            self.account(kind).logged.store(false, Ordering::Relaxed);
         }
     }
 
@@ -303,13 +306,14 @@ impl Memory {
     /// Counts and logs a refusal of `bytes`.
     pub fn refuse(&self, kind: Kind, bytes: usize, of_holder: bool) -> Full {
         let account = self.account(kind);
-        account.refused.fetch_add(1, Ordering::Relaxed);
+        let before = account.refused.fetch_add(1, Ordering::Relaxed);
         if !account.logged.swap(true, Ordering::Relaxed) {
             warn!(
                 kind = kind.name(),
                 used = self.used(kind),
                 share = self.limit(kind),
                 wanted = bytes,
+                refused_before = before,
                 of_one_source = of_holder,
                 key = "limits.memory",
                 "memory: the share is used up, more is refused"

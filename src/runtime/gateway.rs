@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use super::listeners::{Change, Listeners};
 use super::mailbox::{Mail, Mailbox};
 use super::shard::{self, Shard};
-use super::{Clock, block_signals, models};
+use super::{Clock, block_signals, models, monotonic};
 use crate::bridge::topic::TopicError;
 use crate::bridge::{CommandRouter, Dialect, Route, RouteKey};
 use crate::config::Config;
@@ -29,7 +29,7 @@ use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, 
 use crate::host::{Host, Message, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
-use crate::telemetry::{Counters, LogLimiter};
+use crate::telemetry::{Counters, LogLimiter, LogReason};
 
 /// How often PSK files are looked at.
 const FILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -590,6 +590,13 @@ fn watch_files(gateway: &Weak<Inner>) {
     while let Some(inner) = gateway.upgrade() {
         if inner.stop.wait(FILE_INTERVAL) {
             return;
+        }
+        let lines = &inner.own_counters.lines;
+        if lines
+            .admit(monotonic(), LogReason::MemoryExceeded)
+            .is_some()
+        {
+            inner.memory.rearm();
         }
         let changed = inner.listeners.lock().read_files();
         for listener in changed {

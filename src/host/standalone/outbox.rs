@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::host::Publish;
-use crate::telemetry::Counters;
+use crate::runtime::monotonic;
+use crate::telemetry::{Counters, limited};
 
 /// Bytes that a waiting message needs beside its topic and payload.
 const OVERHEAD: usize = 128;
@@ -157,7 +158,11 @@ impl Outbox {
     pub(crate) fn count_dropped(&self, dropped: u64) {
         self.counters.publish_dropped.add_shared(dropped);
         if !self.overflowing.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
+            limited!(
+                WARN,
+                self.counters,
+                monotonic(),
+                PublishDropped,
                 max_queued = self.bounds.messages,
                 max_queued_bytes = self.bounds.bytes,
                 "messages are being dropped: the broker does not take them fast enough"
