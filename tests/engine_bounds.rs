@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lwm2m_gateway::bridge::Dialect;
 use lwm2m_gateway::coap::message::{empty, option};
-use lwm2m_gateway::coap::{Code, MessageType};
+use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::config::AutoObserve;
 use lwm2m_gateway::engine::Peer;
 use serde_json::json;
@@ -153,7 +153,7 @@ fn a_device_that_only_acknowledges_is_not_sent_everything() {
     let mut requests = 0;
     while let Some((_, datagram)) = world.sent.pop_front() {
         requests += 1;
-        let request = lwm2m_gateway::coap::Message::parse(&datagram).unwrap();
+        let request = Message::parse(&datagram).unwrap();
         let ack = empty(MessageType::Acknowledgement, request.mid());
         world.datagram(device.peer, &ack);
     }
@@ -243,7 +243,7 @@ fn an_observation_is_renewed_once_however_often_it_was_missed() {
     world.sent.clear();
     world.pass(Duration::from_secs(100));
     let renewals = world.sent.iter().filter(|(_, datagram)| {
-        let message = lwm2m_gateway::coap::Message::parse(datagram).unwrap();
+        let message = Message::parse(datagram).unwrap();
         message.observe() == Some(0)
     });
     let mids: std::collections::HashSet<u16> = renewals
@@ -267,4 +267,88 @@ fn notifications_do_not_repeat_what_is_no_identity() {
     let answer = world.next_published().json;
     assert_eq!(answer["imei"], "350450797746546");
     assert_eq!(answer["imsi"], json!(null));
+}
+
+#[test]
+fn renewals_that_a_device_does_not_want_are_not_repeated() {
+    type Answer = fn(&mut Device, &Message) -> Option<Vec<u8>>;
+    let answers: [(&str, Answer); 5] = [
+        ("reset", |_, request| {
+            Some(empty(MessageType::Reset, request.mid()))
+        }),
+        ("refused", |device, request| {
+            Some(device.answer(request, Code::NOT_FOUND).build())
+        }),
+        ("not observed", |device, request| {
+            Some(device.answer(request, Code::CONTENT).payload("1").build())
+        }),
+        ("silent", |_, _| None),
+        ("a block of nothing", |device, request| {
+            let answer = device.answer(request, Code::CONTENT);
+            Some(answer.uint(option::BLOCK2, 3 << 4 | 8).build())
+        }),
+    ];
+    for (what, answer) in answers {
+        let mut world = World::new();
+        let mut device = Device::new("ep1", 5001);
+        device.register(&mut world, &["lt=86400"], "</3303/0>");
+        for resource in 0..20 {
+            let path = format!("/3303/0/{resource}");
+            let command = json!({"reqID": 1, "msgType": "observe", "data": {"path": path}});
+            world.command("ep1", &command.to_string());
+            let request = world.next_for(device.peer);
+            let answer = device.answer(&request, Code::CONTENT);
+            let answer = answer.uint(option::OBSERVE, 1).payload("1").build();
+            world.datagram(device.peer, &answer);
+        }
+        assert_eq!(world.counter("observations"), 20);
+        world.published.clear();
+        let before = world.counter("requests");
+        device.register(&mut world, &["lt=86400"], "</3303/0>");
+        for _ in 0..100 {
+            while let Some((_, datagram)) = world.sent.pop_front() {
+                let request = Message::parse(&datagram).unwrap();
+                if let Some(answer) = answer(&mut device, &request) {
+                    world.datagram(device.peer, &answer);
+                }
+            }
+            world.pass(Duration::from_secs(30));
+        }
+        assert_eq!(world.counter("requests") - before, 20, "{what}");
+        // A notification in blocks that make no body does not tell that nobody observes.
+        let left = if what == "a block of nothing" { 20 } else { 0 };
+        assert_eq!(world.counter("observations"), left, "{what}");
+        assert_eq!(world.engines[0].load().exchanges, 0);
+    }
+}
+
+#[test]
+fn a_device_that_jumps_between_shards_is_handed_over_once_a_datagram() {
+    let mut world = World::sharded(2, |_| {});
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    world.hold_handoffs = true;
+    for round in 0..40 {
+        let shard = (round + 1) % 2;
+        device.peer = peer(6000 + shard as u16);
+        let request = if round % 4 < 2 {
+            let location = device.location.clone();
+            device.request(Code::POST, &["rd", &location], &[])
+        } else {
+            device.request(Code::POST, &["rd"], &["ep=ep1", "lt=300"])
+        };
+        world.datagram_at(shard, device.peer, &request.build());
+        let mut handoffs = 0;
+        while world.hand_over(0) || world.hand_over(1) {
+            handoffs += 1;
+        }
+        assert!(handoffs <= 2, "a question and its answer");
+        let answer = world.next_for(device.peer);
+        assert!(answer.code().is_success());
+        if let Some(location) = answer.option_values(option::LOCATION_PATH).nth(1) {
+            device.location = String::from_utf8_lossy(location).into_owned();
+        }
+        assert_eq!(world.engines[shard].len(), 1);
+        assert_eq!(world.engines[1 - shard].len(), 0);
+        assert!(world.engines[shard].load().departed <= 1);
+    }
 }
