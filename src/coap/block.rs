@@ -245,6 +245,15 @@ impl Receiver {
         self.body.len()
     }
 
+    /// Bytes by which it grows at most for a payload of `length`.
+    pub fn growth(&self, length: usize) -> usize {
+        let capacity = self.body.capacity();
+        match self.body.len().saturating_add(length) {
+            wanted if wanted <= capacity => 0,
+            wanted => block(wanted.max(capacity.saturating_mul(2))) - block(capacity),
+        }
+    }
+
     /// Bytes of the heap it takes.
     pub const fn heap(&self) -> usize {
         block(self.body.capacity())

@@ -5,10 +5,11 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use std::time::Duration;
 
+use crate::memory::{Kind, Tally, block};
 use crate::time::Instant;
 
-/// Bytes an entry costs beside its reply, roughly; part of the bound.
-const ENTRY_OVERHEAD: usize = 160;
+/// Bytes an entry takes beside its reply, in a table and a queue that are two thirds full.
+const ENTRY_OVERHEAD: usize = 210;
 
 /// A part of the bound, 1 of so many, is for requests of strangers.
 const STRANGERS: usize = 4;
@@ -50,6 +51,9 @@ pub struct Dedup<P> {
     known: Share<P>,
     strangers: Share<P>,
     serial: u64,
+    /// Bytes of both.
+    tally: Tally,
+    parts: usize,
 }
 
 /// What is remembered of one class.
@@ -60,33 +64,29 @@ struct Share<P> {
     order: VecDeque<(Instant, (P, u16), u64)>,
     entries: usize,
     bytes: usize,
-    limit: usize,
 }
 
 impl<P> Share<P> {
-    const fn new(limit: usize) -> Self {
+    const fn new() -> Self {
         Self {
             order: VecDeque::new(),
             entries: 0,
             bytes: 0,
-            limit,
         }
-    }
-
-    fn is_crowded(&self) -> bool {
-        self.bytes > self.limit || self.order.len() > self.entries * 2 + 64
     }
 }
 
 impl<P: Copy + Eq + Hash> Dedup<P> {
-    /// Holds about `limit` bytes at most; the oldest entries of a class go first.
-    pub fn new(limit: usize) -> Self {
-        let strangers = limit / STRANGERS;
+    /// Holds one of so many `parts` of what the account of memory has for it; the oldest entries of a
+    /// class go first.
+    pub fn new(tally: Tally, parts: u16) -> Self {
         Self {
             entries: HashMap::new(),
-            known: Share::new(limit - strangers),
-            strangers: Share::new(strangers),
+            known: Share::new(),
+            strangers: Share::new(),
             serial: 0,
+            tally,
+            parts: usize::from(parts.max(1)),
         }
     }
 
@@ -133,10 +133,13 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
             return;
         };
         let old = entry.reply.replace(reply.into());
+        let old = old.map_or(0, |old| block(old.len()));
         let class = entry.class;
         let share = self.share(class);
-        share.bytes -= old.map_or(0, |old| old.len());
-        share.bytes += reply.len();
+        share.bytes -= old;
+        share.bytes += block(reply.len());
+        self.tally.release(old);
+        self.tally.charge(block(reply.len()));
         self.shrink(class);
     }
 
@@ -184,9 +187,10 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
         self.entries.is_empty()
     }
 
-    /// Bytes held, roughly.
-    pub const fn bytes(&self) -> usize {
-        self.known.bytes + self.strangers.bytes
+    /// Bytes held, and the same counted anew.
+    pub fn audit(&self) -> (usize, usize) {
+        let counted = self.entries.values().map(cost).sum();
+        (self.tally.used(), counted)
     }
 
     const fn share(&mut self, class: Class) -> &mut Share<P> {
@@ -200,8 +204,10 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
         let (class, serial) = (entry.class, entry.serial);
         let share = self.share(class);
         share.entries += 1;
-        share.bytes += cost(&entry);
+        let cost = cost(&entry);
+        share.bytes += cost;
         share.order.push_back((expires, key, serial));
+        self.tally.charge(cost);
         if let Some(old) = self.entries.insert(key, entry) {
             self.removed(&old);
         }
@@ -209,7 +215,29 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
     }
 
     fn shrink(&mut self, class: Class) {
-        while self.share(class).is_crowded() && self.pop_oldest(class) {}
+        loop {
+            let over = self.share(class).bytes > self.limit(class);
+            let share = self.share(class);
+            if !over && share.order.len() <= share.entries * 2 + 64 {
+                return;
+            }
+            if over {
+                let memory = self.tally.memory();
+                memory.refuse(Kind::Duplicates, ENTRY_OVERHEAD, false);
+            }
+            if !self.pop_oldest(class) {
+                return;
+            }
+        }
+    }
+
+    /// Bytes that a class may have.
+    fn limit(&self, class: Class) -> usize {
+        let all = self.tally.memory().limit(Kind::Duplicates) / self.parts;
+        match class {
+            Class::Known => all - all / STRANGERS,
+            Class::Stranger => all / STRANGERS,
+        }
     }
 
     fn pop_oldest(&mut self, class: Class) -> bool {
@@ -236,16 +264,26 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
         let share = self.share(entry.class);
         share.entries -= 1;
         share.bytes -= cost(entry);
+        self.tally.release(cost(entry));
     }
 }
 
 fn cost(entry: &Entry) -> usize {
-    ENTRY_OVERHEAD + entry.reply.as_ref().map_or(0, |reply| reply.len())
+    ENTRY_OVERHEAD + entry.reply.as_ref().map_or(0, |reply| block(reply.len()))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::memory::{Memory, Shares};
+
+    fn dedup(bytes: usize) -> Dedup<u8> {
+        let shares = Shares::new(1 << 30, true).at_most(Kind::Duplicates, bytes);
+        let memory = Arc::new(Memory::new(shares));
+        Dedup::new(Tally::new(memory, Kind::Duplicates), 1)
+    }
 
     const LIFETIME: Duration = Duration::from_secs(247);
 
@@ -259,7 +297,7 @@ mod tests {
 
     #[test]
     fn replays_until_it_expires() {
-        let mut dedup = Dedup::new(1 << 20);
+        let mut dedup = dedup(1 << 20);
         assert_eq!(check(&mut dedup, second(0), 1, 7, 42), Seen::New);
         assert_eq!(check(&mut dedup, second(1), 1, 7, 42), Seen::Pending);
         dedup.answered(1, 7, b"reply");
@@ -277,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_reused_message_id_is_a_new_request() {
-        let mut dedup = Dedup::new(1 << 20);
+        let mut dedup = dedup(1 << 20);
         check(&mut dedup, second(0), 1, 7, 42);
         dedup.answered(1, 7, b"old");
         assert_eq!(check(&mut dedup, second(100), 1, 7, 43), Seen::New);
@@ -291,7 +329,7 @@ mod tests {
 
     #[test]
     fn memory_is_bounded() {
-        let mut dedup = Dedup::new(10 * (ENTRY_OVERHEAD + 100));
+        let mut dedup = dedup(10 * (ENTRY_OVERHEAD + 100));
         for mid in 0..1000 {
             check(&mut dedup, second(0), 1, mid, 1);
             dedup.answered(1, mid, &[0; 100]);
@@ -308,7 +346,7 @@ mod tests {
 
     #[test]
     fn c16_strangers_have_a_share_of_their_own() {
-        let mut dedup = Dedup::new(40 * (ENTRY_OVERHEAD + 10));
+        let mut dedup = dedup(40 * (ENTRY_OVERHEAD + 10));
         let known = |dedup: &mut Dedup<u8>| dedup.known.entries;
         for mid in 0..10 {
             check(&mut dedup, second(0), 1, mid, 1);
@@ -336,6 +374,6 @@ mod tests {
             Seen::Answered(b"0123456789")
         );
         dedup.expire(second(3) + LIFETIME);
-        assert_eq!((dedup.len(), dedup.bytes()), (0, 0));
+        assert_eq!((dedup.len(), dedup.audit()), (0, (0, 0)));
     }
 }

@@ -617,13 +617,13 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "limits.dedup_bytes",
         limits.dedup_bytes,
         size(64 << 10, 64 * GB),
-        "Bytes of remembered replies for deduplication, per shard."
+        "Bytes of remembered replies for deduplication in the whole gateway, at most; each shard has an equal part. A smaller share of `limits.memory` wins."
     ),
     key!(
         "limits.blockwise_bytes",
         limits.blockwise_bytes,
         size(64 << 10, 64 * GB),
-        "Bytes of unfinished block-wise transfers, per shard."
+        "Bytes of unfinished block-wise transfers in the whole gateway, at most. A smaller share of `limits.memory` wins."
     ),
     key!(
         "limits.max_model_file",

@@ -321,9 +321,9 @@ pub struct Limits {
     pub max_identity_registrations: usize,
     /// Bytes of a command's JSON. Default 1 MiB.
     pub max_command_size: usize,
-    /// Bytes of remembered replies for deduplication, per shard. Default 32 MiB.
+    /// Bytes of remembered replies for deduplication, of the whole gateway, at most. Default 64 MiB.
     pub dedup_bytes: usize,
-    /// Bytes of unfinished block-wise transfers, per shard. Default 64 MiB.
+    /// Bytes of unfinished block-wise transfers, of the whole gateway, at most. Default 64 MiB.
     pub blockwise_bytes: usize,
     /// Bytes of one object definition file. Default 4 MiB.
     pub max_model_file: usize,
@@ -524,7 +524,7 @@ impl Default for Limits {
             max_object_list: 64 << 10,
             max_identity_registrations: 1024,
             max_command_size: 1 << 20,
-            dedup_bytes: 32 << 20,
+            dedup_bytes: 64 << 20,
             blockwise_bytes: 64 << 20,
             max_model_file: 4 << 20,
         }

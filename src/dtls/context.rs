@@ -15,6 +15,7 @@ use super::openssl::{self as ext, Stream};
 use super::psk;
 use super::shares::{Limits, Shares};
 use crate::config::{CipherSuite, Group};
+use crate::memory::{Full, Kind, Memory, Reservation};
 
 /// How a listener does DTLS.
 #[derive(Clone, Debug)]
@@ -50,6 +51,9 @@ pub struct Options {
     pub session_timeout: Duration,
     /// Sessions that were not used for so long are closed.
     pub idle_timeout: Option<Duration>,
+    /// The account of memory. Without room in it a handshake is refused, or another one gives way;
+    /// for a session too many an older one is closed.
+    pub memory: Option<Arc<Memory>>,
 }
 
 impl Default for Options {
@@ -68,6 +72,7 @@ impl Default for Options {
             session_cache: 10_000,
             session_timeout: Duration::from_secs(3600),
             idle_timeout: None,
+            memory: None,
         }
     }
 }
@@ -93,6 +98,8 @@ pub struct Context {
     pub(super) shares: Arc<Mutex<Shares>>,
     /// Of the handshakes of all servers.
     pub(super) failures: Mutex<Failures>,
+    /// For the sessions that can be resumed.
+    _cache: Option<Reservation>,
     openssl: SslContext,
 }
 
@@ -108,6 +115,11 @@ impl std::fmt::Debug for Context {
 /// MAC is wrong: anybody could end it. Without the extension it drops the record as it should, and
 /// takes the same time for each.
 const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
+
+/// What a handshake, a session and a session that can be resumed take, in bytes, about.
+const HANDSHAKE_BYTES: usize = 50_000;
+const SESSION_BYTES: usize = 36_000;
+const CACHED_BYTES: usize = 1_000;
 
 /// OpenSSL's least.
 const MIN_MTU: u16 = 256;
@@ -153,12 +165,17 @@ impl Context {
         builder.set_mode(SslMode::AUTO_RETRY);
         // Sessions are resumed only where the same context string is set.
         builder.set_session_id_context(b"lwm2m-gateway")?;
-        if options.session_cache == 0 {
+        // At most an eighth of what sessions have.
+        let memory = options.memory.as_ref();
+        let most = memory.map_or(usize::MAX, |it| it.limit(Kind::Sessions) / 8 / CACHED_BYTES);
+        let cached = options.session_cache.min(most);
+        let cache = memory.map(|it| Reservation::forced(it, Kind::Sessions, cached * CACHED_BYTES));
+        if cached == 0 {
             builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         } else {
             builder.set_session_cache_mode(SslSessionCacheMode::SERVER);
             // OpenSSL makes room as soon as it would have so many: there is always one less.
-            let size = options.session_cache.saturating_add(1);
+            let size = cached.saturating_add(1);
             builder.set_session_cache_size(i32::try_from(size).unwrap_or(i32::MAX));
             ext::set_session_timeout(&mut builder, options.session_timeout);
         }
@@ -173,8 +190,29 @@ impl Context {
                 per_source: options.max_sessions_per_source,
             }))),
             failures: Mutex::new(Failures::new(options.max_failures)),
+            _cache: cache,
             openssl: builder.build(),
         })
+    }
+
+    /// Bytes for a handshake, or nothing without an account.
+    pub(super) fn reserve_handshake(&self) -> Result<Option<Reservation>, Full> {
+        let memory = self.options.memory.as_ref();
+        memory
+            .map(|it| Reservation::new(it, Kind::Handshakes, HANDSHAKE_BYTES))
+            .transpose()
+    }
+
+    /// Bytes for a session, whether there is room or not.
+    pub(super) fn reserve_session(&self) -> Option<Reservation> {
+        let memory = self.options.memory.as_ref()?;
+        Some(Reservation::forced(memory, Kind::Sessions, SESSION_BYTES))
+    }
+
+    /// Whether sessions take more than they may.
+    pub(super) fn is_over(&self) -> bool {
+        let memory = self.options.memory.as_ref();
+        memory.is_some_and(|it| it.used(Kind::Sessions) > it.limit(Kind::Sessions))
     }
 
     /// Forgets the sessions that could be resumed: for credentials that are not valid any more.

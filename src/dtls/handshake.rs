@@ -26,6 +26,7 @@ use super::session::is_broken;
 use super::wire::Wire;
 use crate::config::CipherSuite;
 use crate::credentials::Key;
+use crate::memory::Reservation;
 use crate::time::Instant;
 
 /// Records held back, and their bytes. A ClientKeyExchange with all that follows is three records;
@@ -66,6 +67,8 @@ pub(super) struct Handshake {
     pub deadline: Instant,
     /// When to do something about it, as in the server's list of timers.
     pub timer: Instant,
+    /// Its bytes in the account of memory.
+    pub reserved: Option<Reservation>,
     stream: Stream,
     random: [u8; 32],
     phase: Phase,
@@ -158,6 +161,7 @@ impl Handshake {
             peer,
             deadline,
             timer: deadline,
+            reserved: None,
             stream,
             random,
             phase: Phase::Hello,

@@ -10,6 +10,7 @@ use super::shares::Seat;
 use super::wire::Wire;
 use super::{CloseReason, SendError};
 use crate::config::CipherSuite;
+use crate::memory::Reservation;
 use crate::time::Instant;
 
 /// Longest payload of a record (RFC 6347 §4.1).
@@ -23,6 +24,7 @@ pub(super) struct Session {
     /// When it was last put behind the others of its credential and source.
     pub noted: Instant,
     stream: Stream,
+    _reserved: Option<Reservation>,
 }
 
 /// What came of reading.
@@ -45,6 +47,7 @@ impl Session {
         stream: Stream,
         seat: Seat,
         now: Instant,
+        reserved: Option<Reservation>,
     ) -> Self {
         Self {
             peer,
@@ -53,6 +56,7 @@ impl Session {
             stream,
             seat,
             noted: now,
+            _reserved: reserved,
         }
     }
 

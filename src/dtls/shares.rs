@@ -57,8 +57,9 @@ impl Shares {
         }
     }
 
-    /// Who gives way, if there are too many sessions.
-    pub(super) fn victim(&self) -> Option<Victim> {
+    /// Who gives way, if there are too many sessions, or if there is one too many for other reasons
+    /// (`is_over`).
+    pub(super) fn victim(&self, is_over: bool) -> Option<Victim> {
         let (most, owner) = self.owners.largest()?;
         if most > self.limits.per_credential {
             return Some(self.among(owner));
@@ -68,7 +69,7 @@ impl Shares {
         {
             return Some(Victim::Source(*source));
         }
-        if self.owners.total <= self.limits.all {
+        if self.owners.total <= self.limits.all && !is_over {
             None
         } else if most > 1 {
             Some(self.among(owner))
@@ -227,7 +228,7 @@ mod tests {
     #[test]
     fn c13_the_credential_with_most_gives_way() {
         let shares = shares(LIMITS);
-        let victim = || shares.lock().victim();
+        let victim = || shares.lock().victim(false);
         assert_eq!(victim(), None);
         let mut seats: Vec<_> = (1..5).map(|n| seat(&shares, &format!("d{n}"), n)).collect();
         assert_eq!(victim(), None);
@@ -260,12 +261,12 @@ mod tests {
             per_source: 3,
         });
         let mut seats: Vec<_> = (1..3).map(|n| seat(&shares, "fleet", n)).collect();
-        assert_eq!(shares.lock().victim(), None);
+        assert_eq!(shares.lock().victim(false), None);
         seats.push(seat(&shares, "fleet", 3));
-        assert_eq!(shares.lock().victim(), Some(owner("fleet")));
+        assert_eq!(shares.lock().victim(false), Some(owner("fleet")));
         seats.pop();
         seats.extend((1..5).map(|n| seat(&shares, &format!("d{n}"), 7)));
         let source = [192, 0, 2, 7].into();
-        assert_eq!(shares.lock().victim(), Some(Victim::Source(source)));
+        assert_eq!(shares.lock().victim(false), Some(Victim::Source(source)));
     }
 }

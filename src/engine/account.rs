@@ -305,7 +305,7 @@ impl Engine {
 
     /// What the shard is charged with and what it holds, counted anew, by kind: for tests, which
     /// find them equal after every call.
-    pub fn audit(&self) -> [(Kind, usize, usize); 4] {
+    pub fn audit(&self) -> [(Kind, usize, usize); 6] {
         let mut sum = Charged::default();
         for device in self.devices.iter().flatten() {
             let counted = Self::recount(device);
@@ -313,6 +313,7 @@ impl Engine {
             sum.work += counted.work;
             sum.queue += counted.queue;
         }
+        let (blocks, replies) = (self.assemblies.audit(), self.dedup.audit());
         let Accounts {
             registrations,
             observations,
@@ -325,6 +326,8 @@ impl Engine {
             (Kind::Observations, observations.used(), sum.work),
             (Kind::Queues, queues.used(), sum.queue),
             (Kind::Waiting, waiting.used(), self.recount_waiting()),
+            (Kind::Blocks, blocks.0, blocks.1),
+            (Kind::Duplicates, replies.0, replies.1),
         ]
     }
 }

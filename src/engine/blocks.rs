@@ -1,18 +1,20 @@
 //! Requests of devices that come in blocks (Block1, RFC 7959 §2.5) and replies of ours cut to the
 //! block a device asks for (Block2).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Peer;
 use crate::coap::block::{BlockError, BlockOption, Pace, Receiver, Taken};
 use crate::coap::message::option;
 use crate::coap::{Code, Message};
+use crate::memory::{Kind, Tally, source};
 use crate::time::Instant;
 
-/// What an unfinished transfer costs beside its body.
-const OVERHEAD: usize = 200;
+/// Bytes that an unfinished transfer takes beside its body, in all tables.
+const OVERHEAD: usize = 450;
 
 /// Identifies the request that the blocks are part of (RFC 7959 §2.2).
 type Key = (Peer, u64);
@@ -24,14 +26,29 @@ struct Assembly {
     deadline: Instant,
 }
 
-/// Unfinished requests of all peers, bounded in bytes and time.
+impl Assembly {
+    fn bytes(&self) -> usize {
+        OVERHEAD + self.receiver.heap()
+    }
+}
+
+/// Unfinished requests of all peers, bounded in time and by the account of memory. When there is no
+/// room, the source that has most gives up its oldest.
 #[derive(Debug)]
 pub(super) struct Assemblies {
     transfers: HashMap<Key, Assembly>,
-    /// Deadline by key, in order of time; stale elements are told apart by their deadline.
-    order: VecDeque<(Instant, Key)>,
+    deadlines: BTreeSet<(Instant, Key)>,
+    sources: HashMap<IpAddr, Source>,
+    /// Sources by their bytes.
+    ranks: BTreeSet<(usize, IpAddr)>,
+    tally: Tally,
+}
+
+/// What one source has.
+#[derive(Debug, Default)]
+struct Source {
     bytes: usize,
-    limit: usize,
+    deadlines: BTreeSet<(Instant, Key)>,
 }
 
 /// What became of a block.
@@ -46,12 +63,13 @@ pub(super) enum Progress {
 }
 
 impl Assemblies {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(tally: Tally) -> Self {
         Self {
             transfers: HashMap::new(),
-            order: VecDeque::new(),
-            bytes: 0,
-            limit,
+            deadlines: BTreeSet::new(),
+            sources: HashMap::new(),
+            ranks: BTreeSet::new(),
+            tally,
         }
     }
 
@@ -71,57 +89,42 @@ impl Assemblies {
             self.remove(&key);
             return Progress::Complete(message.payload().to_vec());
         }
-        if block.number == 0 && !self.transfers.contains_key(&key) {
-            let pace = Pace::new(now);
-            let deadline = pace.deadline(lifetime);
-            let assembly = Assembly {
-                receiver: Receiver::default(),
-                pace,
-                deadline,
-            };
-            self.transfers.insert(key, assembly);
-            self.order.push_back((deadline, key));
-            self.bytes += OVERHEAD;
-        }
-        let Some(assembly) = self.transfers.get_mut(&key) else {
+        let known = self.remove(&key);
+        if known.is_none() && block.number != 0 {
             return Progress::Refused(Code::REQUEST_ENTITY_INCOMPLETE);
-        };
+        }
+        let mut assembly = known.unwrap_or_else(|| Assembly {
+            receiver: Receiver::default(),
+            pace: Pace::new(now),
+            deadline: now,
+        });
+        let growth = assembly.receiver.growth(message.payload().len());
+        if !self.make_room(peer, assembly.bytes(), growth) {
+            return Progress::Refused(Code::SERVICE_UNAVAILABLE);
+        }
         let before = assembly.receiver.len();
         let pushed = assembly.receiver.push(block, message.payload(), max_body);
         let after = assembly.receiver.len();
-        self.bytes = (self.bytes + after).saturating_sub(before);
-        match pushed {
+        let progress = match pushed {
             Ok(Taken::More | Taken::Again) => {
                 match block.number {
                     0 if pushed == Ok(Taken::More) => assembly.pace = Pace::new(now),
                     _ if after > before => assembly.pace.block(now),
                     _ => {}
                 }
-                let deadline = assembly.pace.deadline(lifetime);
-                if assembly.deadline != deadline {
-                    assembly.deadline = deadline;
-                    self.order.push_back((deadline, key));
-                }
-                self.shrink();
-                if self.transfers.contains_key(&key) {
-                    Progress::Continue
-                } else {
-                    Progress::Refused(Code::SERVICE_UNAVAILABLE)
-                }
+                assembly.deadline = assembly.pace.deadline(lifetime);
+                self.insert(key, assembly);
+                Progress::Continue
             }
-            Ok(Taken::Last) => match self.remove(&key) {
-                Some(receiver) => Progress::Complete(receiver.into_body()),
-                None => Progress::Refused(Code::REQUEST_ENTITY_INCOMPLETE),
-            },
-            Err(error) => {
-                self.remove(&key);
-                Progress::Refused(match error {
-                    BlockError::OutOfOrder => Code::REQUEST_ENTITY_INCOMPLETE,
-                    BlockError::TooLarge => Code::REQUEST_ENTITY_TOO_LARGE,
-                    BlockError::Short => Code::BAD_REQUEST,
-                })
-            }
-        }
+            Ok(Taken::Last) => Progress::Complete(assembly.receiver.into_body()),
+            Err(error) => Progress::Refused(match error {
+                BlockError::OutOfOrder => Code::REQUEST_ENTITY_INCOMPLETE,
+                BlockError::TooLarge => Code::REQUEST_ENTITY_TOO_LARGE,
+                BlockError::Short => Code::BAD_REQUEST,
+            }),
+        };
+        self.tally.trim();
+        progress
     }
 
     /// Unfinished transfers.
@@ -131,45 +134,76 @@ impl Assemblies {
 
     /// The earliest deadline.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.order.front().map(|(at, _)| *at)
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// Gives up what is too old.
     pub(super) fn expire(&mut self, now: Instant) {
-        while self.order.front().is_some_and(|(at, _)| *at <= now) {
-            self.pop_oldest();
-        }
-    }
-
-    /// The oldest transfers make room, and stale elements do not pile up.
-    fn shrink(&mut self) {
-        if self.order.len() > self.transfers.len() * 2 + 64 {
-            let transfers = &self.transfers;
-            self.order.retain(|(at, key)| {
-                let known = transfers.get(key);
-                known.is_some_and(|assembly| assembly.deadline == *at)
-            });
-        }
-        while self.bytes > self.limit && !self.order.is_empty() {
-            self.pop_oldest();
-        }
-    }
-
-    fn pop_oldest(&mut self) {
-        if let Some((at, key)) = self.order.pop_front()
-            && self
-                .transfers
-                .get(&key)
-                .is_some_and(|assembly| assembly.deadline == at)
+        while let Some((at, key)) = self.deadlines.first().copied()
+            && at <= now
         {
             self.remove(&key);
         }
     }
 
-    fn remove(&mut self, key: &Key) -> Option<Receiver> {
+    /// Bytes held, and the same counted anew.
+    pub(super) fn audit(&self) -> (usize, usize) {
+        let counted = self.transfers.values().map(Assembly::bytes).sum();
+        (self.tally.used(), counted)
+    }
+
+    /// Room for a transfer of `peer` that takes `bytes` and grows by `growth`. Whoever has more than
+    /// its source gives up the oldest transfers; of one source the first come are served, so that
+    /// they come to an end.
+    fn make_room(&mut self, peer: Peer, bytes: usize, growth: usize) -> bool {
+        let wanted = bytes.saturating_add(growth);
+        while !self.tally.fits(wanted) {
+            self.tally.memory().refuse(Kind::Blocks, wanted, false);
+            let own = self.sources.get(&source(peer.address.ip()));
+            let own = own.map_or(0, |own| own.bytes).saturating_add(wanted);
+            let victim = self.ranks.last().filter(|(most, _)| *most > own);
+            let victim = victim.and_then(|(_, of)| self.sources.get(of)?.deadlines.first());
+            let Some((_, key)) = victim.copied() else {
+                return false;
+            };
+            self.remove(&key);
+        }
+        true
+    }
+
+    fn insert(&mut self, key: Key, assembly: Assembly) {
+        let bytes = assembly.bytes();
+        self.tally.charge(bytes);
+        self.deadlines.insert((assembly.deadline, key));
+        self.change(key, |source| {
+            source.bytes += bytes;
+            source.deadlines.insert((assembly.deadline, key));
+        });
+        self.transfers.insert(key, assembly);
+    }
+
+    fn remove(&mut self, key: &Key) -> Option<Assembly> {
         let assembly = self.transfers.remove(key)?;
-        self.bytes -= OVERHEAD + assembly.receiver.len();
-        Some(assembly.receiver)
+        let bytes = assembly.bytes();
+        self.tally.release(bytes);
+        self.deadlines.remove(&(assembly.deadline, *key));
+        self.change(*key, |source| {
+            source.bytes -= bytes;
+            source.deadlines.remove(&(assembly.deadline, *key));
+        });
+        Some(assembly)
+    }
+
+    fn change(&mut self, (peer, _): Key, change: impl FnOnce(&mut Source)) {
+        let address = source(peer.address.ip());
+        let source = self.sources.entry(address).or_default();
+        self.ranks.remove(&(source.bytes, address));
+        change(source);
+        if source.deadlines.is_empty() {
+            self.sources.remove(&address);
+        } else {
+            self.ranks.insert((source.bytes, address));
+        }
     }
 }
 
@@ -186,9 +220,12 @@ fn request_key(message: &Message) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::coap::MessageType;
     use crate::coap::message::Builder;
+    use crate::memory::{Memory, Shares};
 
     const LIFETIME: Duration = Duration::from_secs(247);
 
@@ -207,17 +244,22 @@ mod tests {
         (Message::parse(&datagram).unwrap(), block)
     }
 
-    fn push(
+    fn assemblies(bytes: usize) -> Assemblies {
+        let shares = Shares::new(1 << 30, true).at_most(Kind::Blocks, bytes);
+        Assemblies::new(Tally::new(Arc::new(Memory::new(shares)), Kind::Blocks))
+    }
+
+    fn push_from(
         assemblies: &mut Assemblies,
+        from: &str,
         at: u64,
-        number: u32,
-        more: bool,
+        (number, more): (u32, bool),
         query: &str,
     ) -> Progress {
         let (message, block) = block(number, more, query);
         let peer = Peer {
             listener: 0,
-            address: "127.0.0.1:1".parse().unwrap(),
+            address: from.parse().unwrap(),
             session: 0,
         };
         assemblies.push(
@@ -230,9 +272,26 @@ mod tests {
         )
     }
 
+    fn push(
+        assemblies: &mut Assemblies,
+        at: u64,
+        number: u32,
+        more: bool,
+        query: &str,
+    ) -> Progress {
+        push_from(assemblies, "127.0.0.1:1", at, (number, more), query)
+    }
+
+    /// Nothing is left in any table.
+    fn assert_empty(assemblies: &Assemblies) {
+        assert_eq!(assemblies.audit(), (0, 0));
+        assert!(assemblies.transfers.is_empty() && assemblies.deadlines.is_empty());
+        assert!(assemblies.sources.is_empty() && assemblies.ranks.is_empty());
+    }
+
     #[test]
     fn assembles_requests_apart() {
-        let mut assemblies = Assemblies::new(1 << 20);
+        let mut assemblies = assemblies(1 << 20);
         assert_eq!(
             push(&mut assemblies, 0, 0, true, "ep=a"),
             Progress::Continue
@@ -249,12 +308,12 @@ mod tests {
             push(&mut assemblies, 0, 2, false, "ep=b"),
             Progress::Refused(Code::REQUEST_ENTITY_INCOMPLETE)
         );
-        assert_eq!(assemblies.bytes, 0);
+        assert_empty(&assemblies);
     }
 
     #[test]
     fn bounded_in_size_time_and_number() {
-        let mut assemblies = Assemblies::new(10 * (OVERHEAD + 16));
+        let mut assemblies = assemblies(10 * (OVERHEAD + 32));
         for number in 0..6 {
             assert_eq!(
                 push(&mut assemblies, 0, number, true, "ep=a"),
@@ -269,11 +328,41 @@ mod tests {
             push(&mut assemblies, 1, 0, true, &format!("ep={device}"));
         }
         assert!(assemblies.transfers.len() <= 10);
+        let (charged, counted) = assemblies.audit();
+        assert_eq!(charged, counted);
         assemblies.expire(Instant::from_micros(1) + LIFETIME);
-        assert_eq!((assemblies.transfers.len(), assemblies.bytes), (0, 0));
+        assert_empty(&assemblies);
         for at in 0..10_000 {
             push(&mut assemblies, at, 0, true, "ep=again");
         }
-        assert!(assemblies.order.len() < 100, "stale elements are dropped");
+        assert_eq!(assemblies.deadlines.len(), 1, "nothing is left behind");
+    }
+
+    #[test]
+    fn c3_the_source_that_has_most_gives_way() {
+        let mut assemblies = assemblies(10 * (OVERHEAD + 32));
+        let flood = |assemblies: &mut Assemblies, device: u64| {
+            let from = format!("192.0.2.1:{}", 1000 + device);
+            push_from(assemblies, &from, device, (0, true), "ep=flood")
+        };
+        for device in 0..10 {
+            assert_eq!(flood(&mut assemblies, device), Progress::Continue);
+        }
+        let refused = Progress::Refused(Code::SERVICE_UNAVAILABLE);
+        assert_eq!(flood(&mut assemblies, 10), refused, "it pushes nobody out");
+        let mut honest = |at, number, more| {
+            let from = "192.0.2.2:5683";
+            push_from(&mut assemblies, from, at, (number, more), "ep=honest")
+        };
+        assert_eq!(honest(20, 0, true), Progress::Continue);
+        assert_eq!(honest(20, 1, true), Progress::Continue);
+        assert_eq!(flood(&mut assemblies, 0), refused, "the oldest is gone");
+        let mut honest = |at, number, more| {
+            let from = "192.0.2.2:5683";
+            push_from(&mut assemblies, from, at, (number, more), "ep=honest")
+        };
+        assert_eq!(honest(21, 2, false), Progress::Complete(vec![7; 48]));
+        assemblies.expire(Instant::from_micros(30) + LIFETIME);
+        assert_empty(&assemblies);
     }
 }

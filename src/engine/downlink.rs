@@ -136,7 +136,10 @@ impl Engine {
                     self.counters.commands_queued.inc();
                 }
             }
-            Err((queued, _)) => self.refuse(key, &queued.command, &Refusal::QUEUE_FULL),
+            Err((queued, _)) => {
+                self.accounts.queues.trim();
+                self.refuse(key, &queued.command, &Refusal::QUEUE_FULL);
+            }
         }
     }
 

@@ -49,6 +49,21 @@ pub struct DeviceInfo {
     pub queued: usize,
 }
 
+impl DeviceInfo {
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let texts = [
+            &self.endpoint,
+            &self.listener,
+            &self.mountpoint,
+            &self.version,
+            &self.alternate_path,
+        ];
+        let texts: usize = texts.iter().map(|text| text.heap()).sum();
+        size_of::<Self>() + texts + self.identity.heap() + self.objects.heap() + self.query.heap()
+    }
+}
+
 /// Why a registration ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -86,6 +101,16 @@ pub enum DeviceEvent {
     },
 }
 
+impl DeviceEvent {
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Registered(info) | Self::Updated(info) => info.bytes(),
+            Self::Gone { endpoint, .. } => size_of::<Self>() + endpoint.heap(),
+        }
+    }
+}
+
 /// A device that wants to register.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RegistrationRequest {
@@ -110,7 +135,7 @@ pub struct RegistrationRequest {
 
 impl RegistrationRequest {
     /// Bytes it takes while the host thinks.
-    pub(super) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let texts = [
             &self.endpoint,
             &self.listener,

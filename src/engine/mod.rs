@@ -24,7 +24,7 @@ use crate::coap::message::{self, MessageError};
 use crate::coap::{Code, Message, MessageType, Token};
 use crate::host::Publish;
 use crate::lwm2m::model::ObjectModels;
-use crate::memory::{Heap, Memory};
+use crate::memory::{Heap, Kind, Memory, Tally};
 use crate::telemetry::Counters;
 use crate::time::{Instant, Now};
 
@@ -265,10 +265,10 @@ pub struct EngineOptions {
 impl Engine {
     /// An engine without devices.
     pub fn new(options: EngineOptions) -> Self {
-        let limits = &options.settings.config.limits;
+        let tally = |kind| Tally::new(options.memory.clone(), kind);
         Self {
-            dedup: Dedup::new(limits.dedup_bytes),
-            assemblies: Assemblies::new(limits.blockwise_bytes),
+            dedup: Dedup::new(tally(Kind::Duplicates), options.shards),
+            assemblies: Assemblies::new(tally(Kind::Blocks)),
             allowance: None,
             challenges: Challenges::new(&options.seed),
             settings: options.settings,

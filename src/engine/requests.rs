@@ -174,6 +174,7 @@ impl Engine {
                         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
                         response.uint(option::SIZE1, limit)
                     }
+                    Code::SERVICE_UNAVAILABLE => response.uint(option::MAX_AGE, self.retry_after()),
                     _ => response,
                 };
                 self.respond(from, message, response);

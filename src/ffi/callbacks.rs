@@ -5,6 +5,7 @@
 use std::io;
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
@@ -22,6 +23,7 @@ use super::wake::Wake;
 use crate::host::{
     AuthorizationRequest, DeviceEvent, Host, PskRequest, Publish, PublishKind, Subscriptions,
 };
+use crate::memory::Memory;
 
 /// See the module.
 pub(super) struct Callbacks {
@@ -310,6 +312,10 @@ impl Callbacks {
 }
 
 impl Host for Callbacks {
+    fn attach(&self, memory: &Arc<Memory>) {
+        self.queue.lock().attach(memory);
+    }
+
     fn publish(&self, batch: &mut Vec<Publish>) {
         for publish in batch.drain(..) {
             self.emit(Event::Publish(publish));

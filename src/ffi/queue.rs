@@ -1,8 +1,10 @@
 //! Callbacks that wait for the host to poll: bounded, in order, announced once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::host::{AuthorizationRequest, PskRequest, Publish};
+use crate::memory::{Kind, Memory, Tally};
 
 use super::types::lwm2m_gateway_log_level as LogLevel;
 
@@ -77,6 +79,7 @@ pub(super) struct Queue {
     held: HashSet<String>,
     next: u64,
     bytes: usize,
+    tally: Option<Tally>,
     max_events: usize,
     max_bytes: usize,
     announced: bool,
@@ -90,9 +93,22 @@ impl Queue {
             held: HashSet::new(),
             next: 0,
             bytes: 0,
+            tally: None,
             max_events,
             max_bytes,
             announced: false,
+        }
+    }
+
+    /// What waits is charged to this account from now on.
+    pub(super) fn attach(&mut self, memory: &Arc<Memory>) {
+        self.tally = Some(Tally::new(memory.clone(), Kind::Outboxes));
+        self.settle_bytes();
+    }
+
+    fn settle_bytes(&mut self) {
+        if let Some(tally) = &mut self.tally {
+            tally.set(self.bytes);
         }
     }
 
@@ -102,18 +118,29 @@ impl Queue {
 
     /// Adds at the end.
     pub(super) fn push(&mut self, event: Event) -> Pushed {
-        let bytes = self.bytes.saturating_add(event.cost());
+        let cost = event.cost();
+        let bytes = self.bytes.saturating_add(cost);
         let event = match event {
             Event::Subscribe { .. } | Event::Unsubscribe { .. } => match self.change(event) {
                 Some(event) => event,
-                None => return Pushed::Waits,
+                None => {
+                    self.settle_bytes();
+                    return Pushed::Waits;
+                }
             },
             _ if self.events.len() >= self.max_events || bytes > self.max_bytes => {
                 return Pushed::Dropped;
             }
-            event => event,
+            event => {
+                let tally = self.tally.as_mut();
+                if tally.is_some_and(|tally| tally.try_charge(cost).is_err()) {
+                    return Pushed::Dropped;
+                }
+                event
+            }
         };
         self.bytes = bytes;
+        self.settle_bytes();
         self.events.insert(self.next, event);
         self.next = self.next.wrapping_add(1);
         if self.announced {
@@ -127,6 +154,7 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<Event> {
         let (_, event) = self.events.pop_first()?;
         self.bytes = self.bytes.saturating_sub(event.cost());
+        self.settle_bytes();
         match &event {
             Event::Subscribe { filter, .. } => {
                 self.changes.remove(filter);
@@ -172,6 +200,7 @@ impl Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Shares;
 
     fn line(text: &str) -> Event {
         Event::Log(LogLine {
@@ -235,6 +264,22 @@ mod tests {
         assert_eq!(queue.push(line(&"x".repeat(700))), Pushed::Dropped);
         drain(&mut queue);
         assert_eq!(queue.push(line(&"x".repeat(700))), Pushed::Waits);
+    }
+
+    #[test]
+    fn c9_bounded_by_the_account() {
+        let memory = Arc::new(Memory::new(Shares::new(1 << 20, true)));
+        let mut queue = Queue::new(1000, 1 << 30);
+        queue.push(line(&"x".repeat(1000)));
+        queue.attach(&memory);
+        let mut waiting = 1;
+        while queue.push(line(&"x".repeat(1000))) != Pushed::Dropped {
+            waiting += 1;
+        }
+        let limit = memory.limit(Kind::Outboxes);
+        assert!((limit / 2000..limit / 1000).contains(&waiting), "{waiting}");
+        assert_eq!(drain(&mut queue).len(), waiting);
+        assert_eq!(memory.used(Kind::Outboxes), 0);
     }
 
     #[test]

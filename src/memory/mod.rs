@@ -316,7 +316,7 @@ impl Memory {
                 refused_before = before,
                 of_one_source = of_holder,
                 key = "limits.memory",
-                "memory: the share is used up, more is refused"
+                "memory: the share is used up; more is refused, or the oldest goes"
             );
         }
         Full { kind, of_holder }

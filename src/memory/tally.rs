@@ -100,6 +100,14 @@ impl Tally {
         }
     }
 
+    /// Holds so many bytes from now on, whether there is room or not.
+    pub fn set(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.used) {
+            Some(more) => self.charge(more),
+            None => self.release(self.used - bytes),
+        }
+    }
+
     /// Gives everything back.
     pub fn clear(&mut self) {
         self.release(self.used);

@@ -174,10 +174,10 @@ impl Gateway {
             0 => thread::available_parallelism().map_or(1, usize::from),
             shards => shards,
         };
-        let mut listeners = Listeners::new(shards);
-        let plan = listeners.plan(&config)?;
         let memory = Arc::new(super::memory::account(&config));
         host.attach(&memory);
+        let mut listeners = Listeners::new(shards, memory.clone());
+        let plan = listeners.plan(&config)?;
         let settings = Arc::new(Settings::with_ids(
             config,
             plan.coverage(),

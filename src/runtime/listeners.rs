@@ -13,6 +13,7 @@ use super::secure::{self, SecureSettings};
 use crate::config::{Config, DtlsListener, DtlsOptions, UdpListener};
 use crate::credentials::{Coverage, CredentialStore};
 use crate::engine::ListenerIds;
+use crate::memory::Memory;
 use crate::transport::udp::UdpSocket;
 
 /// What a shard does about one listener.
@@ -53,6 +54,7 @@ struct OpenSecure {
 #[derive(Debug)]
 pub(super) struct Listeners {
     shards: usize,
+    memory: Arc<Memory>,
     pub(super) ids: ListenerIds,
     open: BTreeMap<String, Open>,
 }
@@ -75,9 +77,10 @@ impl Plan {
 }
 
 impl Listeners {
-    pub(super) fn new(shards: usize) -> Self {
+    pub(super) fn new(shards: usize, memory: Arc<Memory>) -> Self {
         Self {
             shards,
+            memory,
             ids: ListenerIds::default(),
             open: BTreeMap::new(),
         }
@@ -167,7 +170,7 @@ impl Listeners {
         let context = match kept {
             Some(old) => old.settings.context.clone(),
             None => {
-                let context = secure::context(listener, self.shards);
+                let context = secure::context(listener, self.shards, &self.memory);
                 Arc::new(context.map_err(|source| StartError::Dtls {
                     key: format!("listeners.dtls.{name}.dtls_options"),
                     source,

@@ -16,6 +16,7 @@ use crate::dtls::{
 };
 use crate::engine::{Peer, SecureSession};
 use crate::host::{Host, PskRequest};
+use crate::memory::Memory;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 
@@ -31,7 +32,11 @@ pub(super) struct SecureSettings {
 /// Cipher suites, limits and timers as OpenSSL's side wants them, for so many shards. The kernel
 /// spreads devices evenly over them, so each has its part of the handshakes; sessions are counted
 /// together.
-pub(super) fn context(listener: &DtlsListener, shards: usize) -> Result<Context, DtlsError> {
+pub(super) fn context(
+    listener: &DtlsListener,
+    shards: usize,
+    memory: &Arc<Memory>,
+) -> Result<Context, DtlsError> {
     let options = &listener.options;
     Context::new(&Options {
         suites: options.ciphers.clone(),
@@ -51,6 +56,7 @@ pub(super) fn context(listener: &DtlsListener, shards: usize) -> Result<Context,
         },
         session_timeout: options.session_timeout,
         idle_timeout: options.idle_timeout,
+        memory: Some(memory.clone()),
     })
 }
 

@@ -18,7 +18,7 @@ use lwm2m_gateway::engine::{
     Handoff, Output, Peer, RegistrationRequest, SecureSession, Settings,
 };
 use lwm2m_gateway::lwm2m::model::ObjectModels;
-use lwm2m_gateway::memory::{Memory, Shares};
+use lwm2m_gateway::memory::{Kind, Memory, Shares};
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 use serde_json::Value;
@@ -79,7 +79,11 @@ impl World {
         let models = Arc::new(ObjectModels::builtin());
         let directory = Arc::new(Directory::default());
         let ceiling = settings.config.limits.memory.unwrap_or(1 << 32);
-        let memory = Arc::new(Memory::new(Shares::new(ceiling, true)));
+        let limits = &settings.config.limits;
+        let shares = Shares::new(ceiling, true)
+            .at_most(Kind::Duplicates, limits.dedup_bytes)
+            .at_most(Kind::Blocks, limits.blockwise_bytes);
+        let memory = Arc::new(Memory::new(shares));
         let counters: Vec<_> = (0..shards).map(|_| Arc::new(Counters::default())).collect();
         let engines = (0..shards)
             .map(|shard| {

@@ -55,6 +55,27 @@ impl Event {
         }
     }
 
+    /// Bytes that it takes of the account of memory.
+    pub(crate) fn cost(&self) -> usize {
+        let inner = match self {
+            Self::Publish(publish) => publish.bytes(),
+            Self::Subscribe { filter, .. } | Self::Unsubscribe { filter } => filter.len(),
+            Self::SubscribeDevice {
+                endpoint,
+                mountpoint,
+                filter,
+                ..
+            } => endpoint.len() + mountpoint.len() + filter.len(),
+            Self::UnsubscribeDevice { endpoint, filter } => endpoint.len() + filter.len(),
+            Self::Authorize(request) => request.registration.bytes(),
+            Self::Psk(request) => request.identity.len(),
+            Self::Device(event) => event.bytes(),
+            Self::Log { text, .. } => text.len(),
+            Self::Lost(_) | Self::Stopped => 0,
+        };
+        inner.saturating_add(size_of::<Self>())
+    }
+
     /// The event as a term. Questions become resources that answer themselves when they are
     /// collected.
     pub(crate) fn into_term(self, env: Env<'_>) -> Term<'_> {

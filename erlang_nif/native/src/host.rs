@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use lwm2m_gateway::engine::DeviceEvent;
 use lwm2m_gateway::host::{AuthorizationRequest, Host, PskRequest, Publish, Subscriptions};
+use lwm2m_gateway::memory::Memory;
 
 use crate::event::Event;
 use crate::options::Options;
@@ -16,6 +17,10 @@ pub(crate) struct Owner {
 }
 
 impl Host for Owner {
+    fn attach(&self, memory: &Arc<Memory>) {
+        self.outbox.attach(memory);
+    }
+
     fn publish(&self, batch: &mut Vec<Publish>) {
         self.outbox.push(batch.drain(..).map(Event::Publish));
     }

@@ -8,8 +8,10 @@
 
 use std::collections::VecDeque;
 use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use lwm2m_gateway::memory::{Kind, Memory, Tally};
 use parking_lot::Mutex;
 use rustler::env::{OwnedEnv, SendError};
 use rustler::thread::is_scheduler_thread;
@@ -64,6 +66,8 @@ struct State {
     control: usize,
     logs: usize,
     bytes: usize,
+    /// Everything that waits, in the gateway's account of memory.
+    tally: Option<Tally>,
     /// Lost since the owner was last told.
     lost: u64,
     /// Number of the last batch sent, and of the last acknowledged.
@@ -73,6 +77,19 @@ struct State {
     sending: bool,
     /// The owner is dead.
     closed: bool,
+}
+
+impl State {
+    /// Whether the account has room for so many bytes more; the refusal is counted there.
+    fn has_memory(&mut self, bytes: usize) -> bool {
+        self.tally.as_mut().is_none_or(|tally| {
+            let fits = tally.fits(bytes);
+            if !fits {
+                tally.memory().refuse(Kind::Outboxes, bytes, false);
+            }
+            fits
+        })
+    }
 }
 
 impl Outbox {
@@ -85,6 +102,14 @@ impl Outbox {
             state: Mutex::default(),
             counters: Counters::default(),
         }
+    }
+
+    /// What waits is charged to this account from now on.
+    pub(crate) fn attach(&self, memory: &Arc<Memory>) {
+        let mut state = self.state.lock();
+        let mut tally = Tally::new(memory.clone(), Kind::Outboxes);
+        tally.charge(state.queue.iter().map(Event::cost).sum());
+        state.tally = Some(tally);
     }
 
     /// Takes events and sends what can be sent, unless this is a thread of the VM: then
@@ -166,19 +191,21 @@ impl Outbox {
         let size = event.size();
         let room = match &event {
             Event::Publish(_) => {
-                let room = state.publishes < self.max_publishes && state.bytes < MAX_BYTES;
+                let room = state.publishes < self.max_publishes
+                    && state.bytes < MAX_BYTES
+                    && state.has_memory(event.cost());
                 state.publishes += usize::from(room);
                 room.then_some(()).ok_or(&self.counters.publish_dropped)
             }
             Event::Log { .. } => {
-                let room = state.logs < MAX_LOG;
+                let room = state.logs < MAX_LOG && state.has_memory(event.cost());
                 state.logs += usize::from(room);
                 room.then_some(()).ok_or(&self.counters.log_dropped)
             }
             // One of each at most.
             Event::Lost(_) | Event::Stopped => Ok(()),
             _ => {
-                let room = state.control < MAX_CONTROL;
+                let room = state.control < MAX_CONTROL && state.has_memory(event.cost());
                 state.control += usize::from(room);
                 state.lost += u64::from(!room);
                 room.then_some(()).ok_or(&self.counters.events_lost)
@@ -187,6 +214,9 @@ impl Outbox {
         match room {
             Ok(()) => {
                 state.bytes += size;
+                if let Some(tally) = &mut state.tally {
+                    tally.charge(event.cost());
+                }
                 state.queue.push_back(event);
                 Ok(())
             }
@@ -233,7 +263,11 @@ impl Outbox {
         if state.lost > 0 {
             // They were lost after what waits now, so what the owner asks after this event is
             // at least as new.
-            state.queue.push_back(Event::Lost(state.lost));
+            let lost = Event::Lost(state.lost);
+            if let Some(tally) = &mut state.tally {
+                tally.charge(lost.cost());
+            }
+            state.queue.push_back(lost);
             state.lost = 0;
         }
         let mut bytes = 0;
@@ -244,6 +278,9 @@ impl Outbox {
             let size = event.size();
             bytes += size;
             state.bytes -= size;
+            if let Some(tally) = &mut state.tally {
+                tally.release(event.cost());
+            }
             match event {
                 Event::Publish(_) => state.publishes -= 1,
                 Event::Log { .. } => state.logs -= 1,

@@ -14,6 +14,7 @@ use super::super::sources::source;
 use super::super::table::Key;
 use super::super::{CloseReason, CredentialTicket, Output};
 use super::Server;
+use crate::memory::Reservation;
 use crate::telemetry::limited;
 use crate::time::Instant;
 
@@ -102,25 +103,26 @@ impl Server {
             self.counters.dtls_handshakes_limited.inc();
             return;
         }
-        if !self.has_place(now, from) {
+        let Some(reserved) = self.place(now, from) else {
             self.counters.dtls_handshakes_refused.inc();
             return;
-        }
-        let wire = &mut self.wire;
-        let handshake = match Handshake::new(&self.context, now, from, *hello.random, record, wire)
-        {
-            Ok(Some(handshake)) => handshake,
-            Ok(None) => {
-                self.counters.dtls_malformed.inc();
-                return;
-            }
-            Err(error) => {
-                limited!(WARN, self.counters, now, HandshakeMemory,
-                    %error, "no memory for a handshake");
-                self.counters.dtls_handshakes_refused.inc();
-                return;
-            }
         };
+        let wire = &mut self.wire;
+        let mut handshake =
+            match Handshake::new(&self.context, now, from, *hello.random, record, wire) {
+                Ok(Some(handshake)) => handshake,
+                Ok(None) => {
+                    self.counters.dtls_malformed.inc();
+                    return;
+                }
+                Err(error) => {
+                    limited!(WARN, self.counters, now, HandshakeMemory,
+                    %error, "no memory for a handshake");
+                    self.counters.dtls_handshakes_refused.inc();
+                    return;
+                }
+            };
+        handshake.reserved = reserved;
         self.counters.dtls_handshakes_started.inc();
         let (timer, deadline) = (handshake.timer, handshake.deadline);
         let key = self.handshakes.insert(handshake);
@@ -137,12 +139,22 @@ impl Server {
         }
     }
 
-    /// Whether there is a place for one more handshake; another one may be given up for it.
-    fn has_place(&mut self, now: Instant, from: SocketAddr) -> bool {
-        let options = &self.context.options;
-        if self.handshakes.len() < options.max_handshakes {
-            return true;
+    /// The place of one more handshake, and its bytes; another one may be given up for it. `None`
+    /// when there is none.
+    fn place(&mut self, now: Instant, from: SocketAddr) -> Option<Option<Reservation>> {
+        if self.handshakes.len() < self.context.options.max_handshakes
+            && let Ok(reserved) = self.context.reserve_handshake()
+        {
+            return Some(reserved);
         }
+        if !self.give_up_another(now, from) {
+            return None;
+        }
+        self.context.reserve_handshake().ok()
+    }
+
+    fn give_up_another(&mut self, now: Instant, from: SocketAddr) -> bool {
+        let options = &self.context.options;
         let patience = options.retransmit_timeout.saturating_mul(PATIENCE);
         let late = now + options.handshake_timeout.saturating_sub(patience);
         let Some(key) = self.sources.dispensable(from.ip(), late) else {
@@ -240,7 +252,8 @@ impl Server {
             self.close_session(session, CloseReason::Replaced);
         }
         let seat = Seat::new(&self.context.shares, identity.clone(), source(peer.ip()));
-        let session = Session::new(peer, identity.clone(), suite, stream, seat, now);
+        let reserved = self.context.reserve_session();
+        let session = Session::new(peer, identity.clone(), suite, stream, seat, now, reserved);
         let key = self.sessions.insert(session);
         if let Some(session) = self.sessions.get(key) {
             self.idle.touch(&session.seat, now, key);

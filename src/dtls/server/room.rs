@@ -80,10 +80,13 @@ impl Server {
     /// it. Not done at once with the session that is too many: it may displace an older one of its
     /// identity, and who it belongs to is said afterwards. Others are `told` when it is their turn.
     pub(super) fn make_room(&mut self, told: bool) {
+        // One for each session that came: a lowered limit drops nothing.
+        let mut is_over = self.is_crowded && self.context.is_over();
         while self.is_crowded {
-            let Some(victim) = self.context.shares.lock().victim() else {
+            let Some(victim) = self.context.shares.lock().victim(is_over) else {
                 break;
             };
+            is_over = false;
             let key = match &victim {
                 // Not the one that has just come, while others have older ones.
                 Victim::Any if told && self.sessions.len() < 2 => None,

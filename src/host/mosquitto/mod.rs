@@ -32,6 +32,7 @@ use self::outbox::Outbox;
 use self::plugin::Plugin;
 use self::wake::Bell;
 use super::{Host, Publish};
+use crate::memory::Memory;
 use crate::runtime;
 use crate::telemetry::limited;
 
@@ -52,6 +53,10 @@ impl Shared {
 }
 
 impl Host for Shared {
+    fn attach(&self, memory: &Arc<Memory>) {
+        self.outbox.attach(memory);
+    }
+
     fn publish(&self, batch: &mut Vec<Publish>) {
         let overflow = self.outbox.push(batch);
         self.bell.ring();

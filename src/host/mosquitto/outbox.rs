@@ -2,18 +2,20 @@
 //! messages and log lines, each within bounds.
 
 use std::mem;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::abi::Level;
 use crate::host::Publish;
+use crate::memory::{Kind, Memory, Tally};
 use crate::telemetry::Counters;
 
 /// Messages waiting for the broker's main thread, at most. It takes them every turn of its loop,
 /// so this many wait only while it is stuck.
 const MAX_MESSAGES: usize = 100_000;
 
-/// Bytes of these messages, at most.
+/// Bytes of these messages, at most; the account of memory may have less for them.
 const MAX_BYTES: usize = 64 << 20;
 
 /// Log lines waiting, at most.
@@ -23,6 +25,7 @@ const MAX_LINES: usize = 1_000;
 struct Inner {
     messages: Vec<Publish>,
     bytes: usize,
+    tally: Option<Tally>,
     lines: Vec<(Level, String)>,
     lost_lines: usize,
     /// Whether the loss of messages has been logged since the queue was last empty.
@@ -38,14 +41,26 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
+    /// Messages are charged to this account from now on.
+    pub(super) fn attach(&self, memory: &Arc<Memory>) {
+        let mut inner = self.inner.lock();
+        let mut tally = Tally::new(memory.clone(), Kind::Outboxes);
+        tally.charge(inner.bytes);
+        inner.tally = Some(tally);
+    }
+
     /// Takes all of `batch`, in order. What does not fit is dropped and counted: the newest, since
     /// the older ones are next. Whether the first drop of an episode should be logged.
     pub(super) fn push(&self, batch: &mut Vec<Publish>) -> bool {
         let mut dropped = 0;
         let mut inner = self.inner.lock();
         for message in batch.drain(..) {
-            let bytes = inner.bytes.saturating_add(size(&message));
-            if inner.messages.len() >= MAX_MESSAGES || bytes > MAX_BYTES {
+            let size = message.bytes();
+            let bytes = inner.bytes.saturating_add(size);
+            let room = inner.messages.len() < MAX_MESSAGES && bytes <= MAX_BYTES;
+            let tally = inner.tally.as_mut().filter(|_| room);
+            let charged = tally.is_none_or(|tally| tally.try_charge(size).is_ok());
+            if !room || !charged {
                 dropped += 1;
                 continue;
             }
@@ -76,6 +91,9 @@ impl Outbox {
         mem::swap(&mut inner.messages, messages);
         mem::swap(&mut inner.lines, lines);
         inner.bytes = 0;
+        if let Some(tally) = &mut inner.tally {
+            tally.clear();
+        }
         inner.overflowing = false;
         let lost = mem::take(&mut inner.lost_lines);
         drop(inner);
@@ -85,19 +103,11 @@ impl Outbox {
     }
 }
 
-/// Roughly what a waiting message costs.
-fn size(message: &Publish) -> usize {
-    message
-        .payload
-        .len()
-        .saturating_add(message.topic.len())
-        .saturating_add(size_of::<Publish>())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::PublishKind;
+    use crate::memory::Shares;
 
     fn message(payload: usize) -> Publish {
         Publish {
@@ -140,6 +150,23 @@ mod tests {
         assert_eq!(taken(&outbox), (2, 0));
         outbox.push(&mut vec![message(MAX_BYTES / 2)]);
         assert_eq!(taken(&outbox), (1, 0), "the room is free again");
+    }
+
+    #[test]
+    fn c9_messages_are_bounded_by_the_account() {
+        let memory = Arc::new(Memory::new(Shares::new(1 << 20, true)));
+        let limit = memory.limit(Kind::Outboxes);
+        let outbox = Outbox::default();
+        outbox.push(&mut vec![message(1000)]);
+        outbox.attach(&memory);
+        outbox.push(&mut vec![message(1000); 100]);
+        let dropped = outbox.counters.publish_dropped.get() as usize;
+        assert!(dropped > 0 && memory.used(Kind::Outboxes) <= limit);
+        assert!(101 - dropped > limit / 1500);
+        assert_eq!(taken(&outbox), (101 - dropped, 0));
+        assert_eq!(memory.used(Kind::Outboxes), 0);
+        outbox.push(&mut vec![message(1000)]);
+        assert_eq!(taken(&outbox), (1, 0), "there is room again");
     }
 
     #[test]
