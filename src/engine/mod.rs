@@ -330,20 +330,6 @@ impl Engine {
         }
     }
 
-    /// An Empty message (RFC 7252 §4): four bytes that anybody can send in the name of a device.
-    fn handle_empty(&mut self, now: Now, from: Peer, kind: MessageType, mid: u16) {
-        match kind {
-            MessageType::Confirmable => {
-                // A ping (RFC 7252 §4.3); over DTLS it also shows that the device is there.
-                self.transmit(from, message::empty(MessageType::Reset, mid));
-                self.touch_authentic(now, from);
-            }
-            MessageType::Acknowledgement => self.handle_empty_ack(now, from, mid),
-            MessageType::Reset => self.handle_reset(now, from, mid),
-            MessageType::NonConfirmable => self.counters.datagrams_unexpected.inc(),
-        }
-    }
-
     /// Takes a command.
     pub fn handle_command(&mut self, now: Now, input: CommandInput) {
         self.counters.commands.inc();
@@ -596,38 +582,6 @@ impl Engine {
 
     fn device_mut(&mut self, key: DeviceKey) -> Option<&mut Device> {
         self.devices.get_mut(key as usize)?.as_deref_mut()
-    }
-
-    /// The device at an address has been heard of, if that is certain: anybody can send in the name
-    /// of an address, but not by its DTLS session.
-    fn touch_authentic(&mut self, now: Now, from: Peer) {
-        if from.session != 0
-            && let Some(state) = self.peers.get(&from)
-        {
-            let key = state.device;
-            self.touch(now, key);
-        }
-    }
-
-    /// A device is awake. Its lifetime starts anew only by what nobody else can send.
-    fn wake(&mut self, now: Now, key: DeviceKey) {
-        let window = self.settings.config.qmode_time_window;
-        if let Some(device) = self.device_mut(key) {
-            device.awake_until = now.mono + window;
-            if device.peer.session != 0 {
-                device.last_seen = now.mono;
-            }
-        }
-    }
-
-    /// A device has sent what nobody else can send: it is awake, and its lifetime starts anew.
-
-    fn touch(&mut self, now: Now, key: DeviceKey) {
-        let window = self.settings.config.qmode_time_window;
-        if let Some(device) = self.device_mut(key) {
-            device.last_seen = now.mono;
-            device.awake_until = now.mono + window;
-        }
     }
 
     /// Plans the next look at a device, if it is earlier than the one already planned.

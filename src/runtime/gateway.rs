@@ -16,6 +16,7 @@ use rand_chacha::rand_core::SeedableRng as _;
 use thiserror::Error;
 use tracing::{info, warn};
 
+use super::intake;
 use super::listeners::{Change, Listeners};
 use super::mailbox::{Mail, Mailbox};
 use super::shard::{self, Shard};
@@ -261,7 +262,7 @@ impl Gateway {
                 clock,
                 session_numbers: session_numbers.clone(),
                 rng: ChaCha8Rng::from_seed(shard_seed),
-                gate: shard::gate(settings, inner.mailboxes.len()),
+                gate: intake::gate(settings, inner.mailboxes.len()),
                 refusals: 0,
             };
             // Only commands are ever refused.

@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods)] // a shell: clocks, threads and files live here
 
 mod gateway;
+mod intake;
 mod listeners;
 mod mailbox;
 mod memory;

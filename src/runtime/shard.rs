@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::Clock;
+use super::intake;
 use super::listeners::Change;
 use super::mailbox::{Mail, Mailbox};
 use super::secure::{Event, Secure, SecureSettings};
-use crate::admission::{AccessRules, Gate, Refused};
+use crate::admission::{AccessRules, Gate};
 use crate::engine::{
     AuthorizationId, Decision, DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions,
     GoneReason, Output, Peer, RegistrationRequest, Settings, ShardId,
@@ -26,7 +27,7 @@ use crate::engine::{
 use crate::host::{AuthorizationRequest, Host, Publish, Subscriptions};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::{Kind, Memory};
-use crate::telemetry::{Counters, LogReason, limited};
+use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
 
@@ -82,27 +83,16 @@ struct Batch {
     taken: usize,
 }
 
-/// The gate of one shard.
-pub(super) fn gate(settings: &Settings, shards: usize) -> Gate {
-    let rates = &settings.config.rates;
-    let of_datagrams = [
-        rates.datagrams_per_source,
-        rates.datagrams,
-        rates.datagrams_per_device,
-    ];
-    Gate::new(of_datagrams, shards)
-}
-
 /// A listener in this shard.
 pub(super) struct Listener {
-    number: u16,
-    socket: UdpSocket,
+    pub(super) number: u16,
+    pub(super) socket: UdpSocket,
     /// What the engine wants to send, or its DTLS session.
     transmits: Vec<(SocketAddr, Vec<u8>)>,
-    secure: Option<Secure>,
-    access: Arc<AccessRules>,
+    pub(super) secure: Option<Secure>,
+    pub(super) access: Arc<AccessRules>,
     /// Datagrams the kernel has dropped at this socket; wraps around.
-    overrun: u32,
+    pub(super) overrun: u32,
 }
 
 /// Effects collected during one turn.
@@ -349,7 +339,7 @@ impl Shard {
             }
             Mail::Reconfigure(settings, models, changes) => {
                 if settings.config.rates != self.plan.0.config.rates {
-                    self.gate = gate(&settings, self.mailboxes.len());
+                    self.gate = intake::gate(&settings, self.mailboxes.len());
                 }
                 self.plan = (settings.clone(), models.clone());
                 self.engine.reconfigure(settings, models);
@@ -427,86 +417,6 @@ impl Shard {
             listener.secure = Some(secure);
         }
         self.set_admission();
-    }
-
-    /// Who may come in by each listener, from now on.
-    fn set_admission(&mut self) {
-        let settings = self.plan.0.clone();
-        for listener in &mut self.listeners {
-            let Some(wanted) = settings.listener(listener.number) else {
-                continue;
-            };
-            listener.access = wanted.access.clone();
-            if let Some(secure) = &mut listener.secure {
-                secure.set_door(wanted.door.clone());
-            }
-        }
-    }
-
-    /// How full the receive buffer of a listener is, in thousandths. Counts what was lost there.
-    fn backlog(&mut self, index: usize) -> u32 {
-        let Some(listener) = self.listeners.get_mut(index) else {
-            return 0;
-        };
-        let Some(backlog) = listener.socket.backlog() else {
-            return 0;
-        };
-        let before = std::mem::replace(&mut listener.overrun, backlog.drops);
-        let lost = backlog.drops.wrapping_sub(before);
-        self.counters.datagrams_overrun.add(u64::from(lost));
-        backlog.fill
-    }
-
-    /// Says once in a while that datagrams are refused: a flood is the worst time to log much.
-    fn report_refusals(&mut self, now: Instant) {
-        let lines = &self.counters.lines;
-        if self.refusals == 0 || lines.admit(now, LogReason::RateExceeded).is_none() {
-            return;
-        }
-        let count = std::mem::take(&mut self.refusals);
-        let overloaded = self.gate.is_shedding();
-        warn!(
-            shard = self.index,
-            count, overloaded, "datagrams refused: more than rates or the shard allow"
-        );
-    }
-
-    /// Whether a datagram is looked at. With `strict` its sender may have sent too many.
-    fn admit(&mut self, now: Instant, index: usize, from: SocketAddr, strict: bool) -> bool {
-        let Some(listener) = self.listeners.get_mut(index) else {
-            return false;
-        };
-        if !listener.access.allow(from.ip()) {
-            self.counters.datagrams_denied.inc();
-            return false;
-        }
-        if !strict {
-            return true;
-        }
-        let limit = self.gate.device();
-        let known = match &mut listener.secure {
-            Some(secure) => secure.admit(now, from, limit),
-            None => {
-                let peer = Peer {
-                    listener: listener.number,
-                    address: from,
-                    session: 0,
-                };
-                self.engine.admit(now, peer, limit)
-            }
-        };
-        let verdict = match known {
-            Some(true) => return true,
-            Some(false) => Err(Refused::Rate),
-            None => self.gate.stranger(now, from.ip()),
-        };
-        match verdict {
-            Ok(()) => return true,
-            Err(Refused::Rate) => self.counters.datagrams_limited.inc(),
-            Err(Refused::Shed) => self.counters.datagrams_shed.inc(),
-        }
-        self.refusals += 1;
-        false
     }
 
     fn receive(
