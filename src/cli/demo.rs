@@ -16,6 +16,7 @@ use lwm2m_gateway::config::Config;
 use lwm2m_gateway::config::broker_url::BrokerUrl;
 use lwm2m_gateway::host::standalone::Broker;
 use lwm2m_gateway::host::{Host, Message, Publish, Subscriptions};
+use lwm2m_gateway::memory::Memory;
 use lwm2m_gateway::runtime::Gateway;
 use lwm2m_gateway::simulate;
 use lwm2m_gateway::telemetry::Counters;
@@ -48,6 +49,10 @@ struct Screen {
 }
 
 impl Host for Screen {
+    fn attach(&self, memory: &Arc<Memory>) {
+        self.broker.attach(memory);
+    }
+
     fn publish(&self, batch: &mut Vec<Publish>) {
         for publish in batch.iter() {
             let _ = self.messages.try_send(publish.clone());

@@ -19,6 +19,7 @@ use self::outbox::Bounds;
 use crate::config::broker_url::BrokerUrl;
 use crate::config::{Config, Mqtt};
 use crate::host::{Host, Message, Publish};
+use crate::memory::Memory;
 use crate::telemetry::Counters;
 
 pub use client::Client;
@@ -155,6 +156,13 @@ impl Broker {
 }
 
 impl Host for Broker {
+    fn attach(&self, memory: &Arc<Memory>) {
+        match self {
+            Self::Embedded(broker) => broker.attach(memory),
+            Self::Remote(client) => client.attach(memory),
+        }
+    }
+
     fn publish(&self, batch: &mut Vec<Publish>) {
         match self {
             Self::Embedded(broker) => broker.publish(batch),

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::host::Publish;
+use crate::memory::{Kind, Memory, Tally};
 use crate::runtime::monotonic;
 use crate::telemetry::{Counters, limited};
 
@@ -56,6 +57,13 @@ struct Lines {
     waiting: Load,
     /// Of the messages that were taken and are not settled.
     taken: Load,
+    account: Option<Account>,
+}
+
+/// The account of memory, and which part of its share for outboxes may be held here.
+struct Account {
+    tally: Tally,
+    parts: usize,
 }
 
 #[derive(Default, Clone, Copy)]
@@ -109,8 +117,25 @@ impl Lines {
     }
 
     fn fits(&self, bytes: usize, bounds: Bounds) -> bool {
-        let held = self.waiting.bytes.saturating_add(self.taken.bytes);
-        self.waiting.messages < bounds.messages && held.saturating_add(bytes) <= bounds.bytes
+        let held = self.held().saturating_add(bytes);
+        let room = |account: &Account| {
+            held <= account.tally.memory().limit(Kind::Outboxes) / account.parts
+        };
+        self.waiting.messages < bounds.messages
+            && held <= bounds.bytes
+            && self.account.as_ref().is_none_or(room)
+    }
+
+    fn held(&self) -> usize {
+        self.waiting.bytes.saturating_add(self.taken.bytes)
+    }
+
+    /// Charges what is held by now.
+    fn charge(&mut self) {
+        let held = self.held();
+        if let Some(account) = &mut self.account {
+            account.tally.set(held);
+        }
     }
 }
 
@@ -123,6 +148,15 @@ impl Outbox {
             counters,
             overflowing: AtomicBool::new(false),
         }
+    }
+
+    /// What is held is charged to this account from now on, and is one of so many `parts` of its
+    /// share for outboxes at most.
+    pub(crate) fn attach(&self, memory: &Arc<Memory>, parts: usize) {
+        let tally = Tally::new(Arc::clone(memory), Kind::Outboxes);
+        let mut lines = self.lines.lock();
+        lines.account = Some(Account { tally, parts });
+        lines.charge();
     }
 
     /// Takes all of `batch`, in order. Never waits for the broker.
@@ -147,6 +181,7 @@ impl Outbox {
                 dropped += 1;
             }
         }
+        lines.charge();
         drop(lines);
         self.filled.notify_one();
         if dropped > 0 {
@@ -165,7 +200,8 @@ impl Outbox {
                 PublishDropped,
                 max_queued = self.bounds.messages,
                 max_queued_bytes = self.bounds.bytes,
-                "messages are being dropped: the broker does not take them fast enough"
+                "messages are being dropped: the broker does not take them fast enough \
+                 (mqtt.max_queued, mqtt.max_queued_bytes, limits.memory)"
             );
         }
     }
@@ -204,7 +240,9 @@ impl Outbox {
 
     /// A taken message of `bytes`, which is its [`size`], is held no longer.
     pub(crate) fn settle(&self, bytes: usize) {
-        self.lines.lock().taken.remove(bytes);
+        let mut lines = self.lines.lock();
+        lines.taken.remove(bytes);
+        lines.charge();
     }
 
     /// Messages that wait or are not settled.
@@ -223,6 +261,7 @@ impl Outbox {
 mod tests {
     use super::*;
     use crate::host::PublishKind;
+    use crate::memory::Shares;
 
     fn message(number: usize, qos: u8) -> Publish {
         Publish {
@@ -322,5 +361,33 @@ mod tests {
         assert_eq!(got.first().map(|publish| publish.topic.as_str()), Some("3"));
         assert_eq!((got.len(), outbox.is_empty()), (2, true));
         assert_eq!(outbox.unsettled(), 5);
+    }
+
+    #[tokio::test]
+    async fn c9_what_is_held_is_charged_to_the_account() {
+        let memory = Arc::new(Memory::new(Shares::new(1 << 20, true)));
+        let share = memory.limit(Kind::Outboxes) / 2;
+        let bounds = Bounds {
+            messages: 1000,
+            bytes: 1 << 30,
+        };
+        let counters = Arc::new(Counters::default());
+        let outbox = Outbox::new(bounds, Arc::clone(&counters));
+        outbox.attach(&memory, 2);
+        outbox.push(&mut (0..100).map(|n| large(n, 1, 1000)).collect());
+        let dropped = usize::try_from(counters.publish_dropped.get()).unwrap();
+        let kept = outbox.unsettled();
+        assert_eq!(dropped + kept, 100);
+        assert!((share / 1300..=share / 1100).contains(&kept), "{kept}");
+        let mut taken = Vec::new();
+        outbox.take(1000, 1 << 30, &mut taken).await;
+        assert!(
+            memory.used(Kind::Outboxes) >= kept * 1000,
+            "not settled yet"
+        );
+        for publish in &taken {
+            outbox.settle(size_of(publish));
+        }
+        assert_eq!(memory.used(Kind::Outboxes), 0);
     }
 }

@@ -32,6 +32,7 @@ use super::{BrokerError, Commands, tls};
 use crate::config::Config;
 use crate::config::broker_url::BrokerUrl;
 use crate::host::Publish;
+use crate::memory::Memory;
 use crate::telemetry::Counters;
 
 /// How long the broker is asked to keep our session, and with it commands of QoS 1 and 2, while
@@ -149,6 +150,10 @@ impl Client {
         };
         let task = run(dialer, commands, Arc::clone(&self.shared));
         *self.task.lock() = Some(runtime.spawn(task));
+    }
+
+    pub(super) fn attach(&self, memory: &Arc<Memory>) {
+        self.shared.outbox.attach(memory, 1);
     }
 
     pub(super) fn publish(&self, batch: &mut Vec<Publish>) {

@@ -1,21 +1,31 @@
 //! What the broker holds for its subscribers: the bytes of all messages that wait in a queue, in
 //! an inbox or for an acknowledgement, whoever's they are, and what gives way when it is too much.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use rmqtt::context::ServerContext;
 
 use super::super::outbox;
+use crate::memory::{Kind, Memory, Reservation};
 
 /// Bytes held. A message counts once, however many subscribers wait for it, since they share it.
 #[derive(Debug, Default)]
-pub(super) struct Ledger(AtomicUsize);
+pub(super) struct Ledger {
+    bytes: AtomicUsize,
+    memory: OnceLock<Arc<Memory>>,
+}
 
 impl Ledger {
     pub(super) fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// What comes from now on is charged to this account as well.
+    pub(super) fn attach(&self, memory: &Arc<Memory>) {
+        // Once only; a second one would be a defect, and counts nothing.
+        let _ = self.memory.set(Arc::clone(memory));
     }
 
     /// The same payload, which counts until its last clone is dropped.
@@ -25,10 +35,13 @@ impl Ledger {
             return payload;
         }
         let bytes = outbox::size(topic, payload.len());
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let memory = self.memory.get();
+        let charged = memory.map(|it| Reservation::forced(it, Kind::Outboxes, bytes));
         Bytes::from_owner(Counted {
             payload,
             bytes,
+            _charged: charged,
             ledger: Arc::clone(self),
         })
     }
@@ -37,6 +50,7 @@ impl Ledger {
 struct Counted {
     payload: Bytes,
     bytes: usize,
+    _charged: Option<Reservation>,
     ledger: Arc<Ledger>,
 }
 
@@ -48,7 +62,7 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.ledger.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.ledger.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

@@ -11,6 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -26,6 +27,7 @@ use super::outbox::Outbox;
 use super::{BrokerError, Commands};
 use crate::config::Config;
 use crate::host::Publish;
+use crate::memory::{Kind, Memory};
 use crate::telemetry::Counters;
 
 /// QoS 1 and 2 messages on their way to one subscriber; a client of MQTT 5 may ask for fewer.
@@ -49,7 +51,7 @@ pub struct Embedded {
     client_id: String,
     user: Option<User>,
     /// Bytes that subscribers may hold.
-    bound: usize,
+    bound: AtomicUsize,
     ledger: Arc<Ledger>,
     gate: Arc<Gate>,
     /// Set when the broker opens.
@@ -114,7 +116,7 @@ impl Embedded {
             outbox: Arc::new(Outbox::new(super::bounds(mqtt), counters)),
             client_id: mqtt.client_id.clone(),
             user,
-            bound: mqtt.max_queued_bytes,
+            bound: mqtt.max_queued_bytes.into(),
             ledger: Arc::default(),
             gate: Arc::default(),
             hook: Mutex::default(),
@@ -124,6 +126,15 @@ impl Embedded {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Half of the share for outboxes is for what waits for the broker, half for what it holds for
+    /// subscribers.
+    pub(super) fn attach(&self, memory: &Arc<Memory>) {
+        self.outbox.attach(memory, 2);
+        self.ledger.attach(memory);
+        let share = memory.limit(Kind::Outboxes) / 2;
+        self.bound.fetch_min(share, Ordering::Relaxed);
     }
 
     pub(super) fn publish(&self, batch: &mut Vec<Publish>) {
@@ -154,9 +165,14 @@ impl Embedded {
             origin,
             outbox.clone(),
             ledger.clone(),
-            self.bound,
+            self.bound.load(Ordering::Relaxed),
         ));
-        runtime.spawn(forward::watch(context.clone(), outbox, ledger, self.bound));
+        runtime.spawn(forward::watch(
+            context.clone(),
+            outbox,
+            ledger,
+            self.bound.load(Ordering::Relaxed),
+        ));
         let server = MqttServer::new(context).listener_by_id(listener, 1).build();
         runtime.spawn(async move {
             if let Err(error) = server.run().await {
