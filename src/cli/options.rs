@@ -98,8 +98,9 @@ impl GatewayOptions {
                 level => source.set("log.level", level),
             }
         }
+        password::from_environment(&mut source).map_err(|error| vec![error])?;
         let (mut config, warnings) = source.read().map_err(lines)?;
-        password::complete(&mut config).map_err(|error| vec![error])?;
+        password::from_file(&mut config).map_err(|error| vec![error])?;
         Ok((config, warnings))
     }
 }
@@ -115,7 +116,11 @@ fn lines(errors: Vec<impl Display>) -> Vec<String> {
 /// The command `check-config`.
 pub(crate) fn check(file: &Path) -> ExitCode {
     let read = read(file).map_err(|error| vec![error]);
-    match read.and_then(|source| source.read().map_err(lines)) {
+    let read = read.and_then(|mut source| {
+        password::from_environment(&mut source).map_err(|error| vec![error])?;
+        source.read().map_err(lines)
+    });
+    match read {
         Ok((config, warnings)) => {
             for warning in warnings {
                 say::out(format_args!("warning: {warning}"));

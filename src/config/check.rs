@@ -367,8 +367,9 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
         let message = "is given by mqtt.password as well";
         error("mqtt.password_file".to_owned(), message.to_owned());
     }
-    if mqtt.username.is_some() && mqtt.password.is_none() && mqtt.broker.is_none() {
-        let reason = "needs mqtt.password: without one nobody can log in";
+    let has_password = mqtt.password.is_some() || mqtt.password_file.is_some();
+    if mqtt.username.is_some() && !has_password && mqtt.broker.is_none() {
+        let reason = "needs mqtt.password or mqtt.password_file: without one nobody can log in";
         error("mqtt.username".to_owned(), reason.to_owned());
     }
     if mqtt.certfile.is_some() != mqtt.keyfile.is_some() {

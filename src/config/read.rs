@@ -11,7 +11,7 @@ use crate::config::file::open_to_everyone;
 use crate::config::keys::{
     DTLS_IGNORED, DTLS_KEYS, IGNORED, KEYS, Key, LISTENER_IGNORED, RENAMED, UDP_IGNORED, UDP_KEYS,
 };
-use crate::config::{Config, Listeners, UdpListener, WorldReadable, check, psk};
+use crate::config::{Config, Listeners, Mqtt, UdpListener, WorldReadable, check, psk};
 
 /// A mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +54,8 @@ pub struct Source {
     root: Map<String, Value>,
     errors: Vec<ConfigError>,
     exposed: Option<Exposed>,
+    /// Where it comes from, and itself.
+    password: Option<(&'static str, String)>,
 }
 
 /// A file that everybody can read, with secrets in it.
@@ -147,6 +149,12 @@ impl Source {
         }
     }
 
+    /// A password for the broker from `origin`, such as an environment variable; it counts where the
+    /// configuration has none.
+    pub fn offer_password(&mut self, origin: &'static str, password: String) {
+        self.password = Some((origin, password));
+    }
+
     /// What was read so far came from a file with these permission bits. When everybody can read
     /// or change it, it must hold no secrets unless `world_readable_keys` is `allow`.
     #[must_use]
@@ -197,6 +205,7 @@ impl Source {
             root,
             errors,
             exposed: None,
+            password: None,
         }
     }
 
@@ -279,6 +288,9 @@ impl Source {
                 reader.error(&key, exposed.message.as_str());
             }
         }
+        if let Some((origin, password)) = self.password {
+            reader.offered(&mut config.mqtt, origin, password);
+        }
         check::check(&config, &mut reader.errors, &mut reader.warnings);
         if reader.errors.is_empty() {
             return Ok((config, reader.warnings));
@@ -316,6 +328,20 @@ impl Reader {
             key: key.to_owned(),
             message: message.to_owned(),
         });
+    }
+
+    /// Takes a password from outside, if there is none.
+    fn offered(&mut self, mqtt: &mut Mqtt, origin: &str, password: String) {
+        let url = mqtt.broker.as_deref().map(str::parse::<BrokerUrl>);
+        let url = url.and_then(Result::ok);
+        let in_url = url.as_ref().is_some_and(|url| url.password.is_some());
+        if in_url || mqtt.password.is_some() || mqtt.password_file.is_some() {
+            return;
+        }
+        if mqtt.username.is_none() && url.is_none_or(|url| url.username.is_none()) {
+            return self.error(origin, "needs mqtt.username");
+        }
+        mqtt.password = Some(password);
     }
 
     /// Reads `value` as the key `name`; `shown` is what the user called it.
