@@ -13,7 +13,7 @@ open(Gateway) ->
 
 %% A DTLS session by OTP's own implementation, with the first suite of LwM2M.
 open_dtls(Gateway, Identity, Key) ->
-    [{_, {_, Port}} | _] = lwm2m_gateway:listeners(Gateway),
+    [Port | _] = [Port || {<<"dtls:", _/binary>>, {_, Port}} <- lwm2m_gateway:listeners(Gateway)],
     Options = [
         {protocol, dtls},
         {versions, ['dtlsv1.2']},

@@ -260,7 +260,7 @@ impl Engine {
     }
 
     /// Whether the rule of its listener lets `from` have `endpoint`, and without DTLS the other
-    /// names that it gives itself.
+    /// names that it gives itself, where its mountpoint or a host that is asked looks at them.
     pub(super) fn check_rule(
         &self,
         from: Peer,
@@ -277,7 +277,7 @@ impl Engine {
                     self.settings.has_dtls && listener.plain_registers == PlainRegisters::Uncovered;
                 let covered = asked
                     && (self.is_covered(endpoint)
-                        || listener.mountpoint.has_other_name()
+                        || (self.authorize || listener.mountpoint.has_other_name())
                             && [query.get("device_id"), query.get("imei")]
                                 .into_iter()
                                 .flatten()

@@ -18,14 +18,13 @@ connection(
     Gateway,
     Module
 ) ->
-    #{mountpoint := Mountpoint, lifetime := Granted, version := Version, query := Query} = Request,
+    #{lifetime := Granted, version := Version, query := Query} = Request,
     Settings = maps:get(Listener, maps:get(listeners, lwm2m_gateway_emqx_owner:settings()), #{}),
     case allowed(Host, maps:get(access_rules, Settings, [])) of
         false ->
             {deny, <<"address not allowed">>};
         true ->
-            ClientId = query(<<"device_id">>, Query, Endpoint),
-            Username = query(<<"imei">>, Query, Endpoint),
+            {ClientId, Username} = names(Request, Settings),
             {_, Port} = Sockname = sockname(Listener, Gateway),
             ConnInfo = #{
                 socktype => socktype(Settings),
@@ -57,11 +56,44 @@ connection(
                 lifetime => lifetime(Query, Granted),
                 is_bridge => false,
                 is_superuser => false,
-                enable_authn => maps:get(enable_authn, Settings, true),
-                mountpoint => Mountpoint
+                enable_authn => maps:get(enable_authn, Settings, true)
             },
-            {ConnInfo, with_identity(Request, ClientInfo)}
+            Mountpoint = mountpoint(Request, Settings, ClientInfo),
+            {ConnInfo, with_identity(Request, ClientInfo#{mountpoint => Mountpoint})}
     end.
+
+%% Client id and user name. With a pre-shared key they are what the key proves, unless EMQX
+%% authenticates the device: what it says of itself is checked then, as with the built-in gateway.
+names(#{identity := Identity, endpoint := Endpoint}, #{authenticates := false}) ->
+    {Endpoint, Identity};
+names(#{endpoint := Endpoint, query := Query}, _Settings) ->
+    {query(<<"device_id">>, Query, Endpoint), query(<<"imei">>, Query, Endpoint)}.
+
+%% The gateway fills in the identity of the key; EMQX what it authenticates.
+mountpoint(#{identity := _} = Request, #{authenticates := true} = Settings, ClientInfo) ->
+    #{mountpoint := Template} = Settings,
+    case binary:match(Template, [<<"${clientid}">>, <<"${username}">>]) of
+        nomatch -> maps:get(mountpoint, Request);
+        _ -> render(Template, ClientInfo)
+    end;
+mountpoint(#{mountpoint := Mountpoint}, _Settings, _ClientInfo) ->
+    Mountpoint.
+
+%% Each placeholder once: what a device calls itself is no placeholder.
+render(Template, ClientInfo) ->
+    Names = "\\$\\{(endpoint_name|clientid|username|peerhost|zone)\\}",
+    iolist_to_binary(filled(re:split(Template, Names), ClientInfo)).
+
+filled([Literal, Name | Rest], ClientInfo) ->
+    [Literal, value(Name, ClientInfo) | filled(Rest, ClientInfo)];
+filled([Literal], _ClientInfo) ->
+    [Literal].
+
+value(<<"endpoint_name">>, #{endpoint_name := Endpoint}) -> Endpoint;
+value(<<"clientid">>, #{clientid := ClientId}) -> ClientId;
+value(<<"username">>, #{username := Username}) -> Username;
+value(<<"peerhost">>, #{peerhost := Host}) -> inet:ntoa(Host);
+value(<<"zone">>, #{zone := Zone}) -> atom_to_binary(Zone).
 
 %% Where EMQX has the names of a certificate, the identity of the pre-shared key stands for them.
 with_identity(#{identity := Identity}, ClientInfo) ->

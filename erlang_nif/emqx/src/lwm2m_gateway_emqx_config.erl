@@ -20,6 +20,9 @@
     bind := term(),
     max_connections := pos_integer() | infinity,
     enable_authn := boolean(),
+    %% EMQX authenticates the devices of this listener.
+    authenticates := boolean(),
+    mountpoint := binary(),
     access_rules := [term()]
 }.
 
@@ -235,7 +238,7 @@ gateway_listeners(Emqx, Plugin) ->
             (Type, Named, To) when Type =:= udp; Type =:= dtls ->
                 To#{
                     atom_to_binary(Type) => maps:from_list([
-                        {name(Name), gateway_listener(Type, Listener, Plugin)}
+                        {name(Name), gateway_listener(Type, Listener, Emqx, Plugin)}
                      || {Name, Listener} <- maps:to_list(Named)
                     ])
                 };
@@ -246,7 +249,7 @@ gateway_listeners(Emqx, Plugin) ->
         maps:get(listeners, Emqx, #{})
     ).
 
-gateway_listener(Type, Listener, Plugin) ->
+gateway_listener(Type, Listener, Emqx, Plugin) ->
     Common = maps:from_list(
         [{<<"bind">>, bind(maps:get(bind, Listener))}] ++
             [
@@ -260,10 +263,11 @@ gateway_listener(Type, Listener, Plugin) ->
                 {<<"access_rules">>, Rules}
              || Rules <- [numeric_rules(maps:get(access_rules, Listener, []))], Rules =/= []
             ] ++
+            [{<<"shared_mountpoint">>, true} || not is_of_a_device(mountpoint(Listener, Emqx))] ++
             [{<<"udp_options">>, buffers(maps:get(udp_options, Listener, #{}))}]
     ),
     case Type of
-        udp -> Common;
+        udp -> Common#{<<"plain_registers">> => plain_registers(Listener, Emqx, Plugin)};
         dtls -> maps:merge(Common, dtls(maps:get(dtls_options, Listener, #{}), Plugin))
     end.
 
@@ -289,6 +293,39 @@ is_numeric_rule(Rule) ->
         _ ->
             false
     end.
+
+%% Where EMQX authenticates, it decides who may register what.
+plain_registers(Listener, Emqx, Plugin) ->
+    case maps:get(<<"plain_registers">>, Plugin, <<"auto">>) of
+        <<"auto">> ->
+            case authenticates(Listener, Emqx) of
+                true -> <<"any">>;
+                false -> <<"uncovered">>
+            end;
+        Registers ->
+            Registers
+    end.
+
+authenticates(Listener, Emqx) ->
+    maps:get(enable_authn, Listener, true) andalso
+        (is_enabled(maps:get(authentication, Listener, undefined)) orelse
+            is_enabled(maps:get(authentication, Emqx, undefined))).
+
+is_enabled(Authenticators) when is_list(Authenticators) ->
+    lists:any(fun is_enabled/1, Authenticators);
+is_enabled(#{enable := Enabled}) -> Enabled;
+is_enabled(Authenticator) -> is_map(Authenticator) andalso map_size(Authenticator) > 0.
+
+mountpoint(Listener, Emqx) ->
+    case maps:get(mountpoint, Listener, undefined) of
+        undefined -> text(maps:get(mountpoint, Emqx, <<>>));
+        Mountpoint -> text(Mountpoint)
+    end.
+
+%% A mountpoint without a name of the device is the same for many of them by intention.
+is_of_a_device(Mountpoint) ->
+    Names = [<<"${endpoint_name}">>, <<"${clientid}">>, <<"${username}">>],
+    binary:match(Mountpoint, Names) =/= nomatch.
 
 %% Too small a value is refused by the gateway; EMQX takes it.
 buffers(Options) ->
@@ -393,6 +430,8 @@ listeners(Emqx) ->
             bind => maps:get(bind, Listener),
             max_connections => maps:get(max_connections, Listener, infinity),
             enable_authn => maps:get(enable_authn, Listener, true),
+            authenticates => authenticates(Listener, Emqx),
+            mountpoint => mountpoint(Listener, Emqx),
             access_rules => access_rules(maps:get(access_rules, Listener, []))
         }}
      || {Type, Named} <- maps:to_list(maps:get(listeners, Emqx, #{})),

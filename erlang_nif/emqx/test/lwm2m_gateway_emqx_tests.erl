@@ -40,6 +40,8 @@ all_test_() ->
         {timeout, 20, fun refused_address/0},
         {timeout, 20, fun mountpoint_of_the_authenticator/0},
         {timeout, 20, fun authentication_expires/0},
+        {timeout, 20, fun names_that_emqx_authenticates/0},
+        fun rules_of_registration/0,
         {timeout, 20, fun publish_denied/0},
         {timeout, 20, fun register_again/0},
         {timeout, 20, fun another_client_id/0},
@@ -758,7 +760,11 @@ commands_wait_for_the_registration() ->
 
 key_of_the_broker() ->
     {ok, _} = application:ensure_all_started(ssl),
-    Listeners = #{dtls => #{default => #{bind => {{127, 0, 0, 1}, 0}, dtls_options => #{ciphers => []}}}},
+    Bind = {{127, 0, 0, 1}, 0},
+    Listeners = #{
+        udp => #{default => #{bind => Bind}},
+        dtls => #{default => #{bind => Bind, dtls_options => #{ciphers => []}}}
+    },
     start((config())#{listeners => Listeners}),
     stand_in:set({emqx_tls_psk, lookup}, fun
         (psk, <<"known">>, _) -> {ok, <<"the key">>};
@@ -767,9 +773,78 @@ key_of_the_broker() ->
     {ok, Device} = device:open_dtls(gateway(), "known", <<"the key">>),
     ?assertMatch({ok, _}, device:register(Device, <<"secure">>, [<<"lwm2m=1.1">>])),
     ?assertMatch([{<<"secure">>, #{clientinfo := #{cn := <<"known">>}, conninfo := #{socktype := ssl}}}], stand_in:clients()),
+    %% Its names are those that the key proves.
+    {ok, _} = device:register(Device, <<"secure">>, [<<"lwm2m=1.1">>, <<"device_id=other">>, <<"imei=admin">>]),
+    ?assertMatch([{<<"secure">>, #{clientinfo := #{username := <<"known">>}}}], stand_in:clients()),
+    %% The name of the identity is its own while it is connected.
+    Plain = device:open(gateway()),
+    ?assertMatch({{4, 3}, _}, device:register(Plain, <<"known">>)),
+    ?assertMatch({{4, 3}, _}, device:register(Plain, <<"plain">>, [<<"lwm2m=1.1">>, <<"device_id=known">>])),
+    ?assertMatch({ok, _}, device:register(Plain, <<"plain">>, [<<"lwm2m=1.1">>])),
+    device:close(Plain),
     ?assertMatch({error, _}, device:open_dtls(gateway(), "unknown", <<"the key">>)),
     device:close(Device),
     stop().
+
+%% With authentication on it is EMQX that knows who is who.
+names_that_emqx_authenticates() ->
+    {ok, _} = application:ensure_all_started(ssl),
+    Bind = {{127, 0, 0, 1}, 0},
+    Listeners = #{
+        udp => #{default => #{bind => Bind}},
+        dtls => #{default => #{bind => Bind, dtls_options => #{ciphers => []}}}
+    },
+    start((config())#{
+        listeners => Listeners,
+        authentication => #{mechanism => password_based, enable => true},
+        mountpoint => <<"m/${username}/">>
+    }),
+    stand_in:set({emqx_tls_psk, lookup}, fun(psk, _, _) -> {ok, <<"the key">>} end),
+    {ok, Device} = device:open_dtls(gateway(), "known", <<"the key">>),
+    Names = [<<"lwm2m=1.1">>, <<"device_id=one">>, <<"imei=7${clientid}">>],
+    {ok, _} = device:register(Device, <<"secure">>, Names),
+    ?assertMatch(
+        [{<<"one">>, #{clientinfo := #{username := <<"7${clientid}">>, mountpoint := <<"m/7${clientid}/">>}}}],
+        stand_in:clients()
+    ),
+    ?assertMatch([{<<"m/7${clientid}/dn/#">>, _, _}], stand_in:subscriptions()),
+    %% Without DTLS as well.
+    Plain = device:open(gateway()),
+    ?assertMatch({ok, _}, device:register(Plain, <<"known">>, [<<"lwm2m=1.1">>])),
+    %% One mountpoint, one device.
+    Thief = device:open(gateway()),
+    ?assertMatch({{4, 3}, _}, device:register(Thief, <<"thief">>, [<<"lwm2m=1.1">>, <<"imei=known">>])),
+    device:close(Thief),
+    device:close(Plain),
+    device:close(Device),
+    stop().
+
+%% What becomes of the gateway's own rules where EMQX authenticates.
+rules_of_registration() ->
+    Listener = fun(Type, Of, Emqx, Plugin) ->
+        Whole = maps:merge(config(), Emqx#{listeners => #{Type => #{default => Of#{bind => 1}}}}),
+        {ok, #{<<"listeners">> := #{} = Listeners}} = lwm2m_gateway_emqx_config:to_gateway(Whole, Plugin, "5.8.9"),
+        #{<<"default">> := Result} = maps:get(atom_to_binary(Type), Listeners),
+        Result
+    end,
+    Registers = fun(Of, Emqx, Plugin) -> maps:get(<<"plain_registers">>, Listener(udp, Of, Emqx, Plugin)) end,
+    Authn = #{authentication => #{backend => http}},
+    ?assertEqual(<<"uncovered">>, Registers(#{}, #{}, #{})),
+    ?assertEqual(<<"any">>, Registers(#{}, Authn, #{})),
+    ?assertEqual(<<"any">>, Registers(Authn, #{}, #{})),
+    ?assertEqual(<<"uncovered">>, Registers(#{enable_authn => false}, Authn, #{})),
+    ?assertEqual(<<"uncovered">>, Registers(#{}, #{authentication => #{enable => false}}, #{})),
+    ?assertEqual(<<"uncovered">>, Registers(#{}, Authn, #{<<"plain_registers">> => <<"uncovered">>})),
+    ?assertEqual(<<"any">>, Registers(#{}, #{}, #{<<"plain_registers">> => <<"any">>})),
+    Shared = fun(Mountpoint) ->
+        [maps:get(<<"shared_mountpoint">>, Listener(Type, Of, Emqx, #{}), false)
+         || Type <- [udp, dtls],
+            {Of, Emqx} <- [{#{}, #{mountpoint => Mountpoint}}, {#{mountpoint => Mountpoint}, #{}}]]
+    end,
+    ?assertEqual([true, true, true, true], Shared(<<"lwm2m/">>)),
+    ?assertEqual([true, true, true, true], Shared(<<"${client_attrs.group}/">>)),
+    ?assertEqual([false, false, false, false], Shared(<<"lwm2m/${username}">>)),
+    ?assertEqual([false, false, false, false], Shared(<<"lwm2m/${endpoint_name}/">>)).
 
 %% Two owners in one node cannot be, so the process of the other node is played here.
 session_moves() ->
