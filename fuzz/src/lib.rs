@@ -28,7 +28,7 @@ use lwm2m_gateway::lwm2m::codec::{self, ContentFormat, DecodeOptions, Record};
 use lwm2m_gateway::lwm2m::link::{self, RegistrationLinks};
 use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use lwm2m_gateway::lwm2m::operation::WriteItem;
-use lwm2m_gateway::memory::{Memory, Shares};
+use lwm2m_gateway::memory::{Kind, Memory, Shares};
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 use serde_json::value::RawValue;
@@ -231,12 +231,13 @@ const PEERS: u8 = 4;
 /// gateway, commands, and time. Whatever happens, the gateway sends CoAP and JSON, comes to rest,
 /// and forgets its devices in the end.
 pub fn engine(mut data: &[u8]) {
+    let memory = Arc::new(Memory::new(Shares::new(1 << 30, false)));
     let mut engine = Engine::new(EngineOptions {
         settings: Arc::new(Settings::new(Config::default())),
         models: MODELS.with(Arc::clone),
         counters: Arc::new(Counters::default()),
         directory: Arc::new(Directory::default()),
-        memory: Arc::new(Memory::new(Shares::new(1 << 30, false))),
+        memory: memory.clone(),
         shards: 1,
         shard: 0,
         seed: [1; 32],
@@ -276,6 +277,9 @@ pub fn engine(mut data: &[u8]) {
             }
         }
         take_outputs(&mut engine, &mut request);
+        for (kind, charged, counted) in engine.audit() {
+            assert_eq!(charged, counted, "{kind:?}");
+        }
     }
     // Time passes until nothing is planned any more, and it does not take many steps.
     for _ in 0..10_000 {
@@ -286,6 +290,8 @@ pub fn engine(mut data: &[u8]) {
                 engine.handle_timeout(now);
                 take_outputs(&mut engine, &mut request);
                 assert_eq!(engine.load(), Load::default());
+                let used = Kind::ALL.map(|kind| memory.used(kind));
+                assert!(used.iter().all(|bytes| *bytes == 0), "{used:?}");
                 return;
             }
         }

@@ -151,7 +151,9 @@ impl Engine {
                 return;
             };
             let expired = device.queue.take_expired(now.mono);
-            self.settle_queue(key);
+            if !expired.is_empty() {
+                self.settle_queue(key);
+            }
             for expired in expired {
                 self.refuse(key, &expired.command, &Refusal::EXPIRED);
             }
@@ -162,26 +164,20 @@ impl Engine {
                 break;
             }
             let awake = !device.registration.queue_mode || device.awake_until > now.mono;
-            let transfer = device.transfers.pop_front();
-            if let Some(transfer) = &transfer {
+            if let Some(transfer) = device.transfers.pop_front() {
                 self.release_work(key, transfer.bytes());
-            }
-            match transfer {
-                Some(Transfer::Notification { observation, body }) => {
-                    self.fetch_rest(now, key, observation, body);
-                    continue;
+                match transfer {
+                    Transfer::Notification { observation, body } => {
+                        self.fetch_rest(now, key, observation, body);
+                    }
+                    Transfer::Answer(mut job) => {
+                        // Its wait for others does not count.
+                        job.effort.park();
+                        self.go_on(now, key, job);
+                    }
                 }
-                Some(Transfer::Answer(mut job)) => {
-                    // Its wait for others does not count.
-                    job.effort.park();
-                    self.go_on(now, key, job);
-                    continue;
-                }
-                None => {}
+                continue;
             }
-            let Some(device) = self.device_mut(key) else {
-                return;
-            };
             if awake && let Some(token) = device.refresh.pop() {
                 self.refresh(now, key, token);
                 continue;
