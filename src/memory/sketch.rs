@@ -1,6 +1,6 @@
 //! Who holds how much, by source address or credential, in a fixed room however many there are.
 
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -46,9 +46,7 @@ impl Default for Cells {
 
 impl Sketches {
     pub(super) fn holder(&self, of: impl Hash) -> Holder {
-        let mut hasher = self.hasher.build_hasher();
-        of.hash(&mut hasher);
-        Holder(hasher.finish())
+        Holder(self.hasher.hash_one(of))
     }
 
     fn cells(&self, kind: Kind, Holder(hash): Holder) -> impl Iterator<Item = &AtomicUsize> {
