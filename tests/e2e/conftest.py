@@ -19,6 +19,9 @@ def pytest_addoption(parser):
     parser.addoption(
         "--transport", default="udp", choices=["udp", "dtls"], help="of the scripted devices"
     )
+    parser.addoption(
+        "--stop-rounds", type=int, default=2, help="how often a loaded gateway is stopped"
+    )
 
 
 def pytest_collection_modifyitems(config, items):

@@ -154,11 +154,11 @@ class Process:
 
 
 class Standalone(Process):
-    """`lwm2m-gateway run` with its embedded broker, or as a client of the broker at `broker`."""
+    """`lwm2m-gateway run` with its embedded broker, at `mqtt`, or as a client of the one at `broker`."""
 
-    def __init__(self, settings=None, broker=None, arguments=()):
+    def __init__(self, settings=None, broker=None, arguments=(), mqtt=None):
         self.udp = ("127.0.0.1", free_udp_port())
-        self.mqtt = broker or ("127.0.0.1", free_tcp_port())
+        self.mqtt = broker or mqtt or ("127.0.0.1", free_tcp_port())
         command = [binary(), "run", "--udp", "%s:%d" % self.udp]
         if broker:
             command += ["--broker", "mqtt://%s:%d" % broker]

@@ -1,6 +1,6 @@
 //! Our messages on their way into the broker's router, and the wait for its subscribers at the end.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +8,15 @@ use bytes::Bytes;
 use rmqtt::codec::types::{Publish as MqttPublish, QoS};
 use rmqtt::codec::v5::PublishProperties;
 use rmqtt::context::ServerContext;
-use rmqtt::session::SessionState;
-use rmqtt::types::{From as Origin, Id, Publish as RoutedPublish};
+use rmqtt::session::{Session, SessionState};
+use rmqtt::types::{From as Origin, Publish as RoutedPublish};
 
 use super::super::outbox::{self, Outbox};
-use super::Markers;
+use super::gate::Gate;
 use super::held::{self, Ledger};
+
+/// Topic of a marker, before its number.
+const MARKER: &str = "$marker/";
 
 /// Messages moved to the router in one go.
 const BATCH: usize = 256;
@@ -24,6 +27,9 @@ const BATCH_BYTES: usize = 4 << 20;
 /// Between two looks at what subscribers still have to take.
 const STEP: Duration = Duration::from_millis(5);
 
+/// Looks until a session gets another marker.
+const LOOKS: u32 = 20;
+
 /// Between two looks at what is held for subscribers.
 const WATCH: Duration = Duration::from_millis(100);
 
@@ -33,6 +39,7 @@ pub(super) async fn forward(
     origin: Origin,
     outbox: Arc<Outbox>,
     ledger: Arc<Ledger>,
+    gate: Arc<Gate>,
     bound: usize,
 ) {
     let mut batch = Vec::with_capacity(BATCH);
@@ -45,7 +52,12 @@ pub(super) async fn forward(
                 outbox.count_dropped(1);
                 continue;
             }
-            let qos = QoS::try_from(publish.qos).unwrap_or(QoS::AtMostOnce);
+            let qos = match gate.is_closing() {
+                // Only refusals come now. A client that gets one more message to acknowledge for
+                // every command that it sends would never have them all.
+                true => QoS::AtMostOnce,
+                false => QoS::try_from(publish.qos).unwrap_or(QoS::AtMostOnce),
+            };
             let message = MqttPublish {
                 dup: false,
                 retain: false,
@@ -112,48 +124,91 @@ async fn relieve(context: &ServerContext, outbox: &Outbox, ledger: &Ledger, boun
     }
 }
 
-/// Waits until every message is routed, and every connected session has sent what it was given and
-/// got it acknowledged.
-///
-/// A session's inbox cannot be looked into, so each gets a marker behind everything else: a
-/// message that has expired. When its turn has come it is not sent but reported as dropped.
-pub(super) async fn settle(context: &ServerContext, id: Id, outbox: &Outbox, markers: &Markers) {
+/// Waits until every message of ours is routed.
+pub(super) async fn routed(outbox: &Outbox) {
     while outbox.unsettled() > 0 {
-        tokio::time::sleep(STEP).await;
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    markers.lock().clear();
-    let mut sessions = Vec::new();
-    for entry in context.extends.shared().await.iter() {
-        let Some(session) = entry.session() else {
-            continue;
-        };
-        if !session.connected().await.unwrap_or(false) {
-            continue;
+}
+
+/// The sessions with a connection.
+pub(super) async fn connected(context: &ServerContext) -> Vec<Session> {
+    let sessions: Vec<_> = context
+        .extends
+        .shared()
+        .await
+        .iter()
+        .filter_map(|entry| entry.session())
+        .collect();
+    let mut connected = Vec::new();
+    for session in sessions {
+        if session.connected().await.unwrap_or(false) {
+            connected.push(session);
         }
-        let message = MqttPublish {
-            dup: false,
-            retain: false,
-            qos: QoS::AtMostOnce,
-            topic: "$marker".into(),
-            packet_id: None,
-            payload: Default::default(),
-            properties: Some(PublishProperties {
-                message_expiry_interval: Some(NonZeroU32::MIN),
-                ..PublishProperties::default()
-            }),
-        };
-        let message = RoutedPublish::new(Box::new(message), None, None, Some(0));
-        let marker = Origin::from_admin(id.clone());
-        if entry.publish(marker, message).await.is_ok() {
-            sessions.push(session);
-        }
+    }
+    connected
+}
+
+/// Puts a marker behind everything in a session's inbox, which cannot be looked into: a message
+/// that has expired. When its turn has come it is not sent but reported as dropped.
+pub(super) async fn mark(context: &ServerContext, session: &Session, gate: &Gate) {
+    let number = gate.mark(session.id.client_id.clone());
+    let message = MqttPublish {
+        dup: false,
+        retain: false,
+        qos: QoS::AtMostOnce,
+        topic: format!("{MARKER}{number}").into(),
+        packet_id: None,
+        payload: Default::default(),
+        properties: Some(PublishProperties {
+            message_expiry_interval: Some(NonZeroU32::MIN),
+            ..PublishProperties::default()
+        }),
+    };
+    let message = RoutedPublish::new(Box::new(message), None, None, Some(0));
+    let origin = Origin::from_admin(session.id.clone());
+    let entry = context.extends.shared().await.entry(session.id.clone());
+    if entry.publish(origin, message).await.is_err() {
+        // The session has ended.
+        gate.marker_out(&session.id.client_id, number);
+    }
+}
+
+/// Number of the marker with this topic.
+pub(super) fn marker(topic: &str) -> Option<u64> {
+    topic.strip_prefix(MARKER)?.parse().ok()
+}
+
+/// Waits until each of `sessions` has sent what it was given and got it acknowledged.
+pub(super) async fn settle(context: &ServerContext, sessions: Vec<Session>, gate: &Gate) {
+    for session in &sessions {
+        mark(context, session, gate).await;
     }
     for session in sessions {
         // One that disconnects meanwhile is not waited for.
-        while session.connected().await.unwrap_or(false)
-            && (!markers.lock().contains(&session.id.client_id)
-                || !session.out_inflight().read().await.is_empty())
-        {
+        let mut looks = 0u32;
+        while session.connected().await.unwrap_or(false) && gate.is_marked(&session.id.client_id) {
+            tokio::time::sleep(STEP).await;
+            // The marker may be void by now.
+            looks = looks.wrapping_add(1);
+            if looks.is_multiple_of(LOOKS) {
+                mark(context, &session, gate).await;
+            }
+        }
+        // What is on its way by now; more may come behind it.
+        let under_way = session
+            .out_inflight()
+            .write()
+            .await
+            .clone_inflight_messages();
+        let ids = under_way.iter().filter_map(|it| it.publish.packet_id);
+        let ids: Vec<_> = ids.map(NonZeroU16::get).collect();
+        while session.connected().await.unwrap_or(false) {
+            let in_flight = session.out_inflight().read().await;
+            if !ids.iter().any(|id| in_flight.exist(id)) {
+                break;
+            }
+            drop(in_flight);
             tokio::time::sleep(STEP).await;
         }
     }

@@ -2,74 +2,30 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
+use rmqtt::codec::types::MQTT_LEVEL_5;
 use rmqtt::codec::v5::PublishAckReason;
 use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
+use rmqtt::session::Session;
 use rmqtt::types::{AuthResult, FromType as OriginType, PublishAclResult, PublishResult};
 
 use super::super::Commands;
 use super::super::outbox::Outbox;
+use super::gate::{Gate, Verdict};
 use super::held::Ledger;
 use super::logins::Logins;
-use super::{Markers, User};
+use super::{User, forward};
 use crate::host::Message;
 
-/// How long a client waits for the acknowledgement of a command while the gateway stops, so that
-/// its answers can overtake its commands.
-const SLOW_DOWN: Duration = Duration::from_millis(20);
+/// Messages that a connected client gets in a moment.
+const MOMENT: usize = 16;
 
-/// The way of commands from the broker to the gateway, which closes at the end: a command is
-/// either handed over, and then answered, or not acknowledged.
-#[derive(Debug, Default)]
-pub(super) struct Gate {
-    /// Held for reading while a command is handed over.
-    closed: RwLock<bool>,
-    /// Commands handed over.
-    passed: AtomicU64,
-    stopping: AtomicBool,
-}
-
-impl Gate {
-    /// From now on clients are slowed down.
-    pub(super) fn begin_to_stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-    }
-
-    /// Commands that were handed over, to the end.
-    pub(super) fn passed(&self) -> u64 {
-        let _none_under_way = self.closed.write();
-        self.passed.load(Ordering::Acquire)
-    }
-
-    /// Closes, unless more than `passed` commands have come through; whether it is closed.
-    pub(super) fn close_after(&self, passed: u64) -> bool {
-        let mut closed = self.closed.write();
-        *closed = *closed || self.passed.load(Ordering::Acquire) == passed;
-        *closed
-    }
-
-    /// Closes, whatever is still on its way.
-    pub(super) fn close(&self) {
-        *self.closed.write() = true;
-    }
-
-    fn is_closed(&self) -> bool {
-        *self.closed.read()
-    }
-
-    fn hand_over(&self, commands: &dyn Commands, message: Message) {
-        let closed = self.closed.read();
-        if !*closed {
-            self.passed.fetch_add(1, Ordering::AcqRel);
-            commands.deliver(message);
-        }
-    }
-}
+/// Between the last message to a client that goes on to send commands at the end, and its
+/// disconnection: with what it has sent unread, the system may throw away what is not there yet.
+const GOODBYE: Duration = Duration::from_millis(500);
 
 pub(super) async fn register(context: &ServerContext, hook: BrokerHook) {
     let register = context.extends.hook_mgr().register();
@@ -99,7 +55,6 @@ pub(super) struct BrokerHook {
     pub(super) commands: Arc<dyn Commands>,
     pub(super) user: Option<User>,
     pub(super) outbox: Arc<Outbox>,
-    pub(super) markers: Markers,
     pub(super) gate: Arc<Gate>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) logins: Arc<Logins>,
@@ -107,9 +62,13 @@ pub(super) struct BrokerHook {
 
 impl BrokerHook {
     /// Takes what is a command; the message that goes on to subscribers.
-    async fn published(&self, publish: &rmqtt::types::Publish) -> HookResult {
+    async fn published(
+        &self,
+        session: Option<&Session>,
+        publish: &rmqtt::types::Publish,
+    ) -> HookResult {
         let is_command = self.commands.is_command(&publish.topic);
-        if is_command {
+        if is_command && self.is_taken(session).await {
             let message = Message {
                 topic: publish.topic.to_string(),
                 payload: publish.payload.to_vec(),
@@ -120,8 +79,10 @@ impl BrokerHook {
                     .map(NonZeroU32::get),
             };
             self.gate.hand_over(&*self.commands, message);
-            if self.gate.stopping.load(Ordering::Acquire) {
-                tokio::time::sleep(SLOW_DOWN).await;
+            if let Some(session) = session
+                && self.gate.verdict(Some(&session.id.client_id)) == Verdict::Owed
+            {
+                self.mark_behind_answer(session).await;
             }
         }
         let mut counted = publish.clone();
@@ -131,6 +92,45 @@ impl BrokerHook {
         // A retained command would be executed anew with every later subscription.
         counted.retain = publish.retain && !is_command;
         HookResult::Publish(counted)
+    }
+
+    /// The answer to a command at the end needs a marker behind it. With more before it than a
+    /// moment's worth, only the older marker is made void: acknowledgements and commands take
+    /// turns, and the client waits for neither.
+    async fn mark_behind_answer(&self, session: &Session) {
+        if session.deliver_queue().len() > MOMENT {
+            self.gate.mark(session.id.client_id.clone());
+        } else {
+            forward::routed(&self.outbox).await;
+            forward::mark(session.context(), session, &self.gate).await;
+        }
+    }
+
+    async fn is_taken(&self, session: Option<&Session>) -> bool {
+        match self.gate.verdict(session.map(|it| &it.id.client_id)) {
+            Verdict::Through => true,
+            Verdict::Owed => !can_be_refused(session).await,
+            Verdict::Refused => false,
+        }
+    }
+
+    /// What the client is told of a command that came at the end.
+    async fn refusal(&self, session: &Session) -> Option<PublishResult> {
+        let verdict = self.gate.verdict(Some(&session.id.client_id));
+        if verdict == Verdict::Through {
+            return None;
+        }
+        // MQTT 3.1.1 knows no refusal: what was handed over gets its acknowledgement, and for the
+        // rest the acknowledgement goes with the connection, so that the client sends it again.
+        let cut = verdict == Verdict::Refused && !can_be_refused(Some(session)).await;
+        if cut {
+            tokio::time::sleep(GOODBYE).await;
+        }
+        Some(PublishResult::reason_code(
+            PublishAckReason::ImplementationSpecificError,
+            Some("the gateway is stopping".into()),
+            cut,
+        ))
     }
 
     async fn authenticate(&self, connect: &rmqtt::types::ConnectInfo, user: &User) -> AuthResult {
@@ -154,25 +154,23 @@ impl Handler for BrokerHook {
     #[allow(elided_lifetimes_in_paths)]
     async fn hook(&self, parameter: &Parameter, result: Option<HookResult>) -> ReturnType {
         match parameter {
-            Parameter::MessagePublish(_, _, publish) => {
-                return (true, Some(self.published(publish).await));
+            Parameter::MessagePublish(session, _, publish) => {
+                return (true, Some(self.published(*session, publish).await));
             }
-            Parameter::MessagePublishCheckAcl(_, publish)
-                if self.gate.is_closed() && self.commands.is_command(&publish.topic) =>
+            Parameter::MessagePublishCheckAcl(session, publish)
+                if self.commands.is_command(&publish.topic) =>
             {
-                // With the connection goes the acknowledgement; the client sends it again.
-                let refused = PublishResult::reason_code(
-                    PublishAckReason::ImplementationSpecificError,
-                    Some("the gateway has stopped".into()),
-                    true,
-                );
-                let refused = HookResult::PublishAclResult(PublishAclResult(refused));
-                return (false, Some(refused));
+                if let Some(refused) = self.refusal(session).await {
+                    let refused = HookResult::PublishAclResult(PublishAclResult(refused));
+                    return (false, Some(refused));
+                }
             }
-            Parameter::MessageDropped(to, origin, _, _) => match (origin.typ(), to) {
+            Parameter::MessageDropped(to, origin, publish, _) => match (origin.typ(), to) {
                 (OriginType::System, _) => self.outbox.count_dropped(1),
                 (OriginType::Admin, Some(session)) => {
-                    self.markers.lock().insert(session.client_id.clone());
+                    if let Some(number) = forward::marker(&publish.topic) {
+                        self.gate.marker_out(&session.client_id, number);
+                    }
                 }
                 _ => {}
             },
@@ -185,6 +183,14 @@ impl Handler for BrokerHook {
             _ => {}
         }
         (true, result)
+    }
+}
+
+/// Whether the client speaks MQTT 5, which has acknowledgements that say no.
+async fn can_be_refused(session: Option<&Session>) -> bool {
+    match session {
+        Some(session) => session.protocol().await.is_ok_and(|it| it == MQTT_LEVEL_5),
+        None => false,
     }
 }
 

@@ -2,11 +2,11 @@
 //! the gateway. Messages of its clients are seen by a hook, ours go straight to its router.
 
 mod forward;
+mod gate;
 mod held;
 mod hook;
 mod logins;
 
-use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -18,11 +18,12 @@ use parking_lot::Mutex;
 use rmqtt::context::ServerContext;
 use rmqtt::net::{Builder, Listener};
 use rmqtt::server::MqttServer;
-use rmqtt::types::{ClientId, From as Origin, Id};
+use rmqtt::types::{From as Origin, Id};
 use tokio::runtime::Runtime;
 
+use self::gate::Gate;
 use self::held::Ledger;
-use self::hook::{BrokerHook, Gate};
+use self::hook::BrokerHook;
 use super::outbox::Outbox;
 use super::{BrokerError, Commands};
 use crate::config::Config;
@@ -56,11 +57,7 @@ pub struct Embedded {
     gate: Arc<Gate>,
     /// Set when the broker opens.
     hook: Mutex<Option<BrokerHook>>,
-    /// Sessions whose marker has come out at the end of their queue; see [`forward::settle`].
-    markers: Markers,
 }
-
-type Markers = Arc<Mutex<HashSet<ClientId>>>;
 
 #[derive(Clone)]
 struct User {
@@ -120,7 +117,6 @@ impl Embedded {
             ledger: Arc::default(),
             gate: Arc::default(),
             hook: Mutex::default(),
-            markers: Arc::default(),
         })
     }
 
@@ -151,7 +147,6 @@ impl Embedded {
             commands,
             user: self.user.clone(),
             outbox: Arc::clone(&self.outbox),
-            markers: Arc::clone(&self.markers),
             gate: Arc::clone(&self.gate),
             ledger: Arc::clone(&self.ledger),
             logins: Arc::default(),
@@ -165,6 +160,7 @@ impl Embedded {
             origin,
             outbox.clone(),
             ledger.clone(),
+            Arc::clone(&self.gate),
             self.bound.load(Ordering::Relaxed),
         ));
         runtime.spawn(forward::watch(
@@ -185,11 +181,6 @@ impl Embedded {
         Id::from(self.context.node.id(), self.client_id.as_str().into())
     }
 
-    /// Commands go on to be taken until [`Embedded::close`], more slowly: the gateway answers them.
-    pub(super) fn pause(&self) {
-        self.gate.begin_to_stop();
-    }
-
     /// Waits until connected subscribers have what is theirs, then ends the broker's threads. A
     /// command that is not answered any more is not acknowledged either.
     pub(super) fn close(&self, deadline: Duration) {
@@ -197,7 +188,6 @@ impl Embedded {
             return;
         };
         let end = Instant::now() + deadline;
-        self.pause();
         if let Some(hook) = self.hook.lock().take() {
             let finished = async {
                 hook::guard(&self.context, hook).await;
@@ -214,9 +204,16 @@ impl Embedded {
     /// Closes the gate at a moment at which every command that came through it is answered, and
     /// the subscribers have the answer.
     async fn finish(&self) {
+        let mut closing = false;
         loop {
             let passed = self.gate.passed();
-            forward::settle(&self.context, self.id(), &self.outbox, &self.markers).await;
+            forward::routed(&self.outbox).await;
+            let sessions = forward::connected(&self.context).await;
+            if !std::mem::replace(&mut closing, true) {
+                let owed = sessions.iter().map(|it| it.id.client_id.clone());
+                self.gate.begin_to_close(owed.collect());
+            }
+            forward::settle(&self.context, sessions, &self.gate).await;
             if self.outbox.unsettled() == 0 && self.gate.close_after(passed) {
                 return;
             }
