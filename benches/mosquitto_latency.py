@@ -1,6 +1,7 @@
 """How long a command takes through Mosquitto and its plugin to the device, and the answer back.
 
     python benches/mosquitto_latency.py [--rate 200] [--seconds 20] [--wakeup auto] [--devices 50]
+    python benches/mosquitto_latency.py --wakeup eventfd,signal --rounds 5    # side by side, in turns
 
 An MQTT client and the devices are sockets of this one process, so all times are of one clock.
 "direct" is a datagram of the same size from socket to socket: what no gateway can do better than.
@@ -13,6 +14,7 @@ import json
 import pathlib
 import select
 import socket
+import statistics
 import sys
 import time
 
@@ -79,7 +81,7 @@ def measure(gateway, rate, seconds, count):
     by_socket = {device.sock: index for index, device in enumerate(devices)}
     poller = [mqtt.sock, *by_socket]
     sent, down, up, answered_at = {}, [], [], {}
-    start, number = time.perf_counter(), 0
+    start, number, used = time.perf_counter(), 0, cpu(gateway)
     end = start + seconds
     while True:
         now = time.perf_counter()
@@ -101,8 +103,9 @@ def measure(gateway, rate, seconds, count):
             if sock is mqtt.sock:
                 for kind, body in mqtt.read():
                     message = json.loads(body[2 + int.from_bytes(body[:2], "big") :])
-                    if kind == 0x30 and message.get("msgType") == "read":
-                        up.append(at - answered_at.pop(message["reqID"]))
+                    since = answered_at.pop(message.get("reqID"), None)
+                    if kind == 0x30 and message.get("msgType") == "read" and since:
+                        up.append(at - since)
                 continue
             index = by_socket[sock]
             request = Message.decode(sock.recv(2048))
@@ -114,7 +117,13 @@ def measure(gateway, rate, seconds, count):
             answer.options.append((CONTENT_FORMAT, uint(0)))
             answered_at[index] = time.perf_counter()
             sock.send(answer.encode())
-    return number, down, up
+    return number, down, up, (cpu(gateway) - used) / max(number, 1)
+
+
+def cpu(gateway):
+    """Seconds of CPU that all threads of the broker have used, to the microsecond or so."""
+    tasks = pathlib.Path(f"/proc/{gateway.pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks) / 1e9
 
 
 def direct(rate, seconds):
@@ -133,13 +142,29 @@ def direct(rate, seconds):
     return times
 
 
+PARTS = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p99.9": 0.999, "max": 1}
+
+
+def quantiles(times):
+    """In microseconds."""
+    times = sorted(times) or [0]
+    last = len(times) - 1
+    return {name: 1e6 * times[min(last, int(len(times) * part))] for name, part in PARTS.items()}
+
+
 def show(name, times):
-    times = sorted(times)
-    if not times:
-        return print(f"{name:12} none")
-    at = [times[min(len(times) - 1, int(len(times) * part))] for part in (0.5, 0.9, 0.99, 0.999)]
-    cells = "".join(f"{1e6 * value:>9.0f}" for value in [*at, times[-1]])
+    cells = "".join(f"{value:>9.0f}" for value in quantiles(times).values())
     print(f"{name:12}{len(times):>9}{cells}")
+
+
+def run(options, wakeup):
+    """One broker from start to end."""
+    gateway = Mosquitto({"wakeup": wakeup, "sys_interval": "10s"}, lines=["connection_messages false"])
+    try:
+        time.sleep(0.5)
+        return measure(gateway, options.rate, options.seconds, options.devices)
+    finally:
+        gateway.stop()
 
 
 def main():
@@ -147,22 +172,28 @@ def main():
     parser.add_argument("--rate", type=int, default=200, help="commands a second")
     parser.add_argument("--seconds", type=int, default=20)
     parser.add_argument("--devices", type=int, default=50)
-    parser.add_argument("--wakeup", default="auto")
+    parser.add_argument("--wakeup", default="auto", help="one way, or several with commas")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of each way, in turns")
     options = parser.parse_args()
     gc.disable()  # its pauses would be measured
-    gateway = Mosquitto({"wakeup": options.wakeup}, lines=["connection_messages false"])
-    try:
-        time.sleep(0.5)
-        number, down, up = measure(gateway, options.rate, options.seconds, options.devices)
-    finally:
-        used = sum(map(int, pathlib.Path(f"/proc/{gateway.pid}/stat").read_text().split()[13:15]))
-        gateway.stop()
-    print(f"{number} commands at {options.rate}/s, wakeup {options.wakeup}, microseconds:")
-    print(f"{'':12}{'number':>9}" + "".join(f"{name:>9}" for name in "p50 p90 p99 p99.9 max".split()))
+    ways = options.wakeup.split(",")
+    medians = {way: [] for way in ways}
+    head = "".join(f"{name:>9}" for name in PARTS)
+    for _ in range(options.rounds):
+        for way in ways:
+            number, down, up, used = run(options, way)
+            print(f"{number} commands at {options.rate}/s, wakeup {way}, microseconds:")
+            print(f"{'':12}{'number':>9}{head}")
+            show("command", down)
+            show("answer", up)
+            print(f"CPU of the broker: {1e6 * used:.1f} us a command and its answer", flush=True)
+            figures = [1e6 * used, *(quantiles(x)[p] for x in (down, up) for p in ("p50", "p99"))]
+            medians[way].append(figures)
     show("direct", direct(options.rate, 5))
-    show("command", down)
-    show("answer", up)
-    print(f"{10 * used / (options.seconds + 1):.0f} ms of CPU a second")
+    if len(ways) > 1 or options.rounds > 1:
+        print("medians:    CPU a command, command p50, p99, answer p50, p99")
+        for way, runs in medians.items():
+            print(f"{way:12}", *(f"{statistics.median(column):.0f}" for column in zip(*runs)))
 
 
 if __name__ == "__main__":

@@ -203,7 +203,8 @@ class Mosquitto(Process):
         self.folder = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-")
         conf = pathlib.Path(self.folder.name) / "mosquitto.conf"
         listener = {"listeners.udp.default.bind": "%s:%d" % self.udp}
-        own = {"sys_interval": "100ms"}
+        # What reads the broker's memory is off unless it is asked for.
+        own = {"sys_interval": "100ms", "message_expiry": "packet"}
         options = {**listener, **own, **DEFAULTS, **(settings or {})}
         text = mosquitto_conf(self.mqtt, options.items(), lines)
         conf.write_text("\n".join([text, *after]) + "\n")

@@ -52,7 +52,7 @@ def version():
 
 @pytest.mark.parametrize(
     "wanted, used",
-    [("auto", "eventfd"), ("eventfd", "eventfd"), ("signal", "signal"), ("tick", "tick")],
+    [("auto", "signal"), ("eventfd", "eventfd"), ("signal", "signal"), ("tick", "tick")],
 )
 def test_ways_to_wake_the_broker(start, wanted, used):
     bench = start({"wakeup": wanted})
@@ -131,6 +131,22 @@ def test_commands_of_any_qos_once(start, qos):
     device.reply(device.expect(GET), "2.05", "x", TEXT)
     assert bench.app.result(7).data["code"] == "2.05"
     device.silence(0.5)
+
+
+def test_the_packet_of_a_command_is_left_alone_unless_asked_for(start):
+    """Where a command expires by its MQTT property, the plugin reads the broker's memory."""
+    for setting, expires in ("ignore", False), ("packet", True):
+        bench = start({"message_expiry": setting, "qmode_time_window": "500ms"})
+        device = bench.registered(extra=["Q"])
+        time.sleep(0.8)
+        request_id = bench.app.command(device.endpoint, "read", {"path": "/3/0/0"}, expiry=1)
+        time.sleep(1.7)
+        device.update()
+        if expires:
+            assert bench.app.result(request_id).data["reason"] == "expired"
+        else:
+            device.reply(device.expect(GET, "/3/0/0"), "2.05", "x", TEXT)
+            assert bench.app.result(request_id).data["code"] == "2.05"
 
 
 @pytest.mark.parametrize("payload", [b"", b"\0", b"\xff\xfe", b"{\"reqID\":", b"x" * 1_500_000])
@@ -429,6 +445,7 @@ MISTAKES = [
     ({"wakup": "auto"}, "plugin_opt_wakup: unknown key, did you mean plugin_opt_wakeup?"),
     ({"sys_interval": "often"}, "plugin_opt_sys_interval: expected a duration"),
     ({"sys_interval": "2d"}, "plugin_opt_sys_interval: 48h is out of range"),
+    ({"message_expiry": "yes"}, "plugin_opt_message_expiry: expected ignore or packet"),
     ({"config": "/nowhere/gateway.toml"}, "plugin_opt_config: /nowhere/gateway.toml: No such file"),
     ({"config": "/"}, "plugin_opt_config: /: Is a directory"),
     ([("shards", "1"), ("shards", "2")], "plugin_opt_shards: is given twice"),

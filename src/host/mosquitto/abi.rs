@@ -139,6 +139,12 @@ impl Broker {
         }
     }
 
+    /// Whether what a tick publishes goes out only after the broker's next wait: since 2.1. Before,
+    /// it goes out at the beginning of the next turn.
+    pub(super) const fn publishes_late(&self) -> bool {
+        self.set_info.is_some()
+    }
+
     /// Asks for the events of a kind; the result is a [`status`].
     ///
     /// # Safety

@@ -12,7 +12,7 @@ use crate::config::{Config, Log, Mqtt, file, value};
 const PREFIX: &str = "plugin_opt_";
 
 /// Keys of this host, beside those of the configuration.
-const OWN: [&str; 3] = ["config", "wakeup", "sys_interval"];
+const OWN: [&str; 4] = ["config", "wakeup", "sys_interval", "message_expiry"];
 
 /// Longest `sys_interval`.
 const DAY: Duration = Duration::from_secs(86_400);
@@ -25,6 +25,8 @@ pub(super) struct Options {
     pub(super) wakeup: Wakeup,
     /// Zero: no counters under `$SYS`.
     pub(super) sys_interval: Duration,
+    /// Whether the Message-Expiry-Interval of a command is looked for in the packet that it came in.
+    pub(super) reads_packets: bool,
     /// What is wrong with the options of this host.
     errors: Vec<String>,
 }
@@ -37,6 +39,7 @@ impl Options {
             settings: Vec::new(),
             wakeup: Wakeup::Auto,
             sys_interval: Duration::from_secs(10),
+            reads_packets: false,
             errors: Vec::new(),
         };
         let mut seen = Vec::new();
@@ -63,6 +66,13 @@ impl Options {
                 "sys_interval" => match value::duration(&value.into(), Duration::ZERO, DAY) {
                     Ok(interval) => options.sys_interval = interval,
                     Err(message) => options.error(&key, &message),
+                },
+                "message_expiry" => match value {
+                    "ignore" => options.reads_packets = false,
+                    "packet" => options.reads_packets = true,
+                    _ => {
+                        options.error(&key, &format!("expected ignore or packet, found {value:?}"))
+                    }
                 },
                 _ => options.settings.push((key.clone(), value.to_owned())),
             }
@@ -186,12 +196,14 @@ mod tests {
         let options = options(&[
             ("wakeup", "signal"),
             ("sys_interval", "30s"),
+            ("message_expiry", "packet"),
             ("listeners.udp.default.bind", "127.0.0.1:5693"),
             ("gateway.lwm2m.mountpoint", "devices/${endpoint_name}/"),
             ("auto_observe", "[\"/3/0\"]"),
         ]);
         assert_eq!(options.wakeup, Wakeup::Signal);
         assert_eq!(options.sys_interval, Duration::from_secs(30));
+        assert!(options.reads_packets);
         let (config, warnings) = options.load().unwrap();
         assert_eq!(config.mountpoint, "devices/${endpoint_name}/");
         assert_eq!(config.listeners.udp["default"].bind.port(), 5693);
@@ -205,6 +217,10 @@ mod tests {
             (vec![("wakeup", "bell")], "plugin_opt_wakeup: expected auto"),
             (vec![("wakup", "auto")], "did you mean plugin_opt_wakeup?"),
             (vec![("sys_interval", "often")], "plugin_opt_sys_interval: "),
+            (
+                vec![("message_expiry", "yes")],
+                "plugin_opt_message_expiry: expected ignore or packet",
+            ),
             (
                 vec![("shards", "1"), ("shards", "2")],
                 "plugin_opt_shards: is given twice",

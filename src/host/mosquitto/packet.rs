@@ -5,7 +5,8 @@
 //! `lib/mosquitto_internal.h`), at an offset that differs between versions and builds. So the
 //! structure is searched for a pointer to bytes that are exactly this PUBLISH, with its topic and
 //! its whole payload; nothing else can pass for it, and nothing is read but by [`peek`]. Where no
-//! such packet is found, a command has no expiry but its `ttl`.
+//! such packet is found, a command has no expiry but its `ttl`. All this leans on memory that is the
+//! broker's own, so it is done only where it is asked for (`plugin_opt_message_expiry packet`).
 
 use std::cell::Cell;
 

@@ -53,7 +53,8 @@ pub(super) struct Plugin {
     dispatch: Dispatch,
     gateway: Gateway,
     main: RefCell<Main>,
-    packets: Packets,
+    /// Where it is asked for.
+    packets: Option<Packets>,
     ticks: Arc<Ticks>,
 }
 
@@ -122,6 +123,7 @@ impl Plugin {
             lines: Vec::new(),
             watch: watch(&ticks, &shared.bell, options.sys_interval),
         });
+        let packets = options.reads_packets.then(Packets::new);
         Ok(Box::new(Self {
             broker,
             identifier,
@@ -130,7 +132,7 @@ impl Plugin {
             dispatch,
             gateway,
             main,
-            packets: Packets::new(),
+            packets,
             ticks,
         }))
     }
@@ -225,8 +227,7 @@ impl Plugin {
                 self.publish(broker, topic, value.as_bytes(), 0, true);
             }
         }
-        if published {
-            // Mosquitto 2.1 sends what a tick has published after its next wait.
+        if published && broker.publishes_late() {
             self.shared.bell.ring();
         }
         with_default(&self.dispatch, || tuner.tick(now));
@@ -278,8 +279,9 @@ impl Plugin {
         });
     }
 
-    /// The Message-Expiry-Interval, where the broker lets it be found.
+    /// The Message-Expiry-Interval, where it is asked for and the broker lets it be found.
     fn expiry(&self, event: &MessageEvent, topic: &str, payload: &[u8]) -> Option<u32> {
+        let packets = self.packets.as_ref()?;
         let broker = self.broker.get()?;
         // SAFETY: the client of the event that is being handled.
         if !unsafe { broker.speaks_mqtt5(event.client) } {
@@ -290,7 +292,7 @@ impl Plugin {
             payload,
             qos: event.qos,
         };
-        self.packets
+        packets
             .expiry(event.client as u64, message)
             .unwrap_or_else(|lost| {
                 if lost == Lost::Forever {

@@ -1,10 +1,10 @@
 //! Makes the broker's main loop turn at once when the gateway has something for it.
 //!
 //! The broker's only regular event is the tick, once a turn of its loop, and an idle loop turns
-//! every 100 ms, or every few seconds. Two ways make it turn: a descriptor of ours in the broker's
-//! own `epoll` set, and a signal to its main thread. The first leans on how the broker uses that
-//! set, so it is taken only where the set looks as expected and after it was seen to work; the
-//! signal is next, and without either messages wait for the tick.
+//! every 100 ms, or every few seconds. Two ways make it turn: a signal to its main thread, and a
+//! descriptor of ours in the broker's own `epoll` set. The second leans on how the broker uses that
+//! set, so it is taken only where it is asked for, where the set looks as expected and after it was
+//! seen to work. Without either messages wait for the tick.
 
 #![allow(unsafe_code)] // eventfd, epoll, signals
 
@@ -26,7 +26,7 @@ use crate::runtime::block_signals;
 /// `plugin_opt_wakeup`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wakeup {
-    /// The best that works.
+    /// What leans on nothing of the broker's own: the signal, or the tick where it does not work.
     Auto,
     EventFd,
     Signal,
@@ -62,8 +62,11 @@ pub(super) struct Bell {
     answers: AtomicU32,
     way: AtomicU8,
     event: OwnedFd,
-    ringer: Mutex<Option<JoinHandle<()>>>,
-    /// The ringer's thread ends.
+    /// Repeats signals that were lost.
+    repeater: Mutex<Option<JoinHandle<()>>>,
+    /// The repeater sleeps until it is told that the bell was rung.
+    sleeps: AtomicBool,
+    /// The repeater ends.
     ended: AtomicBool,
     process: libc::pid_t,
     /// The broker's main thread.
@@ -87,7 +90,8 @@ impl Bell {
             way: AtomicU8::new(Way::Tick as u8),
             // SAFETY: `raw` is a fresh descriptor that nobody else owns.
             event: unsafe { OwnedFd::from_raw_fd(raw) },
-            ringer: Mutex::new(None),
+            repeater: Mutex::new(None),
+            sleeps: AtomicBool::new(false),
             ended: AtomicBool::new(false),
             // SAFETY: a plain call.
             process: unsafe { libc::getpid() },
@@ -98,7 +102,7 @@ impl Bell {
 
     /// Asks for a turn of the broker's loop, once until it comes.
     pub(super) fn ring(&self) {
-        if !self.rung.swap(true, Ordering::AcqRel) {
+        if !self.rung.swap(true, Ordering::SeqCst) {
             self.sound();
         }
     }
@@ -119,8 +123,11 @@ impl Bell {
                 unsafe { libc::write(self.event.as_raw_fd(), ptr::from_ref(&one).cast(), 8) };
             }
             way if way == Way::Signal as u8 => {
-                if let Some(ringer) = &*self.ringer.lock() {
-                    ringer.thread().unpark();
+                self.signal();
+                if self.sleeps.load(Ordering::SeqCst)
+                    && let Some(repeater) = &*self.repeater.lock()
+                {
+                    repeater.thread().unpark();
                 }
             }
             _ => {}
@@ -134,51 +141,74 @@ impl Bell {
         self.sound();
     }
 
-    fn start_ringer(self: &Arc<Self>) -> io::Result<()> {
+    fn signal(&self) {
+        // SAFETY: plain call; the process outlives its main thread's plugin.
+        unsafe {
+            libc::syscall(libc::SYS_tgkill, self.process, self.thread, libc::SIGURG);
+        }
+    }
+
+    fn start_repeater(self: &Arc<Self>) -> io::Result<()> {
         let bell = Arc::clone(self);
         let thread = thread::Builder::new()
             .name("lwm2m-wake".to_owned())
             .spawn(move || {
                 block_signals();
-                bell.signal_until_answered();
+                bell.repeat_until_answered();
             })?;
-        *self.ringer.lock() = Some(thread);
+        *self.repeater.lock() = Some(thread);
         Ok(())
     }
 
-    /// A signal that comes before the broker waits is lost, so it is sent until it is answered.
-    fn signal_until_answered(&self) {
-        const FIRST: Duration = Duration::from_micros(250);
+    /// A signal that comes just before the broker waits is lost, so one that is not answered is sent
+    /// again. Whoever rings sends the first one and does not wake this thread for it, which would
+    /// cost more than the signal: it looks by itself every few milliseconds while there is traffic.
+    fn repeat_until_answered(&self) {
+        const FIRST: Duration = Duration::from_millis(3);
         const LAST: Duration = Duration::from_millis(64);
+        /// Looks without a ring before it sleeps.
+        const QUIET: u8 = 16;
         let mut pause = FIRST;
-        let mut answers = 0;
+        let mut quiet = 0;
+        let mut seen = None;
         while !self.ended.load(Ordering::Acquire) {
-            if !self.rung.load(Ordering::Acquire) {
-                thread::park();
-                continue;
-            }
-            let answered = self.answers.load(Ordering::Relaxed);
-            if answered != answers {
-                answers = answered;
-                pause = FIRST;
-            }
-            // SAFETY: plain call; the process outlives its main thread's plugin.
-            unsafe {
-                libc::syscall(libc::SYS_tgkill, self.process, self.thread, libc::SIGURG);
+            if !self.rung.load(Ordering::SeqCst) {
+                (pause, seen) = (FIRST, None);
+                if quiet < QUIET {
+                    quiet += 1;
+                } else {
+                    self.sleeps.store(true, Ordering::SeqCst);
+                    // Who rang before that did not see it.
+                    if !self.rung.load(Ordering::SeqCst) {
+                        thread::park();
+                    }
+                    self.sleeps.store(false, Ordering::SeqCst);
+                    quiet = 0;
+                }
+            } else {
+                quiet = 0;
+                let answers = Some(self.answers.load(Ordering::Relaxed));
+                pause = if answers == seen {
+                    (pause * 2).min(LAST)
+                } else {
+                    FIRST
+                };
+                seen = answers;
+                self.signal();
             }
             thread::park_timeout(pause);
-            pause = (pause * 2).min(LAST);
         }
     }
 
-    /// Ends the thread that sends signals.
+    /// Sends no more signals.
     fn end(&self) {
+        self.way.store(Way::Tick as u8, Ordering::Release);
         self.ended.store(true, Ordering::Release);
-        let ringer = self.ringer.lock().take();
-        if let Some(ringer) = ringer {
-            ringer.thread().unpark();
+        let repeater = self.repeater.lock().take();
+        if let Some(repeater) = repeater {
+            repeater.thread().unpark();
             // It does nothing that could panic.
-            let _ = ringer.join();
+            let _ = repeater.join();
         }
     }
 }
@@ -229,7 +259,7 @@ impl Tuner {
         match self.state {
             State::Settled => {}
             State::New => {
-                if matches!(self.wanted, Wakeup::Auto | Wakeup::EventFd) {
+                if self.wanted == Wakeup::EventFd {
                     self.sets = epoll::sets_with_listeners();
                 }
                 self.next(now);
@@ -270,7 +300,7 @@ impl Tuner {
             }
             Wakeup::Auto | Wakeup::Signal => true,
         };
-        if by_signal && self.bell.start_ringer().is_ok() {
+        if by_signal && self.bell.start_repeater().is_ok() {
             self.handler = Some(Handler::install());
             self.bell.change(Way::Signal);
             return self.try_for(now, TRIALS);
@@ -294,7 +324,6 @@ impl Tuner {
 
     /// Ends what was started; the bell is silent from now on.
     pub(super) fn end(&mut self) {
-        self.bell.way.store(Way::Tick as u8, Ordering::Release);
         self.bell.end();
         if let Some(handler) = self.handler.take() {
             handler.remove();
@@ -302,7 +331,8 @@ impl Tuner {
     }
 }
 
-/// A handler of SIGURG that does nothing: an ignored signal would not interrupt a wait.
+/// A handler of SIGURG that does nothing: an ignored signal would not interrupt a wait. Other plugins
+/// may have one too, as the runtime of Go does: theirs is left in place, whoever came first.
 struct Handler {
     before: Option<libc::sigaction>,
 }
@@ -312,31 +342,40 @@ extern "C" fn nothing(_: libc::c_int) {}
 impl Handler {
     /// Keeps a handler that somebody else has installed: it interrupts the wait as well.
     fn install() -> Self {
-        // SAFETY: `sigaction` is plain data, and both are live locals. The handler is a function
-        // of this library, which stays in memory.
-        unsafe {
-            let mut before: libc::sigaction = mem::zeroed();
-            if libc::sigaction(libc::SIGURG, ptr::null(), &mut before) != 0
-                || ![libc::SIG_DFL, libc::SIG_IGN].contains(&before.sa_sigaction)
-            {
-                return Self { before: None };
-            }
-            let mut ours: libc::sigaction = mem::zeroed();
-            ours.sa_sigaction = nothing as *const () as usize;
-            ours.sa_flags = libc::SA_RESTART;
-            libc::sigemptyset(&mut ours.sa_mask);
-            libc::sigaction(libc::SIGURG, &ours, ptr::null_mut());
-            Self {
-                before: Some(before),
+        let before =
+            current().filter(|it| [libc::SIG_DFL, libc::SIG_IGN].contains(&it.sa_sigaction));
+        if before.is_some() {
+            // SAFETY: `sigaction` is plain data, for which zeros are valid; `ours` is a live local.
+            // The handler is a function of this library, which stays in memory.
+            unsafe {
+                let mut ours: libc::sigaction = mem::zeroed();
+                ours.sa_sigaction = nothing as *const () as usize;
+                ours.sa_flags = libc::SA_RESTART;
+                libc::sigemptyset(&mut ours.sa_mask);
+                libc::sigaction(libc::SIGURG, &ours, ptr::null_mut());
             }
         }
+        Self { before }
     }
 
+    /// Puts things back as they were, unless somebody has installed a handler since.
     fn remove(self) {
-        if let Some(before) = self.before {
+        let is_ours = current().is_some_and(|it| it.sa_sigaction == nothing as *const () as usize);
+        if let Some(before) = self.before
+            && is_ours
+        {
             // SAFETY: `before` is what the system told.
             unsafe { libc::sigaction(libc::SIGURG, &before, ptr::null_mut()) };
         }
+    }
+}
+
+/// What is done about SIGURG now.
+fn current() -> Option<libc::sigaction> {
+    // SAFETY: `sigaction` is plain data, for which zeros are valid, and a live local.
+    unsafe {
+        let mut current: libc::sigaction = mem::zeroed();
+        (libc::sigaction(libc::SIGURG, ptr::null(), &mut current) == 0).then_some(current)
     }
 }
 
@@ -369,6 +408,47 @@ mod tests {
         assert_eq!(sounded(), 1);
     }
 
+    /// What is done about a signal belongs to the process: one test at a time.
+    static SIGURG: Mutex<()> = Mutex::new(());
+
+    extern "C" fn of_another_plugin(_: libc::c_int) {}
+
+    fn set_handler(handler: usize) {
+        // SAFETY: the handlers of these tests touch atomics at most.
+        unsafe { libc::signal(libc::SIGURG, handler) };
+    }
+
+    fn handler() -> usize {
+        current().unwrap().sa_sigaction
+    }
+
+    #[test]
+    fn the_handlers_of_others_stay() {
+        let _one_at_a_time = SIGURG.lock();
+        let theirs = of_another_plugin as *const () as usize;
+        let ours = nothing as *const () as usize;
+        // Nobody else.
+        for before in [libc::SIG_IGN, libc::SIG_DFL] {
+            set_handler(before);
+            let handler_of_ours = Handler::install();
+            assert_eq!(handler(), ours);
+            handler_of_ours.remove();
+            assert_eq!(handler(), before);
+        }
+        // Somebody before us.
+        set_handler(theirs);
+        let handler_of_ours = Handler::install();
+        assert_eq!(handler(), theirs);
+        handler_of_ours.remove();
+        assert_eq!(handler(), theirs);
+        // Somebody after us.
+        set_handler(libc::SIG_DFL);
+        let handler_of_ours = Handler::install();
+        set_handler(theirs);
+        handler_of_ours.remove();
+        assert_eq!(handler(), theirs);
+    }
+
     #[test]
     fn a_signal_is_repeated_until_it_is_answered() {
         use std::sync::atomic::AtomicUsize;
@@ -376,16 +456,29 @@ mod tests {
         extern "C" fn count(_: libc::c_int) {
             SIGNALS.fetch_add(1, Ordering::SeqCst);
         }
-        // SAFETY: the handler only touches an atomic.
-        unsafe { libc::signal(libc::SIGURG, count as *const () as usize) };
+        let _one_at_a_time = SIGURG.lock();
+        set_handler(count as *const () as usize);
+        let signals = || SIGNALS.load(Ordering::SeqCst);
         let bell = Arc::new(Bell::new().unwrap());
-        bell.start_ringer().unwrap();
-        bell.change(Way::Signal);
-        while SIGNALS.load(Ordering::SeqCst) < 3 {
-            thread::yield_now();
+        bell.start_repeater().unwrap();
+        for _ in 0..2 {
+            let before = signals();
+            bell.change(Way::Signal);
+            while signals() < before + 3 {
+                thread::yield_now();
+            }
+            bell.answer();
+            // Until the repeater sleeps.
+            while !bell.sleeps.load(Ordering::SeqCst) {
+                thread::yield_now();
+            }
+            bell.ring();
+            bell.answer();
         }
-        bell.answer();
         bell.end();
-        assert!(bell.ringer.lock().is_none());
+        assert!(bell.repeater.lock().is_none());
+        let ended = signals();
+        bell.ring();
+        assert_eq!(signals(), ended);
     }
 }
