@@ -479,6 +479,7 @@ def own(programs):
     started = []
 
     def start(file):
+        file.chmod(0o600)  # there are keys in it
         gateway = Standalone(arguments=["--config", str(file)])
         programs.append(gateway)
         found = re.search(r"dtls=(\S+):(\d+)", gateway.log())

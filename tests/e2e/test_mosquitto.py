@@ -136,9 +136,9 @@ def test_commands_of_any_qos_once(start, qos):
 def test_the_packet_of_a_command_is_left_alone_unless_asked_for(start):
     """Where a command expires by its MQTT property, the plugin reads the broker's memory."""
     for setting, expires in ("ignore", False), ("packet", True):
-        bench = start({"message_expiry": setting, "qmode_time_window": "500ms"})
+        bench = start({"message_expiry": setting, "qmode_time_window": "1s"})
         device = bench.registered(extra=["Q"])
-        time.sleep(0.8)
+        time.sleep(1.3)
         request_id = bench.app.command(device.endpoint, "read", {"path": "/3/0/0"}, expiry=1)
         time.sleep(1.7)
         device.update()
