@@ -12,7 +12,7 @@ pub const INTERVAL: Duration = Duration::from_secs(10);
 
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// Why a line is written that peers can cause. Each reason has its own line a interval.
+        /// Why a line is written that peers can cause. Each reason has its own line an interval.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum LogReason { $($(#[$doc])* $name,)* }
 
@@ -26,8 +26,6 @@ macro_rules! reasons {
 reasons! {
     /// A device or client is refused for what it presents: another identity's endpoint, say.
     IdentityRefused,
-    /// A Register that is refused for any other reason.
-    RegisterRefused,
     /// A registration ended because its identity has another one.
     RegistrationDisplaced,
     /// A connection ended because its identity has a newer one.
@@ -46,26 +44,14 @@ reasons! {
     SourceSlowed,
     /// No memory for a handshake.
     HandshakeMemory,
-    /// Datagrams or requests that cannot be read.
-    Malformed,
     /// Somebody sends more than they may.
     RateExceeded,
     /// A bound of memory is reached.
     MemoryExceeded,
-    /// A bound of number is reached.
-    LimitReached,
     /// A socket does not give or take datagrams.
     Socket,
     /// Messages are dropped because the broker does not take them.
     PublishDropped,
-    /// A message is larger than the broker takes.
-    PublishTooLarge,
-    /// A client of the embedded broker is refused.
-    ClientRefused,
-    /// A client's connection to the embedded broker fails.
-    ClientFailed,
-    /// The connection to the broker is lost, or does not come about.
-    BrokerConnection,
     /// The host does not answer for a device.
     HostSilent,
 }
@@ -199,10 +185,10 @@ mod tests {
     fn interval_zero_leaves_nothing_out() {
         let limiter = LogLimiter::new(Duration::ZERO);
         for _ in 0..3 {
-            assert_eq!(limiter.admit(at(1), LogReason::Malformed), Some(0));
+            assert_eq!(limiter.admit(at(1), LogReason::Socket), Some(0));
         }
         limiter.set_interval(Duration::from_secs(1));
-        assert_eq!(limiter.admit(at(1), LogReason::Malformed), Some(0));
-        assert_eq!(limiter.admit(at(1), LogReason::Malformed), None);
+        assert_eq!(limiter.admit(at(1), LogReason::Socket), Some(0));
+        assert_eq!(limiter.admit(at(1), LogReason::Socket), None);
     }
 }

@@ -182,6 +182,20 @@ def test_c11_unknown_identities_are_one_line_an_interval(start, tmp_path):
     assert log.count("handshake failed") <= 1 and log.count("handshake timed out") <= 1, log
 
 
+def test_c11_failed_logins_and_junk_do_not_fill_the_log(programs):
+    gateway = Standalone(arguments=["--set", "mqtt.username=me", "--set", "mqtt.password=geheim"])
+    programs.append(gateway)
+    for number in range(5):
+        assert not logs_in(gateway.mqtt, "me", f"guess {number}")
+    for _ in range(100):
+        with socket.create_connection(gateway.mqtt, 5) as sock:
+            sock.sendall(b"\xffno MQTT at all\n")
+    time.sleep(0.5)
+    lines = gateway.log().splitlines()
+    assert len(lines) < 20, lines
+    assert logs_in(gateway.mqtt, "me", "geheim")
+
+
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_c15_texts_of_devices_are_escaped(start, form):
     bench = start({"mountpoint": '"all/"'}, ["--log", "debug", "--log", form])
