@@ -110,7 +110,7 @@ counters! {
     register_too_large,
     /// Registrations refused because there were too many a second; part of those.
     registers_limited,
-    /// Operations on a registration by another PSK identity than its own, refused.
+    /// Refused because the endpoint, its registration or its mountpoint is another one's.
     identity_refused,
     /// Updates accepted.
     updated,

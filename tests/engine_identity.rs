@@ -1,6 +1,8 @@
 //! Whose an endpoint is, and whose a mountpoint: no sender gets the commands of another, nor speaks
 //! in its name. In virtual time.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::HashMap;
@@ -439,8 +441,10 @@ fn c4_one_endpoint_a_mountpoint() {
 
 #[test]
 fn c4_placeholders_that_make_the_same_text() {
-    let mut settings = Config::default();
-    settings.mountpoint = "${clientid}${endpoint_name}/".to_owned();
+    let settings = Config {
+        mountpoint: "${clientid}${endpoint_name}/".to_owned(),
+        ..Config::default()
+    };
     let mut world = World::sharded(2, |config| *config = settings.clone());
     let mut first = Device::new("bc", 5001);
     let mut second = Device::new("c", 5002);
