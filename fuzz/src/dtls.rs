@@ -10,6 +10,9 @@ use lwm2m_gateway::dtls::{Context, CredentialTicket, Options, Output, Server};
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::Instant;
 
+use super::engine::next_event;
+use super::work::{Work, bounded};
+
 const PEERS: u8 = 4;
 const MAX_HANDSHAKES: usize = 3;
 /// Bytes of a HelloVerifyRequest before its cookie, and of the cookie.
@@ -20,8 +23,20 @@ thread_local! {
     static CONTEXT: OnceCell<Arc<Context>> = const { OnceCell::new() };
 }
 
-/// An input is a list of events, each of a byte for its kind and peer, a byte for its length and
-/// the rest. Events are datagrams, whole cookie exchanges, keys and time. Whatever happens, nobody
+/// What an event may do on our side of OpenSSL, and for each byte of it.
+const EVENT: (Work, Work) = (
+    Work {
+        allocations: 2000,
+        bytes: 1 << 20,
+    },
+    Work {
+        allocations: 8,
+        bytes: 256,
+    },
+);
+
+/// An input is a list of events, each of a byte for its kind and peer, a byte for its length (two
+/// with [`LONG`](super::engine::LONG)) and the rest. Events are datagrams, whole cookie exchanges, keys and time. Whatever happens, nobody
 /// without a key gets a session, and all handshakes end.
 pub fn dtls(mut data: &[u8]) {
     let context = CONTEXT.with(|context| {
@@ -38,11 +53,10 @@ pub fn dtls(mut data: &[u8]) {
     let mut server = Server::new(context, [1; 32], Arc::new(Counters::default()));
     let mut now = Instant::ZERO;
     let mut tickets = Vec::new();
-    while let [event, length, rest @ ..] = data {
-        let (bytes, rest) = rest.split_at(rest.len().min(usize::from(*length)));
-        data = rest;
+    while let Some((event, length, bytes)) = next_event(&mut data) {
+        let work = EVENT.0.of_bytes(EVENT.1, bytes.len());
         let peer = SocketAddr::from(([127, 0, 0, 1], 5000 + u16::from(event % PEERS)));
-        match event / PEERS % 8 {
+        bounded("an event", work, || match event / PEERS % 8 {
             0..4 => server.handle_datagram(now, peer, bytes),
             4 | 5 => {
                 let random = bytes.first().copied().unwrap_or_default();
@@ -62,10 +76,10 @@ pub fn dtls(mut data: &[u8]) {
                 }
             }
             _ => {
-                now += Duration::from_millis(u64::from(*length) * 100);
+                now += Duration::from_millis(length as u64 * 100);
                 server.handle_timeout(now);
             }
-        }
+        });
         drain(&mut server, &mut tickets);
         assert!(server.handshakes() <= MAX_HANDSHAKES && server.sessions() == 0);
     }

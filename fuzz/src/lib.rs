@@ -5,41 +5,40 @@
 //! must keep what it asserts.
 
 mod dtls;
+mod engine;
+mod sequence;
+mod work;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use lwm2m_gateway::Config;
 use lwm2m_gateway::bridge::uplink::{self, Ids};
 use lwm2m_gateway::bridge::{Dialect, downlink};
+use lwm2m_gateway::coap::Message;
 use lwm2m_gateway::coap::message::Builder;
-use lwm2m_gateway::coap::{Message, MessageType};
 use lwm2m_gateway::config::read::Source;
 use lwm2m_gateway::config::{FormatDefault, KeyEncoding};
 use lwm2m_gateway::credentials::Lines;
 use lwm2m_gateway::credentials::edit::{self, EditError};
 use lwm2m_gateway::engine::format::{self, DeviceFormats};
-use lwm2m_gateway::engine::{
-    CommandInput, Directory, Engine, EngineOptions, Load, Output, Peer, Settings, request,
-};
+use lwm2m_gateway::engine::request;
 use lwm2m_gateway::lwm2m::Path;
 use lwm2m_gateway::lwm2m::codec::{self, ContentFormat, DecodeOptions, Record};
 use lwm2m_gateway::lwm2m::link::{self, RegistrationLinks};
 use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use lwm2m_gateway::lwm2m::operation::WriteItem;
-use lwm2m_gateway::memory::{Kind, Memory, Shares};
-use lwm2m_gateway::telemetry::Counters;
-use lwm2m_gateway::time::{Instant, Now};
 use serde_json::value::RawValue;
 
 pub use dtls::dtls;
+pub use engine::engine;
+pub use sequence::sequence;
+
+use work::{PARSER, bounded};
 
 /// One fuzz target.
 pub type Target = fn(&[u8]);
 
 /// All targets by the name of their corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 16] = [
     ("tlv", tlv),
     ("text", text),
     ("json", json),
@@ -54,6 +53,7 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("config", configuration),
     ("psk_file", psk_file),
     ("engine", engine),
+    ("sequence", sequence),
     ("dtls", dtls),
 ];
 
@@ -109,6 +109,10 @@ pub fn cbor(data: &[u8]) {
 
 /// Reads links, and what a registration says with them.
 pub fn link(data: &[u8]) {
+    parser(data, || link_within(data));
+}
+
+fn link_within(data: &[u8]) {
     let _ = link::parse(data);
     if let Ok(links) = RegistrationLinks::parse(data) {
         assert!(links.versions.is_sorted_by(|a, b| a.0 < b.0));
@@ -121,6 +125,10 @@ pub fn link(data: &[u8]) {
 
 /// Reads an object definition file.
 pub fn model(data: &[u8]) {
+    parser(data, || model_within(data));
+}
+
+fn model_within(data: &[u8]) {
     let file = ("fuzz.xml".to_owned(), data.to_vec());
     let (models, errors) = ObjectModels::default().load([file], 1 << 20);
     assert!(models.objects().is_empty() || errors.is_empty());
@@ -134,6 +142,10 @@ pub fn model(data: &[u8]) {
 
 /// Reads a command in both dialects, and makes its request or its refusal.
 pub fn command(data: &[u8]) {
+    parser(data, || command_within(data));
+}
+
+fn command_within(data: &[u8]) {
     // Echoed values stay as they were written, which may be a number or a lone surrogate that
     // only the grammar allows.
     let is_json = |payload: &[u8]| serde_json::from_slice::<&RawValue>(payload).is_ok();
@@ -163,6 +175,10 @@ pub fn command(data: &[u8]) {
 
 /// Parses a message and, where it can be built again, compares what comes back.
 pub fn coap(data: &[u8]) {
+    parser(data, || coap_within(data));
+}
+
+fn coap_within(data: &[u8]) {
     let Ok(message) = Message::parse(data) else {
         return;
     };
@@ -185,6 +201,10 @@ pub fn coap(data: &[u8]) {
 
 /// Reads a configuration as TOML and as JSON; an answer is a configuration or mistakes.
 pub fn configuration(data: &[u8]) {
+    parser(data, || configuration_within(data));
+}
+
+fn configuration_within(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
@@ -201,6 +221,10 @@ pub fn configuration(data: &[u8]) {
 
 /// Reads a PSK file; what was read is written, read again and removed.
 pub fn psk_file(data: &[u8]) {
+    parser(data, || psk_file_within(data));
+}
+
+fn psk_file_within(data: &[u8]) {
     for keys in [KeyEncoding::Hex, KeyEncoding::Text] {
         let lines = Lines::read(data, keys);
         for (_, credential) in lines.credentials.iter().take(8) {
@@ -223,133 +247,6 @@ pub fn psk_file(data: &[u8]) {
     }
 }
 
-/// Peers that speak in [`engine`].
-const PEERS: u8 = 4;
-
-/// An input is a sequence of events: a byte for what happens, a byte for the length of the rest,
-/// the rest. Events are datagrams of a few peers, which may answer the newest request of the
-/// gateway, commands, and time. Whatever happens, the gateway sends CoAP and JSON, comes to rest,
-/// and forgets its devices in the end.
-pub fn engine(mut data: &[u8]) {
-    let memory = Arc::new(Memory::new(Shares::new(1 << 30, false)));
-    let mut engine = Engine::new(EngineOptions {
-        settings: Arc::new(Settings::new(Config::default())),
-        models: MODELS.with(Arc::clone),
-        counters: Arc::new(Counters::default()),
-        directory: Arc::new(Directory::default()),
-        memory: memory.clone(),
-        shards: 1,
-        shard: 0,
-        seed: [1; 32],
-        per_device_subscriptions: true,
-        authorize: false,
-        device_events: false,
-    });
-    let mut now = Now {
-        mono: Instant::ZERO,
-        unix_ms: 1_700_000_000_000,
-    };
-    let mut request = Vec::new();
-    while let [event, length, rest @ ..] = data {
-        let (bytes, rest) = rest.split_at(rest.len().min(usize::from(*length)));
-        data = rest;
-        let peer = Peer {
-            listener: 0,
-            address: SocketAddr::from(([127, 0, 0, 1], 5000 + u16::from(event % PEERS))),
-            session: 0,
-        };
-        match event / PEERS % 8 {
-            0..4 => engine.handle_datagram(now, peer, bytes),
-            4 => engine.handle_datagram(now, peer, &answer(&request, bytes)),
-            5 | 6 => engine.handle_command(
-                now,
-                CommandInput {
-                    endpoint: "e".into(),
-                    mount: "lwm2m/e/".into(),
-                    dialect: [Dialect::Current, Dialect::Legacy][usize::from(event >> 7)],
-                    payload: bytes.to_vec(),
-                    expiry: None,
-                },
-            ),
-            _ => {
-                now = now.after(Duration::from_millis(u64::from(*length) * 500));
-                engine.handle_timeout(now);
-            }
-        }
-        take_outputs(&mut engine, &mut request);
-        for (kind, charged, counted) in engine.audit() {
-            assert_eq!(charged, counted, "{kind:?}");
-        }
-    }
-    // Time passes until nothing is planned any more, and it does not take many steps.
-    for _ in 0..10_000 {
-        match take_outputs(&mut engine, &mut request) {
-            Some(at) => now = now.after((at - now.mono).max(Duration::from_micros(1))),
-            None => {
-                now = now.after(Duration::from_secs(300));
-                engine.handle_timeout(now);
-                take_outputs(&mut engine, &mut request);
-                assert_eq!(engine.load(), Load::default());
-                let used = Kind::ALL.map(|kind| memory.used(kind));
-                assert!(used.iter().all(|bytes| *bytes == 0), "{used:?}");
-                return;
-            }
-        }
-        engine.handle_timeout(now);
-    }
-    panic!("no rest");
-}
-
-/// `bytes` as an answer to `request`: message type, code, then options and payload.
-fn answer(request: &[u8], bytes: &[u8]) -> Vec<u8> {
-    let (Ok(request), [kind, code, rest @ ..]) = (Message::parse(request), bytes) else {
-        return bytes.to_vec();
-    };
-    let own_mid = [MessageType::Confirmable, MessageType::NonConfirmable];
-    let kinds = [
-        own_mid[0],
-        own_mid[1],
-        MessageType::Acknowledgement,
-        MessageType::Reset,
-    ];
-    let kind = kinds[usize::from(kind % 4)];
-    let mid = match own_mid.contains(&kind) {
-        true => u16::from(*code) << 8 | rest.len() as u16 & 0xff,
-        false => request.mid(),
-    };
-    let code = lwm2m_gateway::coap::Code(*code);
-    let mut datagram = match code.0 {
-        0 => Builder::new(kind, code, mid, &[]),
-        _ => Builder::new(kind, code, mid, request.token()),
-    }
-    .build();
-    datagram.extend_from_slice(rest);
-    datagram
-}
-
-/// Takes everything an engine has to say; returns its next deadline.
-fn take_outputs(engine: &mut Engine, request: &mut Vec<u8>) -> Option<Instant> {
-    for _ in 0..100_000 {
-        match engine.poll_output() {
-            Output::Transmit { datagram, .. } => {
-                let message = Message::parse(&datagram).expect("own bytes");
-                if message.code().is_request() {
-                    *request = datagram;
-                }
-            }
-            Output::Publish(publish) => assert_json(&publish.payload),
-            Output::Subscribe { .. }
-            | Output::Unsubscribe { .. }
-            | Output::Authorize { .. }
-            | Output::DeviceEvent(_)
-            | Output::Disconnect(_) => {}
-            Output::Handoff { .. } => panic!("there is one shard"),
-            Output::Idle(deadline) => return deadline.map(|(at, _)| at),
-        }
-    }
-    panic!("no rest");
-}
-
 fn assert_json(payload: &[u8]) {
     let read: Result<&RawValue, _> = serde_json::from_slice(payload);
     assert!(read.is_ok(), "{}", String::from_utf8_lossy(payload));
@@ -360,6 +257,20 @@ thread_local! {
 }
 
 fn for_each_request(format: ContentFormat, data: &[u8], check: impl Fn(&Path, &[Record<'_>])) {
+    parser(data, || decode_for_each_request(format, data, check));
+}
+
+/// Does what a parser does with an input, within what a parser may do.
+fn parser(data: &[u8], action: impl FnOnce()) {
+    let allowed = PARSER.0.of_bytes(PARSER.1, data.len());
+    bounded("an input", allowed, action);
+}
+
+fn decode_for_each_request(
+    format: ContentFormat,
+    data: &[u8],
+    check: impl Fn(&Path, &[Record<'_>]),
+) {
     MODELS.with(|models| {
         let schema = DeviceSchema::new(models, &[], Version::V1_1);
         let options = DecodeOptions {
