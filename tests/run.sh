@@ -191,6 +191,11 @@ nif() {
         { echo "the library exports $exported"; return 1; }
 }
 
+# Peers that mean harm; `tests/hostile --slow` has longer floods.
+hostile() {
+    "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini "$@"
+}
+
 # What any host and any transport does for devices and applications.
 contract() {
     local files=(blockwise commands contract legacy lwm2m11 observe queue registration reliability
@@ -238,7 +243,17 @@ if command -v rebar3 >/dev/null; then
         beside 16000 "end to end, in an Erlang node" contract --host nif
     fi
 fi
+beside 23000 "hostile peers" hostile tests/hostile --ignore tests/hostile/test_floods.py
+if command -v mosquitto >/dev/null; then
+    beside 23000 "hostile peers, in Mosquitto" hostile tests/hostile --host mosquitto \
+        --ignore tests/hostile/test_floods.py
+fi
 run_beside
+# These leave nothing for others.
+step "floods" hostile tests/hostile/test_floods.py
+if command -v mosquitto >/dev/null; then
+    step "floods, in Mosquitto" hostile --host mosquitto tests/hostile/test_floods.py
+fi
 
 title "summary"
 if [ ${#failed[@]} -gt 0 ]; then

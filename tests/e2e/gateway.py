@@ -102,11 +102,15 @@ def wait_for(check, timeout, what):
 class Process:
     """A program with its output in a file."""
 
+    # Further arguments of `subprocess.Popen`.
+    launch = {}
+
     def __init__(self, command, **kwargs):
         self.output = tempfile.NamedTemporaryFile("w+", prefix="lwm2m-e2e-", suffix=".log")
         self.command = [str(part) for part in command]
         self.process = subprocess.Popen(
-            self.command, stdout=self.output, stderr=subprocess.STDOUT, **kwargs
+            self.command,
+            **{"stdout": self.output, "stderr": subprocess.STDOUT, **self.launch, **kwargs},
         )
 
     @property
