@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -25,6 +26,9 @@ pub struct Newcomers {
     source: Option<(Limit, Mutex<Sources>)>,
     total: Option<(Limit, SharedBucket)>,
     hasher: RandomState,
+    /// The newest time of any shard, in microseconds: each has the time at which its turn began, and
+    /// one with a long turn would find buckets that others have used emptier than they are.
+    newest: AtomicU64,
 }
 
 impl Newcomers {
@@ -35,7 +39,15 @@ impl Newcomers {
             source: Limit::new(source).map(table),
             total: Limit::new(total).map(|limit| (limit, SharedBucket::default())),
             hasher: RandomState::new(),
+            newest: AtomicU64::new(0),
         }
+    }
+
+    /// The newest time that any shard has told.
+    fn newest(&self, now: Instant) -> Instant {
+        let now = now.as_micros();
+        let before = self.newest.fetch_max(now, Ordering::Relaxed);
+        Instant::from_micros(before.max(now))
     }
 
     /// One from `address`.
@@ -43,6 +55,7 @@ impl Newcomers {
     /// # Errors
     /// How long it should wait.
     pub fn admit(&self, now: Instant, address: IpAddr) -> Result<(), Duration> {
+        let now = self.newest(now);
         if let Some((limit, sources)) = &self.source {
             let source = Source::of(address);
             let hash = self.hasher.hash_one(source);
@@ -81,7 +94,7 @@ impl Door {
     pub fn admit(&self, now: Instant, address: IpAddr) -> Result<(), Duration> {
         self.newcomers.admit(now, address)?;
         match &self.own {
-            Some((limit, own)) => own.take(now, *limit),
+            Some((limit, own)) => own.take(self.newcomers.newest(now), *limit),
             None => Ok(()),
         }
     }
@@ -121,6 +134,18 @@ mod tests {
         );
         let wait = one.admit(at, ip(4)).unwrap_err();
         assert!(wait <= Duration::from_secs(1) && !wait.is_zero());
+    }
+
+    #[test]
+    fn a_shard_that_is_late_refuses_nobody() {
+        let newcomers = Arc::new(Newcomers::new(rate("10/s"), rate("10/s")));
+        let door = Door::new(newcomers, rate("10/s"));
+        let from = IpAddr::from([192, 0, 2, 1]);
+        let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+        assert!(door.admit(at(100), from).is_ok());
+        // Its turn began long before.
+        assert!((0..9).all(|_| door.admit(at(90), from).is_ok()));
+        assert!(door.admit(at(90), from).is_err(), "the rate holds for both");
     }
 
     #[test]
