@@ -95,10 +95,8 @@ fn world(options: &Options) -> World {
     INSTALLED.call_once(|| {
         // SAFETY: the functions are those of the system's allocator, and nothing of OpenSSL was
         // used before.
-        assert_eq!(
-            unsafe { CRYPTO_set_mem_functions(malloc, realloc, free) },
-            1
-        );
+        let result = unsafe { CRYPTO_set_mem_functions(malloc, realloc, free) };
+        assert_eq!(result, 1);
     });
     World::new(options)
 }

@@ -17,7 +17,7 @@ use lwm2m_gateway::Config;
 use lwm2m_gateway::coap::message::{Builder, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::config::DtlsListener;
-use lwm2m_gateway::credentials::Key;
+use lwm2m_gateway::credentials::{Credential, Key};
 use lwm2m_gateway::host::{Host, PskRequest, Publish};
 use lwm2m_gateway::runtime::Gateway;
 use support::{Client, ClientOptions, KEY, OpensslClient};
@@ -55,6 +55,14 @@ impl Host for Keys {
 }
 
 fn start(known: bool, shards: usize) -> (Gateway, Receiver<String>) {
+    start_with(known, shards, |_| {})
+}
+
+fn start_with(
+    known: bool,
+    shards: usize,
+    change: impl FnOnce(&mut DtlsListener),
+) -> (Gateway, Receiver<String>) {
     let mut config = Config {
         shards,
         ..Config::default()
@@ -62,6 +70,7 @@ fn start(known: bool, shards: usize) -> (Gateway, Receiver<String>) {
     config.listeners.udp.clear();
     let mut listener = DtlsListener::default();
     listener.common.bind = "127.0.0.1:0".parse().unwrap();
+    change(&mut listener);
     config.listeners.dtls.insert("main".to_owned(), listener);
     let (asked, questions) = channel();
     let gateway = Gateway::start(config, Arc::new(Keys { asked, known })).unwrap();
@@ -145,5 +154,51 @@ fn an_identity_that_the_host_does_not_know_is_refused() {
     connection.run_until(|client| client.has_failed());
     assert_eq!(questions.recv_timeout(PATIENCE).unwrap(), "device");
     assert_eq!(gateway.statistics().0["dtls_sessions"], 0);
+    gateway.stop(PATIENCE);
+}
+
+/// One key opens many connections with suffixes, in all shards: its own give way, wherever they are.
+#[test]
+fn c13_connections_of_one_key_push_out_their_own_in_all_shards() {
+    let (gateway, _questions) = start_with(true, 4, |listener| {
+        listener.common.max_connections = 8;
+        listener.identity_separator = "#".to_owned();
+        let credentials = ["beta", "victim"].map(|identity| Credential {
+            identity: identity.as_bytes().into(),
+            key: Key::new(KEY.to_vec()),
+            endpoints: Vec::new(),
+        });
+        listener.psk = credentials.to_vec();
+    });
+    let to = gateway.listeners()[0].1;
+    let connect = |identity: &str| {
+        let options = ClientOptions {
+            identity: identity.as_bytes().to_vec(),
+            ..ClientOptions::default()
+        };
+        let mut connection = Connection::new(to, options);
+        connection.run_until(|client| client.is_connected());
+        connection
+    };
+    let mut victim = connect("victim");
+    assert_eq!(victim.register("victim").code(), Code::CREATED);
+    let mut others: Vec<_> = (0..30).map(|n| connect(&format!("beta#{n}"))).collect();
+    // Room is made with the next datagram of a shard: these belong to nobody.
+    let end = Instant::now() + PATIENCE;
+    while gateway.statistics().0["dtls_sessions"] > 8 {
+        assert!(Instant::now() < end, "{:?}", gateway.statistics());
+        for _ in 0..16 {
+            let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+            socket.send_to(&[0; 20], to).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(victim.register("victim").code(), Code::CREATED);
+    let statistics = gateway.statistics().0;
+    assert!(
+        statistics["dtls_sessions_over_share"] >= 23,
+        "{statistics:?}"
+    );
+    others[0].run_until(|client| client.is_closed());
     gateway.stop(PATIENCE);
 }

@@ -166,7 +166,7 @@ mod tests {
     }
 
     fn at(millis: u64) -> Instant {
-        Instant::from_micros((3600_000 + millis) * 1000)
+        Instant::from_micros((3_600_000 + millis) * 1000)
     }
 
     /// Handshakes that may begin among `tries`, one every `every` milliseconds; all of them fail.
