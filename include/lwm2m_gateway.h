@@ -588,7 +588,9 @@ lwm2m_gateway_status lwm2m_gateway_start(lwm2m_gateway *gateway);
  * returns.
  *
  * Errors: `ARGUMENT` (also a topic that no message can have: empty, with `+`, `#` or NUL, or
- * longer than 65,535 bytes), `STATE` (not started, or stopped: the message is lost), `PANIC`.
+ * longer than 65,535 bytes), `STATE` (not started, or stopped: the message is not taken), `PANIC`.
+ * After `OK` a command is answered, whatever comes: a host that acknowledges messages to a broker
+ * does so then, and leaves one that was not taken to the next gateway.
  */
 lwm2m_gateway_status lwm2m_gateway_deliver(lwm2m_gateway *gateway,
                                            const lwm2m_gateway_message *message);
@@ -743,15 +745,17 @@ void lwm2m_gateway_string_free(char *text);
  * at most; what is not done by then goes on in the background and may be waited for by calling
  * this again. 0 only asks. A start or reload that another thread is inside of comes to its end.
  *
- * After `OK` no thread of the gateway is left. Polled mode: the last callbacks still wait for
- * `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on, also
+ * From the call on no command is taken; those that were are answered, by their devices or with 5.03
+ * `gateway_stopping`. After `OK` no thread of the gateway is left. Polled mode: the last callbacks,
+ * answers among them, still wait for `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on, also
  * after `TIMEOUT`. To stop what is stopped, or was never started, is no error.
  *
  * Any thread; not inside of a callback, and not with a lock held that a callback waits for.
  *
  * Errors: `ARGUMENT`, `BUSY`, `TIMEOUT`, `PANIC`.
  */
-lwm2m_gateway_status lwm2m_gateway_stop(lwm2m_gateway *gateway, uint32_t deadline_ms);
+lwm2m_gateway_status lwm2m_gateway_stop(lwm2m_gateway *gateway,
+                                        uint32_t deadline_ms);
 
 /**
  * Gives the gateway back, after having stopped it when that was not done. Waits for callbacks

@@ -331,6 +331,36 @@ fn a_blocked_subscriber_does_not_hold_up_the_others() {
 }
 
 #[test]
+fn c9_a_subscriber_that_takes_nothing_holds_no_more_than_the_bound() {
+    const BOUND: usize = 4 << 20;
+    let counters = Arc::new(Counters::default());
+    let mut config = Config::default();
+    config.mqtt.bind = ([127, 0, 0, 1], 0).into();
+    config.mqtt.max_queued_bytes = BOUND;
+    let broker = Broker::new(&config, Arc::clone(&counters)).unwrap();
+    broker.open(recorder(is_downlink));
+    let address = broker.address().unwrap();
+    // CONNECT and SUBSCRIBE with QoS 1, then nothing is read any more.
+    let mut blocked = TcpStream::connect(address).unwrap();
+    blocked
+        .write_all(b"\x10\x10\0\x04MQTT\x04\x02\0\x3c\0\x04slow\x82\x06\0\x01\0\x01#\x01")
+        .unwrap();
+    let got = subscriber_v4("quick", address, "#", 1);
+    let payload = "x".repeat(9_000);
+    for n in 1..=4000 {
+        broker.publish(&mut vec![message("t", &payload, 1)]);
+        // What the quick one has not got yet does not count against the other.
+        until("the quick one", || got.lock().len() + 20 >= n);
+    }
+    until("36 MB past a blocked subscriber", || {
+        got.lock().len() == 4000
+    });
+    // Its queue gave way, or its connection did.
+    drop(blocked);
+    broker.close(WAIT);
+}
+
+#[test]
 fn the_one_user_needs_the_password() {
     let broker = embedded_at(([127, 0, 0, 1], 0).into(), |config| {
         config.mqtt.username = Some("u".to_owned());

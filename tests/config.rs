@@ -718,6 +718,7 @@ fn every_field_is_read() {
         keepalive = 10
         max_queued = 9
         max_queued_bytes = "1MB"
+        max_connections = 11
         cacertfile = "ca"
         certfile = "cert"
         keyfile = "key"
@@ -786,7 +787,7 @@ fn every_field_is_read() {
         (Some("u"), Some("p"))
     );
     assert_eq!((mqtt.client_id.as_str(), mqtt.max_queued), ("c", 9));
-    assert_eq!(mqtt.max_queued_bytes, 1 << 20);
+    assert_eq!((mqtt.max_queued_bytes, mqtt.max_connections), (1 << 20, 11));
     assert_eq!(mqtt.keepalive, Duration::from_secs(10));
     assert!(mqtt.cacertfile.is_some() && mqtt.certfile.is_some() && mqtt.keyfile.is_some());
     assert_eq!(config.log.level, "info,rmqtt=debug");

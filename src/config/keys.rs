@@ -795,6 +795,12 @@ pub(crate) static KEYS: &[Key<Config>] = &[
         "Messages kept while the broker, or one subscriber of the embedded broker, is away or slow."
     ),
     key!(
+        "mqtt.max_connections",
+        mqtt.max_connections,
+        integer(1, 1_000_000),
+        "Connections to the embedded broker; of more than these, those that have not logged in are closed."
+    ),
+    key!(
         "mqtt.max_queued_bytes",
         mqtt.max_queued_bytes,
         size(64 << 10, 64 * GB),

@@ -377,6 +377,8 @@ pub struct Mqtt {
     pub keepalive: Duration,
     /// `mqtt.max_queued`: messages kept while the broker is away. Default 100,000.
     pub max_queued: usize,
+    /// `mqtt.max_connections`: clients of the embedded broker. Default 10,000.
+    pub max_connections: usize,
     /// `mqtt.max_queued_bytes`: bytes of them. Default 64 MiB.
     pub max_queued_bytes: usize,
     /// `mqtt.cacertfile`: PEM file of the authorities to trust instead of the system's.
@@ -561,6 +563,7 @@ impl Default for Mqtt {
             client_id: "lwm2m-gateway".to_owned(),
             keepalive: Duration::from_secs(30),
             max_queued: 100_000,
+            max_connections: 10_000,
             max_queued_bytes: 64 << 20,
             cacertfile: None,
             certfile: None,

@@ -183,7 +183,7 @@ impl Plugin {
             // It does nothing that could panic.
             let _ = watch.join();
         }
-        // The broker delivers nothing any more, but it logs.
+        // The broker has left its loop: it delivers nothing any more, but it logs.
         let Main {
             messages, lines, ..
         } = &mut *main;
@@ -192,6 +192,14 @@ impl Plugin {
             lines
                 .drain(..)
                 .for_each(|(level, line)| broker.log(level, &line));
+            if !messages.is_empty() {
+                let lost = count(messages.len(), "message");
+                let why = "the broker delivers nothing at its end";
+                broker.log(
+                    Level::Warning,
+                    &format!("lwm2m: {lost} not delivered: {why}"),
+                );
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! Our messages on their way into the broker's router, and the wait for its subscribers at the end.
 
+use std::net::SocketAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rmqtt::codec::types::{Publish as MqttPublish, QoS};
@@ -12,6 +13,7 @@ use rmqtt::session::{Session, SessionState};
 use rmqtt::types::{From as Origin, Publish as RoutedPublish};
 
 use super::super::outbox::{self, Outbox};
+use super::doorkeeper::{self, Doorkeeper};
 use super::gate::Gate;
 use super::held::{self, Ledger};
 
@@ -31,7 +33,10 @@ const STEP: Duration = Duration::from_millis(5);
 const LOOKS: u32 = 20;
 
 /// Between two looks at what is held for subscribers.
-const WATCH: Duration = Duration::from_millis(100);
+const WATCH: Duration = Duration::from_millis(20);
+
+/// Between two looks at the connections.
+const DOOR: Duration = Duration::from_secs(1);
 
 /// Hands our messages to the router, in order, without a task or a channel for each.
 pub(super) async fn forward(
@@ -47,7 +52,7 @@ pub(super) async fn forward(
         outbox.take(BATCH, BATCH_BYTES, &mut batch).await;
         for publish in batch.drain(..) {
             let size = outbox::size(publish.topic.len(), publish.payload.len());
-            if !has_room(&context, &outbox, &ledger, bound, publish.qos).await {
+            if !has_room(&ledger, bound, publish.qos).await {
                 outbox.settle(size);
                 outbox.count_dropped(1);
                 continue;
@@ -80,47 +85,57 @@ pub(super) async fn forward(
 }
 
 /// Whether subscribers hold no more than `bound` bytes. Waits for that with a message of QoS 1 or
-/// 2: a subscriber that does not take anything is closed after a while.
-async fn has_room(
-    context: &ServerContext,
-    outbox: &Outbox,
-    ledger: &Ledger,
-    bound: usize,
-    qos: u8,
-) -> bool {
+/// 2: [`watch`] disconnects whoever takes nothing.
+async fn has_room(ledger: &Ledger, bound: usize, qos: u8) -> bool {
     while ledger.bytes() > bound {
-        relieve(context, outbox, ledger, bound).await;
-        if ledger.bytes() > bound {
-            if qos == 0 {
-                return false;
-            }
-            tokio::time::sleep(STEP).await;
+        if qos == 0 {
+            return false;
         }
+        tokio::time::sleep(STEP).await;
     }
     true
 }
 
-/// Keeps what subscribers hold below `bound`, whoever published it.
+/// Keeps what subscribers hold below `bound`, whoever published it. What waits for absent ones
+/// gives way first, then the connection to which most is unsent, then whoever has most.
 pub(super) async fn watch(
     context: ServerContext,
     outbox: Arc<Outbox>,
     ledger: Arc<Ledger>,
     bound: usize,
+    address: SocketAddr,
 ) {
+    // A little further than needed, so that the next message does not look again.
+    let goal = bound / 8 * 7;
     loop {
         tokio::time::sleep(WATCH).await;
-        if ledger.bytes() > bound {
-            relieve(&context, &outbox, &ledger, bound).await;
+        for absent_only in [true, false] {
+            if ledger.bytes() <= bound {
+                break;
+            }
+            if !absent_only && let Some(peer) = doorkeeper::close_stuck(address) {
+                tracing::warn!(%peer, "a subscriber that takes nothing is disconnected");
+                break;
+            }
+            let dropped = held::relieve(&context, &ledger, goal, absent_only).await;
+            if dropped > 0 {
+                outbox.count_dropped(dropped);
+            }
         }
     }
 }
 
-async fn relieve(context: &ServerContext, outbox: &Outbox, ledger: &Ledger, bound: usize) {
-    // A little further than needed, so that the next message does not look again.
-    let goal = bound / 8 * 7;
-    let dropped = held::relieve(context, ledger, goal).await;
-    if dropped > 0 {
-        outbox.count_dropped(dropped);
+/// Watches over the connections to `address`.
+pub(super) async fn keep_door(context: ServerContext, address: SocketAddr, max: usize) {
+    let mut doorkeeper = Doorkeeper::new(address, max);
+    loop {
+        tokio::time::sleep(DOOR).await;
+        let sessions = connected(&context).await;
+        let known = sessions.iter().filter_map(|it| it.id.remote_addr).collect();
+        let closed = doorkeeper.look(Instant::now(), &known);
+        if closed > 0 {
+            tracing::debug!(closed, "connections without CONNECT, or too many");
+        }
     }
 }
 

@@ -11,8 +11,9 @@ use crate::host::Message;
 
 /// A command is either handed over, and then answered, or not acknowledged.
 ///
-/// MQTT 3.1.1 knows no refusal of a message, and the broker cannot leave one unacknowledged without
-/// ending the connection, which may end only when its client has got every answer. So a client that
+/// MQTT 3.1.1 knows no refusal of a message, few clients of MQTT 5 send again what was refused, and
+/// the broker cannot leave a message unacknowledged without ending the connection, which may end only
+/// when its client has got every answer. So a client that
 /// goes on to send commands at the end has them answered until a marker, put into its inbox behind
 /// the last answer, comes out before its next command goes in.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 //! What the broker holds for its subscribers: the bytes of all messages that wait in a queue, in
 //! an inbox or for an acknowledgement, whoever's they are, and what gives way when it is too much.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -66,26 +67,39 @@ impl Drop for Counted {
     }
 }
 
-/// Takes the oldest messages out of the longest queues until at most `goal` bytes are held or the
-/// queues are empty. Returns how many.
-pub(super) async fn relieve(context: &ServerContext, ledger: &Ledger, goal: usize) -> u64 {
-    let mut queues: Vec<_> = context
+/// Takes messages from the sessions that have most of them, waiting or without acknowledgement,
+/// until at most `goal` bytes are held; those without a connection give way first, or alone with
+/// `absent_only`. Returns how many.
+pub(super) async fn relieve(
+    context: &ServerContext,
+    ledger: &Ledger,
+    goal: usize,
+    absent_only: bool,
+) -> u64 {
+    let sessions: Vec<_> = context
         .extends
         .shared()
         .await
         .iter()
         .filter_map(|entry| entry.session())
-        .map(|session| (session.deliver_queue().len(), session))
-        .filter(|(waiting, _)| *waiting > 0)
         .collect();
-    // The longest first. Each step takes a message, so that this ends with the queues.
-    queues.sort_by_key(|(waiting, _)| std::cmp::Reverse(*waiting));
+    let mut victims = Vec::with_capacity(sessions.len());
+    for session in &sessions {
+        let connected = session.connected().await.unwrap_or(false);
+        let in_flight = session.out_inflight().read().await.len();
+        let messages = session.deliver_queue().len().saturating_add(in_flight);
+        if messages > 0 && !(absent_only && connected) {
+            victims.push((connected, Reverse(messages), session));
+        }
+    }
+    victims.sort_by_key(|(connected, messages, _)| (*connected, *messages));
     let mut dropped = 0;
-    for (_, session) in queues {
-        while ledger.bytes() > goal {
-            if session.deliver_queue().pop().is_none() {
-                break;
-            }
+    // Each step takes a message, so that this ends with them.
+    for (_, _, session) in victims {
+        while ledger.bytes() > goal
+            && (session.deliver_queue().pop().is_some()
+                || session.out_inflight().write().await.pop_front().is_some())
+        {
             dropped += 1;
         }
     }

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rmqtt::codec::types::MQTT_LEVEL_5;
 use rmqtt::codec::v5::PublishAckReason;
 use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
@@ -68,7 +67,8 @@ impl BrokerHook {
         publish: &rmqtt::types::Publish,
     ) -> HookResult {
         let is_command = self.commands.is_command(&publish.topic);
-        if is_command && self.is_taken(session).await {
+        let client = session.map(|it| &it.id.client_id);
+        if is_command && self.gate.verdict(client) != Verdict::Refused {
             let message = Message {
                 topic: publish.topic.to_string(),
                 payload: publish.payload.to_vec(),
@@ -106,31 +106,19 @@ impl BrokerHook {
         }
     }
 
-    async fn is_taken(&self, session: Option<&Session>) -> bool {
-        match self.gate.verdict(session.map(|it| &it.id.client_id)) {
-            Verdict::Through => true,
-            Verdict::Owed => !can_be_refused(session).await,
-            Verdict::Refused => false,
-        }
-    }
-
     /// What the client is told of a command that came at the end.
     async fn refusal(&self, session: &Session) -> Option<PublishResult> {
-        let verdict = self.gate.verdict(Some(&session.id.client_id));
-        if verdict == Verdict::Through {
-            return None;
+        match self.gate.verdict(Some(&session.id.client_id)) {
+            Verdict::Through | Verdict::Owed => None,
+            Verdict::Refused => {
+                tokio::time::sleep(GOODBYE).await;
+                Some(PublishResult::reason_code(
+                    PublishAckReason::ImplementationSpecificError,
+                    Some("the gateway is stopping".into()),
+                    true,
+                ))
+            }
         }
-        // MQTT 3.1.1 knows no refusal: what was handed over gets its acknowledgement, and for the
-        // rest the acknowledgement goes with the connection, so that the client sends it again.
-        let cut = verdict == Verdict::Refused && !can_be_refused(Some(session)).await;
-        if cut {
-            tokio::time::sleep(GOODBYE).await;
-        }
-        Some(PublishResult::reason_code(
-            PublishAckReason::ImplementationSpecificError,
-            Some("the gateway is stopping".into()),
-            cut,
-        ))
     }
 
     async fn authenticate(&self, connect: &rmqtt::types::ConnectInfo, user: &User) -> AuthResult {
@@ -183,14 +171,6 @@ impl Handler for BrokerHook {
             _ => {}
         }
         (true, result)
-    }
-}
-
-/// Whether the client speaks MQTT 5, which has acknowledgements that say no.
-async fn can_be_refused(session: Option<&Session>) -> bool {
-    match session {
-        Some(session) => session.protocol().await.is_ok_and(|it| it == MQTT_LEVEL_5),
-        None => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The embedded broker: `rmqtt` as a library, in this process, without a socket between it and
 //! the gateway. Messages of its clients are seen by a hook, ours go straight to its router.
 
+mod doorkeeper;
 mod forward;
 mod gate;
 mod held;
@@ -51,6 +52,7 @@ pub struct Embedded {
     outbox: Arc<Outbox>,
     client_id: String,
     user: Option<User>,
+    max_connections: usize,
     /// Bytes that subscribers may hold.
     bound: AtomicUsize,
     ledger: Arc<Ledger>,
@@ -113,6 +115,7 @@ impl Embedded {
             outbox: Arc::new(Outbox::new(super::bounds(mqtt), counters)),
             client_id: mqtt.client_id.clone(),
             user,
+            max_connections: mqtt.max_connections,
             bound: mqtt.max_queued_bytes.into(),
             ledger: Arc::default(),
             gate: Arc::default(),
@@ -168,7 +171,17 @@ impl Embedded {
             outbox,
             ledger,
             self.bound.load(Ordering::Relaxed),
+            self.address,
         ));
+        let (address, max) = (self.address, self.max_connections);
+        runtime.spawn(forward::keep_door(context.clone(), address, max));
+        if self.user.is_none() && !address.ip().is_loopback() {
+            tracing::warn!(
+                %address,
+                "anybody on the network can command all devices: set mqtt.username and a password, \
+                 or bind 127.0.0.1"
+            );
+        }
         let server = MqttServer::new(context).listener_by_id(listener, 1).build();
         runtime.spawn(async move {
             if let Err(error) = server.run().await {
