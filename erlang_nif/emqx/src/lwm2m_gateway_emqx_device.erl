@@ -478,7 +478,10 @@ properties(Message) ->
 
 command(Topic, Payload, Properties, State) ->
     #state{gateway = Gateway, endpoint = Endpoint, clientinfo = #{mountpoint := Mountpoint}} = State,
-    _ = lwm2m_gateway:deliver_to(Gateway, Endpoint, Mountpoint, Topic, Payload, Properties),
+    case lwm2m_gateway:deliver_to(Gateway, Endpoint, Mountpoint, Topic, Payload, Properties) of
+        ok -> ok;
+        {error, stopped} -> emqx_gateway_ctx:metrics_inc(State#state.ctx, 'delivery.dropped')
+    end,
     Results =
         case emqx_utils_json:safe_decode(Payload, [return_maps]) of
             {ok, #{} = Command} ->

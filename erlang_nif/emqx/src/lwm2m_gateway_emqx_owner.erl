@@ -243,14 +243,37 @@ handle_info(metrics, State) ->
 handle_info(_Message, State) ->
     {noreply, State}.
 
-terminate(_Reason, #state{gateway = Gateway, endpoints = Endpoints, listeners = Listeners} = State) ->
-    Pids = maps:keys(Endpoints),
-    lists:foreach(fun(Pid) -> exit(Pid, shutdown) end, Pids),
+terminate(_Reason, #state{gateway = Gateway, listeners = Listeners} = State) ->
     lists:foreach(fun lwm2m_gateway_emqx_listener:close/1, maps:keys(Listeners)),
+    %% From here on no command is taken; those that were are answered.
     _ = lwm2m_gateway:stop(Gateway, 1000),
-    wait(State#state.endpoints, erlang:monotonic_time(millisecond) + 2000),
+    Until = erlang:monotonic_time(millisecond) + 2000,
+    #state{endpoints = Endpoints} = last_events(acknowledge_all(State), Until),
+    %% The answers go out by the devices' processes, which end behind them.
+    lists:foreach(fun(Pid) -> exit(Pid, shutdown) end, maps:keys(Endpoints)),
+    wait(Endpoints, Until),
     _ = persistent_term:erase(?SETTINGS),
     ok.
+
+%% All that the gateway still had to say.
+last_events(#state{id = Id} = State, Until) ->
+    receive
+        {lwm2m_gateway, Id, Batch, Events} ->
+            %% Of a stopped gateway there is nothing to ask any more.
+            Next = lists:foldl(fun event/2, State, [E || E <- Events, element(1, E) =/= lost]),
+            case lists:keymember(stopped, 1, Events) of
+                true -> Next;
+                false -> last_events(acknowledge_all(Next#state{unacknowledged = Batch}), Until)
+            end
+    after max(0, Until - erlang:monotonic_time(millisecond)) ->
+        State
+    end.
+
+acknowledge_all(#state{unacknowledged = undefined} = State) ->
+    State;
+acknowledge_all(#state{gateway = Gateway, unacknowledged = Batch} = State) ->
+    ok = lwm2m_gateway:ack(Gateway, Batch),
+    State#state{unacknowledged = undefined}.
 
 wait(Endpoints, _Until) when map_size(Endpoints) =:= 0 ->
     ok;
