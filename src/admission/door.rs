@@ -99,11 +99,20 @@ impl Door {
         }
     }
 
-    /// A device that is known comes again.
+    /// Somebody from `address`, who is a new device if `is_new` says so; it is asked where that
+    /// matters.
     ///
     /// # Errors
-    /// How long it should wait.
-    pub fn admit_again(&self, now: Instant, address: IpAddr) -> Result<(), Duration> {
+    /// How long to wait.
+    pub fn admit_if(
+        &self,
+        now: Instant,
+        address: IpAddr,
+        is_new: impl FnOnce() -> bool,
+    ) -> Result<(), Duration> {
+        if self.own.is_some() && is_new() {
+            return self.admit(now, address);
+        }
         self.newcomers.admit(now, address)
     }
 }
@@ -125,7 +134,7 @@ mod tests {
         let other = Door::new(newcomers, Rate::OFF);
         let passed = |door: &Door, n| (0..20).filter(|_| door.admit(at, ip(n)).is_ok()).count();
         assert_eq!(passed(&one, 1), 3);
-        assert!(one.admit_again(at, ip(1)).is_err());
+        assert!(one.admit_if(at, ip(1), || false).is_err());
         assert_eq!(passed(&one, 2), 2, "max_conn_rate");
         assert_eq!(
             passed(&other, 3),

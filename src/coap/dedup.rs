@@ -152,8 +152,17 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
         };
         entry.class = Class::Known;
         let (cost, serial) = (cost(entry), entry.serial);
-        self.strangers.entries -= 1;
-        self.strangers.bytes -= cost;
+        let strangers = &mut self.strangers;
+        strangers.entries -= 1;
+        strangers.bytes -= cost;
+        // Most are promoted at once.
+        if strangers
+            .order
+            .back()
+            .is_some_and(|(_, _, last)| *last == serial)
+        {
+            strangers.order.pop_back();
+        }
         self.known.entries += 1;
         self.known.bytes += cost;
         self.known.order.push_back((now + lifetime, key, serial));

@@ -38,11 +38,11 @@ impl Engine {
             return false;
         };
         let address = from.address.ip();
-        let known = from.session != 0 || self.peers.contains_key(&from);
-        let admitted = if known {
-            settings.registrations.admit(now.mono, address)
+        let admitted = if from.session == 0 {
+            let is_new = || !self.peers.contains_key(&from);
+            listener.door.admit_if(now.mono, address, is_new)
         } else {
-            listener.door.admit(now.mono, address)
+            settings.registrations.admit(now.mono, address)
         };
         let Err(wait) = admitted else {
             return false;

@@ -339,6 +339,9 @@ impl Engine {
 
     /// Whether `message` bears an Echo option that was made for its sender.
     pub(super) fn has_shown(&mut self, now: Now, from: Peer, message: &Message) -> bool {
+        if self.settings.config.coap.echo == EchoMode::Off {
+            return false;
+        }
         let Some(echo) = message.first_option(option::ECHO) else {
             return false;
         };
