@@ -1,7 +1,7 @@
 //! Deduplication of requests (RFC 7252 §4.5): replies are remembered for EXCHANGE_LIFETIME and
 //! sent again when the same request comes again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map};
 use std::hash::Hash;
 use std::time::Duration;
 
@@ -35,11 +35,11 @@ pub enum Class {
 
 /// What is known of a request.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Seen<'a> {
+pub enum Seen {
     /// Never seen; now remembered without a reply.
     New,
     /// Seen and answered so.
-    Answered(&'a [u8]),
+    Answered(Vec<u8>),
     /// Seen; its answer is not ready yet, or there was none.
     Pending,
 }
@@ -98,32 +98,44 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
         (peer, mid): (P, u16),
         fingerprint: u64,
         class: impl FnOnce() -> Class,
-    ) -> Seen<'_> {
+    ) -> Seen {
         self.expire(now);
         let key = (peer, mid);
-        if self
-            .entries
-            .get(&key)
-            .is_some_and(|entry| entry.fingerprint == fingerprint)
-        {
-            return match self
-                .entries
-                .get(&key)
-                .and_then(|entry| entry.reply.as_deref())
-            {
-                Some(reply) => Seen::Answered(reply),
-                None => Seen::Pending,
-            };
-        }
-        let class = class();
         self.serial += 1;
-        let entry = Entry {
+        let serial = self.serial;
+        let new = |class| Entry {
             fingerprint,
             reply: None,
-            serial: self.serial,
+            serial,
             class,
         };
-        self.insert(now + lifetime, key, entry);
+        // One search of the table, whatever comes of it.
+        let (class, replaced) = match self.entries.entry(key) {
+            hash_map::Entry::Occupied(known) if known.get().fingerprint == fingerprint => {
+                return match &known.get().reply {
+                    Some(reply) => Seen::Answered(reply.to_vec()),
+                    None => Seen::Pending,
+                };
+            }
+            hash_map::Entry::Occupied(mut other) => {
+                let class = class();
+                (class, Some(other.insert(new(class))))
+            }
+            hash_map::Entry::Vacant(vacant) => {
+                let class = class();
+                vacant.insert(new(class));
+                (class, None)
+            }
+        };
+        self.tally.charge(ENTRY_OVERHEAD);
+        if let Some(old) = replaced {
+            self.removed(&old);
+        }
+        let share = self.share(class);
+        share.entries += 1;
+        share.bytes += ENTRY_OVERHEAD;
+        share.order.push_back((now + lifetime, key, serial));
+        self.shrink(class);
         Seen::New
     }
 
@@ -209,20 +221,6 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
         }
     }
 
-    fn insert(&mut self, expires: Instant, key: (P, u16), entry: Entry) {
-        let (class, serial) = (entry.class, entry.serial);
-        let share = self.share(class);
-        share.entries += 1;
-        let cost = cost(&entry);
-        share.bytes += cost;
-        share.order.push_back((expires, key, serial));
-        self.tally.charge(cost);
-        if let Some(old) = self.entries.insert(key, entry) {
-            self.removed(&old);
-        }
-        self.shrink(class);
-    }
-
     fn shrink(&mut self, class: Class) {
         loop {
             let over = self.share(class).bytes > self.limit(class);
@@ -300,7 +298,7 @@ mod tests {
         Instant::from_micros(s * 1_000_000)
     }
 
-    fn check(dedup: &mut Dedup<u8>, now: Instant, peer: u8, mid: u16, print: u64) -> Seen<'_> {
+    fn check(dedup: &mut Dedup<u8>, now: Instant, peer: u8, mid: u16, print: u64) -> Seen {
         dedup.check(now, LIFETIME, (peer, mid), print, || Class::Known)
     }
 
@@ -312,7 +310,7 @@ mod tests {
         dedup.answered(1, 7, b"reply");
         assert_eq!(
             check(&mut dedup, second(246), 1, 7, 42),
-            Seen::Answered(b"reply")
+            Seen::Answered(b"reply".to_vec())
         );
         assert_eq!(
             check(&mut dedup, second(246), 2, 7, 42),
@@ -331,7 +329,7 @@ mod tests {
         dedup.answered(1, 7, b"new");
         assert_eq!(
             check(&mut dedup, second(250), 1, 7, 43),
-            Seen::Answered(b"new"),
+            Seen::Answered(b"new".to_vec()),
             "the expiry of the old entry does not take the new one along"
         );
     }
@@ -370,7 +368,7 @@ mod tests {
         assert_eq!(known(&mut dedup), 10);
         assert_eq!(
             check(&mut dedup, second(2), 1, 0, 1),
-            Seen::Answered(b"0123456789")
+            Seen::Answered(b"0123456789".to_vec())
         );
         // Whoever becomes known takes along what is remembered of him.
         dedup.promote(second(3), LIFETIME, 2, u16::MAX - 1);
@@ -380,7 +378,7 @@ mod tests {
         }
         assert_eq!(
             check(&mut dedup, second(4), 2, u16::MAX - 1, 1),
-            Seen::Answered(b"0123456789")
+            Seen::Answered(b"0123456789".to_vec())
         );
         dedup.expire(second(3) + LIFETIME);
         assert_eq!((dedup.len(), dedup.audit()), (0, (0, 0)));

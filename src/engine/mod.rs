@@ -504,8 +504,7 @@ impl Engine {
             }
             Seen::Answered(reply) => {
                 self.counters.datagrams_duplicate.inc();
-                let datagram = reply.to_vec();
-                self.transmit(from, datagram);
+                self.transmit(from, reply);
             }
             Seen::Pending => {
                 self.counters.datagrams_duplicate.inc();
