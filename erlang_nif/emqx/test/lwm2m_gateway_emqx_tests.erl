@@ -52,6 +52,7 @@ all_test_() ->
         {timeout, 20, fun owner_crashes/0},
         {timeout, 20, fun owner_keeps_crashing/0},
         {timeout, 20, fun process_of_a_device_dies/0},
+        {timeout, 20, fun c8_commands_under_way_are_answered_at_the_end/0},
         {timeout, 20, fun broker_fails/0},
         fun results_are_bounded/0,
         fun discover_for_the_api/0
@@ -950,6 +951,18 @@ process_of_a_device_dies() ->
     ?assertEqual(0, ets:info(lwm2m_gateway_emqx_devices, size)),
     device:close(Device),
     stop().
+
+c8_commands_under_way_are_answered_at_the_end() ->
+    start(),
+    {_, Device} = registered(<<"ep17">>),
+    stand_in:publish(
+        <<"lwm2m/ep17/dn/dm">>, <<"{\"reqID\":8,\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/1\"}}">>
+    ),
+    ?assertMatch({{0, 1}, _, _, _}, device:request(Device)),
+    stop(),
+    Answers = [P || M <- stand_in:published(), (P = stand_in:call(emqx_message, payload, [M])) =/= <<>>],
+    ?assertMatch([_ | _], [P || P <- Answers, binary:match(P, <<"gateway_stopping">>) =/= nomatch]),
+    device:close(Device).
 
 %% A hook or a route that crashes costs the message.
 broker_fails() ->
