@@ -92,6 +92,15 @@ def test_the_end(start, number):
     assert bench.gateway.stop(number, timeout=5) == 0
 
 
+def test_c8_what_waits_at_the_end_is_answered(start):
+    bench = start()
+    device = bench.registered()
+    request_id = bench.app.command(device.endpoint, "read", {"path": "/3/0/0"})
+    device.expect(1)
+    assert bench.gateway.stop() == 0
+    assert bench.app.result(request_id).data["reason"] == "gateway_stopping"
+
+
 def test_a_subscription_for_each_device(start):
     bench = start(arguments=["--per-device"])
     device = bench.registered()

@@ -235,6 +235,12 @@ impl World {
         self.drain(0);
     }
 
+    /// A shard comes to its end.
+    pub fn shut_down(&mut self, shard: usize) {
+        self.engines[shard].shut_down();
+        self.drain(shard);
+    }
+
     /// Lets time pass, with every timer on the way.
     pub fn pass(&mut self, by: Duration) {
         let end = self.now.after(by);
