@@ -193,8 +193,7 @@ impl Engine {
     }
 
     /// Charges a device that comes into this shard with all it has.
-    pub(super) fn charge_device(&mut self, device: &mut Device) {
-        device.charged.registration = device.registration_bytes();
+    pub(super) fn charge_device(&mut self, device: &Device) {
         let Charged {
             registration,
             work,

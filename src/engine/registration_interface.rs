@@ -161,13 +161,16 @@ impl Engine {
             &mount,
             &registration,
         );
-        if let Err(full) = room {
-            let own = known.and_then(|key| self.device(key));
-            let own = own.map(|device| &*device.mount);
-            let directory = &self.directory;
-            directory.give_back(&endpoint, from.listener, &mount, claimed, own);
-            return Err(full.into());
-        }
+        let bytes = match room {
+            Ok(bytes) => bytes,
+            Err(full) => {
+                let own = known.and_then(|key| self.device(key));
+                let own = own.map(|device| &*device.mount);
+                let directory = &self.directory;
+                directory.give_back(&endpoint, from.listener, &mount, claimed, own);
+                return Err(full.into());
+            }
+        };
         let key = match known {
             Some(key) => {
                 self.reregister(now, key, from, registration, (mount, fixed_mount));
@@ -194,7 +197,10 @@ impl Engine {
                 refresh: Vec::new(),
                 register_mid: message.mid(),
                 last_separate: None,
-                charged: Charged::default(),
+                charged: Charged {
+                    registration: bytes,
+                    ..Charged::default()
+                },
                 trust: Trust::of(from, false),
                 strays: 0,
             })),
@@ -390,7 +396,7 @@ impl Engine {
         self.pump(now, key);
     }
 
-    /// Whether the account of memory has room for a Register.
+    /// What a Register takes, if the account of memory has room for it.
     fn make_room(
         &mut self,
         known: Option<DeviceKey>,
@@ -399,14 +405,15 @@ impl Engine {
         endpoint: &Arc<str>,
         mount: &str,
         registration: &Registration,
-    ) -> Result<(), Full> {
+    ) -> Result<usize, Full> {
         let bytes = registration_bytes(endpoint, mount, registration, identity);
         let known = known.and_then(|key| self.device(key));
         let before = known.map_or(0, |device| device.charged.registration);
         match bytes.saturating_sub(before) {
-            0 => Ok(()),
-            growth => self.check_registration(from, identity, growth),
+            0 => {}
+            growth => self.check_registration(from, identity, growth)?,
         }
+        Ok(bytes)
     }
 
     /// Applies an Update, all of it or nothing; true when it is to be published.

@@ -75,7 +75,7 @@ impl Engine {
     /// Puts a device into the tables.
     pub(super) fn insert(&mut self, mut device: Box<Device>) -> DeviceKey {
         device.timer_at = None;
-        self.charge_device(&mut device);
+        self.charge_device(&device);
         let (endpoint, peer) = (device.endpoint.clone(), device.peer);
         let key = self.free.pop().unwrap_or_else(|| {
             self.devices.push(None);

@@ -23,7 +23,7 @@ pub use heap::{Heap, block};
 pub use sketch::{Holder, source};
 pub use tally::{Reservation, Tally};
 
-use sketch::Sketches;
+use sketch::{Sketches, source_bits};
 
 /// What bytes are held for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -295,7 +295,7 @@ impl Memory {
 
     /// The holder behind an address: an IPv4 address, or a /64 of IPv6.
     pub fn source(&self, address: IpAddr) -> Holder {
-        self.held.holder((0u8, source(address)))
+        self.held.holder(source_bits(address))
     }
 
     /// The holder of a credential.

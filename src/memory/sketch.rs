@@ -17,6 +17,15 @@ pub fn source(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The same as a number: each registration is hashed by it.
+pub(super) const fn source_bits(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(address) if address.to_ipv4_mapped().is_some() => address.to_bits(),
+        IpAddr::V6(address) => address.to_bits() & !(u64::MAX as u128),
+    }
+}
+
 /// A source address or a credential as the account knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Holder(u64);
@@ -95,5 +104,10 @@ mod tests {
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        let bits = |text: &str| source_bits(text.parse().unwrap());
+        assert_eq!(bits("2001:db8::1"), bits("2001:db8::2:3"));
+        assert_ne!(bits("2001:db8::1"), bits("2001:db8:0:1::1"));
+        assert_eq!(bits("::ffff:192.0.2.1"), bits("192.0.2.1"));
+        assert_ne!(bits("192.0.2.1"), bits("192.0.2.2"));
     }
 }
