@@ -1,5 +1,7 @@
 //! The end of a gateway: every command is answered once, wherever it is at that moment.
 
+#![allow(clippy::unwrap_used)]
+
 mod support;
 
 use std::collections::BTreeMap;
