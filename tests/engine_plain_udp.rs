@@ -383,7 +383,7 @@ fn echo_of(answer: &Message) -> Vec<u8> {
     assert_eq!(answer.code(), Code::UNAUTHORIZED);
     answer
         .first_option(option::ECHO)
-        .expect("an Echo option")
+        .unwrap_or_else(|| panic!("an Echo option"))
         .to_vec()
 }
 

@@ -149,7 +149,7 @@ fn junk(options: &Options, index: u64) -> Vec<u8> {
     let length = 1 + (index as usize * 37) % size(options, 1200);
     let mut bytes = noise(index, length);
     // Every second one begins as CoAP does.
-    if index % 2 == 0 {
+    if index.is_multiple_of(2) {
         bytes[0] = 0x40 | bytes[0] & 0x3f;
     }
     bytes
