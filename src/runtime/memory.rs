@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tracing::{info, warn};
+use tracing::{debug, warn};
 
 use crate::config::Config;
 use crate::memory::{DEFAULT_CEILING, Kind, LEAST_CEILING, Memory, Shares};
@@ -15,7 +15,7 @@ const DEFAULT_PART: usize = 4;
 /// The least default ceiling, in bytes.
 const LEAST_DEFAULT: usize = 64 << 20;
 
-/// The account that `limits.memory` asks for; says in the log where its ceiling comes from.
+/// The account that `limits.memory` asks for; says at DEBUG where its ceiling comes from.
 pub(super) fn account(config: &Config) -> Memory {
     Memory::new(shares(config))
 }
@@ -54,7 +54,7 @@ fn ceiling(wanted: Option<usize>, available: &Available) -> usize {
         .min();
     let Some((limit, what)) = least else {
         let ceiling = wanted.unwrap_or(DEFAULT_CEILING);
-        info!(
+        debug!(
             bytes = ceiling,
             "memory ceiling (limits.memory); what there is cannot be read"
         );
@@ -71,12 +71,12 @@ fn ceiling(wanted: Option<usize>, available: &Available) -> usize {
             most
         }
         Some(wanted) => {
-            info!(bytes = wanted, "memory ceiling (limits.memory)");
+            debug!(bytes = wanted, "memory ceiling (limits.memory)");
             wanted
         }
         None => {
             let ceiling = (limit / DEFAULT_PART).max(LEAST_DEFAULT).min(most);
-            info!(
+            debug!(
                 bytes = ceiling,
                 limit, "memory ceiling: a quarter of {what} (limits.memory)"
             );

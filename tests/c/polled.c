@@ -150,8 +150,6 @@ void test_polled_at_once(void)
     notes.inside = hold;
     notes.inside_of = '+';
     options = noting(&notes, LWM2M_GATEWAY_MODE_POLLED);
-    /* No line of the log comes first. */
-    options.log_level = LWM2M_GATEWAY_LOG_LEVEL_WARN;
     gateway = start(&notes, &options, "");
     CHECK(pthread_create(&thread, NULL, poll_once, &notes) == 0);
     pthread_barrier_wait(&barrier);

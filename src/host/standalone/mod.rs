@@ -157,6 +157,8 @@ impl Broker {
 
 impl Host for Broker {
     fn attach(&self, memory: &Arc<Memory>) {
+        let bytes = memory.ceiling();
+        tracing::info!(bytes, "memory ceiling (limits.memory)");
         match self {
             Self::Embedded(broker) => broker.attach(memory),
             Self::Remote(client) => client.attach(memory),
