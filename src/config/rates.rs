@@ -1,5 +1,7 @@
 //! How much the gateway takes a second.
 
+use std::time::Duration;
+
 use crate::admission::Rate;
 
 /// `rates.*`. A rate of zero is no limit.
@@ -10,7 +12,8 @@ pub struct Rates {
     pub datagrams_per_source: Rate,
     /// Datagrams of all such addresses. Default 500,000/s.
     pub datagrams: Rate,
-    /// Datagrams of one registered or connected device. Default 20,000/s.
+    /// Datagrams of one registered or connected device. Default 20,000 at once,
+    /// then 2,000/s.
     pub datagrams_per_device: Rate,
     /// Registers from one source address. Default 100,000/s.
     pub registrations_per_source: Rate,
@@ -27,7 +30,10 @@ impl Default for Rates {
         Self {
             datagrams_per_source: Rate::per_second(100_000),
             datagrams: Rate::per_second(500_000),
-            datagrams_per_device: Rate::per_second(20_000),
+            datagrams_per_device: Rate {
+                count: 20_000,
+                per: Duration::from_secs(10),
+            },
             registrations_per_source: Rate::per_second(100_000),
             registrations: Rate::per_second(200_000),
             handshakes_per_source: Rate::per_second(10_000),

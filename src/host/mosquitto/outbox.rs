@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::abi::Level;
-use crate::host::Publish;
+use crate::host::{Publish, PublishKind};
 use crate::memory::{Kind, Memory, Tally};
 use crate::telemetry::Counters;
 
@@ -17,6 +17,19 @@ const MAX_MESSAGES: usize = 100_000;
 
 /// Bytes of these messages, at most; the account of memory may have less for them.
 const MAX_BYTES: usize = 64 << 20;
+
+/// Room beyond these bounds, as a part of them, that only answers, reports and messages of QoS 1
+/// and 2 may use: one device that notifies without end must not cost others their answers.
+const RESERVE: usize = 8;
+
+/// A bound for a message.
+fn bound_for(message: &Publish, bound: usize) -> usize {
+    use PublishKind::{Notify, Send, Series};
+    match message.kind {
+        Notify | Send | Series if message.qos == 0 => bound,
+        _ => bound.saturating_add(bound / RESERVE),
+    }
+}
 
 /// Log lines waiting, at most.
 const MAX_LINES: usize = 1_000;
@@ -57,7 +70,8 @@ impl Outbox {
         for message in batch.drain(..) {
             let size = message.bytes();
             let bytes = inner.bytes.saturating_add(size);
-            let room = inner.messages.len() < MAX_MESSAGES && bytes <= MAX_BYTES;
+            let room = inner.messages.len() < bound_for(&message, MAX_MESSAGES)
+                && bytes <= bound_for(&message, MAX_BYTES);
             let tally = inner.tally.as_mut().filter(|_| room);
             let charged = tally.is_none_or(|tally| tally.try_charge(size).is_ok());
             if !room || !charged {
@@ -106,7 +120,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::PublishKind;
     use crate::memory::Shares;
 
     fn message(payload: usize) -> Publish {
@@ -117,6 +130,20 @@ mod tests {
             payload: vec![b'x'; payload],
             qos: 0,
         }
+    }
+
+    #[test]
+    fn values_leave_room_for_answers() {
+        let outbox = Outbox::default();
+        outbox.push(&mut vec![message(1); MAX_MESSAGES + 1]);
+        let answer = Publish {
+            kind: PublishKind::Response,
+            ..message(1)
+        };
+        let reserve = MAX_MESSAGES / RESERVE;
+        outbox.push(&mut vec![answer; reserve + 1]);
+        assert_eq!(outbox.counters.publish_dropped.get(), 2);
+        assert_eq!(taken(&outbox), (MAX_MESSAGES + reserve, 0));
     }
 
     fn taken(outbox: &Outbox) -> (usize, usize) {

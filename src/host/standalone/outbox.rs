@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::host::Publish;
+use crate::host::{Publish, PublishKind};
 use crate::memory::{Kind, Memory, Tally};
 use crate::runtime::monotonic;
 use crate::telemetry::{Counters, limited};
@@ -35,8 +35,9 @@ pub(crate) struct Bounds {
 }
 
 /// A bounded queue of messages, with those that were taken out and are not settled yet. When it is
-/// full, QoS 0 messages go first: a new one is dropped, and a QoS 1 or 2 message takes the place of
-/// the oldest waiting QoS 0 messages. Every drop is counted, and logged once per episode.
+/// full, values of QoS 0 go first, then everything else of QoS 0 (see [`Rank`]): a message takes
+/// the place of the oldest ones that give way to it, and is dropped when there are none. Every drop
+/// is counted, and logged once per episode.
 pub(crate) struct Outbox {
     lines: Mutex<Lines>,
     filled: Notify,
@@ -46,14 +47,42 @@ pub(crate) struct Outbox {
     overflowing: AtomicBool,
 }
 
-/// Two queues, so that the oldest QoS 0 message is found at once; the sequence numbers keep the
-/// common order.
+/// What gives way to what when there is no room: a lower rank to a higher one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// Notifications, Sends and series of QoS 0. One device can send as many as it likes, which
+    /// must not cost another one its answers.
+    Value,
+    /// Answers and reports of QoS 0.
+    Answer,
+    /// QoS 1 and 2.
+    Acknowledged,
+}
+
+/// Whether a message is dropped rather than waited for: a value of QoS 0.
+pub(crate) fn gives_way(publish: &Publish) -> bool {
+    Rank::of(publish) == Rank::Value
+}
+
+impl Rank {
+    const ALL: [Self; 3] = [Self::Value, Self::Answer, Self::Acknowledged];
+
+    fn of(publish: &Publish) -> Self {
+        match publish.kind {
+            _ if publish.qos > 0 => Self::Acknowledged,
+            PublishKind::Notify | PublishKind::Send | PublishKind::Series => Self::Value,
+            PublishKind::Register | PublishKind::Update | PublishKind::Response => Self::Answer,
+        }
+    }
+}
+
+/// A queue for each rank, so that the oldest message that gives way is found at once; the sequence
+/// numbers keep the common order.
 #[derive(Default)]
 struct Lines {
     next: u64,
-    at_most_once: VecDeque<(u64, Publish)>,
-    acknowledged: VecDeque<(u64, Publish)>,
-    /// Of the messages in both queues.
+    queues: [VecDeque<(u64, Publish)>; Rank::ALL.len()],
+    /// Of the messages in all queues.
     waiting: Load,
     /// Of the messages that were taken and are not settled.
     taken: Load,
@@ -89,27 +118,29 @@ impl Lines {
         self.waiting.add(size_of(&publish));
         let number = self.next;
         self.next = number.wrapping_add(1);
-        if publish.qos == 0 {
-            self.at_most_once.push_back((number, publish));
-        } else {
-            self.acknowledged.push_back((number, publish));
+        if let Some(queue) = self.queues.get_mut(Rank::of(&publish) as usize) {
+            queue.push_back((number, publish));
         }
     }
 
     fn pop(&mut self) -> Option<Publish> {
-        let line = match (self.at_most_once.front(), self.acknowledged.front()) {
-            (Some((a, _)), Some((b, _))) if a < b => &mut self.at_most_once,
-            (Some(_), None) => &mut self.at_most_once,
-            _ => &mut self.acknowledged,
-        };
-        let (_, publish) = line.pop_front()?;
+        let oldest = self
+            .queues
+            .iter_mut()
+            .filter(|queue| !queue.is_empty())
+            .min_by_key(|queue| queue.front().map(|(number, _)| *number))?;
+        let (_, publish) = oldest.pop_front()?;
         self.waiting.remove(size_of(&publish));
         Some(publish)
     }
 
-    /// Gives up the oldest QoS 0 message.
-    fn shed(&mut self) -> bool {
-        let Some((_, publish)) = self.at_most_once.pop_front() else {
+    /// Gives up the oldest message of the lowest rank below `rank`.
+    fn shed(&mut self, rank: Rank) -> bool {
+        let below = Rank::ALL.into_iter().zip(&mut self.queues);
+        let victim = below
+            .take_while(|(lower, _)| *lower < rank)
+            .find_map(|(_, queue)| queue.pop_front());
+        let Some((_, publish)) = victim else {
             return false;
         };
         self.waiting.remove(size_of(&publish));
@@ -170,7 +201,7 @@ impl Outbox {
             let bytes = size_of(&publish);
             // Each message that gives way was pushed once, so that this is linear.
             while !lines.fits(bytes, self.bounds) {
-                if publish.qos == 0 || !lines.shed() {
+                if !lines.shed(Rank::of(&publish)) {
                     break;
                 }
                 dropped += 1;
@@ -260,7 +291,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::PublishKind;
     use crate::memory::Shares;
 
     fn message(number: usize, qos: u8) -> Publish {
@@ -317,6 +347,23 @@ mod tests {
         outbox.push(&mut vec![message(6, 1)]);
         assert_eq!(topics(&outbox), ["1", "4", "5"]);
         assert_eq!(counters.publish_dropped.get(), 4);
+    }
+
+    #[test]
+    fn values_give_way_to_answers() {
+        let answer = |number| Publish {
+            kind: PublishKind::Response,
+            ..message(number, 0)
+        };
+        let (outbox, counters) = outbox(3);
+        outbox.push(&mut vec![message(0, 0), answer(1), message(2, 0)]);
+        outbox.push(&mut vec![answer(3), message(4, 0)]);
+        assert_eq!(counters.publish_dropped.get(), 2);
+        outbox.push(&mut vec![answer(5), answer(6)]);
+        assert_eq!(counters.publish_dropped.get(), 4);
+        // A QoS 1 message takes the place of an answer when no value is left.
+        outbox.push(&mut vec![message(7, 1)]);
+        assert_eq!(topics(&outbox), ["3", "5", "7"]);
     }
 
     #[test]

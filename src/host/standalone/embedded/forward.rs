@@ -52,7 +52,7 @@ pub(super) async fn forward(
         outbox.take(BATCH, BATCH_BYTES, &mut batch).await;
         for publish in batch.drain(..) {
             let size = outbox::size(publish.topic.len(), publish.payload.len());
-            if !has_room(&ledger, bound, publish.qos).await {
+            if !has_room(&ledger, bound, outbox::gives_way(&publish)).await {
                 outbox.settle(size);
                 outbox.count_dropped(1);
                 continue;
@@ -84,13 +84,14 @@ pub(super) async fn forward(
     }
 }
 
-/// Whether subscribers hold no more than `bound` bytes. Waits for that with a message of QoS 1 or
-/// 2: [`watch`] disconnects whoever takes nothing.
-async fn has_room(ledger: &Ledger, bound: usize, qos: u8) -> bool {
-    while ledger.bytes() > bound {
-        if qos == 0 {
-            return false;
-        }
+/// Whether subscribers hold no more than `bound` bytes. A message that gives way to others is
+/// dropped otherwise. Others have an eighth more, and wait beyond that: [`watch`] disconnects
+/// whoever takes nothing.
+async fn has_room(ledger: &Ledger, bound: usize, gives_way: bool) -> bool {
+    if gives_way {
+        return ledger.bytes() <= bound;
+    }
+    while ledger.bytes() > bound.saturating_add(bound / 8) {
         tokio::time::sleep(STEP).await;
     }
     true
