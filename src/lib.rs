@@ -16,6 +16,7 @@ pub mod engine;
 pub mod ffi;
 pub mod host;
 pub mod lwm2m;
+mod mac;
 pub mod memory;
 pub mod printable;
 pub mod runtime;

@@ -1,31 +1,22 @@
 //! Values for the Echo option (RFC 9175 §2), without state: whoever sends one back receives at the
 //! address it was sent to, and did so a short time ago.
 
-use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use hmac::{Hmac, Mac as _};
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 
 use super::Token;
+use crate::mac::{self, RotatingSecret};
 use crate::time::Instant;
 
 /// Bytes of a value: the low byte of the generation of its secret, then 8 bytes of HMAC, as many as
 /// a token of ours has.
 pub const LENGTH: usize = 9;
 
-/// How long a secret makes values; it recognises them for as long again. A client sends a value
-/// back at once, but may have to retransmit.
-const ROTATION: Duration = Duration::from_secs(60);
-
 /// Makes and recognises the values of one engine.
-pub struct Challenges {
-    seed: Hmac<Sha256>,
-    generation: u64,
-    current: Hmac<Sha256>,
-    previous: Hmac<Sha256>,
-}
+pub struct Challenges(RotatingSecret);
 
 impl std::fmt::Debug for Challenges {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -36,21 +27,12 @@ impl std::fmt::Debug for Challenges {
 impl Challenges {
     /// Values with secrets derived from `seed`, which must be unguessable.
     pub fn new(seed: &[u8; 32]) -> Self {
-        let mut mac = keyed(seed);
-        mac.update(b"echo");
-        let seed = keyed(&mac.finalize().into_bytes().into());
-        Self {
-            generation: 0,
-            current: secret(&seed, 0),
-            previous: secret(&seed, 0),
-            seed,
-        }
+        Self(RotatingSecret::new(seed, b"echo"))
     }
 
     /// The value for whoever sends from `address` to `listener`.
     pub fn make(&mut self, now: Instant, listener: u16, address: SocketAddr) -> [u8; LENGTH] {
-        self.rotate(now);
-        value(&self.current, self.generation, listener, address)
+        value(self.0.current(now), listener, address)
     }
 
     /// Whether `echo` was made for this address, within the last two minutes.
@@ -61,43 +43,20 @@ impl Challenges {
         address: SocketAddr,
         echo: &[u8],
     ) -> bool {
-        self.rotate(now);
-        let before = self.generation.saturating_sub(1);
-        let expected = match echo.first() {
-            Some(low) if *low == low_byte(self.generation) => {
-                value(&self.current, self.generation, listener, address)
-            }
-            Some(low) if *low == low_byte(before) => {
-                value(&self.previous, before, listener, address)
-            }
-            _ => return false,
-        };
-        expected.ct_eq(echo).into()
+        let secret = echo.first().and_then(|tag| self.0.of_tag(now, *tag));
+        secret.is_some_and(|secret| value(secret, listener, address).ct_eq(echo).into())
     }
 
     /// A token for a request to this address whose answer shows that somebody receives there.
     pub fn token(&mut self, now: Instant, listener: u16, address: SocketAddr) -> Token {
-        self.rotate(now);
-        token(value(&self.current, self.generation, listener, address))
+        token(self.make(now, listener, address))
     }
 
     /// Whether [`Challenges::token`] gave `given` for this address, within the last two minutes.
     pub fn gave(&mut self, now: Instant, listener: u16, address: SocketAddr, given: Token) -> bool {
-        self.rotate(now);
-        let before = self.generation.saturating_sub(1);
-        let current = token(value(&self.current, self.generation, listener, address));
-        let previous = token(value(&self.previous, before, listener, address));
-        [current, previous].contains(&given)
-    }
-
-    fn rotate(&mut self, now: Instant) {
-        let generation = now.as_micros() / u64::try_from(ROTATION.as_micros()).unwrap_or(u64::MAX);
-        if generation == self.generation {
-            return;
-        }
-        self.generation = generation;
-        self.current = secret(&self.seed, generation);
-        self.previous = secret(&self.seed, generation.saturating_sub(1));
+        [self.0.current(now), self.0.previous(now)]
+            .into_iter()
+            .any(|secret| token(value(secret, listener, address)) == given)
     }
 }
 
@@ -106,50 +65,20 @@ const fn token([_, a, b, c, d, e, f, g, h]: [u8; LENGTH]) -> Token {
     Token(u64::from_be_bytes([a, b, c, d, e, f, g, h]))
 }
 
-const fn low_byte(generation: u64) -> u8 {
-    generation.to_le_bytes()[0]
-}
-
-/// An HMAC with this key, whose part of the work is done once.
-fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
-    // Keys shorter than a block are filled up with zeros (RFC 2104 §2).
-    let mut block = [0; 64];
-    for (to, from) in block.iter_mut().zip(key) {
-        *to = *from;
-    }
-    Hmac::new(&block.into())
-}
-
-fn secret(seed: &Hmac<Sha256>, generation: u64) -> Hmac<Sha256> {
-    let mut mac = seed.clone();
-    mac.update(&generation.to_be_bytes());
-    keyed(&mac.finalize().into_bytes().into())
-}
-
 fn value(
-    secret: &Hmac<Sha256>,
-    generation: u64,
+    (generation, mut mac): (u64, Hmac<Sha256>),
     listener: u16,
     address: SocketAddr,
 ) -> [u8; LENGTH] {
-    let mut mac = secret.clone();
     mac.update(&listener.to_be_bytes());
-    match address.ip() {
-        IpAddr::V4(address) => mac.update(&address.octets()),
-        IpAddr::V6(address) => mac.update(&address.octets()),
-    }
-    mac.update(&address.port().to_be_bytes());
-    let mut value = [0; LENGTH];
-    let (low, code) = value.split_at_mut(1);
-    low.copy_from_slice(&[low_byte(generation)]);
-    for (to, from) in code.iter_mut().zip(mac.finalize().into_bytes()) {
-        *to = from;
-    }
-    value
+    mac::update_address(&mut mac, address);
+    mac::tagged(generation, mac)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(seconds: u64) -> Instant {

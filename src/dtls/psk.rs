@@ -10,9 +10,9 @@ use openssl::ssl::{Ssl, SslRef};
 use parking_lot::Mutex;
 use sha2::Sha256;
 
-use super::cookie::keyed;
 use super::identity::Identity;
 use crate::credentials::Key;
+use crate::mac::keyed;
 
 /// What the callbacks find at an OpenSSL object.
 pub(super) struct Slot {

@@ -29,6 +29,14 @@ pub struct Publish {
 }
 
 impl Publish {
+    /// Whether the message gives way to others where there is no room for all: a notification, Send
+    /// or series of QoS 0. One device can send as many of them as it likes, which must not cost
+    /// another one its answers.
+    pub(crate) const fn gives_way(&self) -> bool {
+        use PublishKind::{Notify, Send, Series};
+        self.qos == 0 && matches!(self.kind, Notify | Send | Series)
+    }
+
     /// Bytes that the message takes where it waits.
     pub fn bytes(&self) -> usize {
         size_of::<Self>()

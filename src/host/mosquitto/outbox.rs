@@ -7,7 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::abi::Level;
-use crate::host::{Publish, PublishKind};
+use crate::host::Publish;
 use crate::memory::{Kind, Memory, Tally};
 use crate::telemetry::Counters;
 
@@ -18,18 +18,9 @@ const MAX_MESSAGES: usize = 100_000;
 /// Bytes of these messages, at most; the account of memory may have less for them.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Room beyond these bounds, as a part of them, that only answers, reports and messages of QoS 1
-/// and 2 may use: one device that notifies without end must not cost others their answers.
+/// A part of all room that messages which give way leave to the others: beyond the bounds above,
+/// and of the share in the account.
 const RESERVE: usize = 8;
-
-/// A bound for a message.
-fn bound_for(message: &Publish, bound: usize) -> usize {
-    use PublishKind::{Notify, Send, Series};
-    match message.kind {
-        Notify | Send | Series if message.qos == 0 => bound,
-        _ => bound.saturating_add(bound / RESERVE),
-    }
-}
 
 /// Log lines waiting, at most.
 const MAX_LINES: usize = 1_000;
@@ -70,10 +61,14 @@ impl Outbox {
         for message in batch.drain(..) {
             let size = message.bytes();
             let bytes = inner.bytes.saturating_add(size);
-            let room = inner.messages.len() < bound_for(&message, MAX_MESSAGES)
-                && bytes <= bound_for(&message, MAX_BYTES);
+            let gives_way = message.gives_way();
+            let bound = |bound: usize| bound + if gives_way { 0 } else { bound / RESERVE };
+            let room = inner.messages.len() < bound(MAX_MESSAGES) && bytes <= bound(MAX_BYTES);
             let tally = inner.tally.as_mut().filter(|_| room);
-            let charged = tally.is_none_or(|tally| tally.try_charge(size).is_ok());
+            let charged = tally.is_none_or(|tally| {
+                let share = tally.memory().limit(Kind::Outboxes);
+                (!gives_way || bytes <= share - share / RESERVE) && tally.try_charge(size).is_ok()
+            });
             if !room || !charged {
                 dropped += 1;
                 continue;
@@ -120,6 +115,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::PublishKind;
     use crate::memory::Shares;
 
     fn message(payload: usize) -> Publish {
@@ -190,7 +186,16 @@ mod tests {
         let dropped = outbox.counters.publish_dropped.get() as usize;
         assert!(dropped > 0 && memory.used(Kind::Outboxes) <= limit);
         assert!(101 - dropped > limit / 1500);
-        assert_eq!(taken(&outbox), (101 - dropped, 0));
+        let answer = Publish {
+            kind: PublishKind::Response,
+            ..message(1000)
+        };
+        outbox.push(&mut vec![answer; 2]);
+        assert_eq!(
+            taken(&outbox),
+            (103 - dropped, 0),
+            "room is left for answers"
+        );
         assert_eq!(memory.used(Kind::Outboxes), 0);
         outbox.push(&mut vec![message(1000)]);
         assert_eq!(taken(&outbox), (1, 0), "there is room again");

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::host::{Publish, PublishKind};
+use crate::host::Publish;
 use crate::memory::{Kind, Memory, Tally};
 use crate::runtime::monotonic;
 use crate::telemetry::{Counters, limited};
@@ -50,8 +50,7 @@ pub(crate) struct Outbox {
 /// What gives way to what when there is no room: a lower rank to a higher one.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Rank {
-    /// Notifications, Sends and series of QoS 0. One device can send as many as it likes, which
-    /// must not cost another one its answers.
+    /// [`Publish::gives_way`].
     Value,
     /// Answers and reports of QoS 0.
     Answer,
@@ -59,19 +58,14 @@ enum Rank {
     Acknowledged,
 }
 
-/// Whether a message is dropped rather than waited for: a value of QoS 0.
-pub(crate) fn gives_way(publish: &Publish) -> bool {
-    Rank::of(publish) == Rank::Value
-}
-
 impl Rank {
     const ALL: [Self; 3] = [Self::Value, Self::Answer, Self::Acknowledged];
 
     fn of(publish: &Publish) -> Self {
-        match publish.kind {
-            _ if publish.qos > 0 => Self::Acknowledged,
-            PublishKind::Notify | PublishKind::Send | PublishKind::Series => Self::Value,
-            PublishKind::Register | PublishKind::Update | PublishKind::Response => Self::Answer,
+        match publish.qos {
+            0 if publish.gives_way() => Self::Value,
+            0 => Self::Answer,
+            _ => Self::Acknowledged,
         }
     }
 }
@@ -291,6 +285,7 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::PublishKind;
     use crate::memory::Shares;
 
     fn message(number: usize, qos: u8) -> Publish {

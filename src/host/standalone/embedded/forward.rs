@@ -52,7 +52,7 @@ pub(super) async fn forward(
         outbox.take(BATCH, BATCH_BYTES, &mut batch).await;
         for publish in batch.drain(..) {
             let size = outbox::size(publish.topic.len(), publish.payload.len());
-            if !has_room(&ledger, bound, outbox::gives_way(&publish)).await {
+            if !has_room(&ledger, bound, publish.gives_way()).await {
                 outbox.settle(size);
                 outbox.count_dropped(1);
                 continue;
