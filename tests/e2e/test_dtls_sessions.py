@@ -512,7 +512,8 @@ def test_sessions_survive_a_reload(own, tmp_path):
     gone = bench.device(identity="gone", key=key)
     kept.register()
     gone.register()
-    file.write_text(listener(port=port, psk={"kept": key, "new": other}, mountpoint='"x/"'))
+    mountpoint = '"x/${endpoint_name}/"'
+    file.write_text(listener(port=port, psk={"kept": key, "new": other}, mountpoint=mountpoint))
     bench.gateway.send_signal(signal.SIGHUP)
     gone.sock.expect_close()
     connects(bench, "new", other)
