@@ -18,6 +18,7 @@ pub mod host;
 pub mod lwm2m;
 mod mac;
 pub mod memory;
+mod mqtt;
 pub mod printable;
 pub mod runtime;
 #[cfg(feature = "standalone")]
