@@ -13,7 +13,7 @@ use cpu_time::CpuTime;
 use criterion::{Criterion, criterion_group, criterion_main};
 use lwm2m_gateway::bridge::content::{self, Context};
 use lwm2m_gateway::bridge::uplink::{self, Answer, Ids};
-use lwm2m_gateway::bridge::{Dialect, ReqPath, downlink};
+use lwm2m_gateway::bridge::{Dialect, ReqPath, command};
 use lwm2m_gateway::coap::message::{Builder, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::config::Compat;
@@ -23,7 +23,7 @@ use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use support::{DEVICE_TLV, Fleet};
 
 const OBSERVE: &[u8] = br#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#;
-const OPTIONS: downlink::Options = downlink::Options {
+const OPTIONS: command::Options = command::Options {
     max_size: 1 << 16,
     check_arguments: true,
 };
@@ -86,7 +86,7 @@ fn json(c: &mut Criterion<CpuTime>) {
     let models = ObjectModels::builtin();
     let schema = DeviceSchema::new(&models, &[], Version::V1_1);
     let compat = Compat::default();
-    let command = downlink::parse(OBSERVE, Dialect::Current, &OPTIONS).unwrap();
+    let command = command::parse(OBSERVE, Dialect::Current, &OPTIONS).unwrap();
     for (name, path, payload) in [
         ("json/notify/resource", "/3/0/9", &[0xc1, 0x09, 0x64][..]),
         ("json/notify/instance", "/3/0", DEVICE_TLV),
@@ -124,7 +124,7 @@ fn json(c: &mut Criterion<CpuTime>) {
         });
     }
     c.bench_function("json/parse/command", |b| {
-        b.iter(|| downlink::parse(black_box(OBSERVE), Dialect::Current, &OPTIONS).unwrap());
+        b.iter(|| command::parse(black_box(OBSERVE), Dialect::Current, &OPTIONS).unwrap());
     });
 }
 

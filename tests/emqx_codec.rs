@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use coap_lite::{CoapOption, Packet};
 use lwm2m_gateway::bridge::content::{self, Context};
 use lwm2m_gateway::bridge::uplink::{self, Answer, Ids};
-use lwm2m_gateway::bridge::{Dialect, ReqPath, code, downlink};
+use lwm2m_gateway::bridge::{Dialect, ReqPath, code, command};
 use lwm2m_gateway::config::{Compat, FormatDefault};
 use lwm2m_gateway::engine::format::{self, DeviceFormats};
 use lwm2m_gateway::engine::request::{self, RequestParts};
@@ -25,7 +25,7 @@ use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use serde_json::{Value, json};
 
 const EMQX: &str = "v6.3.0-beta.2";
-const OPTIONS: downlink::Options = downlink::Options {
+const OPTIONS: command::Options = command::Options {
     max_size: 1 << 20,
     check_arguments: true,
 };
@@ -333,7 +333,7 @@ fn describe_parts(parts: &RequestParts) -> String {
 
 /// What we make of a command: the request, or the answer to a malformed one.
 fn send(command: &str, alternate_path: &str) -> Result<String, Value> {
-    let command = downlink::parse(command.as_bytes(), Dialect::Current, &OPTIONS)
+    let command = command::parse(command.as_bytes(), Dialect::Current, &OPTIONS)
         .map_err(|error| parse_json(&uplink::refused(&error, &Ids::default())))?;
     // A device of LwM2M 1.0, the only one that EMQX knows.
     let choice = format::choose(&command, FormatDefault::Auto, &DeviceFormats::default());
@@ -375,7 +375,7 @@ fn check_down(vector: &Value) -> (String, bool) {
 fn check_up(vector: &Value, compat: &Compat) -> (String, bool) {
     let command = vector["cmd"].as_str().unwrap().as_bytes();
     // Some vectors answer commands that we would not have sent.
-    let (echo, path) = match downlink::parse(command, Dialect::Current, &OPTIONS) {
+    let (echo, path) = match command::parse(command, Dialect::Current, &OPTIONS) {
         Ok(command) => (command.echo, Some(command.target.text)),
         Err(error) => (*error.echo, error.req_path),
     };

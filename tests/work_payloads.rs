@@ -8,7 +8,7 @@ mod counting;
 
 use counting::{Counting, Work, assert_linear, count};
 use lwm2m_gateway::Config;
-use lwm2m_gateway::bridge::{Dialect, content, downlink, series, uplink};
+use lwm2m_gateway::bridge::{Dialect, command, content, series, uplink};
 use lwm2m_gateway::config::Series;
 use lwm2m_gateway::engine::format::FormatChoice;
 use lwm2m_gateway::engine::request;
@@ -150,8 +150,8 @@ fn keys_of_lwm2m_cbor() {
 fn answered(path: &str, format: u16, payload: &[u8]) -> Work {
     let command = format!(r#"{{"msgType":"read","data":{{"path":"{path}"}}}}"#);
     let config = Config::default();
-    let options = downlink::Options::new(&config);
-    let command = downlink::parse(command.as_bytes(), Dialect::Current, &options).unwrap();
+    let options = command::Options::new(&config);
+    let command = command::parse(command.as_bytes(), Dialect::Current, &options).unwrap();
     let models = ObjectModels::builtin();
     let schema = DeviceSchema::new(&models, &[], Version::V1_1);
     let context = content::Context {
@@ -238,8 +238,8 @@ fn links_of_a_discover() {
         assert_linear(pattern, 20_000, |n| {
             let command = r#"{"msgType":"discover","data":{"path":"/3"}}"#;
             let config = Config::default();
-            let options = downlink::Options::new(&config);
-            let command = downlink::parse(command.as_bytes(), Dialect::Current, &options).unwrap();
+            let options = command::Options::new(&config);
+            let command = command::parse(command.as_bytes(), Dialect::Current, &options).unwrap();
             let models = ObjectModels::builtin();
             let schema = DeviceSchema::new(&models, &[], Version::V1_1);
             let context = content::Context {
@@ -270,11 +270,11 @@ fn links_of_a_discover() {
 fn commanded(json: &str, dialect: Dialect) -> Work {
     let mut config = Config::default();
     config.limits.max_command_size = 16 << 20;
-    let options = downlink::Options::new(&config);
+    let options = command::Options::new(&config);
     let models = ObjectModels::builtin();
     let schema = DeviceSchema::new(&models, &[], Version::V1_1);
     count(
-        || match downlink::parse(json.as_bytes(), dialect, &options) {
+        || match command::parse(json.as_bytes(), dialect, &options) {
             Ok(command) => {
                 let mut out = 0;
                 for write in [

@@ -12,7 +12,7 @@ mod work;
 use std::sync::Arc;
 
 use lwm2m_gateway::bridge::uplink::{self, Ids};
-use lwm2m_gateway::bridge::{Dialect, downlink};
+use lwm2m_gateway::bridge::{Dialect, command};
 use lwm2m_gateway::coap::Message;
 use lwm2m_gateway::coap::message::Builder;
 use lwm2m_gateway::config::read::Source;
@@ -149,12 +149,12 @@ fn command_within(data: &[u8]) {
     // Echoed values stay as they were written, which may be a number or a lone surrogate that
     // only the grammar allows.
     let is_json = |payload: &[u8]| serde_json::from_slice::<&RawValue>(payload).is_ok();
-    let options = downlink::Options {
+    let options = command::Options {
         max_size: 1 << 16,
         check_arguments: true,
     };
     for dialect in [Dialect::Current, Dialect::Legacy] {
-        match downlink::parse(data, dialect, &options) {
+        match command::parse(data, dialect, &options) {
             Ok(command) => MODELS.with(|models| {
                 let schema = DeviceSchema::new(models, &[], Version::V1_1);
                 let choice =

@@ -1,8 +1,9 @@
 //! What an answer repeats of its command.
 
-use super::Dialect;
-use super::command::Kind;
+use super::dialect::Dialect;
+use super::ids::Ids;
 use super::json::{Members, put, put_string, string};
+use super::kind::Kind;
 use crate::lwm2m::Path;
 use crate::memory::Heap;
 
@@ -164,7 +165,7 @@ impl Echo {
 
     /// Appends the members, each followed by a comma, and the identities of the device where
     /// the command did not carry them itself.
-    pub(super) fn put_members(&self, out: &mut Vec<u8>, ids: &super::uplink::Ids<'_>) {
+    pub(super) fn put_members(&self, out: &mut Vec<u8>, ids: &Ids<'_>) {
         if !self.members.is_empty() {
             put(out, &self.members);
             out.push(b',');

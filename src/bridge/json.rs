@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -181,6 +183,13 @@ pub(super) fn put(out: &mut Vec<u8>, text: &str) {
 pub(super) fn put_string(out: &mut Vec<u8>, text: &str) {
     // Neither serializing a string nor writing to a Vec can fail.
     let _ = serde_json::to_writer(out, text);
+}
+
+/// Appends bytes as a string of base64.
+pub(super) fn put_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.push(b'"');
+    put(out, &STANDARD.encode(bytes));
+    out.push(b'"');
 }
 
 /// Appends an integer.

@@ -21,32 +21,35 @@
 //!   `"Infinity"` or `"-Infinity"`, so that the type of `value` never changes.
 //! - **`seqNum`** belongs to the gateway: a command's own member of that name is not echoed.
 
-mod arguments;
+// The small types at the bottom; `command` and `answer` build on them and do not know each other.
 pub mod code;
-pub mod command;
-pub mod content;
-pub mod downlink;
-pub mod echo;
+mod dialect;
+mod echo;
+mod ids;
 mod json;
-pub mod legacy;
-pub mod report;
-pub mod router;
+mod kind;
+mod refusal;
+mod req_path;
 pub(crate) mod secret;
-pub mod series;
-pub mod topic;
-pub mod typed;
-pub mod uplink;
+mod target;
 
-pub use command::{Command, CommandError, Kind, Reason, ReqPath, Target};
+mod answer;
+pub mod command;
+
+pub mod router;
+pub mod topic;
+
+pub use answer::{content, report, series, uplink};
+// `downlink` is what the engine calls it.
+pub use command::{self as downlink, Command, typed};
+pub use dialect::Dialect;
 pub use echo::Echo;
+pub use kind::Kind;
+pub use refusal::{CommandError, Reason};
+pub use req_path::ReqPath;
 pub use router::{CommandRouter, NamedMountpoint, Route, RouteKey};
+pub use target::Target;
 pub use topic::TopicTemplate;
 
-/// How a command is written, and therefore its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Dialect {
-    /// `msgType` and `data`, as EMQX 3 and later.
-    Current,
-    /// `CmdID`, `Command` and `BaseName`, as EMQ 2.
-    Legacy,
-}
+#[cfg(test)]
+mod tests;

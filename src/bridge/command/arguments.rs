@@ -1,7 +1,7 @@
 //! The arguments of Execute (LwM2M Core 1.2 §6.3.5): `arg *("," arg)`, where an argument is one
 //! digit, alone or with a text: `2`, `0='http://example.org/fw'`.
 
-use super::command::{Fault, Reason};
+use crate::bridge::refusal::{Fault, Reason};
 
 /// Checks arguments; none at all is fine.
 pub(super) fn check(arguments: &str) -> Result<(), Fault> {

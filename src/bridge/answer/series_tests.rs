@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::bridge::content::{self, Context};
+use crate::bridge::answer::content::{self, Context};
 use crate::config::Compat;
 use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use proptest::prelude::*;

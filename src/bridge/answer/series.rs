@@ -10,8 +10,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-use super::content::put_base64;
-use super::json::{put, put_float, put_integer, put_object_link, put_string};
+use crate::bridge::json::{put, put_base64, put_float, put_integer, put_object_link, put_string};
 use crate::config::{BooleanSeries, Series};
 use crate::lwm2m::codec::Record;
 use crate::lwm2m::{Path, Value};

@@ -7,7 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::value::RawValue;
 
-use super::json::{is_number, string};
+use crate::bridge::json::{is_number, string};
 use crate::lwm2m::{ResourceType, Value};
 
 /// Standard base64; padding may be missing.

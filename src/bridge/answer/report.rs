@@ -2,8 +2,8 @@
 
 use std::fmt::Display;
 
-use super::json::{put, put_integer, put_string};
-use super::secret::is_secret;
+use crate::bridge::json::{put, put_integer, put_string};
+use crate::bridge::secret::is_secret;
 
 /// What happened to a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

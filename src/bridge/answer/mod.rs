@@ -1,0 +1,8 @@
+//! From what devices say to JSON.
+
+pub mod content;
+mod legacy;
+mod members;
+pub mod report;
+pub mod series;
+pub mod uplink;

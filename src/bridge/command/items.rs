@@ -1,0 +1,75 @@
+//! Values to be written.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+use super::typed::Scalar;
+use crate::bridge::json::{Members, string};
+use crate::bridge::refusal::{Fault, Reason};
+use crate::bridge::target::split_segments;
+use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, ResourceType, Value};
+
+/// `path` below `base`; slashes at its ends do not matter.
+pub(super) fn join(base: &Path, path: &str) -> Result<Path, Fault> {
+    let mut joined = base.clone();
+    for segment in split_segments(path) {
+        let digits = segment.len() <= 5 && segment.bytes().all(|byte| byte.is_ascii_digit());
+        let child = segment
+            .parse()
+            .ok()
+            .filter(|_| digits)
+            .and_then(|id| joined.child(id));
+        let error = || Fault::new(Reason::BadPath, format!("{path:?} is no path below {base}"));
+        joined = child.ok_or_else(error)?;
+    }
+    Ok(joined)
+}
+
+/// Written values, some without a type.
+#[derive(Debug, Default)]
+pub(super) struct Items {
+    pub(super) items: Vec<WriteItem>,
+    pub(super) untyped: Vec<usize>,
+}
+
+impl Items {
+    pub(super) fn push(
+        &mut self,
+        path: Path,
+        members: &Members<'_>,
+        hex: bool,
+    ) -> Result<(), Fault> {
+        let Some(raw) = members.value("value") else {
+            let detail = format!("no value for {path}");
+            return Err(Fault::new(Reason::MissingValue, detail));
+        };
+        let kind = members.value("type").map(resource_type).transpose()?;
+        let value = Scalar::read(raw, hex).and_then(|scalar| match kind {
+            Some(kind) => scalar.typed(kind),
+            None => scalar.untyped(),
+        });
+        let Some(value) = value else {
+            let expected = kind.map_or("value", ResourceType::name);
+            let hint = if hex { " in hex" } else { "" };
+            let detail = format!("the value for {path} is no {expected}{hint}");
+            return Err(Fault::new(Reason::BadValue, detail));
+        };
+        self.add(path, value, kind.is_some());
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, path: Path, value: Value<'static>, typed: bool) {
+        if !typed {
+            self.untyped.push(self.items.len());
+        }
+        self.items.push(WriteItem { path, value });
+    }
+}
+
+fn resource_type(raw: &RawValue) -> Result<ResourceType, Fault> {
+    let name = string(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()));
+    name.parse()
+        .map_err(|_| Fault::new(Reason::BadType, format!("{name:?} is no data type")))
+}

@@ -1,0 +1,19 @@
+//! From the JSON of a command to an operation, in both dialects.
+
+mod arguments;
+mod attributes;
+mod composite;
+mod current;
+mod items;
+mod legacy;
+mod options;
+mod parse;
+mod parsed;
+pub mod typed;
+mod write;
+
+// The engine asks for it here.
+pub use crate::bridge::refusal::Reason;
+pub use options::Options;
+pub use parse::parse;
+pub use parsed::Command;

@@ -1,0 +1,39 @@
+//! The paths of a command as its answers name them.
+
+use crate::memory::Heap;
+
+/// What a command asked for, as its answers name it: paths as they were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReqPath {
+    /// `reqPath`, without its query.
+    One(String),
+    /// `reqPaths` of a composite operation.
+    Several(Vec<String>),
+}
+
+impl ReqPath {
+    /// The path, when it is one.
+    pub fn one(&self) -> Option<&str> {
+        match self {
+            Self::One(text) => Some(text),
+            Self::Several(_) => None,
+        }
+    }
+
+    /// Bytes of all paths.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(text) => text.len(),
+            Self::Several(paths) => paths.iter().map(String::len).sum(),
+        }
+    }
+}
+
+impl Heap for ReqPath {
+    fn heap(&self) -> usize {
+        match self {
+            Self::One(text) => text.heap(),
+            Self::Several(texts) => texts.heap(),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Where a command goes on its device.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use super::refusal::{Fault, Reason};
+use super::req_path::ReqPath;
+use crate::lwm2m::{Path, PathError};
+use crate::memory::Heap;
+
+/// Most Uri-Query options of a path: what is far beyond them makes no datagram.
+const MAX_QUERIES: usize = 32;
+
+/// Longest Uri-Path or Uri-Query option in bytes (RFC 7252 §5.10).
+pub(super) const MAX_OPTION: usize = 255;
+
+/// Where a command goes on the device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// What the answers repeat.
+    pub text: ReqPath,
+    /// Uri-Query items of the path.
+    pub queries: Vec<String>,
+    /// The path as numbers; `None` for one that LwM2M does not know, which is sent as it is. The
+    /// root for a composite operation.
+    pub path: Option<Path>,
+    /// The paths of a composite operation in their order, empty for any other.
+    pub paths: Vec<Path>,
+    /// Of `paths` in whatever order.
+    fingerprint: u64,
+}
+
+impl Heap for Target {
+    fn heap(&self) -> usize {
+        self.text.heap() + self.queries.heap() + self.path.heap() + self.paths.heap()
+    }
+}
+
+impl Target {
+    /// The target of a path, as an application would write it.
+    pub fn new(path: &Path) -> Self {
+        Self {
+            text: ReqPath::One(path.to_string()),
+            queries: Vec::new(),
+            path: Some(path.clone()),
+            paths: Vec::new(),
+            fingerprint: 0,
+        }
+    }
+
+    /// The target of a composite operation: the root, where the payload names the paths.
+    pub(super) fn composite(written: Vec<String>, paths: Vec<Path>) -> Self {
+        Self {
+            text: ReqPath::Several(written),
+            queries: Vec::new(),
+            path: Some(Path::ROOT),
+            fingerprint: fingerprint(&paths),
+            paths,
+        }
+    }
+
+    /// Whether both are the same place, however it is written. The order of the paths of a
+    /// composite operation does not matter.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (&self.text, &other.text) {
+            (ReqPath::One(_), ReqPath::One(_)) => {
+                self.segments().eq(other.segments()) && self.queries == other.queries
+            }
+            // Nearly all that are not the same have another fingerprint, or another length.
+            (ReqPath::Several(_), ReqPath::Several(_)) => {
+                self.fingerprint == other.fingerprint
+                    && (self.paths == other.paths || {
+                        let set = |paths: &[Path]| paths.iter().cloned().collect::<BTreeSet<_>>();
+                        set(&self.paths) == set(&other.paths)
+                    })
+            }
+            _ => false,
+        }
+    }
+
+    pub(super) fn parse(text: &str) -> Result<Self, Fault> {
+        let (path_text, query) = text.split_once('?').unwrap_or((text, ""));
+        let path = match path_text.parse() {
+            Ok(path) => Some(path),
+            // EMQX sends such paths, and devices have some, `/.well-known/core` for one.
+            Err(PathError::BadSegment(_)) => None,
+            Err(error) => return Err(Fault::new(Reason::BadPath, error.to_string())),
+        };
+        // One more than there may be tells.
+        let segments: Vec<&str> = split_segments(path_text).take(6).collect();
+        let items = query.split('&').filter(|item| !item.is_empty());
+        if items.clone().nth(MAX_QUERIES).is_some() {
+            return Err(Fault::new(Reason::BadPath, "too many queries"));
+        }
+        let queries: Vec<String> = items.map(str::to_owned).collect();
+        if path.is_none() && segments.len() > 4 {
+            return Err(Fault::new(Reason::BadPath, PathError::TooDeep.to_string()));
+        }
+        if segments
+            .iter()
+            .any(|segment| matches!(*segment, "" | "." | ".."))
+        {
+            return Err(Fault::new(Reason::BadPath, "empty or dotted path segment"));
+        }
+        let queries_text = queries.iter().map(String::as_str);
+        let mut options = segments.iter().copied().chain(queries_text);
+        if options.any(|option| option.len() > MAX_OPTION) {
+            return Err(Fault::new(
+                Reason::BadPath,
+                "path segment or query too long",
+            ));
+        }
+        Ok(Self {
+            text: ReqPath::One(path_text.to_owned()),
+            queries,
+            path,
+            paths: Vec::new(),
+            fingerprint: 0,
+        })
+    }
+
+    /// Uri-Path segments, without the alternate path of the device; none for a composite
+    /// operation.
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.text.one().into_iter().flat_map(split_segments)
+    }
+
+    /// The path as numbers.
+    pub(super) fn numeric(&self) -> Result<&Path, Fault> {
+        let error = || Fault::new(Reason::BadPath, "path segments must be numbers");
+        self.path.as_ref().ok_or_else(error)
+    }
+}
+
+/// A number that is the same for the same paths in any order, and hardly ever for others.
+fn fingerprint(paths: &[Path]) -> u64 {
+    let hash = |path: &Path| {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        hasher.finish()
+    };
+    paths.iter().map(hash).fold(0, u64::wrapping_add)
+}
+
+pub(super) fn split_segments(path: &str) -> impl Iterator<Item = &str> {
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let path = path.strip_suffix('/').unwrap_or(path);
+    // The root has no segments; splitting "" would give one.
+    path.split('/').skip(usize::from(path.is_empty()))
+}

@@ -1,0 +1,5 @@
+//! Both halves together: what is read of a command, and what its answers make of it.
+
+mod answers;
+mod commands;
+mod legacy;
