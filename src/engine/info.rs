@@ -4,14 +4,11 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::device::{Device, DeviceKey};
-use super::registration::Registration;
-use super::sessions::Identity;
-use super::{Engine, Output, Peer};
-use crate::bridge::secret::is_secret;
 use crate::bridge::topic::{LiteralError, MAX_MOUNTPOINT, check_literal};
 use crate::memory::Heap;
-use crate::time::Now;
+
+/// Names a waiting Register within its shard.
+pub type AuthorizationId = u64;
 
 /// A registered device, for lists and dashboards.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -176,94 +173,4 @@ impl Decision {
             mountpoint: Some(mountpoint.to_owned()),
         })
     }
-}
-
-impl Engine {
-    /// What is known of all devices of this shard.
-    pub fn device_infos(&self, now: Now) -> Vec<DeviceInfo> {
-        self.devices
-            .iter()
-            .flatten()
-            .map(|device| self.info_of(now, device))
-            .collect()
-    }
-
-    /// What is known of one device.
-    pub fn device_info(&self, now: Now, endpoint: &str) -> Option<DeviceInfo> {
-        let key = *self.endpoints.get(endpoint)?;
-        self.device(key).map(|device| self.info_of(now, device))
-    }
-
-    fn info_of(&self, now: Now, device: &Device) -> DeviceInfo {
-        let registration = &device.registration;
-        let links = registration.links.as_ref();
-        DeviceInfo {
-            endpoint: device.endpoint.to_string(),
-            peer: device.peer.address,
-            listener: self.listener_name(device.peer),
-            identity: device.identity.as_deref().map(Identity::text),
-            mountpoint: device.mount.to_string(),
-            lifetime: registration.lifetime.as_secs(),
-            version: registration.version.to_string(),
-            queue_mode: registration.queue_mode,
-            registered_at: device.registered_at,
-            idle_ms: u64::try_from((now.mono - device.last_seen).as_millis()).unwrap_or(u64::MAX),
-            alternate_path: registration.alternate_path().to_owned(),
-            objects: links
-                .map(|links| links.objects.iter().map(str::to_owned).collect())
-                .unwrap_or_default(),
-            query: queries(registration)
-                .filter(|(name, _)| !is_secret(name))
-                .collect(),
-            observations: device.observations.len(),
-            queued: device.queue.len(),
-        }
-    }
-
-    pub(super) fn registration_request(
-        &self,
-        endpoint: &str,
-        from: Peer,
-        mountpoint: &str,
-        registration: &Registration,
-    ) -> RegistrationRequest {
-        RegistrationRequest {
-            endpoint: endpoint.to_owned(),
-            peer: from.address,
-            listener: self.listener_name(from),
-            identity: self.identity_of(from).as_deref().map(Identity::text),
-            mountpoint: mountpoint.to_owned(),
-            lifetime: registration.lifetime.as_secs(),
-            version: registration.version.to_string(),
-            query: queries(registration).collect(),
-        }
-    }
-
-    fn listener_name(&self, peer: Peer) -> String {
-        let listener = self.settings.listener(peer.listener);
-        listener.map(|it| it.name.clone()).unwrap_or_default()
-    }
-
-    /// Tells the host of a device that came or changed, if it wants to know.
-    pub(super) fn announce(
-        &mut self,
-        now: Now,
-        key: DeviceKey,
-        event: impl FnOnce(DeviceInfo) -> DeviceEvent,
-    ) {
-        if !self.device_events {
-            return;
-        }
-        if let Some(device) = self.device(key) {
-            let event = event(self.info_of(now, device));
-            self.outputs.push_back(Output::DeviceEvent(event));
-        }
-    }
-}
-
-fn queries(registration: &Registration) -> impl Iterator<Item = (String, String)> {
-    registration
-        .query
-        .pairs()
-        .map(|(name, value)| (name.to_owned(), value.unwrap_or_default().to_owned()))
 }

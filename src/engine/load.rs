@@ -1,7 +1,5 @@
 //! What an engine holds, for statistics and for tests that look for leaks.
 
-use super::Engine;
-
 /// Sizes of an engine's tables. At the first event after every device has gone and
 /// EXCHANGE_LIFETIME (RFC 7252 §4.8.2) has passed, all are zero.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -42,31 +40,4 @@ pub struct Load {
     pub timers: usize,
     /// Effects that nobody has taken yet.
     pub outputs: usize,
-}
-
-impl Engine {
-    /// What the engine holds now. Goes through all devices.
-    pub fn load(&self) -> Load {
-        let devices = || self.devices.iter().flatten();
-        Load {
-            devices: self.endpoints.len(),
-            observations: devices().map(|device| device.observations.len()).sum(),
-            exchanges: devices().map(|device| device.exchanges.len()).sum(),
-            queued: devices().map(|device| device.queue.len()).sum(),
-            locations: self.locations.len(),
-            peers: self.peers.len(),
-            tokens: self.tokens.len(),
-            in_flight: self.in_flight.len(),
-            replies: self.dedup.len(),
-            transfers: self.assemblies.len(),
-            pending: self.pending.len(),
-            authorizations: self.authorizations.len(),
-            sessions: self.sessions.len(),
-            arrivals: self.arrivals.len(),
-            identities: self.identified.len(),
-            departed: self.departed.len(),
-            timers: self.timers.len(),
-            outputs: self.outputs.len(),
-        }
-    }
 }

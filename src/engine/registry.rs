@@ -1,360 +1,363 @@
-//! The tables of a shard: devices by endpoint, location, peer and token, and their way in and out.
+//! The devices of a shard and every index to them. It knows nothing of CoAP or MQTT; of time it
+//! orders deadlines. Whatever an index holds of a device changes here, and nowhere else.
 
-use tracing::{debug, warn};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
-use super::device::{Device, DeviceKey};
-use super::directory::MountClaim;
-use super::query::Query;
-use super::reach::Trust;
-use super::sessions::{Claim, Identity};
-use super::uplink::Refusal;
-use super::{
-    DeviceEvent, Engine, GoneReason, ListenerSettings, Output, Peer, PeerState, Settings, ShardId,
-    Wanted, Withheld,
-};
-use crate::admission::Bucket;
-use crate::bridge::report::Event;
-use crate::bridge::topic::{self, TopicError, Vars};
-use crate::config::Config;
-use crate::time::Now;
+use rand_chacha::ChaCha8Rng;
 
-impl Engine {
-    /// Gives a device away with all its state.
-    pub(super) fn release(
-        &mut self,
-        now: Now,
-        wanted: &Wanted,
-        identity: Option<&Identity>,
-        to: ShardId,
-    ) -> Result<Box<Device>, Withheld> {
-        let (key, claim) = match wanted {
-            Wanted::Endpoint(endpoint) => (self.endpoints.get(endpoint), Claim::Register),
-            Wanted::Location(location) if self.may_move(location) => {
-                (self.locations.get(location), Claim::Keep)
-            }
-            Wanted::Location(_) => return Err(Withheld::Absent),
-        };
-        let key = *key.ok_or(Withheld::Absent)?;
-        let device = self.device(key).ok_or(Withheld::Absent)?;
-        if !self.may_claim(device, identity, claim) {
-            return Err(Withheld::OtherIdentity);
-        }
-        let device = self.detach(key).ok_or(Withheld::Absent)?;
-        self.depart(now, &device, to);
-        Ok(device)
+use super::device::Device;
+use super::identity::Identity;
+use super::index::{DeviceIndex, MessageIndex};
+use super::peer::{DeviceKey, Peer};
+use super::registration::{Location, Registration};
+use super::timer::{Reason, Timers};
+use crate::coap::Token;
+use crate::time::Instant;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    devices: Vec<Option<Box<Device>>>,
+    free: Vec<DeviceKey>,
+    endpoints: HashMap<Arc<str>, DeviceKey>,
+    locations: HashMap<Location, DeviceKey>,
+    /// Devices that registered over DTLS.
+    identities: HashMap<Arc<Identity>, Identified>,
+    messages: MessageIndex,
+    timers: Timers,
+    /// Calls until the next walk of [`Registry::check`].
+    #[cfg(debug_assertions)]
+    unchecked: usize,
+}
+
+/// The registrations of one identity in a shard.
+#[derive(Debug, Default)]
+struct Identified {
+    keys: BTreeSet<DeviceKey>,
+    /// Those that were moved to the newest connection. Some may have spoken there meanwhile.
+    unconfirmed: BTreeSet<DeviceKey>,
+}
+
+/// Finding.
+impl Registry {
+    pub(super) fn len(&self) -> usize {
+        self.endpoints.len()
     }
 
-    /// The shard that is about to take a device over: the directory still has it here.
-    pub(super) fn on_its_way(&self, endpoint: &str) -> Option<ShardId> {
-        if self.endpoints.contains_key(endpoint)
-            || self.directory.shard_of(endpoint) != Some(self.shard)
-        {
-            return None;
-        }
-        self.departed.get(endpoint)
+    pub(super) fn is_empty(&self) -> bool {
+        self.endpoints.is_empty()
     }
 
-    /// Takes a device in from another shard.
-    pub(super) fn adopt(&mut self, mut device: Box<Device>) {
-        let (endpoint, location) = (
-            device.endpoint.clone(),
-            device.registration.location.clone(),
-        );
-        if self.endpoints.contains_key(&endpoint) {
-            // It has registered here meanwhile; what waited for the old registration is answered.
-            return self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
-        }
-        let freed = self.departed.remove(&endpoint);
-        self.accounts.waiting.release(freed);
-        self.directory.assign(&endpoint, &location, self.shard);
-        let key = self.insert(device);
-        self.locations.insert(location, key);
-        self.schedule(key);
+    pub(super) fn get(&self, key: DeviceKey) -> Option<&Device> {
+        self.devices.get(key as usize)?.as_deref()
     }
 
-    /// Puts a device into the tables.
-    pub(super) fn insert(&mut self, mut device: Box<Device>) -> DeviceKey {
+    /// A device and what stands of it in the index of messages.
+    pub(super) fn get_mut(&mut self, key: DeviceKey) -> Option<(&mut Device, DeviceIndex<'_>)> {
+        let device = self.devices.get_mut(key as usize)?.as_deref_mut()?;
+        Some((device, self.messages.of(key)))
+    }
+
+    pub(super) fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.iter().flatten().map(|device| &**device)
+    }
+
+    /// Keys of the devices that are wanted.
+    pub(super) fn keys_of(&self, wanted: impl Fn(&Device) -> bool) -> Vec<DeviceKey> {
+        (0..)
+            .zip(&self.devices)
+            .filter(|(_, device)| device.as_deref().is_some_and(&wanted))
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    pub(super) fn by_endpoint(&self, endpoint: &str) -> Option<DeviceKey> {
+        self.endpoints.get(endpoint).copied()
+    }
+
+    pub(super) fn by_location(&self, location: &Location) -> Option<DeviceKey> {
+        self.locations.get(location).copied()
+    }
+
+    pub(super) fn by_token(&self, token: Token) -> Option<DeviceKey> {
+        self.messages.by_token(token)
+    }
+
+    pub(super) fn by_message(&self, peer: Peer, mid: u16) -> Option<DeviceKey> {
+        self.messages.by_message(peer, mid)
+    }
+
+    /// The device that registered last from a peer.
+    pub(super) fn bound(&self, peer: Peer) -> Option<DeviceKey> {
+        self.messages.peer(peer).map(|state| state.device)
+    }
+
+    /// The same if it is still there.
+    pub(super) fn at(&self, peer: Peer) -> Option<DeviceKey> {
+        let key = self.bound(peer)?;
+        self.get(key).filter(|device| device.peer == peer)?;
+        Some(key)
+    }
+
+    /// All registrations of an identity.
+    pub(super) fn of_identity(&self, identity: &Identity) -> Vec<DeviceKey> {
+        let known = self.identities.get(identity);
+        known.map_or_else(Vec::new, |known| known.keys.iter().copied().collect())
+    }
+
+    pub(super) fn messages(&mut self) -> &mut MessageIndex {
+        &mut self.messages
+    }
+
+    /// Locations, tokens, message ids, peers, identities and timers.
+    pub(super) fn sizes(&self) -> [usize; 6] {
+        let (tokens, messages, peers) = self.messages.sizes();
+        let (locations, identities) = (self.locations.len(), self.identities.len());
+        let timers = self.timers.len();
+        [locations, tokens, messages, peers, identities, timers]
+    }
+}
+
+/// Changing.
+impl Registry {
+    pub(super) fn insert(&mut self, mut device: Box<Device>, rng: &mut ChaCha8Rng) -> DeviceKey {
         device.timer_at = None;
-        self.charge_device(&device);
         let (endpoint, peer) = (device.endpoint.clone(), device.peer);
         let key = self.free.pop().unwrap_or_else(|| {
             self.devices.push(None);
             DeviceKey::try_from(self.devices.len() - 1).unwrap_or(DeviceKey::MAX)
         });
-        self.tokens
-            .extend(device.tokens().map(|token| (token, key)));
-        self.in_flight.extend(
-            device
-                .exchanges
-                .iter()
-                .map(|exchange| ((peer, exchange.mid), key)),
-        );
-        self.counters
-            .observations
-            .add(device.observations.len() as u64);
-        if let Some(identity) = &device.identity {
-            self.identify(identity.clone(), key, device.unconfirmed);
-        }
+        let mut index = self.messages.of(key);
+        device.tokens().for_each(|token| {
+            index.add_token(token);
+        });
+        device.mids().for_each(|mid| index.add_message(peer, mid));
+        self.locations
+            .insert(device.registration.location.clone(), key);
+        self.note_identity(&device, key);
         if let Some(slot) = self.devices.get_mut(key as usize) {
             *slot = Some(device);
         }
         self.endpoints.insert(endpoint, key);
-        self.bind_peer(key, peer);
-        self.counters.registrations.set(self.endpoints.len() as u64);
+        self.messages.bind(key, peer, rng);
+        self.plan(key);
         key
     }
 
-    /// Takes a device out of the tables of this shard.
-    pub(super) fn detach(&mut self, key: DeviceKey) -> Option<Box<Device>> {
+    /// Takes a device out with all that points to it.
+    pub(super) fn take(&mut self, key: DeviceKey) -> Option<Box<Device>> {
         let device = self.devices.get_mut(key as usize)?.take()?;
-        self.release_device(&device);
         self.free.push(key);
         if let Some(at) = device.timer_at {
             self.timers.remove(at, key);
         }
         self.endpoints.remove(&device.endpoint);
         self.locations.remove(&device.registration.location);
-        for token in device.tokens() {
-            self.tokens.remove(&token);
-        }
-        for exchange in &device.exchanges {
-            self.in_flight.remove(&(device.peer, exchange.mid));
-        }
-        self.unbind_peer(key, device.peer);
-        self.forget_identified(device.identity.as_deref(), key);
-        let observations = self.counters.observations.get();
-        self.counters
-            .observations
-            .set(observations - device.observations.len() as u64);
-        self.counters.registrations.set(self.endpoints.len() as u64);
+        let mut index = self.messages.of(key);
+        device.tokens().for_each(|token| index.remove_token(token));
+        device
+            .mids()
+            .for_each(|mid| index.remove_message(device.peer, mid));
+        self.messages.unbind(key, device.peer);
+        self.forget_identity(device.identity.as_deref(), key);
         Some(device)
     }
 
-    /// The device is gone; what waited for it is answered.
-    pub(super) fn remove(&mut self, key: DeviceKey, reason: GoneReason) {
-        let event = match reason {
-            GoneReason::Expired => Event::Expired,
-            _ => Event::Deregister,
-        };
-        if self.settings.config.publish_deregister && reason != GoneReason::Exported {
-            self.report(key, event);
-        }
-        self.forget_register(key, None);
-        self.unsubscribe(key);
-        let Some(mut device) = self.detach(key) else {
-            return;
-        };
-        self.forget_in_directory(&device);
-        debug!(endpoint = %device.endpoint, ?reason, "gone");
-        if self.device_events {
-            let endpoint = device.endpoint.to_string();
-            let event = DeviceEvent::Gone { endpoint, reason };
-            self.outputs.push_back(Output::DeviceEvent(event));
-        }
-        self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
+    /// Takes all of them out, with everything that points to them.
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = Box<Device>> + use<> {
+        std::mem::take(self).devices.into_iter().flatten()
     }
 
-    pub(super) fn forget_in_directory(&self, device: &Device) {
-        let directory = &self.directory;
-        directory.remove(&device.endpoint, device.peer.listener);
-        directory.remove_location(&device.registration.location);
-        if let Some(identity) = &device.identity {
-            directory.unregistered(identity);
-        }
-        for observation in &device.observations {
-            directory.forget_observation(observation.token);
-        }
-        directory.remove_mount(&device.mount, &device.endpoint);
-    }
-
-    pub(super) fn bind_peer(&mut self, key: DeviceKey, peer: Peer) {
-        let next_mid = self.random_u16();
-        self.peers
-            .entry(peer)
-            .or_insert(PeerState {
-                next_mid,
-                device: key,
-                sent: Bucket::FULL,
-                remembered: Bucket::FULL,
-            })
-            .device = key;
-    }
-
-    fn unbind_peer(&mut self, key: DeviceKey, peer: Peer) {
-        if self
-            .peers
-            .get(&peer)
-            .is_some_and(|state| state.device == key)
-        {
-            self.peers.remove(&peer);
-        }
-    }
-
-    pub(super) fn move_peer(&mut self, key: DeviceKey, to: Peer) {
-        if let Some(device) = self.device(key) {
-            self.let_go_registration(device);
-        }
-        let Some(device) = self.device_mut(key) else {
-            return;
-        };
-        let from = std::mem::replace(&mut device.peer, to);
-        device.trust = Trust::of(to, true);
-        let mids: Vec<u16> = device
-            .exchanges
-            .iter()
-            .map(|exchange| exchange.mid)
-            .collect();
-        for mid in mids {
-            self.in_flight.remove(&(from, mid));
-            self.in_flight.insert((to, mid), key);
-        }
-        if let Some(device) = self.device(key) {
-            self.hold_registration(device);
-        }
-        self.unbind_peer(key, from);
-        self.bind_peer(key, to);
-        if from.listener != to.listener {
-            self.directory.change_listener(from.listener, to.listener);
-        }
-    }
-
-    /// Emits an output for each topic filter of a device's commands, if the host subscribes for
-    /// each device.
-    fn for_command_filters(
+    /// A device is at another peer, or registers again from its own. Returns where it was.
+    pub(super) fn move_to(
         &mut self,
         key: DeviceKey,
-        output: impl Fn(&Device, String, u8) -> Output,
-    ) {
-        let Some(device) = self.device(key).filter(|_| self.per_device_subscriptions) else {
-            return;
-        };
-        let translators = &self.settings.config.translators;
-        let legacy = translators
-            .legacy
-            .enable
-            .then_some(&translators.legacy.command);
-        let outputs: Vec<_> = std::iter::once(&translators.command)
-            .chain(legacy)
-            .map(|it| output(device, topic::topic(&device.mount, it), it.qos))
-            .collect();
-        self.outputs.extend(outputs);
+        to: Peer,
+        rng: &mut ChaCha8Rng,
+    ) -> Option<Peer> {
+        let device = self.devices.get_mut(key as usize)?.as_deref_mut()?;
+        let from = std::mem::replace(&mut device.peer, to);
+        if from != to {
+            let mut index = self.messages.of(key);
+            for mid in device.mids() {
+                index.remove_message(from, mid);
+                index.add_message(to, mid);
+            }
+            self.messages.unbind(key, from);
+        }
+        self.messages.bind(key, to, rng);
+        Some(from)
     }
 
-    pub(super) fn subscribe(&mut self, key: DeviceKey) {
-        self.for_command_filters(key, |device, filter, qos| Output::Subscribe {
-            endpoint: device.endpoint.clone(),
-            mountpoint: device.mount.to_string(),
-            filter,
-            qos,
-        });
+    /// A device has registered anew. Returns what it said of itself before.
+    pub(super) fn replace_registration(
+        &mut self,
+        key: DeviceKey,
+        registration: Registration,
+    ) -> Option<Registration> {
+        let device = self.devices.get_mut(key as usize)?.as_deref_mut()?;
+        let new = registration.location.clone();
+        let old = std::mem::replace(&mut device.registration, registration);
+        if old.location != new {
+            self.locations.remove(&old.location);
+            self.locations.insert(new, key);
+        }
+        Some(old)
     }
 
-    pub(super) fn unsubscribe(&mut self, key: DeviceKey) {
-        self.for_command_filters(key, |device, filter, _| Output::Unsubscribe {
-            endpoint: device.endpoint.clone(),
-            filter,
-        });
+    /// A device belongs to another identity; whether it has said so itself at its connection.
+    /// Returns the identity before.
+    pub(super) fn replace_identity(
+        &mut self,
+        key: DeviceKey,
+        identity: Option<Arc<Identity>>,
+    ) -> Option<Arc<Identity>> {
+        let device = self.devices.get_mut(key as usize)?.as_deref_mut()?;
+        let old = std::mem::replace(&mut device.identity, identity);
+        self.forget_identity(old.as_deref(), key);
+        if let Some(device) = self.devices.get(key as usize).and_then(Option::as_deref)
+            && let Some(identity) = &device.identity
+        {
+            let known = self.identities.entry(identity.clone()).or_default();
+            known.keys.insert(key);
+        }
+        old
     }
 
-    /// Gives a device the mountpoint that the configuration has for it now. A name that cannot
-    /// stand in the new one keeps the old. One whose new mountpoint is another endpoint's ends: its
-    /// device hears why when it registers again.
-    pub(super) fn remount(&mut self, key: DeviceKey) {
-        let settings = self.settings.clone();
-        let Some(device) = self.device(key) else {
+    /// A device was moved to the newest connection of its identity, which has not spoken for it.
+    pub(super) fn set_unconfirmed(&mut self, key: DeviceKey) {
+        if let Some(device) = self
+            .devices
+            .get_mut(key as usize)
+            .and_then(Option::as_deref_mut)
+        {
+            device.unconfirmed = true;
+            if let Some(identity) = &device.identity
+                && let Some(known) = self.identities.get_mut(identity)
+            {
+                known.unconfirmed.insert(key);
+            }
+        }
+    }
+
+    /// All registrations that were moved to the newest connection of an identity and that nobody
+    /// has spoken for since; each is told once.
+    pub(super) fn take_unconfirmed(&mut self, identity: &Identity) -> Vec<DeviceKey> {
+        let known = self.identities.get_mut(identity);
+        let moved = known.map(|known| std::mem::take(&mut known.unconfirmed));
+        let moved = moved.unwrap_or_default().into_iter();
+        moved
+            .filter(|key| self.get(*key).is_some_and(|device| device.unconfirmed))
+            .collect()
+    }
+
+    fn note_identity(&mut self, device: &Device, key: DeviceKey) {
+        if let Some(identity) = &device.identity {
+            let known = self.identities.entry(identity.clone()).or_default();
+            known.keys.insert(key);
+            if device.unconfirmed {
+                known.unconfirmed.insert(key);
+            }
+        }
+    }
+
+    fn forget_identity(&mut self, identity: Option<&Identity>, key: DeviceKey) {
+        let Some(identity) = identity else {
             return;
         };
-        if device.fixed_mount {
-            return;
+        if let Some(known) = self.identities.get_mut(identity) {
+            known.keys.remove(&key);
+            known.unconfirmed.remove(&key);
+            if known.keys.is_empty() {
+                self.identities.remove(identity);
+            }
         }
-        let (peer, endpoint) = (device.peer, device.endpoint.clone());
-        let Some(listener) = settings.listener(peer.listener) else {
-            return;
-        };
-        let query = &device.registration.query;
-        let identity = device.identity.as_deref();
-        let mount = mountpoint(listener, &settings.config, peer, &endpoint, query, identity);
-        let old_mount = device.mount.clone();
-        let (mount, named) = match mount {
-            Ok(mount) => (mount, listener.names_endpoint),
-            Err(_) => (old_mount.to_string(), false),
-        };
-        let as_before = *mount == *old_mount;
-        // Most devices of most gateways.
-        if as_before && named && listener.others.is_empty() && !self.directory.has_mounts() {
-            return;
-        }
-        let claim = mount_claim(&settings, listener, &mount, named);
-        let changed = self.directory.change_mount(&endpoint, &old_mount, &claim);
-        if changed.is_err() {
-            warn!(%endpoint, mount, "registration ended: its new mountpoint is another endpoint's");
-            return self.remove(key, GoneReason::Kicked);
-        }
-        if as_before {
-            return;
-        }
-        self.unsubscribe(key);
-        if let Some(device) = self.device_mut(key) {
-            device.mount = mount.into();
-        }
-        self.settle_registration(key);
-        self.subscribe(key);
     }
 }
 
-/// What the directory has to know of a mountpoint. `named`: it is that of the listener, which names
-/// the endpoint.
-pub(super) fn mount_claim<'a>(
-    settings: &'a Settings,
-    listener: &ListenerSettings,
-    mount: &'a str,
-    named: bool,
-) -> MountClaim<'a> {
-    let others = if named {
-        &listener.others
-    } else {
-        &settings.named
-    };
-    let policy = settings.config.hostile_endpoint;
-    MountClaim {
-        mount,
-        named,
-        shared: listener.shared_mountpoint,
-        rivals: others
-            .iter()
-            .filter_map(|other| other.endpoint_at(mount, policy))
-            .collect(),
+/// Deadlines.
+impl Registry {
+    /// Plans the next look at a device, if it is earlier than the one already planned. To be called
+    /// after whatever may have changed its deadlines.
+    pub(super) fn plan(&mut self, key: DeviceKey) {
+        let slot = self.devices.get_mut(key as usize);
+        let Some(device) = slot.and_then(Option::as_deref_mut) else {
+            return;
+        };
+        let (at, reason) = device.next_deadline();
+        match device.timer_at {
+            Some(planned) if planned <= at => return,
+            Some(planned) => self.timers.remove(planned, key),
+            None => {}
+        }
+        device.timer_at = Some(at);
+        self.timers.insert(at, reason, key);
+    }
+
+    /// A device to be looked at by `now`.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<DeviceKey> {
+        let key = self.timers.pop_due(now)?;
+        let slot = self.devices.get_mut(key as usize);
+        if let Some(device) = slot.and_then(Option::as_deref_mut) {
+            device.timer_at = None;
+        }
+        Some(key)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<(Instant, Reason)> {
+        self.timers.peek()
     }
 }
 
-/// The rendered mountpoint of a device. With DTLS the names that stand in it beside the endpoint
-/// name are its identity's, as it is configured: a device can choose its suffix and its queries.
-pub(super) fn mountpoint(
-    listener: &ListenerSettings,
-    config: &Config,
-    peer: Peer,
-    endpoint: &str,
-    query: &Query,
-    identity: Option<&Identity>,
-) -> Result<String, TopicError> {
-    let peerhost = peer.address.ip().to_string();
-    let (clientid, username) = match identity {
-        Some(_) if !listener.mountpoint.has_other_name() => (endpoint, endpoint),
-        Some(identity) => {
-            let name = str::from_utf8(&identity.public).map_err(|_| TopicError::NotText)?;
-            (name, name)
+/// The check of tests and fuzz targets.
+#[cfg(debug_assertions)]
+impl Registry {
+    /// So many calls there are between two walks for each of so many devices.
+    const WALK: usize = 32;
+
+    /// Walks all devices and asserts that each index has what they have, and nothing else. With
+    /// many devices not at every call: as often as makes the work of a call constant.
+    pub(super) fn check(&mut self) {
+        self.unchecked += 1;
+        if self.unchecked <= self.devices.len() / Self::WALK {
+            return;
         }
-        None => (
-            query.get("device_id").unwrap_or(endpoint),
-            query.get("imei").unwrap_or(endpoint),
-        ),
-    };
-    let vars = Vars {
-        endpoint_name: endpoint,
-        clientid,
-        username,
-        peerhost: &peerhost,
-        zone: "default",
-    };
-    listener.mountpoint.render(&vars, config.hostile_endpoint)
+        self.unchecked = 0;
+        let (mut tokens, mut mids, mut owned, mut planned) = (0, 0, 0, 0);
+        for (key, device) in (0..).zip(&self.devices) {
+            let Some(device) = device else {
+                continue;
+            };
+            let location = &device.registration.location;
+            assert_eq!(self.endpoints.get(&device.endpoint), Some(&key));
+            assert_eq!(self.locations.get(location), Some(&key));
+            for token in device.tokens() {
+                assert_eq!(self.messages.by_token(token), Some(key), "{token:?}");
+            }
+            tokens += device.distinct_tokens();
+            for mid in device.mids() {
+                assert_eq!(self.messages.by_message(device.peer, mid), Some(key));
+                mids += 1;
+            }
+            if let Some(identity) = &device.identity {
+                let known = self.identities.get(identity);
+                assert!(known.is_some_and(|known| known.keys.contains(&key)));
+                owned += 1;
+            }
+            let (at, _) = device.next_deadline();
+            assert!(device.timer_at.is_some_and(|planned| planned <= at));
+            planned += 1;
+        }
+        assert_eq!([self.endpoints.len(), self.locations.len()], [planned; 2]);
+        assert_eq!((tokens, mids), {
+            let (tokens, mids, _) = self.messages.sizes();
+            (tokens, mids)
+        });
+        assert!(self.messages.sizes().2 <= planned, "a peer without device");
+        let keys = self.identities.values().map(|known| known.keys.len());
+        assert_eq!(keys.sum::<usize>(), owned);
+        assert_eq!(self.timers.len(), planned);
+        assert_eq!(self.free.len() + planned, self.devices.len());
+    }
 }

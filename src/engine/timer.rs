@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::device::DeviceKey;
+use super::peer::DeviceKey;
 use crate::time::Instant;
 
 /// Why something is due; travels with each deadline, so that a busy loop can be explained.

@@ -54,6 +54,8 @@ reasons! {
     PublishDropped,
     /// The host does not answer for a device.
     HostSilent,
+    /// A registration ended because its new mountpoint is another endpoint's.
+    MountpointTaken,
 }
 
 /// Lets one line a reason and interval pass and counts the others. Shared by the shards of a

@@ -1,0 +1,68 @@
+//! What a call brings along for the device it concerns.
+
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+
+use super::account::Accounts;
+use super::effects::Effects;
+use super::index::DeviceIndex;
+use super::peer::{Peer, ShardId};
+use super::reach::Reach;
+use super::settings::{ListenerSettings, Settings};
+use super::sharding::Directory;
+use crate::config::Config;
+use crate::lwm2m::model::ObjectModels;
+use crate::telemetry::Counters;
+use crate::time::Now;
+
+/// What stays the same from call to call: the configuration, and what all shards share.
+#[derive(Debug)]
+pub(super) struct Environment {
+    pub(super) settings: Arc<Settings>,
+    pub(super) models: Arc<ObjectModels>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) shard: ShardId,
+    pub(super) per_device_subscriptions: bool,
+    pub(super) device_events: bool,
+    pub(super) authorize: bool,
+}
+
+impl Environment {
+    pub(super) fn config(&self) -> &Config {
+        &self.settings.config
+    }
+
+    /// As in `udp:default`.
+    pub(super) fn listener_name(&self, peer: Peer) -> String {
+        let listener = self.listener(peer.listener);
+        listener.map(|it| it.name.clone()).unwrap_or_default()
+    }
+
+    pub(super) fn listener(&self, number: u16) -> Option<&ListenerSettings> {
+        self.settings.listener(number)
+    }
+}
+
+/// Everything that a device may touch beside itself.
+pub(super) struct Context<'a> {
+    pub(super) now: Now,
+    pub(super) env: &'a Environment,
+    pub(super) rng: &'a mut ChaCha8Rng,
+    /// The part of the registry's tables that is this device's.
+    pub(super) index: DeviceIndex<'a>,
+    pub(super) accounts: &'a mut Accounts,
+    pub(super) reach: &'a mut Reach,
+    pub(super) effects: &'a mut Effects,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn config(&self) -> &'a Config {
+        &self.env.settings.config
+    }
+
+    pub(super) fn counters(&self) -> &'a Counters {
+        &self.env.counters
+    }
+}

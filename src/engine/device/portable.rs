@@ -1,0 +1,134 @@
+//! What applications have set up with a device, in a form that another gateway can take in: for
+//! devices that come back at another node of a cluster. The registration itself is not in it; the
+//! device makes that anew.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::format::FormatChoice;
+use super::observation::Observation;
+use super::refusal::Refusal;
+use super::state::Device;
+use crate::bridge::{Command, Dialect, Echo, downlink};
+use crate::coap::Token;
+use crate::config::AutoObserve;
+use crate::engine::context::Context;
+use crate::memory::{Heap, block};
+
+/// Observations and waiting commands of one device.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct PortableSession {
+    observations: Vec<PortableObservation>,
+    commands: Vec<PortableCommand>,
+}
+
+impl PortableSession {
+    /// Bytes that it takes where it waits.
+    pub fn bytes(&self) -> usize {
+        let observations = self.observations.iter();
+        let observations = observations
+            .map(|it| size_of_val(it) + it.token.heap() + block(it.command.get().len()));
+        let commands = self.commands.iter();
+        let commands = commands.map(|it| size_of_val(it) + block(it.command.get().len()));
+        observations.chain(commands).sum()
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PortableObservation {
+    /// Hexadecimal.
+    token: String,
+    /// The command that began it.
+    command: Box<RawValue>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct PortableCommand {
+    command: Box<RawValue>,
+    /// Seconds until it is too late.
+    expires_in: u32,
+}
+
+/// The command an echo was made of; only today's dialect keeps all of it.
+fn command_of(echo: &Echo) -> Option<Box<RawValue>> {
+    RawValue::from_string(echo.command()?).ok()
+}
+
+impl Device {
+    /// What another gateway needs to go on with this device, which is about to end here. Commands
+    /// that cannot go along are answered.
+    pub(in crate::engine) fn export(&mut self, cx: &mut Context<'_>) -> PortableSession {
+        let mut session = PortableSession::default();
+        for observation in &self.observations {
+            if let Some(command) = command_of(&observation.echo) {
+                session.observations.push(PortableObservation {
+                    token: format!("{:016x}", observation.token.0),
+                    command,
+                });
+            }
+        }
+        let queue = std::mem::take(&mut self.queue);
+        for queued in queue.into_waiting() {
+            match command_of(&queued.command.echo) {
+                Some(command) => {
+                    let left = queued.expires - cx.now.mono;
+                    session.commands.push(PortableCommand {
+                        command,
+                        expires_in: u32::try_from(left.as_secs()).unwrap_or(u32::MAX),
+                    });
+                }
+                None => self.refuse(cx, &queued.command, &Refusal::NOT_REGISTERED),
+            }
+        }
+        session
+    }
+
+    /// Goes on with what [`Device::export`] returned elsewhere. Observations are asked for again,
+    /// with their tokens.
+    pub(in crate::engine) fn import(&mut self, cx: &mut Context<'_>, session: &PortableSession) {
+        for observation in &session.observations {
+            let token = u64::from_str_radix(&observation.token, 16).map(Token);
+            if let (Ok(token), Some(command)) = (token, parse(cx, &observation.command)) {
+                self.import_observation(cx, token, command);
+            }
+        }
+        for queued in &session.commands {
+            if let Some(command) = parse(cx, &queued.command) {
+                let size = queued.command.get().len();
+                let expiry = Some(queued.expires_in);
+                self.handle_command(cx, Box::new(command), size, expiry);
+            }
+        }
+        self.pump(cx);
+    }
+
+    fn import_observation(&mut self, cx: &mut Context<'_>, token: Token, command: Command) {
+        let config = cx.config();
+        let bound = config.limits.max_observations;
+        let automatic = config.auto_observe != AutoObserve::Off && command.echo.is_auto_observe();
+        let mut observations = self.observations.iter();
+        let known = observations.any(|known| known.target.is_same(&command.target));
+        if automatic
+            || known
+            || !command.kind.observes()
+            || self.observations.len() >= bound
+            || cx.index.has_token(token)
+        {
+            return;
+        }
+        let choice = FormatChoice::default();
+        let (target, echo) = (command.target, command.echo);
+        let observation = Observation::new(token, target, echo, choice, 0, cx.now.mono);
+        let bytes = observation.bytes();
+        // The refusal is counted.
+        if cx.accounts.check_work(self.charged.work, bytes).is_ok() {
+            self.add_observation(cx, observation);
+            self.refresh.push(token);
+        }
+    }
+}
+
+fn parse(cx: &Context<'_>, command: &RawValue) -> Option<Command> {
+    let options = downlink::Options::new(cx.config());
+    downlink::parse(command.get().as_bytes(), Dialect::Current, &options).ok()
+}

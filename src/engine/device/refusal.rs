@@ -1,0 +1,119 @@
+//! Answers of the gateway itself, in place of a device's.
+
+use super::effort::Exhausted;
+use crate::bridge::uplink::{self, Ids};
+use crate::bridge::{Command, Dialect, Echo};
+use crate::coap::Code;
+use crate::config::Translator;
+use crate::engine::settings::Settings;
+use crate::memory::Full;
+
+/// An answer of the gateway itself: code, stable reason and a text for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engine) struct Refusal {
+    code: Code,
+    reason: &'static str,
+    detail: Option<String>,
+}
+
+impl Refusal {
+    pub(in crate::engine) const NOT_REGISTERED: Self = Self {
+        code: Code::NOT_FOUND,
+        reason: "not_registered",
+        detail: None,
+    };
+    pub(in crate::engine) const QUEUE_FULL: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "queue_full",
+        detail: None,
+    };
+    pub(in crate::engine) const EXPIRED: Self = Self {
+        code: Code::GATEWAY_TIMEOUT,
+        reason: "expired",
+        detail: None,
+    };
+    pub(in crate::engine) const STOPPING: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "gateway_stopping",
+        detail: None,
+    };
+    pub(in crate::engine) const OVERLOADED: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "overloaded",
+        detail: None,
+    };
+    pub(in crate::engine) const TOO_MANY_OBSERVATIONS: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "too_many_observations",
+        detail: None,
+    };
+
+    /// The command cannot be put into a request.
+    pub(in crate::engine) fn unsuitable(reason: &'static str, detail: String) -> Self {
+        Self {
+            code: Code::BAD_REQUEST,
+            reason,
+            detail: Some(detail),
+        }
+    }
+
+    /// The account of memory has no room for it.
+    pub(in crate::engine) fn memory(full: Full) -> Self {
+        Self {
+            code: Code::SERVICE_UNAVAILABLE,
+            reason: "memory_full",
+            detail: Some(full.to_string()),
+        }
+    }
+
+    /// The device's answer cannot be put together.
+    pub(in crate::engine) fn bad_gateway(reason: &'static str) -> Self {
+        Self {
+            code: Code::BAD_GATEWAY,
+            reason,
+            detail: None,
+        }
+    }
+}
+
+impl From<Exhausted> for Refusal {
+    fn from(exhausted: Exhausted) -> Self {
+        let (code, reason) = match exhausted {
+            Exhausted::Requests => (Code::BAD_GATEWAY, "too_many_requests"),
+            Exhausted::Time => (Code::GATEWAY_TIMEOUT, "transfer_timeout"),
+        };
+        Self {
+            code,
+            reason,
+            detail: None,
+        }
+    }
+}
+
+/// Where answers to a command of this origin go.
+pub(in crate::engine) fn response_translator<'a>(
+    settings: &'a Settings,
+    echo: &Echo,
+) -> &'a Translator {
+    let translators = &settings.config.translators;
+    match echo.pair() {
+        Dialect::Current => &translators.response,
+        Dialect::Legacy => &translators.legacy.response,
+    }
+}
+
+/// The payload of a refusal.
+pub(in crate::engine) fn local_error(
+    command: &Command,
+    ids: &Ids<'_>,
+    refusal: &Refusal,
+) -> Vec<u8> {
+    let (code, detail) = (refusal.code.0, refusal.detail.as_deref());
+    let path = Some(&command.target.text);
+    uplink::local_error(&command.echo, ids, path, code, refusal.reason, detail)
+}
+
+/// The answer to a command for an endpoint that is not registered.
+pub(in crate::engine) fn unregistered_payload(command: &Command) -> Vec<u8> {
+    local_error(command, &Ids::default(), &Refusal::NOT_REGISTERED)
+}

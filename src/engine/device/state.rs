@@ -1,0 +1,236 @@
+//! Everything the engine knows of one registered device. A device moves between shards as a whole.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::format::{DeviceFormats, Refused};
+use super::job::{Exchange, Purpose, Transfer};
+use super::observation::Observation;
+use super::queue::CommandQueue;
+use crate::bridge::uplink::Ids;
+use crate::coap::Token;
+use crate::engine::account::Charged;
+use crate::engine::identity::Identity;
+use crate::engine::peer::Peer;
+use crate::engine::reach::Trust;
+use crate::engine::registration::Registration;
+use crate::engine::timer::Reason;
+use crate::time::{Instant, Now};
+
+/// Longest `imei` and `imsi` in bytes that answers carry.
+const MAX_ID: usize = 255;
+
+/// A registered device. What other parts of the engine read or write is marked so; the conversation
+/// is this folder's.
+#[derive(Debug)]
+pub struct Device {
+    pub(in crate::engine) endpoint: Arc<str>,
+    /// Changes in the registry only.
+    pub(in crate::engine) peer: Peer,
+    /// PSK identity that registered it; `None` without DTLS. Changes in the registry only.
+    pub(in crate::engine) identity: Option<Arc<Identity>>,
+    /// It was moved to the newest connection of its identity, which has not spoken for it yet.
+    pub(in crate::engine) unconfirmed: bool,
+    /// Milliseconds since 1970.
+    pub(in crate::engine) registered_at: u64,
+    /// Rendered mountpoint.
+    pub(in crate::engine) mount: Box<str>,
+    /// The mountpoint is the host's, not the configuration's.
+    pub(in crate::engine) fixed_mount: bool,
+    /// Its location changes in the registry only.
+    pub(in crate::engine) registration: Registration,
+    pub(in crate::engine) last_seen: Instant,
+    /// Until when a queue-mode device is taken to be awake.
+    pub(super) awake_until: Instant,
+    /// When the engine will look at the device; the registry's.
+    pub(in crate::engine) timer_at: Option<Instant>,
+    /// Tokens and message ids of exchanges and observations stand in the index as well.
+    pub(super) exchanges: Vec<Exchange>,
+    pub(super) queue: CommandQueue,
+    pub(super) observations: Vec<Observation>,
+    /// Content formats it would not take since it registered.
+    pub(super) refused: Refused,
+    /// Transfers whose first block came, in that order: devices that cannot tell them apart serve
+    /// the rest of them so.
+    pub(super) transfers: VecDeque<Transfer>,
+    /// Observations to be asked for again after a new registration, each once.
+    pub(super) refresh: Vec<Token>,
+    /// Message id of its Register.
+    pub(in crate::engine) register_mid: u16,
+    /// Message id of the last separate response, whose repetition is acknowledged again.
+    pub(in crate::engine) last_separate: Option<u16>,
+    /// What it takes of the account of memory.
+    pub(in crate::engine) charged: Charged,
+    /// Whether it has shown that it receives at its address.
+    pub(in crate::engine) trust: Trust,
+    /// Acknowledgements and resets from its address since the last request that named nothing that
+    /// was under way.
+    pub(super) strays: u8,
+}
+
+/// What a Register makes a device of.
+pub(in crate::engine) struct NewDevice {
+    pub(in crate::engine) endpoint: Arc<str>,
+    pub(in crate::engine) peer: Peer,
+    pub(in crate::engine) mount: String,
+    pub(in crate::engine) fixed_mount: bool,
+    pub(in crate::engine) registration: Registration,
+    /// Message id of the Register.
+    pub(in crate::engine) register_mid: u16,
+    /// What the registration takes, in bytes.
+    pub(in crate::engine) bytes: usize,
+}
+
+impl Device {
+    /// A device that has just registered.
+    pub(in crate::engine) fn new(now: Now, new: NewDevice) -> Box<Self> {
+        Box::new(Self {
+            endpoint: new.endpoint,
+            peer: new.peer,
+            identity: None,
+            unconfirmed: false,
+            registered_at: now.unix_ms,
+            mount: new.mount.into(),
+            fixed_mount: new.fixed_mount,
+            registration: new.registration,
+            last_seen: now.mono,
+            awake_until: now.mono,
+            timer_at: None,
+            exchanges: Vec::new(),
+            queue: CommandQueue::default(),
+            observations: Vec::new(),
+            refused: Refused::default(),
+            transfers: VecDeque::new(),
+            refresh: Vec::new(),
+            register_mid: new.register_mid,
+            last_separate: None,
+            charged: Charged {
+                registration: new.bytes,
+                ..Charged::default()
+            },
+            trust: Trust::of(new.peer, false),
+            strays: 0,
+        })
+    }
+
+    /// What stands in every answer (`imei`, `imsi`): fifteen digits each. What is far longer is none,
+    /// and is not repeated with each notification.
+    pub(in crate::engine) fn ids(&self) -> Ids<'_> {
+        let query = &self.registration.query;
+        let id = |name| query.get(name).filter(|id| id.len() <= MAX_ID);
+        Ids {
+            imei: id("imei"),
+            imsi: id("imsi"),
+        }
+    }
+
+    /// What is known of its content formats.
+    pub(super) fn formats(&self) -> DeviceFormats<'_> {
+        let links = self.registration.links.as_ref();
+        DeviceFormats {
+            version: self.registration.version,
+            declared: links
+                .map(|links| &*links.content_formats)
+                .unwrap_or_default(),
+            refused: self.refused,
+        }
+    }
+
+    /// Whether a command waits for the device's answer.
+    pub(in crate::engine) fn has_command_under_way(&self) -> bool {
+        let exchanges = self.exchanges.iter().map(|exchange| &exchange.job.purpose);
+        exchanges
+            .chain(self.transfers.iter().filter_map(|it| match it {
+                Transfer::Answer(job) => Some(&job.purpose),
+                Transfer::Notification { .. } => None,
+            }))
+            .any(|purpose| matches!(purpose, Purpose::Command { .. }))
+    }
+
+    /// Requests that count against NSTART.
+    pub(super) fn outstanding(&self) -> usize {
+        self.exchanges
+            .iter()
+            .filter(|exchange| exchange.transmission.is_outstanding())
+            .count()
+    }
+
+    /// When the lifetime ends. What bears a token or location of ours counts as a sign of life, as
+    /// in EMQX; LwM2M asks for an Update only.
+    pub(super) fn expires_at(&self) -> Instant {
+        self.last_seen + self.registration.lifetime
+    }
+
+    /// The earliest deadline and its reason.
+    pub(in crate::engine) fn next_deadline(&self) -> (Instant, Reason) {
+        let mut next = (self.expires_at(), Reason::Lifetime);
+        for exchange in &self.exchanges {
+            let reason = if exchange.transmission.is_outstanding() {
+                Reason::Retransmission
+            } else {
+                Reason::SeparateResponse
+            };
+            next = next.min((exchange.transmission.deadline(), reason));
+        }
+        if let Some(at) = self.queue.next_expiry() {
+            next = next.min((at, Reason::QueuedCommand));
+        }
+        next
+    }
+
+    /// Observations to be asked for again, each once however often that is wanted.
+    pub(super) fn refresh_again(&mut self, tokens: impl Iterator<Item = Token>) {
+        let known: HashSet<Token> = self.refresh.iter().copied().collect();
+        self.refresh
+            .extend(tokens.filter(|token| !known.contains(token)));
+    }
+
+    pub(super) fn observation(&self, token: Token) -> Option<&Observation> {
+        self.observations.iter().find(|known| known.token == token)
+    }
+
+    pub(super) fn observation_mut(&mut self, token: Token) -> Option<&mut Observation> {
+        let mut observations = self.observations.iter_mut();
+        observations.find(|known| known.token == token)
+    }
+
+    /// Tokens of its observations.
+    pub(in crate::engine) fn observed(&self) -> impl Iterator<Item = Token> {
+        self.observations.iter().map(|known| known.token)
+    }
+
+    pub(super) fn exchange_by_token(&self, token: Token) -> Option<&Exchange> {
+        self.exchanges.iter().find(|it| it.token == token)
+    }
+
+    pub(super) fn exchange_by_mid(&mut self, mid: u16) -> Option<&mut Exchange> {
+        self.exchanges.iter_mut().find(|it| it.mid == mid)
+    }
+
+    /// All tokens a message of this device may carry; one may occur twice.
+    pub(in crate::engine) fn tokens(&self) -> impl Iterator<Item = Token> {
+        let exchanges = self.exchanges.iter().map(|exchange| exchange.token);
+        exchanges.chain(self.observed())
+    }
+
+    /// How many different ones there are.
+    #[cfg(debug_assertions)]
+    pub(in crate::engine) fn distinct_tokens(&self) -> usize {
+        let first = |at: usize| {
+            let token = self.tokens().nth(at);
+            self.tokens().take(at).all(|other| Some(other) != token)
+        };
+        (0..self.tokens().count()).filter(|at| first(*at)).count()
+    }
+
+    /// Message ids of its requests under way.
+    pub(in crate::engine) fn mids(&self) -> impl Iterator<Item = u16> {
+        self.exchanges.iter().map(|exchange| exchange.mid)
+    }
+
+    /// Observations, exchanges and waiting commands.
+    pub(in crate::engine) fn sizes(&self) -> [usize; 3] {
+        let (observations, exchanges) = (self.observations.len(), self.exchanges.len());
+        [observations, exchanges, self.queue.len()]
+    }
+}

@@ -1,0 +1,110 @@
+//! What an engine wants done. It decides nothing: effects are kept in their order until the run
+//! loop takes them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::info::{AuthorizationId, DeviceEvent, RegistrationRequest};
+use super::peer::{Peer, ShardId};
+use super::sharding::Handoff;
+use super::timer::Reason;
+use crate::host::Publish;
+use crate::telemetry::Counters;
+use crate::time::Instant;
+
+/// An effect, or the time to sleep.
+#[derive(Debug)]
+pub enum Output {
+    /// Send a datagram.
+    Transmit {
+        /// To whom.
+        to: Peer,
+        /// The bytes.
+        datagram: Vec<u8>,
+    },
+    /// Publish a message.
+    Publish(Publish),
+    /// A device registered: for hosts that subscribe per device.
+    Subscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Its rendered mountpoint.
+        mountpoint: String,
+        /// Topic filter of its commands.
+        filter: String,
+        /// QoS of the command translator.
+        qos: u8,
+    },
+    /// The device is gone.
+    Unsubscribe {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// As subscribed.
+        filter: String,
+    },
+    /// Whether a device may register; the answer goes to [`Engine::handle_authorization`](super::Engine::handle_authorization).
+    Authorize {
+        /// To be given back.
+        id: AuthorizationId,
+        /// Who wants to register.
+        request: RegistrationRequest,
+    },
+    /// A device came, changed or went.
+    DeviceEvent(DeviceEvent),
+    /// A DTLS session shall end with close_notify.
+    Disconnect(Peer),
+    /// For another shard.
+    Handoff {
+        /// Which.
+        shard: ShardId,
+        /// What.
+        handoff: Handoff,
+    },
+    /// Nothing more to do until the deadline, if there is one.
+    Idle(Option<(Instant, Reason)>),
+}
+
+/// Effects in their order, and where to count.
+#[derive(Debug)]
+pub(in crate::engine) struct Effects {
+    outputs: VecDeque<Output>,
+    counters: Arc<Counters>,
+}
+
+impl Effects {
+    pub(in crate::engine) const fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            outputs: VecDeque::new(),
+            counters,
+        }
+    }
+
+    pub(in crate::engine) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    /// Sends a datagram; that it may be sent has been found out.
+    pub(in crate::engine) fn transmit(&mut self, to: Peer, datagram: Vec<u8>) {
+        self.counters.datagrams_sent.inc();
+        self.counters.bytes_sent.add(datagram.len() as u64);
+        self.push(Output::Transmit { to, datagram });
+    }
+
+    pub(in crate::engine) fn publish(&mut self, publish: Publish) {
+        self.counters.published.inc();
+        self.push(Output::Publish(publish));
+    }
+
+    pub(in crate::engine) fn hand_off(&mut self, shard: ShardId, handoff: Handoff) {
+        self.push(Output::Handoff { shard, handoff });
+    }
+
+    pub(in crate::engine) fn pop(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Effects that nobody has taken yet.
+    pub(in crate::engine) fn len(&self) -> usize {
+        self.outputs.len()
+    }
+}

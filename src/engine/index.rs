@@ -1,0 +1,144 @@
+//! By what the messages of devices are known: tokens, message ids, addresses. A device makes and
+//! forgets its own through [`DeviceIndex`], so that they stand here for as long as it has them.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+
+use super::peer::{DeviceKey, Peer};
+use crate::admission::Bucket;
+use crate::coap::Token;
+
+/// What remains of a peer between messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PeerState {
+    /// Message id of the next message to it.
+    next_mid: u16,
+    /// The device that registered last from there.
+    pub(super) device: DeviceKey,
+    /// Datagrams it may send.
+    pub(super) sent: Bucket,
+    /// Requests that are remembered for it alone.
+    pub(super) remembered: Bucket,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct MessageIndex {
+    tokens: HashMap<Token, DeviceKey>,
+    /// Message ids in flight, for ACK and RST without a token.
+    in_flight: HashMap<(Peer, u16), DeviceKey>,
+    peers: HashMap<Peer, PeerState>,
+}
+
+/// The half that a shard asks.
+impl MessageIndex {
+    pub(super) fn by_token(&self, token: Token) -> Option<DeviceKey> {
+        self.tokens.get(&token).copied()
+    }
+
+    pub(super) fn by_message(&self, peer: Peer, mid: u16) -> Option<DeviceKey> {
+        self.in_flight.get(&(peer, mid)).copied()
+    }
+
+    pub(super) fn peer(&self, peer: Peer) -> Option<&PeerState> {
+        self.peers.get(&peer)
+    }
+
+    pub(super) fn peer_mut(&mut self, peer: Peer) -> Option<&mut PeerState> {
+        self.peers.get_mut(&peer)
+    }
+
+    /// The next message id for a peer: random start, then counting, so that none repeats within
+    /// EXCHANGE_LIFETIME (RFC 7252 §4.4).
+    pub(super) fn next_mid(&mut self, peer: Peer, rng: &mut ChaCha8Rng) -> u16 {
+        match self.peers.get_mut(&peer) {
+            Some(state) => {
+                let mid = state.next_mid;
+                state.next_mid = mid.wrapping_add(1);
+                mid
+            }
+            None => random_mid(rng),
+        }
+    }
+
+    /// A device is the one that registered last from `peer`.
+    pub(super) fn bind(&mut self, key: DeviceKey, peer: Peer, rng: &mut ChaCha8Rng) {
+        let next_mid = random_mid(rng);
+        let new = PeerState {
+            next_mid,
+            device: key,
+            sent: Bucket::FULL,
+            remembered: Bucket::FULL,
+        };
+        self.peers.entry(peer).or_insert(new).device = key;
+    }
+
+    pub(super) fn unbind(&mut self, key: DeviceKey, peer: Peer) {
+        if self.peer(peer).is_some_and(|state| state.device == key) {
+            self.peers.remove(&peer);
+        }
+    }
+
+    /// Of one device.
+    pub(super) fn of(&mut self, key: DeviceKey) -> DeviceIndex<'_> {
+        DeviceIndex { key, all: self }
+    }
+
+    /// Tokens, message ids and peers.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
+        (self.tokens.len(), self.in_flight.len(), self.peers.len())
+    }
+}
+
+fn random_mid(rng: &mut ChaCha8Rng) -> u16 {
+    (rng.next_u32() >> 16) as u16
+}
+
+/// The part that belongs to one device.
+pub(super) struct DeviceIndex<'a> {
+    key: DeviceKey,
+    all: &'a mut MessageIndex,
+}
+
+impl DeviceIndex<'_> {
+    /// A token that no other message has.
+    pub(super) fn new_token(&mut self, rng: &mut ChaCha8Rng) -> Token {
+        loop {
+            let token = Token(rng.next_u64());
+            if let Entry::Vacant(entry) = self.all.tokens.entry(token) {
+                entry.insert(self.key);
+                return token;
+            }
+        }
+    }
+
+    /// A token of this device, which it may have already; false when it is another one's.
+    pub(super) fn add_token(&mut self, token: Token) -> bool {
+        *self.all.tokens.entry(token).or_insert(self.key) == self.key
+    }
+
+    /// Whether a token is somebody's.
+    pub(super) fn has_token(&self, token: Token) -> bool {
+        self.all.tokens.contains_key(&token)
+    }
+
+    pub(super) fn remove_token(&mut self, token: Token) {
+        self.all.tokens.remove(&token);
+    }
+
+    pub(super) fn next_mid(&mut self, peer: Peer, rng: &mut ChaCha8Rng) -> u16 {
+        self.all.next_mid(peer, rng)
+    }
+
+    /// A message of this device's is under way.
+    pub(super) fn add_message(&mut self, peer: Peer, mid: u16) {
+        self.all.in_flight.insert((peer, mid), self.key);
+    }
+
+    pub(super) fn remove_message(&mut self, peer: Peer, mid: u16) {
+        self.all.in_flight.remove(&(peer, mid));
+    }
+}

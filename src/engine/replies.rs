@@ -1,0 +1,77 @@
+//! Answers to commands that reach no device.
+
+use tracing::debug;
+
+use super::core::Core;
+use super::device::{Device, Refusal, local_error, response_translator};
+use super::effects::Output;
+use super::input::CommandInput;
+use super::settings::Settings;
+use crate::bridge::{CommandError, Echo, downlink, topic, uplink};
+use crate::host::{Publish, PublishKind};
+
+/// The answer to a command that no shard can take at the moment.
+pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
+    unheard_answer(settings, input, &Refusal::OVERLOADED)
+}
+
+/// The answer to a command that comes when the gateway stops.
+pub fn stopping_answer(settings: &Settings, input: &CommandInput) -> Publish {
+    unheard_answer(settings, input, &Refusal::STOPPING)
+}
+
+fn unheard_answer(settings: &Settings, input: &CommandInput, refusal: &Refusal) -> Publish {
+    let options = downlink::Options::new(&settings.config);
+    let ids = uplink::Ids::default();
+    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, &options) {
+        Ok(command) => {
+            let payload = local_error(&command, &ids, refusal);
+            (command.echo, payload)
+        }
+        Err(error) => {
+            let payload = uplink::refused(&error, &ids);
+            (*error.echo, payload)
+        }
+    };
+    answer_to(settings, input, &echo, payload)
+}
+
+fn answer_to(settings: &Settings, input: &CommandInput, echo: &Echo, payload: Vec<u8>) -> Publish {
+    let translator = response_translator(settings, echo);
+    Publish {
+        kind: PublishKind::Response,
+        endpoint: input.endpoint.clone(),
+        topic: topic::topic(&input.mount, translator),
+        payload,
+        qos: translator.qos,
+    }
+}
+
+impl Core {
+    /// A command for nobody, or one that cannot be read.
+    pub(super) fn refuse_input(&mut self, input: &CommandInput, echo: &Echo, payload: Vec<u8>) {
+        self.env.counters.commands_refused.inc();
+        let answer = answer_to(&self.env.settings, input, echo, payload);
+        self.effects.publish(answer);
+    }
+
+    /// A malformed command is answered, unless EMQX's silence is wanted.
+    pub(super) fn refuse_malformed(&mut self, input: &CommandInput, error: &CommandError) {
+        debug!(endpoint = %input.endpoint, %error, "command refused");
+        if self.env.config().compat.drop_malformed {
+            return self.env.counters.commands_refused.inc();
+        }
+        let key = self.registry.by_endpoint(&input.endpoint);
+        let device = key.and_then(|key| self.device(key));
+        let ids = device.map(Device::ids).unwrap_or_default();
+        let payload = uplink::refused(error, &ids);
+        self.refuse_input(input, &error.echo, payload);
+    }
+
+    /// Answers a command that comes after the end.
+    pub(super) fn refuse_stopping(&mut self, input: &CommandInput) {
+        self.env.counters.commands_refused.inc();
+        let answer = stopping_answer(&self.env.settings, input);
+        self.effects.push(Output::Publish(answer));
+    }
+}

@@ -1,0 +1,368 @@
+//! Who is where: the one structure that the shards share. It is asked when a device registers,
+//! when a location is not known here and when a command is routed, never on the way of a
+//! notification.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+
+use super::mounts::{MountTaken, Mounts};
+use crate::coap::Token;
+use crate::engine::identity::Identity;
+use crate::engine::peer::{Peer, ShardId};
+use crate::engine::registration::Location;
+
+/// Endpoints, locations and mountpoints of all shards.
+#[derive(Debug, Default)]
+pub struct Directory {
+    inner: RwLock<Inner>,
+}
+
+/// Why an endpoint cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum ClaimError {
+    /// Another shard has it.
+    Elsewhere(ShardId),
+    /// A limit is reached.
+    Full,
+    /// Its mountpoint is another endpoint's.
+    Mount,
+}
+
+/// The rendered mountpoint that a device is to have.
+#[derive(Debug)]
+pub(in crate::engine) struct MountClaim<'a> {
+    pub(in crate::engine) mount: &'a str,
+    /// It names its endpoint by its form: no other endpoint of the same listener can have it.
+    pub(in crate::engine) named: bool,
+    /// Others may have it as well, if they say so too.
+    pub(in crate::engine) shared: bool,
+    /// Endpoints whose mountpoint it would be at other listeners.
+    pub(in crate::engine) rivals: Vec<Cow<'a, str>>,
+}
+
+/// What a claim has changed.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engine) struct Claimed {
+    was_named: bool,
+}
+
+/// What is known of an endpoint.
+#[derive(Debug, Clone, Copy)]
+struct Endpoint {
+    shard: ShardId,
+    /// Its mountpoint names it, and is not among the mounts therefore.
+    named: bool,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    endpoints: HashMap<Arc<str>, Endpoint>,
+    locations: HashMap<Location, ShardId>,
+    /// Registrations by listener.
+    listeners: HashMap<u16, usize>,
+    /// Tokens of living observations, and whether a notification came from a strange address.
+    observations: HashMap<Token, bool>,
+    /// DTLS identities that are connected or have registrations.
+    /// By what they presented.
+    identities: HashMap<Arc<[u8]>, Connection>,
+    /// Rendered mountpoints, only where the template does not name the endpoint, and those that a
+    /// host has given.
+    mounts: Mounts,
+}
+
+impl Inner {
+    /// Whether an endpoint may have a mountpoint.
+    fn check_mount(&self, endpoint: &str, claim: &MountClaim<'_>) -> Result<(), MountTaken> {
+        let is_rival = |name: &Cow<'_, str>| {
+            **name != *endpoint && self.endpoints.get(&**name).is_some_and(|it| it.named)
+        };
+        if claim.rivals.iter().any(is_rival) {
+            return Err(MountTaken);
+        }
+        let shared = claim.shared && !claim.named;
+        self.mounts.check(claim.mount, endpoint, shared)
+    }
+
+    fn insert_mount(&mut self, endpoint: &Arc<str>, claim: &MountClaim<'_>) {
+        if !claim.named {
+            self.mounts.insert(claim.mount, endpoint, claim.shared);
+        }
+    }
+}
+
+/// The newest connection of an identity.
+#[derive(Debug)]
+struct Connection {
+    shard: ShardId,
+    peer: Peer,
+    live: bool,
+    registrations: usize,
+}
+
+impl Directory {
+    /// The shard of an endpoint.
+    pub fn shard_of(&self, endpoint: &str) -> Option<ShardId> {
+        let inner = self.inner.read();
+        inner.endpoints.get(endpoint).map(|known| known.shard)
+    }
+
+    /// The shard of a registration location.
+    pub fn shard_of_location(&self, location: &Location) -> Option<ShardId> {
+        self.inner.read().locations.get(location).copied()
+    }
+
+    /// Endpoints whose rendered mountpoint is `mount`.
+    pub fn endpoints_at(&self, mount: &str) -> Vec<Arc<str>> {
+        self.inner.read().mounts.endpoints_at(mount)
+    }
+
+    /// Whether there are devices whose mountpoint does not name them.
+    pub fn has_mounts(&self) -> bool {
+        !self.inner.read().mounts.is_empty()
+    }
+
+    /// Registrations in all shards.
+    pub fn len(&self) -> usize {
+        self.inner.read().endpoints.len()
+    }
+
+    /// Whether nothing is registered, and nothing is left of what was.
+    pub fn is_empty(&self) -> bool {
+        let inner = self.inner.read();
+        let listeners: usize = inner.listeners.values().sum();
+        listeners == 0
+            && inner.endpoints.is_empty()
+            && inner.locations.is_empty()
+            && inner.mounts.is_empty()
+            && inner.identities.is_empty()
+    }
+
+    /// Takes an endpoint for `shard`, and its mountpoint. `limits` are the most registrations of the
+    /// gateway and of the listener. A mountpoint that it had before stays its own until
+    /// [`Directory::remove_mount`].
+    pub(in crate::engine) fn claim(
+        &self,
+        endpoint: &Arc<str>,
+        shard: ShardId,
+        listener: u16,
+        limits: (usize, usize),
+        mount: &MountClaim<'_>,
+    ) -> Result<Claimed, ClaimError> {
+        let mut inner = self.inner.write();
+        // Before the device is asked of another shard: it had left its own for nothing.
+        inner
+            .check_mount(endpoint, mount)
+            .map_err(|MountTaken| ClaimError::Mount)?;
+        match inner.endpoints.get_mut(endpoint) {
+            Some(owner) if owner.shard != shard => return Err(ClaimError::Elsewhere(owner.shard)),
+            Some(known) => {
+                let was_named = std::mem::replace(&mut known.named, mount.named);
+                inner.insert_mount(endpoint, mount);
+                return Ok(Claimed { was_named });
+            }
+            None => {}
+        }
+        let total = inner.endpoints.len();
+        let of_listener = inner.listeners.entry(listener).or_default();
+        if total >= limits.0 || *of_listener >= limits.1 {
+            return Err(ClaimError::Full);
+        }
+        *of_listener += 1;
+        let named = mount.named;
+        inner
+            .endpoints
+            .insert(endpoint.clone(), Endpoint { shard, named });
+        inner.insert_mount(endpoint, mount);
+        Ok(Claimed { was_named: named })
+    }
+
+    /// Undoes [`Directory::claim`]. `own` is the mountpoint that the endpoint keeps, if it was
+    /// registered before.
+    pub(in crate::engine) fn give_back(
+        &self,
+        endpoint: &str,
+        listener: u16,
+        mount: &str,
+        claimed: Claimed,
+        own: Option<&str>,
+    ) {
+        if own != Some(mount) {
+            self.remove_mount(mount, endpoint);
+        }
+        match own {
+            None => self.remove(endpoint, listener),
+            Some(_) => {
+                if let Some(known) = self.inner.write().endpoints.get_mut(endpoint) {
+                    known.named = claimed.was_named;
+                }
+            }
+        }
+    }
+
+    /// Gives a device another mountpoint than `old`, which it may have had already.
+    pub(in crate::engine) fn change_mount(
+        &self,
+        endpoint: &Arc<str>,
+        old: &str,
+        claim: &MountClaim<'_>,
+    ) -> Result<(), MountTaken> {
+        let mut inner = self.inner.write();
+        inner.check_mount(endpoint, claim)?;
+        if old != claim.mount || claim.named {
+            inner.mounts.remove(old, endpoint);
+        }
+        inner.insert_mount(endpoint, claim);
+        if let Some(known) = inner.endpoints.get_mut(endpoint) {
+            known.named = claim.named;
+        }
+        Ok(())
+    }
+
+    pub(in crate::engine) fn change_listener(&self, from: u16, to: u16) {
+        let mut inner = self.inner.write();
+        let old = inner.listeners.entry(from).or_default();
+        *old = old.saturating_sub(1);
+        *inner.listeners.entry(to).or_default() += 1;
+    }
+
+    /// Hands an endpoint and its location over to `shard`.
+    pub(in crate::engine) fn assign(
+        &self,
+        endpoint: &Arc<str>,
+        location: &Location,
+        shard: ShardId,
+    ) {
+        let mut inner = self.inner.write();
+        inner
+            .endpoints
+            .entry(endpoint.clone())
+            .and_modify(|known| known.shard = shard)
+            .or_insert(Endpoint {
+                shard,
+                named: false,
+            });
+        inner.locations.insert(location.clone(), shard);
+    }
+
+    /// An identity connected; returns where it was before, if something of it is left there.
+    pub(in crate::engine) fn connect(
+        &self,
+        identity: &Arc<Identity>,
+        shard: ShardId,
+        peer: Peer,
+    ) -> Option<(ShardId, Peer)> {
+        let mut inner = self.inner.write();
+        if let Some(connection) = inner.identities.get_mut(&identity.presented) {
+            let old = (connection.shard, connection.peer);
+            (connection.shard, connection.peer, connection.live) = (shard, peer, true);
+            return Some(old);
+        }
+        let connection = Connection {
+            shard,
+            peer,
+            live: true,
+            registrations: 0,
+        };
+        inner
+            .identities
+            .insert(identity.presented.clone(), connection);
+        None
+    }
+
+    /// A connection ended; that of a newer one is nobody's business.
+    pub(in crate::engine) fn disconnect(&self, identity: &Identity, peer: Peer) {
+        let mut inner = self.inner.write();
+        if let Some(connection) = inner.identities.get_mut(&identity.presented)
+            && connection.peer == peer
+        {
+            connection.live = false;
+            if connection.registrations == 0 {
+                inner.identities.remove(&identity.presented);
+            }
+        }
+    }
+
+    /// Where an identity is connected or was last.
+    pub(in crate::engine) fn connection(&self, identity: &Identity) -> Option<(ShardId, Peer)> {
+        let inner = self.inner.read();
+        let connection = inner.identities.get(&identity.presented)?;
+        Some((connection.shard, connection.peer))
+    }
+
+    /// Registrations of an identity in all shards.
+    pub(in crate::engine) fn registrations_of(&self, identity: &Identity) -> usize {
+        let inner = self.inner.read();
+        let connection = inner.identities.get(&identity.presented);
+        connection.map_or(0, |connection| connection.registrations)
+    }
+
+    /// Whether an identity of this name is connected or has registrations.
+    pub(in crate::engine) fn knows_identity(&self, presented: &[u8]) -> bool {
+        self.inner.read().identities.contains_key(presented)
+    }
+
+    pub(in crate::engine) fn registered(&self, identity: &Identity) {
+        if let Some(connection) = self.inner.write().identities.get_mut(&identity.presented) {
+            connection.registrations += 1;
+        }
+    }
+
+    pub(in crate::engine) fn unregistered(&self, identity: &Identity) {
+        let mut inner = self.inner.write();
+        if let Some(connection) = inner.identities.get_mut(&identity.presented) {
+            connection.registrations = connection.registrations.saturating_sub(1);
+            if connection.registrations == 0 && !connection.live {
+                inner.identities.remove(&identity.presented);
+            }
+        }
+    }
+
+    pub(in crate::engine) fn observe(&self, token: Token) {
+        self.inner.write().observations.insert(token, false);
+    }
+
+    pub(in crate::engine) fn forget_observation(&self, token: Token) {
+        self.inner.write().observations.remove(&token);
+    }
+
+    /// A message with this token came from an address that is not its device's; true when the
+    /// token is that of a living observation.
+    pub(in crate::engine) fn missed(&self, token: Token) -> bool {
+        let mut inner = self.inner.write();
+        let missed = inner.observations.get_mut(&token);
+        missed.is_some_and(|missed| {
+            *missed = true;
+            true
+        })
+    }
+
+    /// Whether a notification was missed since this was last asked.
+    pub(in crate::engine) fn take_missed(&self, token: Token) -> bool {
+        let mut inner = self.inner.write();
+        let missed = inner.observations.get_mut(&token);
+        missed.is_some_and(std::mem::take)
+    }
+
+    pub(in crate::engine) fn insert_location(&self, location: &Location, shard: ShardId) {
+        self.inner.write().locations.insert(location.clone(), shard);
+    }
+
+    pub(in crate::engine) fn remove_location(&self, location: &Location) {
+        self.inner.write().locations.remove(location);
+    }
+
+    pub(in crate::engine) fn remove_mount(&self, mount: &str, endpoint: &str) {
+        self.inner.write().mounts.remove(mount, endpoint);
+    }
+
+    pub(in crate::engine) fn remove(&self, endpoint: &str, listener: u16) {
+        let mut inner = self.inner.write();
+        if inner.endpoints.remove(endpoint).is_some() {
+            let of_listener = inner.listeners.entry(listener).or_default();
+            *of_listener = of_listener.saturating_sub(1);
+        }
+    }
+}
