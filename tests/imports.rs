@@ -54,7 +54,6 @@ const BEING_UNDONE: &[&str] = &[
     "config",
     "credentials",
     "dtls",
-    "engine",
     "host",
     "lwm2m",
     "memory",

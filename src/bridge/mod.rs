@@ -40,8 +40,7 @@ pub mod router;
 pub mod topic;
 
 pub use answer::{content, report, series, uplink};
-// `downlink` is what the engine calls it.
-pub use command::{self as downlink, Command, typed};
+pub use command::{Command, typed};
 pub use dialect::Dialect;
 pub use echo::Echo;
 pub use kind::Kind;

@@ -8,7 +8,7 @@ use super::info::{AuthorizationId, DeviceEvent, RegistrationRequest};
 use super::peer::{Peer, ShardId};
 use super::sharding::Handoff;
 use super::timer::Reason;
-use crate::host::Publish;
+use crate::mqtt::Publish;
 use crate::telemetry::Counters;
 use crate::time::Instant;
 

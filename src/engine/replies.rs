@@ -7,8 +7,8 @@ use super::device::{Device, Refusal, local_error, response_translator};
 use super::effects::Output;
 use super::input::CommandInput;
 use super::settings::Settings;
-use crate::bridge::{CommandError, Echo, downlink, topic, uplink};
-use crate::host::{Publish, PublishKind};
+use crate::bridge::{CommandError, Echo, command, topic, uplink};
+use crate::mqtt::{Publish, PublishKind};
 
 /// The answer to a command that no shard can take at the moment.
 pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
@@ -21,9 +21,9 @@ pub fn stopping_answer(settings: &Settings, input: &CommandInput) -> Publish {
 }
 
 fn unheard_answer(settings: &Settings, input: &CommandInput, refusal: &Refusal) -> Publish {
-    let options = downlink::Options::new(&settings.config);
+    let options = command::Options::new(&settings.config);
     let ids = uplink::Ids::default();
-    let (echo, payload) = match downlink::parse(&input.payload, input.dialect, &options) {
+    let (echo, payload) = match command::parse(&input.payload, input.dialect, &options) {
         Ok(command) => {
             let payload = local_error(&command, &ids, refusal);
             (command.echo, payload)

@@ -8,7 +8,7 @@ use super::input::CommandInput;
 use super::peer::{DeviceKey, Peer};
 use super::server::{Request, Server, Stage};
 use super::sharding::{Handoff, Held, Withheld};
-use crate::bridge::downlink;
+use crate::bridge::command;
 use crate::coap::message::{self, MessageError};
 use crate::coap::{Code, Message, MessageType, Token};
 
@@ -166,8 +166,8 @@ impl Engine {
             let handoff = Handoff::Command { input, hops };
             return self.core.effects.hand_off(shard, handoff);
         }
-        let options = downlink::Options::new(self.core.env.config());
-        let command = match downlink::parse(&input.payload, input.dialect, &options) {
+        let options = command::Options::new(self.core.env.config());
+        let command = match command::parse(&input.payload, input.dialect, &options) {
             Ok(command) => command,
             Err(error) => return self.core.refuse_malformed(&input, &error),
         };

@@ -12,9 +12,9 @@ use crate::coap::{Message, Token};
 use crate::config::Translator;
 use crate::engine::context::Context;
 use crate::engine::effects::Output;
-use crate::host::{Publish, PublishKind};
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::Schema;
+use crate::mqtt::{Publish, PublishKind};
 use crate::time::Now;
 
 impl Device {

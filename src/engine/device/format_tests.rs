@@ -1,17 +1,17 @@
 //! Which format is chosen, and that refusals come to an end.
 
 use super::*;
-use crate::bridge::{Dialect, downlink};
+use crate::bridge::{Dialect, command};
 use crate::lwm2m::codec::names::NAMES;
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
 fn command(command: &Json) -> Command {
-    let options = downlink::Options {
+    let options = command::Options {
         max_size: 4096,
         check_arguments: true,
     };
-    downlink::parse(command.to_string().as_bytes(), Dialect::Current, &options).unwrap()
+    command::parse(command.to_string().as_bytes(), Dialect::Current, &options).unwrap()
 }
 
 fn read(path: &str) -> Command {

@@ -9,7 +9,7 @@ use super::format::FormatChoice;
 use super::observation::Observation;
 use super::refusal::Refusal;
 use super::state::Device;
-use crate::bridge::{Command, Dialect, Echo, downlink};
+use crate::bridge::{Command, Dialect, Echo, command};
 use crate::coap::Token;
 use crate::config::AutoObserve;
 use crate::engine::context::Context;
@@ -128,7 +128,7 @@ impl Device {
     }
 }
 
-fn parse(cx: &Context<'_>, command: &RawValue) -> Option<Command> {
-    let options = downlink::Options::new(cx.config());
-    downlink::parse(command.get().as_bytes(), Dialect::Current, &options).ok()
+fn parse(cx: &Context<'_>, text: &RawValue) -> Option<Command> {
+    let options = command::Options::new(cx.config());
+    command::parse(text.get().as_bytes(), Dialect::Current, &options).ok()
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
-use crate::bridge::downlink::Command;
+use crate::bridge::Command;
 use crate::config;
 use crate::time::Instant;
 
