@@ -468,10 +468,10 @@ impl Chaos {
 
 #[test]
 fn chaos() {
-    // Other runs than the usual ones: CHAOS_SEED=1000 cargo test --test engine_chaos
-    let seed = std::env::var("CHAOS_SEED").ok();
-    let first = seed.and_then(|text| text.parse().ok()).unwrap_or(0);
-    for seed in first..first + RUNS {
+    // Other runs, or more of them: CHAOS_SEED=1000 CHAOS_RUNS=3000 cargo test --test engine_chaos
+    let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
+    let first = number("CHAOS_SEED").unwrap_or(0);
+    for seed in first..first + number("CHAOS_RUNS").unwrap_or(RUNS) {
         let run = std::panic::catch_unwind(|| {
             let mut chaos = Chaos::new(seed);
             for _ in 0..STEPS {
