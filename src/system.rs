@@ -1,4 +1,5 @@
-//! System calls about the process as a whole, for the program and for the files it reads.
+//! System calls about the process as a whole, for the program and for the files it reads, and what
+//! the mode of such a file means.
 
 #![allow(unsafe_code)] // prctl(2), setrlimit(2), geteuid(2)
 
@@ -33,4 +34,19 @@ fn check(result: libc::c_int) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Why a file of secrets with this mode is refused: everybody can read it, or change it. `None`:
+/// its owner and its group alone can.
+pub fn open_to_everyone(mode: u32) -> Option<String> {
+    let shown = mode & 0o7777;
+    let what = match mode & 0o006 {
+        0 => return None,
+        0o004 => "read",
+        0o002 => "write",
+        _ => "read and write",
+    };
+    Some(format!(
+        "everybody on this machine can {what} (mode {shown:04o})"
+    ))
 }

@@ -48,19 +48,6 @@ const LAYERS: &[&str] = &[
     "main",
 ];
 
-/// Folders with imports against that order, or in a circle. It only gets shorter: an entry that is
-/// not needed any more is a failure.
-const BEING_UNDONE: &[&str] = &[
-    "config",
-    "credentials",
-    "dtls",
-    "host",
-    "lwm2m",
-    "memory",
-    "runtime",
-    "simulate",
-];
-
 #[test]
 fn every_folder_has_its_layer() {
     let sources = source::sources(&["src"]);
@@ -74,17 +61,9 @@ fn every_folder_has_its_layer() {
 fn no_import_runs_back_up() {
     let imports = imports(&source::sources(&["src"]));
     assert!(imports.len() > 500, "{}", imports.len());
-    let mut faults = faults(&imports, LAYERS);
-    let needless: Vec<_> = BEING_UNDONE
-        .iter()
-        .filter(|folder| faults.remove(**folder).is_none())
-        .collect();
+    let faults = faults(&imports, LAYERS);
     let found: Vec<_> = faults.into_values().flatten().collect();
     assert!(found.is_empty(), "\n{}", found.join("\n"));
-    assert!(
-        needless.is_empty(),
-        "nothing is wrong any more in {needless:?}"
-    );
 }
 
 /// What is wrong with the imports, by the folder that has to change.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::broker_url::BrokerUrl;
-use crate::config::read::{ConfigError, ConfigWarning};
-use crate::config::{
-    Config, DtlsListener, EndpointRule, HostileEndpoint, PlainRegisters, UdpListener,
-};
+use super::broker_url::BrokerUrl;
+use super::choices::HostileEndpoint;
+use super::error::{ConfigError, ConfigWarning};
+use super::listener::{DtlsListener, PlainRegisters, UdpListener};
+use super::schema::Config;
+use crate::credentials::EndpointRule;
 
 /// Placeholders a mountpoint may hold.
 const PLACEHOLDERS: [&str; 5] = [

@@ -59,18 +59,3 @@ fn read_text(path: &Path, largest: u64) -> io::Result<(Zeroizing<String>, u32)> 
     }
     Ok((text, metadata.mode()))
 }
-
-/// Why a file of secrets with this mode is refused: everybody can read it, or change it. `None`:
-/// its owner and its group alone can.
-pub fn open_to_everyone(mode: u32) -> Option<String> {
-    let shown = mode & 0o7777;
-    let what = match mode & 0o006 {
-        0 => return None,
-        0o004 => "read",
-        0o002 => "write",
-        _ => "read and write",
-    };
-    Some(format!(
-        "everybody on this machine can {what} (mode {shown:04o})"
-    ))
-}

@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::choices::FormatDefault;
+use super::cipher::{CipherSuite, Group};
 use crate::admission::{AccessRules, Rate};
-use crate::config::{CipherSuite, FormatDefault, Group, WorldReadable};
-use crate::credentials::Credential;
+use crate::credentials::{Credential, EndpointRule, KeyEncoding, Sources, WorldReadable};
 
 /// `listeners.*`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,29 +80,6 @@ pub struct DtlsListener {
     pub max_sessions_per_source: usize,
     /// `dtls_options`
     pub options: DtlsOptions,
-}
-
-/// See [`DtlsListener::psk_file_keys`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyEncoding {
-    /// `hex`: hexadecimal digits, as in Mosquitto's `psk_file`.
-    Hex,
-    /// `text`: the bytes of the text itself, as in EMQX's `psk_authentication.init_file`.
-    Text,
-}
-
-/// Which endpoint a device may register, by the identity it has presented.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndpointRule {
-    /// `owned`: what its credential covers by its identity, by its list or by a pattern of its
-    /// list, and every endpoint that no credential covers.
-    Owned,
-    /// `any`: every endpoint.
-    Any,
-    /// `equal`: its identity, with or without its suffix.
-    Equal,
-    /// `listed`: the endpoints that its credential names.
-    Listed,
 }
 
 /// Which endpoints a device without DTLS may register.
@@ -220,6 +198,19 @@ impl Default for DtlsOptions {
             session_timeout: Duration::from_secs(86_400),
             idle_timeout: None,
             mtu: 1232,
+        }
+    }
+}
+
+impl<'a> From<&'a DtlsListener> for Sources<'a> {
+    fn from(listener: &'a DtlsListener) -> Self {
+        Self {
+            configured: &listener.psk,
+            file: listener.psk_file.as_deref(),
+            file_keys: listener.psk_file_keys,
+            world_readable: listener.world_readable,
+            separators: &listener.identity_separator,
+            rule: listener.endpoint_rule,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
-use crate::config::value::{self, Parsed};
-use crate::config::{CipherSuite, Group};
+use super::cipher::{CipherSuite, Group};
+use super::value::{self, Parsed};
 use crate::credentials::{Credential, EndpointPattern, Key, check_identity};
 
 /// Most credentials in a configuration; a file has no such bound.

@@ -1,52 +1,18 @@
 //! Reading a configuration: TOML, JSON and dotted settings become one tree, the tree becomes a
 //! [`Config`]. Every mistake is found in one go and named by its key path. No file is read here.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-use crate::config::broker_url::BrokerUrl;
-use crate::config::file::open_to_everyone;
-use crate::config::keys::{
-    DTLS_IGNORED, DTLS_KEYS, IGNORED, KEYS, Key, LISTENER_IGNORED, RENAMED, UDP_IGNORED, UDP_KEYS,
-};
-use crate::config::{Config, Listeners, Mqtt, UdpListener, WorldReadable, check, psk};
-
-/// A mistake in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigError {
-    /// Dotted key path, such as `listeners.udp.default.bind`; empty when the text as a whole
-    /// cannot be read.
-    pub key: String,
-    /// What is wrong, in one line.
-    pub message: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.key.is_empty() {
-            f.write_str(&self.message)
-        } else {
-            write!(f, "{}: {}", self.key, self.message)
-        }
-    }
-}
-
-/// Something that is accepted but probably not meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigWarning {
-    /// Dotted key path.
-    pub key: String,
-    /// Why it is worth a look, in one line.
-    pub message: String,
-}
-
-impl fmt::Display for ConfigWarning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.key, self.message)
-    }
-}
+use super::broker_url::BrokerUrl;
+pub use super::error::{ConfigError, ConfigWarning};
+use super::keys::{DTLS_KEYS, IGNORED, KEYS, Keys, RENAMED, UDP_KEYS};
+use super::reader::Reader;
+use super::schema::Config;
+use super::{check, psk};
+use crate::credentials::WorldReadable;
+use crate::system::open_to_everyone;
 
 /// A configuration before its values are looked at.
 #[derive(Clone, Default)]
@@ -269,10 +235,10 @@ impl Source {
         for (old, new) in RENAMED {
             if let Some(value) = root.remove(*old) {
                 reader.warn(old, &format!("is now {new}"));
-                reader.leaf(KEYS, &mut config, new, old, &value);
+                reader.leaf(&KEYS, &mut config, new, old, &value);
             }
         }
-        reader.table(KEYS, IGNORED, &mut config, &root, "", "");
+        reader.table(&KEYS, IGNORED, &mut config, &root, "", "");
         if let Some(listeners) = &mut listeners {
             reader.listeners(&mut config.listeners, listeners);
             // The keys of devices are in there.
@@ -310,190 +276,19 @@ pub fn from_toml(text: &str) -> Result<(Config, Vec<ConfigWarning>), Vec<ConfigE
     Source::from_toml(text).read()
 }
 
-struct Reader {
-    errors: Vec<ConfigError>,
-    warnings: Vec<ConfigWarning>,
-}
-
-impl Reader {
-    fn error(&mut self, key: &str, message: impl Into<String>) {
-        self.errors.push(ConfigError {
-            key: key.to_owned(),
-            message: message.into(),
-        });
-    }
-
-    fn warn(&mut self, key: &str, message: &str) {
-        self.warnings.push(ConfigWarning {
-            key: key.to_owned(),
-            message: message.to_owned(),
-        });
-    }
-
-    /// Takes a password from outside, if there is none.
-    fn offered(&mut self, mqtt: &mut Mqtt, origin: &str, password: String) {
-        let url = mqtt.broker.as_deref().map(str::parse::<BrokerUrl>);
-        let url = url.and_then(Result::ok);
-        let in_url = url.as_ref().is_some_and(|url| url.password.is_some());
-        if in_url || mqtt.password.is_some() || mqtt.password_file.is_some() {
-            return;
-        }
-        if mqtt.username.is_none() && url.is_none_or(|url| url.username.is_none()) {
-            return self.error(origin, "needs mqtt.username");
-        }
-        mqtt.password = Some(password);
-    }
-
-    /// Reads `value` as the key `name`; `shown` is what the user called it.
-    fn leaf<T>(
-        &mut self,
-        keys: &[Key<T>],
-        into: &mut T,
-        name: &str,
-        shown: &str,
-        value: &Value,
-    ) -> bool {
-        let Some(key) = keys.iter().find(|key| key.name == name) else {
-            return false;
-        };
-        if let Err(message) = (key.read)(into, value) {
-            self.error(shown, message);
-        }
-        true
-    }
-
-    /// Reads a table: `prefix` leads from the keys of `T` to it, `above` from the top to `T`.
-    fn table<T>(
-        &mut self,
-        keys: &[Key<T>],
-        ignored: &[(&str, &str)],
-        into: &mut T,
-        table: &Map<String, Value>,
-        prefix: &str,
-        above: &str,
-    ) {
-        for (name, value) in table {
-            let name = format!("{prefix}{name}");
-            let shown = format!("{above}{name}");
-            if self.leaf(keys, into, &name, &shown, value) {
-                continue;
-            }
-            if let Some((_, why)) = ignored.iter().find(|(ignored, _)| *ignored == name) {
-                self.warn(&shown, why);
-                continue;
-            }
-            let inner = format!("{name}.");
-            let is_table = keys.iter().map(|key| key.name);
-            let is_table = is_table
-                .chain(ignored.iter().map(|(ignored, _)| *ignored))
-                .any(|key| key.starts_with(&inner));
-            match value {
-                // The table of keys is finite, so the depth is bounded by it.
-                Value::Object(table) if is_table => {
-                    self.table(keys, ignored, into, table, &inner, above);
-                }
-                _ if is_table => self.error(&shown, "expected a table"),
-                _ => {
-                    let known = keys.iter().map(|key| format!("{above}{}", key.name));
-                    let message = unknown(&shown, known);
-                    self.error(&shown, message);
-                }
-            }
-        }
-    }
-
-    fn listeners(&mut self, into: &mut Listeners, value: &Value) {
-        let Value::Object(kinds) = value else {
-            return self.error("listeners", "expected a table");
-        };
-        for (kind, value) in kinds {
-            let shown = format!("listeners.{kind}");
-            match kind.as_str() {
-                "udp" => {
-                    let ignored = [LISTENER_IGNORED, UDP_IGNORED].concat();
-                    let udp: BTreeMap<_, UdpListener> =
-                        self.named(UDP_KEYS, &ignored, &shown, value);
-                    if !udp.is_empty() {
-                        into.udp = udp;
-                    }
-                }
-                "dtls" => {
-                    let ignored = [LISTENER_IGNORED, DTLS_IGNORED].concat();
-                    into.dtls = self.named(DTLS_KEYS, &ignored, &shown, value);
-                    self.old_versions(value);
-                }
-                _ => {
-                    let known = ["listeners.udp".to_owned(), "listeners.dtls".to_owned()];
-                    let message = unknown(&shown, known.into_iter());
-                    self.error(&shown, message);
-                }
-            }
-        }
-        let has_udp = kinds
-            .get("udp")
-            .and_then(Value::as_object)
-            .is_some_and(|named| !named.is_empty());
-        if !has_udp && into.dtls.values().any(|listener| listener.common.enable) {
-            into.udp = BTreeMap::new();
-        }
-    }
-
-    /// The listeners of one kind by name.
-    fn named<T: Default>(
-        &mut self,
-        keys: &[Key<T>],
-        ignored: &[(&str, &str)],
-        shown: &str,
-        value: &Value,
-    ) -> BTreeMap<String, T> {
-        let mut listeners = BTreeMap::new();
-        let Value::Object(named) = value else {
-            self.error(shown, "expected a table of named listeners");
-            return listeners;
-        };
-        for (name, value) in named {
-            let shown = format!("{shown}.{name}");
-            let mut listener = T::default();
-            if let Value::Object(table) = value {
-                let above = format!("{shown}.");
-                self.table(keys, ignored, &mut listener, table, "", &above);
-            } else {
-                self.error(&shown, "expected a table with bind = \"ip:port\"");
-            }
-            listeners.insert(name.clone(), listener);
-        }
-        listeners
-    }
-
-    /// A section of EMQX may ask for DTLS 1.0 as well, which is no mistake but has no effect.
-    fn old_versions(&mut self, named: &Value) {
-        for (name, listener) in named.as_object().into_iter().flatten() {
-            if listener
-                .pointer("/dtls_options/versions")
-                .is_some_and(psk::asks_for_dtls1)
-            {
-                self.warn(
-                    &format!("listeners.dtls.{name}.dtls_options.versions"),
-                    "dtlsv1 is not spoken, only dtlsv1.2 is",
-                );
-            }
-        }
-    }
-}
-
 /// Whether the value of `key` is text, so that `--set` does not read it as TOML.
 fn holds_text(key: &str) -> bool {
-    fn is_text<T>(keys: &[Key<T>], name: &str) -> bool {
-        keys.iter().any(|key| key.is_text && key.name == name)
+    fn is_text<T>(keys: &Keys<T>, name: &str) -> bool {
+        keys.find(name).is_some_and(|key| key.is_text)
     }
     let mut names = key.splitn(4, '.');
     match (names.next(), names.next(), names.next(), names.next()) {
-        (Some("listeners"), Some("udp"), _, Some(name)) => is_text(UDP_KEYS, name),
+        (Some("listeners"), Some("udp"), _, Some(name)) => is_text(&UDP_KEYS, name),
         (Some("listeners"), Some("dtls"), _, Some(name)) => {
             // A key of digits only is no number.
-            is_text(DTLS_KEYS, name) || name.starts_with("psk.")
+            is_text(&DTLS_KEYS, name) || name.starts_with("psk.")
         }
-        _ => is_text(KEYS, key),
+        _ => is_text(&KEYS, key),
     }
 }
 
@@ -530,28 +325,6 @@ fn secrets(root: &Map<String, Value>) -> Vec<String> {
         }
     }
     keys
-}
-
-/// The message for an unknown key, with the nearest known one.
-fn unknown(key: &str, known: impl Iterator<Item = String>) -> String {
-    let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
-    let nearest = known
-        .map(|known| {
-            let likeness = if last(&known) == last(key) {
-                // The right name in the wrong table.
-                0.99
-            } else {
-                strsim::jaro_winkler(&known, key)
-            };
-            (likeness, known)
-        })
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((likeness, known)) if likeness > 0.85 => {
-            format!("unknown key, did you mean {known}?")
-        }
-        _ => "unknown key".to_owned(),
-    }
 }
 
 /// Line and column, from 1, of a byte offset.

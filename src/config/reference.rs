@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 
-use crate::config::keys::{
-    DTLS_IGNORED, DTLS_KEYS, IGNORED, KEYS, Key, LISTENER_IGNORED, RENAMED, UDP_IGNORED, UDP_KEYS,
+use super::keys::{
+    DTLS_IGNORED, DTLS_KEYS, IGNORED, KEYS, Keys, LISTENER_IGNORED, RENAMED, UDP_IGNORED, UDP_KEYS,
 };
-use crate::config::{Config, DtlsListener, UdpListener};
+use super::listener::{DtlsListener, UdpListener};
+use super::schema::Config;
 
 const DTLS: &str = r#"
 ## DTLS listeners
@@ -40,9 +41,9 @@ pub fn reference() -> String {
          no limit, or a number a second.\n\
          - Addresses: `\"127.0.0.1:5683\"`, `\"[::]:5683\"`, `\":5683\"`, `\"5683\"` or `5683`.\n\n",
     );
-    fn rows<T>(out: &mut String, keys: &[Key<T>], prefix: &str, defaults: &T) {
+    fn rows<T>(out: &mut String, keys: &Keys<T>, prefix: &str, defaults: &T) {
         out.push_str("| Key | Form | Default | Meaning |\n|---|---|---|---|\n");
-        for key in keys {
+        for key in keys.iter() {
             // Writing to a string cannot fail.
             let _ = writeln!(
                 out,
@@ -54,21 +55,21 @@ pub fn reference() -> String {
             );
         }
     }
-    rows(&mut out, KEYS, "", &Config::default());
+    rows(&mut out, &KEYS, "", &Config::default());
     out.push_str(
         "\n## Listeners\n\nAny number of UDP listeners, each under a name of its own; without \
          any listener there is one named `default`.\n\n",
     );
     rows(
         &mut out,
-        UDP_KEYS,
+        &UDP_KEYS,
         "listeners.udp.NAME.",
         &UdpListener::default(),
     );
     out.push_str(DTLS);
     rows(
         &mut out,
-        DTLS_KEYS,
+        &DTLS_KEYS,
         "listeners.dtls.NAME.",
         &DtlsListener::default(),
     );

@@ -1,7 +1,7 @@
 //! One identity with its key and its endpoints.
 
+use super::rules::EndpointRule;
 use super::{EndpointPattern, Key};
-use crate::config::EndpointRule;
 
 /// Longest identity in bytes, configured or presented. RFC 4279 section 5.3 asks for 128, OpenSSL
 /// takes 256.

@@ -3,8 +3,8 @@
 use zeroize::Zeroizing;
 
 use super::lines::{LineError, read_line, write_line};
+use super::rules::KeyEncoding;
 use super::{Credential, EndpointPattern, Key};
-use crate::config::KeyEncoding;
 
 /// Why a text is not edited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

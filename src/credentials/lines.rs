@@ -16,10 +16,10 @@ use std::collections::hash_map::Entry;
 
 use zeroize::Zeroizing;
 
+use super::rules::KeyEncoding;
 use super::{
     Credential, EndpointPattern, IdentityError, Key, KeyError, PatternError, check_identity,
 };
-use crate::config::KeyEncoding;
 
 /// Why a line is skipped. Never holds a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -1,22 +1,12 @@
 //! All that is known of a listener's devices.
 
-use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::coverage::{MAX_TRIED, Table};
-use super::{Credential, FileError, FileReport, PskFile, check_identity};
-use crate::config::{DtlsListener, EndpointRule};
-
-/// Where credentials come from. Answers at once and from memory; what has to be asked for is not
-/// behind this trait.
-pub trait CredentialSource: Debug + Send + Sync {
-    /// The credential with exactly this identity.
-    fn find(&self, identity: &[u8]) -> Option<Arc<Credential>>;
-
-    /// Whether some credential lists `endpoint`. Adds to `steps` the hashes and comparisons that it
-    /// took.
-    fn lists(&self, endpoint: &str, steps: &mut usize) -> bool;
-}
+use super::credential::{Credential, check_identity};
+use super::file::{FileError, FileReport, PskFile};
+use super::index::{Table, crowded};
+use super::rules::EndpointRule;
+use super::sources::{CredentialSource, Sources};
 
 /// Several sources, asked in order, and the separators of a listener.
 #[derive(Debug)]
@@ -28,29 +18,19 @@ pub struct CredentialStore {
     lists_count: bool,
 }
 
-impl CredentialSource for Table {
-    fn find(&self, identity: &[u8]) -> Option<Arc<Credential>> {
-        self.by_identity().get(identity).cloned()
-    }
-
-    fn lists(&self, endpoint: &str, steps: &mut usize) -> bool {
-        Self::lists(self, endpoint, steps)
-    }
-}
-
 impl CredentialStore {
     /// What a listener's `psk` and `psk_file` say; the first wins. With the warnings about them.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
-    pub fn open(listener: &DtlsListener) -> Result<(Self, Vec<String>), FileError> {
-        let (mut store, mut warnings) = Self::of_configuration(listener);
-        if let Some(path) = &listener.psk_file {
-            let (file, report) =
-                PskFile::open(path, listener.psk_file_keys, listener.world_readable)?;
+    pub fn open<'a>(from: impl Into<Sources<'a>>) -> Result<(Self, Vec<String>), FileError> {
+        let from = from.into();
+        let (mut store, mut warnings) = Self::of_configuration(from);
+        if let Some(path) = from.file {
+            let (file, report) = PskFile::open(path, from.file_keys, from.world_readable)?;
             warnings.extend(report.warnings());
-            warnings.extend(unlisted(&report, listener.endpoint_rule));
+            warnings.extend(unlisted(&report, from.rule));
             let file = Arc::new(file);
             store.file = Some(Arc::clone(&file));
             store.add(file);
@@ -59,23 +39,23 @@ impl CredentialStore {
     }
 
     /// What a listener's `psk` says, without its file.
-    pub fn configured(listener: &DtlsListener) -> Self {
-        Self::of_configuration(listener).0
+    pub fn configured<'a>(from: impl Into<Sources<'a>>) -> Self {
+        Self::of_configuration(from.into()).0
     }
 
-    fn of_configuration(listener: &DtlsListener) -> (Self, Vec<String>) {
+    fn of_configuration(from: Sources<'_>) -> (Self, Vec<String>) {
         let mut store = Self {
             sources: Vec::new(),
             file: None,
-            separators: listener.identity_separator.as_bytes().into(),
-            lists_count: match listener.endpoint_rule {
+            separators: from.separators.as_bytes().into(),
+            lists_count: match from.rule {
                 EndpointRule::Owned | EndpointRule::Listed => true,
                 EndpointRule::Any | EndpointRule::Equal => false,
             },
         };
         let mut warnings = Vec::new();
-        if !listener.psk.is_empty() {
-            let fixed = listener.psk.iter().map(|credential| {
+        if !from.configured.is_empty() {
+            let fixed = from.configured.iter().map(|credential| {
                 let identity = credential.identity.clone();
                 (identity, Arc::new(credential.clone()))
             });
@@ -182,19 +162,12 @@ fn unlisted(report: &FileReport, rule: EndpointRule) -> Option<String> {
     }
 }
 
-/// So many patterns begin alike that they are not compared one by one.
-pub(super) fn crowded(beginning: &str) -> String {
-    format!(
-        "more than {MAX_TRIED} endpoints with wildcards begin with {beginning:?}: no other endpoint \
-         that begins so can be registered by devices that do not list it"
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::DtlsListener;
     use crate::credentials::Key;
 
     fn credential(identity: &str, key: u8) -> Credential {

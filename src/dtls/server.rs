@@ -1,6 +1,7 @@
 //! Which session or handshake a datagram belongs to, and what comes of it.
 
 mod handshakes;
+mod idle;
 mod room;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -23,7 +24,7 @@ use crate::admission::Door;
 use crate::credentials;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
-use room::Idle;
+use idle::Idle;
 
 /// Longest datagram in bytes: OpenSSL has no room for more.
 const MAX_DATAGRAM: usize = 16_384;

@@ -10,6 +10,7 @@
 //! chunks and counts by itself.
 
 mod heap;
+mod kind;
 mod sketch;
 mod tally;
 
@@ -20,107 +21,12 @@ use thiserror::Error;
 use tracing::warn;
 
 pub use heap::{Heap, block};
+pub use kind::Kind;
 pub use sketch::{Holder, source};
 pub use tally::{Reservation, Tally};
 
+use kind::{KINDS, PARTS};
 use sketch::{Sketches, source_bits};
-
-/// What bytes are held for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
-    /// Registrations with their queries and object lists.
-    Registrations,
-    /// Observations, requests under way to devices and the bodies of their responses.
-    Observations,
-    /// Commands waiting for their devices.
-    Queues,
-    /// Requests of devices that wait for the host's word or for another shard.
-    Waiting,
-    /// Requests of devices of which not all blocks have come.
-    Blocks,
-    /// Replies remembered for repeated requests.
-    Duplicates,
-    /// What waits for a shard to look.
-    Mailboxes,
-    /// Messages that wait for the broker, in the host and in the embedded broker.
-    Outboxes,
-    /// DTLS handshakes, which anybody can begin.
-    Handshakes,
-    /// DTLS sessions, for which one needs a key.
-    Sessions,
-}
-
-/// Number of kinds.
-const KINDS: usize = 10;
-
-impl Kind {
-    /// All kinds, in the order of their declaration.
-    pub const ALL: [Self; KINDS] = [
-        Self::Registrations,
-        Self::Observations,
-        Self::Queues,
-        Self::Waiting,
-        Self::Blocks,
-        Self::Duplicates,
-        Self::Mailboxes,
-        Self::Outboxes,
-        Self::Handshakes,
-        Self::Sessions,
-    ];
-
-    /// For people and logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Registrations => "registrations",
-            Self::Observations => "observations",
-            Self::Queues => "queues",
-            Self::Waiting => "waiting requests",
-            Self::Blocks => "block transfers",
-            Self::Duplicates => "remembered replies",
-            Self::Mailboxes => "mailboxes",
-            Self::Outboxes => "outboxes",
-            Self::Handshakes => "DTLS handshakes",
-            Self::Sessions => "DTLS sessions",
-        }
-    }
-
-    /// Names of the gauge of bytes held and of the counter of refusals, as statistics show them.
-    const fn statistics(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Registrations => ("memory_registrations", "memory_refused_registrations"),
-            Self::Observations => ("memory_observations", "memory_refused_observations"),
-            Self::Queues => ("memory_queues", "memory_refused_queues"),
-            Self::Waiting => ("memory_waiting", "memory_refused_waiting"),
-            Self::Blocks => ("memory_blocks", "memory_refused_blocks"),
-            Self::Duplicates => ("memory_duplicates", "memory_refused_duplicates"),
-            Self::Mailboxes => ("memory_mailboxes", "memory_refused_mailboxes"),
-            Self::Outboxes => ("memory_outboxes", "memory_refused_outboxes"),
-            Self::Handshakes => ("memory_handshakes", "memory_refused_handshakes"),
-            Self::Sessions => ("memory_sessions", "memory_refused_sessions"),
-        }
-    }
-
-    /// Parts of [`PARTS`] with and without a DTLS listener. A DTLS session takes forty times as
-    /// much as a registration.
-    const fn parts(self, dtls: bool) -> usize {
-        let (with, without) = match self {
-            Self::Registrations => (18, 36),
-            Self::Observations => (7, 13),
-            Self::Queues => (5, 9),
-            Self::Waiting => (3, 5),
-            Self::Blocks => (4, 6),
-            Self::Duplicates => (3, 5),
-            Self::Mailboxes => (3, 5),
-            Self::Outboxes => (5, 9),
-            Self::Handshakes => (8, 0),
-            Self::Sessions => (32, 0),
-        };
-        if dtls { with } else { without }
-    }
-}
-
-/// The parts of all kinds are 88 of these; the rest is for the growth of tables and the allocator.
-const PARTS: usize = 100;
 
 /// The least ceiling, in bytes.
 pub const LEAST_CEILING: usize = 16 << 20;

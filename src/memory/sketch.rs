@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{KINDS, Kind};
+use super::kind::{KINDS, Kind};
 
 /// The address of a source: IPv4 as it is, IPv6 by /64, which is what one subscriber has.
 pub fn source(address: IpAddr) -> IpAddr {

@@ -3,101 +3,31 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant as SystemInstant};
 
-use parking_lot::{Condvar, Mutex, RwLock};
-use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::SeedableRng as _;
-use thiserror::Error;
+use parking_lot::{Mutex, RwLock};
 use tracing::{info, warn};
 
-use super::intake;
-use super::listeners::{Change, Listeners};
-use super::mailbox::{Mail, Mailbox};
-use super::shard::{self, Shard};
-use super::{Clock, block_signals, models, monotonic};
-use crate::bridge::topic::TopicError;
+use super::error::{ReloadError, StartError};
+use super::host::{Host, Subscriptions};
+use super::listeners::Listeners;
+use super::mail::Mail;
+use super::mailbox::Mailbox;
+use super::models;
+use super::stop::Stop;
 use crate::bridge::{CommandRouter, Dialect, Route, RouteKey};
 use crate::config::Config;
-use crate::credentials::FileError;
-use crate::dtls::DtlsError;
 use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, Settings};
-use crate::host::{Host, Message, Publish, Subscriptions};
+use crate::mqtt::{Message, Publish};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
-use crate::telemetry::{Counters, LogLimiter, LogReason};
-
-/// How often PSK files are looked at.
-const FILE_INTERVAL: Duration = Duration::from_secs(2);
+use crate::telemetry::{Counters, LogLimiter};
 
 /// How long [`Gateway::devices`] waits.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Why a gateway does not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// A listener's address cannot be bound.
-    #[error("{key} {bind}: {source}")]
-    Bind {
-        /// Key of the address.
-        key: String,
-        /// The address.
-        bind: SocketAddr,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A listener's keys cannot be read.
-    #[error("{key}: {source}")]
-    Credentials {
-        /// Key of the file.
-        key: String,
-        /// Why.
-        source: FileError,
-    },
-    /// DTLS cannot be set up.
-    #[error("{key}: {source}")]
-    Dtls {
-        /// Key of the options.
-        key: String,
-        /// Why.
-        source: DtlsError,
-    },
-    /// `xml_dir` cannot be read.
-    #[error("xml_dir {}: {source}", dir.display())]
-    Models {
-        /// The directory.
-        dir: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Mountpoint and command topic make no filter.
-    #[error("mountpoint: {0}")]
-    Topic(#[from] TopicError),
-    /// The system refuses a descriptor, thread or random numbers.
-    #[error("{what}: {source}")]
-    System {
-        /// What was asked for.
-        what: &'static str,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
-/// Why a new configuration is not taken; the old one stays.
-#[derive(Debug, Error)]
-pub enum ReloadError {
-    /// As at the start.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// The gateway has been stopped.
-    #[error("the gateway is stopped")]
-    Stopped,
-}
 
 /// Counters of all shards, summed.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -107,21 +37,21 @@ pub struct Statistics(pub BTreeMap<&'static str, u64>);
 /// A running gateway. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Gateway {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    host: Arc<dyn Host>,
+pub(super) struct Inner {
+    pub(super) host: Arc<dyn Host>,
     routes: RwLock<Routes>,
-    directory: Arc<Directory>,
-    memory: Arc<Memory>,
-    mailboxes: Vec<Arc<Mailbox>>,
-    counters: Vec<Arc<Counters>>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) memory: Arc<Memory>,
+    pub(super) mailboxes: Vec<Arc<Mailbox>>,
+    pub(super) counters: Vec<Arc<Counters>>,
     /// Of what happens outside of the shards.
-    own_counters: Counters,
-    listeners: Mutex<Listeners>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-    stop: Stop,
+    pub(super) own_counters: Counters,
+    pub(super) listeners: Mutex<Listeners>,
+    pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
+    pub(super) stop: Stop,
 }
 
 struct Routes {
@@ -220,79 +150,6 @@ impl Gateway {
             })?;
         gateway.subscribe(&[]);
         Ok(gateway)
-    }
-
-    fn start_threads(
-        &self,
-        settings: &Arc<Settings>,
-        models: &Arc<ObjectModels>,
-        changes: Vec<Vec<Change>>,
-    ) -> Result<(), StartError> {
-        let inner = &self.inner;
-        let clock = Clock::new();
-        let count = u16::try_from(inner.mailboxes.len()).unwrap_or(u16::MAX);
-        let session_numbers = Arc::new(AtomicU32::new(1));
-        let stopped = Arc::new(AtomicUsize::new(0));
-        let shards = inner.mailboxes.iter().zip(&inner.counters).zip(changes);
-        for (index, ((mailbox, counters), changes)) in (0..).zip(shards) {
-            let (engine_seed, shard_seed) = (seed()?, seed()?);
-            let plan = (settings.clone(), models.clone());
-            let shard = Shard {
-                engine: shard::engine(
-                    plan.clone(),
-                    counters.clone(),
-                    (inner.directory.clone(), inner.memory.clone()),
-                    (index, count),
-                    engine_seed,
-                    &*inner.host,
-                ),
-                plan,
-                index,
-                directory: inner.directory.clone(),
-                memory: inner.memory.clone(),
-                listeners: Vec::new(),
-                mailbox: mailbox.clone(),
-                mail: Vec::new(),
-                mail_bytes: 0,
-                stop_at: None,
-                stopped: stopped.clone(),
-                mailboxes: inner.mailboxes.clone(),
-                host: inner.host.clone(),
-                counters: counters.clone(),
-                clock,
-                session_numbers: session_numbers.clone(),
-                rng: ChaCha8Rng::from_seed(shard_seed),
-                gate: intake::gate(settings, inner.mailboxes.len()),
-                refusals: 0,
-            };
-            // Only commands are ever refused.
-            let mail = Mail::Reconfigure(settings.clone(), models.clone(), changes);
-            let _ = mailbox.push(mail);
-            self.start_thread(format!("lwm2m-{index}"), move || shard.run())?;
-        }
-        let watched = Arc::downgrade(inner);
-        self.start_thread("lwm2m-files".to_owned(), move || watch_files(&watched))
-    }
-
-    /// Starts a thread that leaves signals to the host and logs where the caller logs.
-    fn start_thread(
-        &self,
-        name: String,
-        run: impl FnOnce() + Send + 'static,
-    ) -> Result<(), StartError> {
-        let log = tracing::dispatcher::get_default(Clone::clone);
-        let thread = thread::Builder::new()
-            .name(name)
-            .spawn(move || {
-                block_signals();
-                tracing::dispatcher::with_default(&log, run);
-            })
-            .map_err(|source| StartError::System {
-                what: "thread",
-                source,
-            })?;
-        self.inner.threads.lock().push(thread);
-        Ok(())
     }
 
     /// Takes a message from the broker that may be a command. Never blocks; what is no command is
@@ -575,68 +432,4 @@ fn load_models(config: &Config) -> Result<ObjectModels, StartError> {
             source,
         }
     })
-}
-
-fn seed() -> Result<[u8; 32], StartError> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| StartError::System {
-        what: "random numbers",
-        source: io::Error::other(error.to_string()),
-    })?;
-    Ok(seed)
-}
-
-/// Reads PSK files again when they change, until the gateway stops.
-fn watch_files(gateway: &Weak<Inner>) {
-    while let Some(inner) = gateway.upgrade() {
-        if inner.stop.wait(FILE_INTERVAL) {
-            return;
-        }
-        let lines = &inner.own_counters.lines;
-        if lines
-            .admit(monotonic(), LogReason::MemoryExceeded)
-            .is_some()
-        {
-            inner.memory.rearm();
-        }
-        let changed = inner.listeners.lock().read_files();
-        for listener in changed {
-            for mailbox in &inner.mailboxes {
-                // Only commands are ever refused.
-                let _ = mailbox.push(Mail::CheckKeys(listener));
-            }
-        }
-    }
-}
-
-/// The end, which is asked for once and waited for by others.
-#[derive(Debug, Default)]
-struct Stop {
-    asked: Mutex<bool>,
-    /// The same, for a look at every command.
-    seen: AtomicBool,
-    changed: Condvar,
-}
-
-impl Stop {
-    /// Asks for the end; true when somebody had before.
-    fn ask(&self) -> bool {
-        let before = std::mem::replace(&mut *self.asked.lock(), true);
-        self.seen.store(true, Ordering::Release);
-        self.changed.notify_all();
-        before
-    }
-
-    fn is_asked(&self) -> bool {
-        self.seen.load(Ordering::Acquire)
-    }
-
-    /// Waits for the end, `timeout` at most; whether it has come.
-    fn wait(&self, timeout: Duration) -> bool {
-        let mut asked = self.asked.lock();
-        if !*asked {
-            self.changed.wait_for(&mut asked, timeout);
-        }
-        *asked
-    }
 }

@@ -5,21 +5,10 @@ use std::net::SocketAddr;
 use tracing::warn;
 
 use super::shard::Shard;
-use crate::admission::{Gate, Refused};
-use crate::engine::{Peer, Settings};
+use crate::admission::Refused;
+use crate::engine::Peer;
 use crate::telemetry::LogReason;
 use crate::time::Instant;
-
-/// The gate of one shard.
-pub(super) fn gate(settings: &Settings, shards: usize) -> Gate {
-    let rates = &settings.config.rates;
-    let of_datagrams = [
-        rates.datagrams_per_source,
-        rates.datagrams,
-        rates.datagrams_per_device,
-    ];
-    Gate::new(of_datagrams, shards)
-}
 
 impl Shard {
     /// Who may come in by each listener, from now on.

@@ -8,32 +8,14 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::gateway::StartError;
-use super::secure::{self, SecureSettings};
+use super::error::StartError;
+use super::mail::{Change, SecureSettings};
+use super::secure;
 use crate::config::{Config, DtlsListener, DtlsOptions, UdpListener};
 use crate::credentials::{Coverage, CredentialStore};
 use crate::engine::ListenerIds;
 use crate::memory::Memory;
 use crate::transport::udp::UdpSocket;
-
-/// What a shard does about one listener.
-#[derive(Debug)]
-pub(super) enum Change {
-    /// Opens it, or moves it to another address.
-    Open { listener: u16, socket: UdpSocket },
-    /// Begins DTLS anew: every session ends.
-    Secure {
-        listener: u16,
-        settings: Arc<SecureSettings>,
-    },
-    /// Takes other credentials.
-    Credentials {
-        listener: u16,
-        settings: Arc<SecureSettings>,
-    },
-    /// Closes it; its registrations end.
-    Close { listener: u16 },
-}
 
 /// An open listener.
 #[derive(Debug)]

@@ -1,4 +1,5 @@
-//! What other threads have for a shard: a bounded queue with an eventfd that wakes the shard.
+//! Where other threads leave what they have for a shard: a bounded queue with an eventfd that wakes
+//! it.
 
 #![allow(unsafe_code)] // eventfd
 
@@ -7,63 +8,12 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::mpsc::Sender;
 
 use parking_lot::Mutex;
 
-use super::listeners::Change;
-use crate::credentials::Key;
-use crate::dtls::CredentialTicket;
-use crate::engine::{
-    AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Peer, PortableSession, Settings,
-};
-use crate::lwm2m::model::ObjectModels;
+use super::mail::Mail;
+use crate::engine::CommandInput;
 use crate::memory::{Kind, Memory};
-
-/// One thing for a shard.
-#[derive(Debug)]
-pub(super) enum Mail {
-    /// A command from the host.
-    Command(CommandInput),
-    /// From another shard.
-    Handoff(Handoff),
-    /// The host's word on a Register.
-    Authorization(AuthorizationId, Decision),
-    /// A registration ends by order of the host.
-    Kick(Arc<str>),
-    /// A device goes to another gateway.
-    Export(Arc<str>, Sender<PortableSession>),
-    /// A device came from another gateway.
-    Import(Arc<str>, Box<PortableSession>),
-    /// What is known of the devices, or of one.
-    Devices(Option<Arc<str>>, Sender<Vec<DeviceInfo>>),
-    /// The host's answer to a look-up of a key, for a listener.
-    Key(u16, CredentialTicket, Option<Key>),
-    /// The host's answer to a look-up for a session that was resumed.
-    Confirmation(u16, Peer, bool),
-    /// Another shard has too many DTLS sessions of a listener, and this one may have those that
-    /// should give way.
-    GiveWay(u16),
-    /// Keys of a listener may not be valid any more.
-    CheckKeys(u16),
-    /// A new configuration and what it changes about the listeners.
-    Reconfigure(Arc<Settings>, Arc<ObjectModels>, Vec<Change>),
-    /// Finish.
-    Stop,
-}
-
-impl Mail {
-    /// Bytes it takes.
-    fn bytes(&self) -> usize {
-        let inner = match self {
-            Self::Command(input) => input.bytes(),
-            Self::Handoff(handoff) => handoff.bytes(),
-            Self::Import(_, session) => session.bytes(),
-            _ => 0,
-        };
-        size_of::<Self>().saturating_add(inner)
-    }
-}
 
 #[derive(Debug, Default)]
 struct Inner {

@@ -7,27 +7,19 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tracing::debug;
 
-use super::mailbox::{Mail, Mailbox};
+use super::host::{Host, PskRequest};
+use super::mail::{Mail, SecureSettings};
+use super::mailbox::Mailbox;
 use crate::admission::{Bucket, Door, Limit};
 use crate::config::DtlsListener;
-use crate::credentials::{Credential, CredentialStore, Key};
+use crate::credentials::{Credential, Key};
 use crate::dtls::{
     CloseReason, Context, CredentialTicket, DtlsError, Identity, Options, Output, Server,
 };
 use crate::engine::{Peer, SecureSession};
-use crate::host::{Host, PskRequest};
 use crate::memory::Memory;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
-
-/// What the shards of a DTLS listener share.
-#[derive(Debug)]
-pub(super) struct SecureSettings {
-    /// As in `dtls:default`.
-    pub(super) name: Arc<str>,
-    pub(super) context: Arc<Context>,
-    pub(super) credentials: Arc<CredentialStore>,
-}
 
 /// Cipher suites, limits and timers as OpenSSL's side wants them, for so many shards. The kernel
 /// spreads devices evenly over them, so each has its part of the handshakes; sessions are counted

@@ -14,17 +14,16 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 use tracing::error;
 
-use super::Clock;
-use super::intake;
-use super::listeners::Change;
-use super::mailbox::{Mail, Mailbox};
-use super::secure::{Event, Secure, SecureSettings};
+use super::clock::Clock;
+use super::host::{Host, Subscriptions};
+use super::mail::{Change, Mail, SecureSettings};
+use super::mailbox::Mailbox;
+use super::secure::Secure;
 use crate::admission::{AccessRules, Gate};
 use crate::engine::{
-    AuthorizationId, Decision, DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions,
-    GoneReason, Output, Peer, RegistrationRequest, Settings, ShardId,
+    DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions, GoneReason, Peer, Settings, ShardId,
 };
-use crate::host::{AuthorizationRequest, Host, Publish, Subscriptions};
+use crate::mqtt::Publish;
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::{Kind, Memory};
 use crate::telemetry::{Counters, limited};
@@ -88,7 +87,7 @@ pub(super) struct Listener {
     pub(super) number: u16,
     pub(super) socket: UdpSocket,
     /// What the engine wants to send, or its DTLS session.
-    transmits: Vec<(SocketAddr, Vec<u8>)>,
+    pub(super) transmits: Vec<(SocketAddr, Vec<u8>)>,
     pub(super) secure: Option<Secure>,
     pub(super) access: Arc<AccessRules>,
     /// Datagrams the kernel has dropped at this socket; wraps around.
@@ -97,9 +96,9 @@ pub(super) struct Listener {
 
 /// Effects collected during one turn.
 #[derive(Default)]
-struct Effects {
-    publishes: Vec<Publish>,
-    device_events: Vec<DeviceEvent>,
+pub(super) struct Effects {
+    pub(super) publishes: Vec<Publish>,
+    pub(super) device_events: Vec<DeviceEvent>,
 }
 
 /// An engine of this gateway.
@@ -124,6 +123,17 @@ pub(super) fn engine(
         authorize: host.authorizes(),
         device_events: host.watches_devices(),
     })
+}
+
+/// The gate of one shard.
+pub(super) fn gate(settings: &Settings, shards: usize) -> Gate {
+    let rates = &settings.config.rates;
+    let of_datagrams = [
+        rates.datagrams_per_source,
+        rates.datagrams,
+        rates.datagrams_per_device,
+    ];
+    Gate::new(of_datagrams, shards)
 }
 
 impl Shard {
@@ -289,13 +299,13 @@ impl Shard {
             .filter_map(|listener| listener.secure.as_mut())
     }
 
-    fn listener(&mut self, number: u16) -> Option<&mut Listener> {
+    pub(super) fn listener(&mut self, number: u16) -> Option<&mut Listener> {
         self.listeners
             .iter_mut()
             .find(|listener| listener.number == number)
     }
 
-    fn secure(&mut self, number: u16) -> Option<&mut Secure> {
+    pub(super) fn secure(&mut self, number: u16) -> Option<&mut Secure> {
         self.listener(number)?.secure.as_mut()
     }
 
@@ -339,7 +349,7 @@ impl Shard {
             }
             Mail::Reconfigure(settings, models, changes) => {
                 if settings.config.rates != self.plan.0.config.rates {
-                    self.gate = intake::gate(&settings, self.mailboxes.len());
+                    self.gate = gate(&settings, self.mailboxes.len());
                 }
                 self.plan = (settings.clone(), models.clone());
                 self.engine.reconfigure(settings, models);
@@ -462,132 +472,6 @@ impl Shard {
         Batch { received, taken }
     }
 
-    /// Collects all effects; returns the next deadline.
-    fn drain(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
-        loop {
-            let engine = self.drain_engine(now, effects);
-            let mut deadline = engine;
-            let mut news = false;
-            for index in 0..self.listeners.len() {
-                let (some, idle) = self.drain_secure(now, index);
-                news |= some;
-                deadline = [deadline, idle].into_iter().flatten().min();
-            }
-            // What came out of a session may have made the engine speak.
-            if !news {
-                return deadline;
-            }
-        }
-    }
-
-    fn drain_engine(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
-        loop {
-            match self.engine.poll_output() {
-                Output::Transmit { to, datagram } => self.transmit(now, to, datagram),
-                Output::Publish(publish) => effects.publishes.push(publish),
-                Output::Subscribe {
-                    endpoint,
-                    mountpoint,
-                    filter,
-                    qos,
-                } => (self.host).subscribe_device(&endpoint, &mountpoint, &filter, qos),
-                Output::Unsubscribe { endpoint, filter } => {
-                    self.host.unsubscribe_device(&endpoint, &filter);
-                }
-                Output::Authorize { id, request } => self.authorize(id, request),
-                Output::DeviceEvent(event) => effects.device_events.push(event),
-                Output::Disconnect(peer) => {
-                    if let Some(secure) = self.secure(peer.listener) {
-                        secure.disconnect(now.mono, peer);
-                    }
-                }
-                Output::Handoff { shard, handoff } => {
-                    if let Some(mailbox) = self.mailboxes.get(usize::from(shard)) {
-                        // Only commands are ever refused, and this is none.
-                        let _ = mailbox.push(Mail::Handoff(handoff));
-                    }
-                }
-                Output::Idle(next) => return next.map(|(at, _)| at),
-            }
-        }
-    }
-
-    fn transmit(&mut self, now: Now, to: Peer, datagram: Vec<u8>) {
-        let sent = match self.listener(to.listener) {
-            Some(Listener {
-                secure: Some(secure),
-                ..
-            }) => secure.send(now.mono, to, &datagram),
-            Some(listener) => {
-                listener.transmits.push((to.address, datagram));
-                true
-            }
-            None => false,
-        };
-        if !sent {
-            self.counters.datagrams_send_failed.inc();
-        }
-    }
-
-    /// Takes what the sessions of a listener have to say; returns whether the engine heard of it,
-    /// and the next deadline.
-    fn drain_secure(&mut self, now: Now, index: usize) -> (bool, Option<Instant>) {
-        let mut news = false;
-        loop {
-            let Some(listener) = self.listeners.get_mut(index) else {
-                return (news, None);
-            };
-            let Some(secure) = &mut listener.secure else {
-                return (news, None);
-            };
-            match secure.poll(now.mono) {
-                Event::Transmit(to, datagram) => listener.transmits.push((to, datagram)),
-                Event::Received(peer, payload) => {
-                    news = true;
-                    self.engine.handle_datagram(now, peer, &payload);
-                }
-                Event::Established(peer, session) => {
-                    news = true;
-                    self.engine.handle_session(now, peer, session);
-                }
-                Event::Renewed(peer, credential) => self.engine.renew_credential(peer, credential),
-                Event::Crowded => {
-                    let number = listener.number;
-                    for mailbox in self.others() {
-                        // Only commands are ever refused.
-                        let _ = mailbox.push(Mail::GiveWay(number));
-                    }
-                }
-                Event::Closed(peer) => {
-                    news = true;
-                    self.engine.handle_session_closed(peer);
-                }
-                Event::Idle(deadline) => return (news, deadline),
-            }
-        }
-    }
-
-    /// The mailboxes of the other shards.
-    fn others(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
-        let own = usize::from(self.index);
-        let all = self.mailboxes.iter().enumerate();
-        all.filter_map(move |(index, mailbox)| (index != own).then_some(mailbox))
-    }
-
-    /// Asks the host, whose answer comes back by mail.
-    fn authorize(&self, id: AuthorizationId, registration: RegistrationRequest) {
-        let mailbox = self.mailbox.clone();
-        let answer = move |decision: Option<Decision>| {
-            let decision = decision.unwrap_or(Decision::Unavailable);
-            // Only commands are ever refused.
-            let _ = mailbox.push(Mail::Authorization(id, decision));
-        };
-        self.host.authorize(AuthorizationRequest {
-            registration,
-            answer: Some(Box::new(answer)),
-        });
-    }
-
     fn list(&self, now: Now, which: Option<&str>, to: &Sender<Vec<DeviceInfo>>) {
         let devices = match which {
             Some(endpoint) => self.engine.device_info(now, endpoint).into_iter().collect(),
@@ -595,28 +479,6 @@ impl Shard {
         };
         // Whoever asked may have given up.
         let _ = to.send(devices);
-    }
-
-    fn send(&mut self) {
-        for listener in &mut self.listeners {
-            if !listener.transmits.is_empty() {
-                let failed = listener.socket.send(&listener.transmits);
-                self.counters.datagrams_send_failed.add(failed as u64);
-                listener.transmits.clear();
-            }
-        }
-    }
-
-    fn flush(&mut self, effects: &mut Effects) {
-        self.send();
-        if !effects.device_events.is_empty() {
-            self.host.device_events(&mut effects.device_events);
-            effects.device_events.clear();
-        }
-        if !effects.publishes.is_empty() {
-            self.host.publish(&mut effects.publishes);
-            effects.publishes.clear();
-        }
     }
 
     /// Waits for datagrams, mail or the deadline. A busy shard does not wait.

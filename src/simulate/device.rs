@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::content;
-use super::dtls::Failure;
+use super::context::{Context, Profile};
 use super::objects::Objects;
 use super::resources::Resources;
 use super::wire::{Kind, Message, code, format, option};
@@ -20,56 +20,6 @@ const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
 
 /// Time between a failed registration and the next try.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// What all devices of a run have in common.
-#[derive(Debug, Clone)]
-pub(super) struct Profile {
-    pub(super) prefix: String,
-    pub(super) version: String,
-    pub(super) objects: Vec<u16>,
-    pub(super) lifetime: u32,
-    pub(super) notify_every: Duration,
-    pub(super) confirmable: bool,
-    pub(super) queue_mode: bool,
-    /// How long a queue-mode device listens after its last message.
-    pub(super) awake: Duration,
-}
-
-/// Counted over all devices of a run.
-#[derive(Debug, Default, Clone)]
-pub(super) struct Counters {
-    /// Devices whose first registration has ended, well or badly.
-    pub(super) settled: usize,
-    /// Devices that have been registered at least once.
-    pub(super) registered: usize,
-    pub(super) notifications: u64,
-    pub(super) requests_served: u64,
-    pub(super) updates: u64,
-    pub(super) errors: u64,
-    /// DTLS handshakes that were completed.
-    pub(super) handshakes: u64,
-    /// DTLS handshakes that failed and connections that the server ended.
-    pub(super) connections_lost: u64,
-    /// Why the last of them failed.
-    pub(super) last_failure: Option<Failure>,
-    /// Time from the first Register datagram to its answer, in microseconds.
-    pub(super) latencies: Vec<u32>,
-}
-
-/// The time of one call: a monotonic point and seconds since the Unix epoch.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Clock {
-    pub(super) mono: Instant,
-    pub(super) unix: f64,
-}
-
-/// What a device wants sent and counted.
-pub(super) struct Context<'a> {
-    pub(super) clock: Clock,
-    pub(super) profile: &'a Profile,
-    pub(super) out: &'a mut Vec<Vec<u8>>,
-    pub(super) counters: &'a mut Counters,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {

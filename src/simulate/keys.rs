@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::Error;
 use super::dtls::Credentials;
-use crate::config::KeyEncoding;
-use crate::credentials::{Key, Lines, check_identity, read_file};
+use super::error::Error;
+use crate::credentials::{Key, KeyEncoding, Lines, check_identity, read_file};
 
 /// Where the keys come from.
 pub(super) enum Keys {

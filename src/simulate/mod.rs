@@ -7,7 +7,6 @@
 // The simulator is a program of its own: it owns sockets, a thread and a clock.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
-use std::fmt::Write as _;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
@@ -17,22 +16,31 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::credentials::{IdentityError, Key, KeyError};
-use crate::printable::EscapingLines;
+use crate::credentials::{Key, KeyError};
 
-use device::{Counters, Device, Profile};
+use context::Profile;
+use device::Device;
 use keys::Keys;
+use say::say;
 use swarm::{Security, Swarm};
 
 mod content;
+mod context;
 mod device;
 mod dtls;
+mod error;
 mod keys;
 mod objects;
+mod observation;
 mod observations;
 mod resources;
+mod say;
+mod summary;
 mod swarm;
 mod wire;
+
+pub use error::Error;
+pub use summary::Summary;
 
 /// Most devices of one process: each has a socket.
 const MAX_DEVICES: u32 = 60_000;
@@ -187,134 +195,6 @@ impl Options {
     }
 }
 
-/// Why the simulation did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The server is not `coap://host:port`, or the host has no address.
-    #[error("--server {0:?}: not coap://host:port or coaps://host:port with a known host")]
-    Server(String),
-    /// Credentials for a server without DTLS.
-    #[error("--psk-identity, --psk-key and --psk-file need --server coaps://host:port")]
-    NotSecure,
-    /// DTLS without a key.
-    #[error("--server coaps://... needs --psk-key or --psk-file")]
-    NoKey,
-    /// The file of keys cannot be read.
-    #[error("--psk-file: {0}")]
-    Keys(String),
-    /// A device has no key in the file.
-    #[error("--psk-file: no key for the identity {0:?}")]
-    UnknownIdentity(String),
-    /// An identity that is none.
-    #[error("PSK identity {identity:?}: {reason}")]
-    Identity {
-        /// What the device would say.
-        identity: String,
-        /// What is wrong with it.
-        reason: IdentityError,
-    },
-    /// OpenSSL does not take the options.
-    #[error("DTLS with --ciphers {ciphers}: {reason}")]
-    Dtls {
-        /// The cipher suites asked for.
-        ciphers: String,
-        /// What OpenSSL said.
-        reason: String,
-    },
-    /// No socket, or too few of them.
-    #[error("cannot open {wanted} sockets: {source}")]
-    Sockets {
-        /// How many were needed.
-        wanted: u32,
-        /// What the operating system said.
-        source: io::Error,
-    },
-}
-
-/// What the devices of a run have done.
-#[derive(Debug, Clone)]
-pub struct Summary {
-    /// Devices asked for.
-    pub devices: usize,
-    /// Devices that were registered at least once.
-    pub registered: usize,
-    /// Time until the last first registration.
-    pub registered_in: Duration,
-    /// Notifications sent, without repetitions.
-    pub notifications: u64,
-    /// Requests of the server that were answered.
-    pub requests_served: u64,
-    /// Updates that were answered.
-    pub updates: u64,
-    /// Requests without a good answer, notifications without an ACK, datagrams that are no CoAP.
-    pub errors: u64,
-    /// DTLS handshakes that were completed; 0 over plain UDP.
-    pub handshakes: u64,
-    /// DTLS handshakes that failed and connections that the server ended.
-    pub connections_lost: u64,
-    /// Why the last of them failed.
-    pub last_failure: Option<String>,
-    /// Median time from the first Register to its answer, with the handshake where there is one.
-    pub register_p50: Duration,
-    /// 99th percentile of the same.
-    pub register_p99: Duration,
-}
-
-impl Summary {
-    fn new(devices: usize, registered_in: Duration, counters: &Counters) -> Self {
-        let mut latencies = counters.latencies.clone();
-        latencies.sort_unstable();
-        let percentile = |percent: usize| {
-            let index = latencies.len().saturating_sub(1) * percent / 100;
-            Duration::from_micros(u64::from(latencies.get(index).copied().unwrap_or(0)))
-        };
-        Self {
-            devices,
-            registered: counters.registered,
-            registered_in,
-            notifications: counters.notifications,
-            requests_served: counters.requests_served,
-            updates: counters.updates,
-            errors: counters.errors,
-            handshakes: counters.handshakes,
-            connections_lost: counters.connections_lost,
-            last_failure: counters.last_failure.as_ref().map(ToString::to_string),
-            register_p50: percentile(50),
-            register_p99: percentile(99),
-        }
-    }
-}
-
-impl std::fmt::Display for Summary {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "registered {} of {} in {:.2} s, register latency p50 {:.1} ms p99 {:.1} ms, \
-             notifications sent {}, requests served {}, updates {}, errors {}",
-            self.registered,
-            self.devices,
-            self.registered_in.as_secs_f64(),
-            self.register_p50.as_secs_f64() * 1e3,
-            self.register_p99.as_secs_f64() * 1e3,
-            self.notifications,
-            self.requests_served,
-            self.updates,
-            self.errors,
-        )?;
-        if self.handshakes + self.connections_lost > 0 {
-            write!(
-                f,
-                ", handshakes {}, connections lost {}",
-                self.handshakes, self.connections_lost
-            )?;
-        }
-        match &self.last_failure {
-            Some(failure) => write!(f, " ({failure})"),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Devices that run on a thread of their own.
 #[derive(Debug)]
 pub struct Handle {
@@ -410,15 +290,6 @@ pub fn run(options: Options) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// A line for whoever still listens; a closed pipe is no reason to stop. Nothing that the server
-/// said acts on the terminal.
-fn say(to: &mut dyn io::Write, line: &str) {
-    let mut shown = String::new();
-    // Writing to a string cannot fail.
-    let _ = EscapingLines(&mut shown).write_str(line);
-    let _ = writeln!(to, "{shown}").and_then(|()| to.flush());
 }
 
 #[cfg(test)]

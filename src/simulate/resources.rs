@@ -5,16 +5,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::content::{self, Raw};
-use super::device::{Clock, Context};
+use super::context::{Clock, Context};
 use super::objects::{Content, Objects, Value};
-use super::observations::Observation;
-use super::wire::{Block, Kind, Message, code, format, option};
+use super::observation::Observation;
+use super::wire::{BLOCK_EXPONENT, Block, Kind, Message, add_slice, code, format, option};
 use crate::lwm2m::Path;
 
 /// Largest body put together from blocks.
 const MAX_BODY: usize = 64 << 10;
-/// Largest payload sent in one piece.
-pub(super) const BLOCK_EXPONENT: u32 = 6;
 
 /// A request body that comes in blocks.
 #[derive(Debug)]
@@ -403,20 +401,6 @@ fn sliced(request: &Message, form: u16, body: &[u8]) -> Message {
     }
     add_slice(&mut reply, form, body, asked);
     reply
-}
-
-pub(super) fn add_slice(message: &mut Message, form: u16, body: &[u8], asked: Option<Block>) {
-    message.add_uint(option::CONTENT_FORMAT, u32::from(form));
-    let Some(mut block) = asked else { return };
-    let end = block.offset().saturating_add(block.size());
-    block.more = end < body.len();
-    if block.more || block.number > 0 {
-        message.add_uint(option::BLOCK2, block.to_uint());
-    }
-    message.payload = body
-        .get(block.offset()..end.min(body.len()))
-        .unwrap_or_default()
-        .to_vec();
 }
 
 /// The options a device understands; any other critical one is refused (RFC 7252 §5.4.1).

@@ -10,9 +10,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token};
 
-use super::Summary;
-use super::device::{Clock, Context, Counters, Device, Profile};
+use super::context::{Clock, Context, Counters, Profile};
+use super::device::Device;
 use super::dtls::{Client, Credentials, Failure, Session};
+use super::say::say;
+use super::summary::Summary;
 
 /// Devices that may be registering for the first time at once, so that a large run does not lose
 /// its own datagrams.
@@ -131,7 +133,7 @@ impl Swarm {
                 if announce {
                     let (registered, all) = (self.counters.registered, self.devices.len());
                     let took = took.as_secs_f64();
-                    super::say(
+                    say(
                         &mut io::stdout(),
                         &format!("registered {registered} of {all} in {took:.2} s"),
                     );

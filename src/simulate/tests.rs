@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::context::Counters;
 use super::wire::{Block, Kind, Message, code, format, option};
 use super::*;
 
@@ -9,7 +10,7 @@ struct Bench {
     profile: Profile,
     device: Device,
     counters: Counters,
-    clock: device::Clock,
+    clock: context::Clock,
     out: Vec<Vec<u8>>,
     mid: u16,
 }
@@ -31,7 +32,7 @@ impl Bench {
             device: Device::new(0, 1, &profile),
             profile,
             counters: Counters::default(),
-            clock: device::Clock {
+            clock: context::Clock {
                 mono: Instant::now(),
                 unix: 1000.0,
             },
@@ -40,8 +41,11 @@ impl Bench {
         }
     }
 
-    fn with(&mut self, action: impl FnOnce(&mut Device, &mut device::Context<'_>)) -> Vec<Message> {
-        let mut ctx = device::Context {
+    fn with(
+        &mut self,
+        action: impl FnOnce(&mut Device, &mut context::Context<'_>),
+    ) -> Vec<Message> {
+        let mut ctx = context::Context {
             clock: self.clock,
             profile: &self.profile,
             out: &mut self.out,

@@ -239,6 +239,24 @@ impl Block {
     }
 }
 
+/// Largest payload sent in one piece.
+pub(super) const BLOCK_EXPONENT: u32 = 6;
+
+/// Gives a message the part of `body` that was asked for.
+pub(super) fn add_slice(message: &mut Message, form: u16, body: &[u8], asked: Option<Block>) {
+    message.add_uint(option::CONTENT_FORMAT, u32::from(form));
+    let Some(mut block) = asked else { return };
+    let end = block.offset().saturating_add(block.size());
+    block.more = end < body.len();
+    if block.more || block.number > 0 {
+        message.add_uint(option::BLOCK2, block.to_uint());
+    }
+    message.payload = body
+        .get(block.offset()..end.min(body.len()))
+        .unwrap_or_default()
+        .to_vec();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,17 +3,17 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::{GB, HOUR, Key, LONGEST, SECOND};
-use crate::config::{
-    CipherSuite, DtlsListener, EndpointRule, Group, KeyEncoding, PlainRegisters, Takeover,
-    UdpListener, psk, value,
-};
+use super::key::{GB, HOUR, Key, Keys, LONGEST, SECOND, key};
+use crate::config::cipher::{CipherSuite, Group};
+use crate::config::listener::{DtlsListener, PlainRegisters, Takeover, UdpListener};
+use crate::config::{psk, value};
+use crate::credentials::{EndpointRule, KeyEncoding};
 
 /// The keys that listeners of both kinds have, and further ones; `$at` is where the common fields
 /// are.
 macro_rules! listener_keys {
     ($($at:ident)?; $($own:expr),* $(,)?) => {
-        &[
+        Keys(&[&[
             key!("enable", $($at.)? enable, flag, "Whether the listener is opened."),
             key!(
                 "bind",
@@ -93,7 +93,7 @@ macro_rules! listener_keys {
                 "Kernel send buffer."
             ),
             $($own),*
-        ]
+        ]])
     };
 }
 
@@ -118,7 +118,7 @@ macro_rules! infinity_key {
 }
 
 /// The keys of `listeners.udp.NAME`.
-pub(crate) static UDP_KEYS: &[Key<UdpListener>] = listener_keys!(;
+pub(crate) static UDP_KEYS: Keys<UdpListener> = listener_keys!(;
     Key {
         name: "plain_registers",
         form: || "as `plain_registers`".to_owned(),
@@ -136,7 +136,7 @@ pub(crate) static UDP_KEYS: &[Key<UdpListener>] = listener_keys!(;
 );
 
 /// The keys of `listeners.dtls.NAME`.
-pub(crate) static DTLS_KEYS: &[Key<DtlsListener>] = listener_keys!(common;
+pub(crate) static DTLS_KEYS: Keys<DtlsListener> = listener_keys!(common;
     key!(
         "psk_file",
         psk_file,

@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::super::identity::Identity;
-use super::super::shares::{Seat, Victim};
-use super::super::sources::Source;
-use super::super::table::{Groups, Key};
+use super::super::shares::Victim;
+use super::super::table::Key;
 use super::super::{CloseReason, Output};
 use super::Server;
 use crate::time::Instant;
@@ -17,37 +16,6 @@ const GRAIN: Duration = Duration::from_secs(1);
 
 /// Sessions that are put behind the others for one that gives way, at most.
 const MAX_MOVED: usize = 32;
-
-/// The sessions of a server by last use, for each credential, each source, and both.
-pub(super) struct Idle {
-    owners: Groups<Identity>,
-    pairs: Groups<(Identity, Source)>,
-    sources: Groups<Source>,
-}
-
-impl Idle {
-    pub(super) fn new() -> Self {
-        Self {
-            owners: Groups::new(),
-            pairs: Groups::new(),
-            sources: Groups::new(),
-        }
-    }
-
-    pub(super) fn touch(&mut self, seat: &Seat, now: Instant, key: Key) {
-        let (owner, source) = (seat.owner(), seat.source());
-        self.owners.touch(owner.clone(), now, key);
-        self.pairs.touch((owner.clone(), source), now, key);
-        self.sources.touch(source, now, key);
-    }
-
-    pub(super) fn remove(&mut self, seat: &Seat, key: Key) {
-        let (owner, source) = (seat.owner(), seat.source());
-        self.owners.remove(owner, key);
-        self.pairs.remove(&(owner.clone(), source), key);
-        self.sources.remove(&source, key);
-    }
-}
 
 impl Server {
     /// Whose key a session has, where that is not the identity that it presented: a credential may
@@ -127,9 +95,7 @@ impl Server {
     fn first_of(&self, victim: &Victim) -> Option<Key> {
         match victim {
             Victim::Any => self.order.first().map(|(key, _)| key),
-            Victim::Owner(owner) => self.idle.owners.first(owner),
-            Victim::Pair(owner, source) => self.idle.pairs.first(&(owner.clone(), *source)),
-            Victim::Source(source) => self.idle.sources.first(source),
+            group => self.idle.first(group),
         }
     }
 

@@ -7,8 +7,8 @@ use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
-use super::Shared;
 use super::abi::{Broker, Level, OnThread};
+use super::shared::Shared;
 use crate::telemetry::line_of;
 
 /// Starts every line.
@@ -55,9 +55,4 @@ impl Subscriber for BrokerLog {
     fn enter(&self, _: &Id) {}
 
     fn exit(&self, _: &Id) {}
-}
-
-/// The level of `log.level`. A filter by parts of the program is for the stand-alone program.
-pub(super) fn level(text: &str) -> Option<LevelFilter> {
-    text.parse().ok()
 }

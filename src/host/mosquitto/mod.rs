@@ -13,69 +13,26 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // a shell: clocks, threads, files
 
 mod abi;
+mod boundary;
 mod epoll;
 mod log;
 mod options;
 mod outbox;
 mod packet;
 mod plugin;
+mod shared;
 mod sys;
 mod wake;
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Arc;
+use std::ffi::{c_int, c_void};
 
-use self::abi::{Broker, Level, PluginOption, status};
+use self::abi::{PluginOption, status};
+use self::boundary::{caught, list, text};
 use self::options::Options;
-use self::outbox::Outbox;
 use self::plugin::Plugin;
-use self::wake::Bell;
-use super::{Host, Publish};
-use crate::memory::Memory;
-use crate::runtime;
-use crate::telemetry::limited;
 
 /// The version of the plugin interface that we speak.
 const INTERFACE: c_int = 5;
-
-/// What the gateway's threads and the broker's main thread share.
-struct Shared {
-    outbox: Outbox,
-    bell: Arc<Bell>,
-}
-
-impl Shared {
-    fn log(&self, level: Level, line: String) {
-        self.outbox.log(level, line);
-        self.bell.ring();
-    }
-}
-
-impl Host for Shared {
-    fn attach(&self, memory: &Arc<Memory>) {
-        self.outbox.attach(memory);
-    }
-
-    fn publish(&self, batch: &mut Vec<Publish>) {
-        let overflow = self.outbox.push(batch);
-        self.bell.ring();
-        if overflow {
-            limited!(
-                WARN,
-                self.outbox.counters,
-                runtime::monotonic(),
-                PublishDropped,
-                "messages are being dropped: the broker does not take them"
-            );
-        }
-    }
-
-    /// The broker shows every message to its plugins.
-    fn subscribe(&self, _: &str, _: u8) {}
-
-    fn unsubscribe(&self, _: &str) {}
-}
 
 /// Mosquitto asks which version of the plugin interface we speak.
 ///
@@ -144,16 +101,6 @@ pub unsafe extern "C" fn mosquitto_plugin_cleanup(
     })
 }
 
-/// Mosquitto is C: no panic may reach it.
-fn caught(what: &str, run: impl FnOnce() -> c_int) -> c_int {
-    panic::catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|_| {
-        if let Ok(broker) = Broker::resolve() {
-            broker.log(Level::Error, &format!("lwm2m: {what} panicked"));
-        }
-        status::UNKNOWN
-    })
-}
-
 /// # Safety
 /// `options` points to `count` pairs of strings.
 unsafe fn given(options: *const PluginOption, count: c_int) -> Vec<(String, String)> {
@@ -165,25 +112,4 @@ unsafe fn given(options: *const PluginOption, count: c_int) -> Vec<(String, Stri
             unsafe { (text(option.key), text(option.value)) }
         })
         .collect()
-}
-
-/// # Safety
-/// `first` is NULL or points to `count` elements.
-unsafe fn list<'a, T>(first: *const T, count: c_int) -> &'a [T] {
-    match usize::try_from(count) {
-        // SAFETY: the caller's promise.
-        Ok(count) if !first.is_null() => unsafe { std::slice::from_raw_parts(first, count) },
-        _ => &[],
-    }
-}
-
-/// # Safety
-/// `text` is NULL or a string.
-unsafe fn text(text: *const c_char) -> String {
-    if text.is_null() {
-        return String::new();
-    }
-    // SAFETY: the caller's promise.
-    let text = unsafe { CStr::from_ptr(text) };
-    text.to_string_lossy().into_owned()
 }

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::log;
+use tracing::level_filters::LevelFilter;
+
 use super::wake::Wakeup;
 use crate::config::read::{ConfigError, Source};
 use crate::config::{Config, Log, Mqtt, file, value};
@@ -165,10 +166,15 @@ fn without_effect(config: &Config) -> Vec<String> {
     if config.log.json != Log::default().json {
         lines.push("log.format has no effect: the lines are the broker's".to_owned());
     }
-    if log::level(&config.log.level).is_none() {
+    if level(&config.log.level).is_none() {
         lines.push("log.level: only a level counts here, no filter; info is used".to_owned());
     }
     lines
+}
+
+/// The level of `log.level`. A filter by parts of the program is for the stand-alone program.
+pub(super) fn level(text: &str) -> Option<LevelFilter> {
+    text.parse().ok()
 }
 
 fn read(path: &Path) -> Result<Source, String> {

@@ -15,12 +15,14 @@ use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
 use super::abi::{Broker, Level, MessageEvent, OnThread, event, status};
+use super::boundary::{caught, list};
 use super::log::BrokerLog;
-use super::options::Options;
+use super::options::{self, Options};
 use super::packet::{Lost, Packets, Shown};
+use super::shared::Shared;
 use super::sys::SysTree;
 use super::wake::{Bell, Tuner};
-use super::{Shared, caught, list, log};
+
 use crate::config::Config;
 use crate::host::{Message, Publish};
 use crate::runtime::{Gateway, block_signals};
@@ -107,7 +109,7 @@ impl Plugin {
             outbox: Default::default(),
             bell: Arc::clone(&bell),
         });
-        let level = log::level(&config.log.level).unwrap_or(LevelFilter::INFO);
+        let level = options::level(&config.log.level).unwrap_or(LevelFilter::INFO);
         let broker = Arc::new(OnThread::new(broker));
         let dispatch = Dispatch::new(BrokerLog {
             broker: Arc::clone(&broker),

@@ -7,7 +7,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::BrokerError;
+use super::common::BrokerError;
 use crate::config::Mqtt;
 
 fn setting(key: &'static str, reason: impl ToString) -> BrokerError {

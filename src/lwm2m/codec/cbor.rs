@@ -1,7 +1,11 @@
 //! `application/cbor`: one value (LwM2M Core 1.2 §7.4 and Appendix C).
 
 use super::cbor_item::{Reader, Writer};
-use super::{DecodeError, EncodeError, Path, Record, Schema, WriteItem, single_value};
+use super::error::{DecodeError, EncodeError};
+use super::items::single_value;
+use super::record::{Record, Schema};
+use crate::lwm2m::Path;
+use crate::lwm2m::operation::WriteItem;
 
 const FORMAT: &str = "cbor";
 

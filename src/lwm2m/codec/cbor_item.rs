@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use ciborium_ll::{Decoder, Error, Header};
 
+use super::error::DecodeError;
 use super::scalar::{Number, Scalar, utf8};
-use super::{DecodeError, Value};
+use crate::lwm2m::Value;
 
 /// How deep arrays and maps may nest where their content is skipped.
 const MAX_NESTING: usize = 16;

@@ -4,10 +4,12 @@
 use ciborium_ll::Header;
 
 use super::cbor_item::{Items, Reader, Writer};
-use super::{
-    BadRecord, DecodeError, DecodeOptions, EncodeError, Path, PathError, Record, RecordError,
-    Schema, Sink, WriteItem, effective_items, groups,
-};
+use super::error::{BadRecord, DecodeError, EncodeError, RecordError};
+use super::items::{effective_items, groups};
+use super::record::{DecodeOptions, Record, Schema};
+use super::sink::Sink;
+use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, PathError};
 
 const FORMAT: &str = "lwm2m-cbor";
 

@@ -1,6 +1,6 @@
 //! What people call content formats in configurations and commands.
 
-use super::ContentFormat;
+use super::format::ContentFormat;
 
 /// Names and numbers of the formats with a codec.
 pub const NAMES: [(&str, ContentFormat); 10] = [

@@ -2,7 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::{EncodeError, Path, Record, ResourceType, Schema, Value, WriteItem, single_value};
+use super::error::EncodeError;
+use super::items::single_value;
+use super::record::{Record, Schema};
+use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, ResourceType, Value};
 
 /// Appends the payload as one Opaque record at the requested path, whatever its depth.
 pub fn decode<'a>(

@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use super::{ResourceType, Value, parse_base64, parse_object_link, text};
+use super::forms::{parse_base64, parse_object_link};
+use super::text;
+use crate::lwm2m::{ResourceType, Value};
 
 /// A number. Whole numbers never pass through floating point.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -3,11 +3,13 @@
 
 use std::borrow::Cow;
 
+use super::error::{DecodeError, EncodeError, RecordError};
+use super::forms::{FIRST_ABSOLUTE_TIME, MAX_NAME};
+use super::items::effective_items;
 use super::scalar::{Number, Scalar};
-use super::{
-    DecodeError, EncodeError, FIRST_ABSOLUTE_TIME, MAX_NAME, Path, RecordError, ResourceType, Sink,
-    Value, WriteItem, effective_items,
-};
+use super::sink::Sink;
+use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, ResourceType, Value};
 
 /// The highest version of SenML there is (RFC 8428 §4.4).
 const MAX_VERSION: f64 = 10.0;

@@ -4,11 +4,12 @@
 use ciborium_ll::Header;
 
 use super::cbor_item::{Items, Reader, Writer};
+use super::error::{BadRecord, DecodeError, EncodeError};
+use super::record::{DecodeOptions, Record, Schema};
 use super::senml::{Entry, Label, Pack, RawRecord, entries, requests};
-use super::{
-    BadRecord, DecodeError, DecodeOptions, EncodeError, Path, Record, Schema, Sink, Value,
-    WriteItem,
-};
+use super::sink::Sink;
+use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, Value};
 
 const FORMAT: &str = "senml-cbor";
 

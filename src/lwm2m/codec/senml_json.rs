@@ -9,12 +9,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::{self, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+use super::error::{BadRecord, DecodeError, EncodeError};
+use super::record::{DecodeOptions, Record, Schema};
 use super::scalar::{Number, Scalar};
 use super::senml::{Entry, Label, Pack, RawRecord, entries, malformed, requests};
-use super::{
-    BadRecord, DecodeError, DecodeOptions, EncodeError, Path, Record, Schema, Sink, Value,
-    WriteItem,
-};
+use super::sink::Sink;
+use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, Value};
 
 const FORMAT: &str = "senml-json";
 

@@ -1,8 +1,9 @@
 use proptest::prelude::*;
 
 use super::super::testing::{any_write, hex, read};
-use super::super::{BadRecord, ContentFormat, PathError, Record, encode, encode_paths};
+use super::super::{BadRecord, ContentFormat, Record, encode, encode_paths};
 use super::*;
+use crate::lwm2m::PathError;
 
 fn json(payload: &str) -> Result<(Vec<Record<'_>>, Vec<BadRecord>), DecodeError> {
     read(ContentFormat::SENML_JSON, "/9/0", payload.as_bytes())

@@ -2,10 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::{
-    BadRecord, ContentFormat, DecodeError, DecodeOptions, Record, ResourceSchema, Schema,
-    WriteItem, decode_partial,
-};
+use super::decode_partial;
+use super::error::{BadRecord, DecodeError};
+use super::format::ContentFormat;
+use super::record::{DecodeOptions, Record, ResourceSchema, Schema};
+use crate::lwm2m::operation::WriteItem;
 use crate::lwm2m::{Path, ResourceType, Value};
 
 /// The resource id chooses the type.

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 
-use super::{
-    DecodeError, DecodeOptions, EncodeError, Path, Record, ResourceType, Schema, Value, WriteItem,
-    parse_base64, parse_object_link, single_value,
-};
+use super::error::{DecodeError, EncodeError};
+use super::forms::{parse_base64, parse_object_link};
+use super::items::single_value;
+use super::record::{DecodeOptions, Record, Schema};
+use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, ResourceType, Value};
 
 const FORMAT: &str = "text";
 

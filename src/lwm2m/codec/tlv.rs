@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::{
-    DecodeError, DecodeOptions, EncodeError, Path, Record, ResourceType, Schema, Value, WriteItem,
-    effective_items, groups, infer_bytes, signed,
-};
+use super::error::{DecodeError, EncodeError};
+use super::items::{effective_items, groups};
+use super::record::{DecodeOptions, Record, Schema};
+use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, ResourceType, Value};
 
 const FORMAT: &str = "tlv";
 
@@ -274,6 +275,55 @@ fn value_of(kind: ResourceType, bytes: &[u8]) -> Option<Value<'_>> {
             },
             _ => return None,
         },
+    })
+}
+
+/// The best guess at bytes without a definition: text when they are printable UTF-8, a float when
+/// they make an everyday one of 64 bits, a signed
+/// integer when they are as long as one, else Opaque.
+fn infer_bytes(bytes: &[u8]) -> Value<'_> {
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && !text.is_empty()
+        && !text
+            .chars()
+            .any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
+    {
+        return Value::String(Cow::Borrowed(text));
+    }
+    match plausible_float(bytes) {
+        Some(number) => Value::Float(number),
+        None => signed(bytes).map_or(Value::Opaque(Cow::Borrowed(bytes)), Value::Integer),
+    }
+}
+
+/// Four or eight bytes that make an everyday floating-point number and, as an integer, a huge one:
+/// devices send sensor values so, and hardly ever such integers. Unix times are no such floats.
+fn plausible_float(bytes: &[u8]) -> Option<f64> {
+    let integer = signed(bytes)?.unsigned_abs();
+    let (number, ordinary, huge) = match *bytes {
+        [a, b, c, d] => (
+            f64::from(f32::from_be_bytes([a, b, c, d])),
+            1e-3..1e7,
+            1 << 24,
+        ),
+        [a, b, c, d, e, f, g, h] => (
+            f64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            1e-9..1e15,
+            1 << 53,
+        ),
+        _ => return None,
+    };
+    (ordinary.contains(&number.abs()) && integer > huge).then_some(number)
+}
+
+/// A big-endian signed integer of 1, 2, 4 or 8 bytes.
+fn signed(bytes: &[u8]) -> Option<i64> {
+    Some(match *bytes {
+        [a] => i64::from(i8::from_be_bytes([a])),
+        [a, b] => i64::from(i16::from_be_bytes([a, b])),
+        [a, b, c, d] => i64::from(i32::from_be_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        _ => return None,
     })
 }
 

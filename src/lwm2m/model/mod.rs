@@ -1,128 +1,15 @@
 //! Object definitions (LwM2M Core 1.2 §7.3 and Appendix D): which resources an object has, and of
 //! which type. Several versions of an object live side by side.
 
-use std::fmt;
-use std::str::FromStr;
-
-use thiserror::Error;
-
-use super::ResourceType;
 use super::codec::{ResourceSchema, Schema};
 
+mod definition;
+mod version;
 mod xml;
 
+pub use definition::{ObjectDefinition, Operations, ResourceDefinition};
+pub use version::{BadVersion, Version, default_version};
 pub use xml::{ModelError, Problem};
-
-/// Version of an object or of the LwM2M enabler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Version {
-    /// Incompatible changes.
-    pub major: u8,
-    /// Compatible changes.
-    pub minor: u8,
-}
-
-impl Version {
-    /// The version of an object, other than those of the enabler, that states none
-    /// (LwM2M Core 1.2 §7.2.2).
-    pub const V1_0: Self = Self { major: 1, minor: 0 };
-    /// Version 1.1.
-    pub const V1_1: Self = Self { major: 1, minor: 1 };
-    /// Version 1.2.
-    pub const V1_2: Self = Self { major: 1, minor: 2 };
-}
-
-/// A text that is no version.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{0:?} is not a version such as 1.0")]
-pub struct BadVersion(pub String);
-
-impl FromStr for Version {
-    type Err = BadVersion;
-
-    /// Reads `1`, `1.1`, `"1.1"` in quotes and, ignoring the last number, `1.0.0`.
-    fn from_str(text: &str) -> Result<Self, BadVersion> {
-        let parts = || {
-            let mut parts = text.trim().trim_matches('"').splitn(4, '.').map(|part| {
-                let digits = !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-                part.parse::<u8>().ok().filter(|_| digits)
-            });
-            let major = parts.next()??;
-            let minor = parts.next().unwrap_or(Some(0))?;
-            let _patch = parts.next().unwrap_or(Some(0))?;
-            parts.next().is_none().then_some(Self { major, minor })
-        };
-        parts().ok_or_else(|| BadVersion(text.to_owned()))
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
-
-/// What may be done with a resource.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Operations {
-    /// Read and Observe.
-    pub read: bool,
-    /// Write.
-    pub write: bool,
-    /// Execute.
-    pub execute: bool,
-}
-
-/// One resource of an object definition.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ResourceDefinition {
-    /// Resource id.
-    pub id: u16,
-    /// Name.
-    pub name: String,
-    /// What may be done with it by a server; nothing for what only a bootstrap server writes.
-    pub operations: Operations,
-    /// It may have several instances.
-    pub multiple: bool,
-    /// Every instance of the object has it.
-    pub mandatory: bool,
-    /// Data type; `None` for an executable resource.
-    pub kind: Option<ResourceType>,
-    /// Allowed values, as text.
-    pub range: String,
-    /// Unit of the value.
-    pub units: String,
-}
-
-/// One version of an object.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectDefinition {
-    /// Object id.
-    pub id: u16,
-    /// Version of the object.
-    pub version: Version,
-    /// Name.
-    pub name: String,
-    /// It may have several instances.
-    pub multiple: bool,
-    /// Every device has it.
-    pub mandatory: bool,
-    /// Sorted by id, each id once.
-    resources: Vec<ResourceDefinition>,
-}
-
-impl ObjectDefinition {
-    /// The resources by their ids.
-    pub fn resources(&self) -> &[ResourceDefinition] {
-        &self.resources
-    }
-
-    /// The resource `id`.
-    pub fn resource(&self, id: u16) -> Option<&ResourceDefinition> {
-        let index = self.resources.binary_search_by_key(&id, |r| r.id).ok()?;
-        self.resources.get(index)
-    }
-}
 
 /// The object definitions the gateway knows. Does not change once made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -208,28 +95,6 @@ impl ObjectModels {
     }
 }
 
-/// The version an object has when the device states none: that of the enabler's version for its
-/// own objects (LwM2M Core 1.0.2, 1.1.1 and 1.2 Appendix E), else 1.0.
-pub fn default_version(object: u16, enabler: Version) -> Version {
-    let v1_3 = Version { major: 1, minor: 3 };
-    if enabler >= Version::V1_2 {
-        match object {
-            0 | 1 | 3 => Version::V1_2,
-            2 | 5 => Version::V1_1,
-            4 => v1_3,
-            _ => Version::V1_0,
-        }
-    } else if enabler >= Version::V1_1 {
-        match object {
-            0 | 1 | 3 => Version::V1_1,
-            4 => Version::V1_2,
-            _ => Version::V1_0,
-        }
-    } else {
-        Version::V1_0
-    }
-}
-
 /// The object definitions as one device uses them.
 #[derive(Debug, Clone, Copy)]
 pub struct DeviceSchema<'a> {
@@ -286,6 +151,7 @@ impl Schema for DeviceSchema<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lwm2m::ResourceType;
 
     fn version(text: &str) -> Version {
         text.parse().unwrap()

@@ -9,7 +9,9 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use thiserror::Error;
 
-use super::{ObjectDefinition, Operations, ResourceDefinition, ResourceType, Version};
+use super::definition::{ObjectDefinition, Operations, ResourceDefinition};
+use super::version::Version;
+use crate::lwm2m::ResourceType;
 
 /// Elements may nest this deep; the schema needs five levels.
 const MAX_DEPTH: usize = 32;

@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::super::common::Commands;
 use super::session::{self, Fact, Session};
+use super::shared::{Change, Shared};
 use super::wire::{Codec, Connect, Incoming, Message, Outgoing, ReadError, Welcome, WriteError};
-use super::{Change, Shared};
 use crate::host::Publish;
-use crate::host::standalone::Commands;
 
 /// Bytes ready to be sent from which on nothing is added to them but answers.
 const OUTPUT_FULL: usize = 256 << 10;

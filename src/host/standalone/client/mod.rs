@@ -7,9 +7,9 @@ mod connection;
 mod session;
 #[cfg(test)]
 mod session_tests;
+mod shared;
 mod wire;
 
-use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,8 +27,10 @@ use tokio_rustls::TlsConnector;
 
 use self::connection::{Connection, Ended};
 use self::session::Session;
+use self::shared::{Change, Shared};
+use super::common::{self, BrokerError, Commands};
 use super::outbox::Outbox;
-use super::{BrokerError, Commands, tls};
+use super::tls;
 use crate::config::Config;
 use crate::config::broker_url::BrokerUrl;
 use crate::host::Publish;
@@ -68,31 +70,6 @@ struct Dialer {
     connect: wire::Connect,
 }
 
-struct Shared {
-    outbox: Outbox,
-    subscriptions: Mutex<Subscriptions>,
-    /// Set off by a change of the subscriptions.
-    changed: Notify,
-    /// No new command of QoS 1 or 2 is taken.
-    pausing: AtomicBool,
-    /// The connection ends as soon as everything is acknowledged.
-    closing: AtomicBool,
-    /// Set off by a change of the two.
-    control: Notify,
-}
-
-#[derive(Default)]
-struct Subscriptions {
-    wanted: BTreeMap<String, u8>,
-    /// What was asked for since the last look, in order.
-    changes: VecDeque<Change>,
-}
-
-enum Change {
-    Subscribe(String, u8),
-    Unsubscribe(String),
-}
-
 impl Client {
     pub(super) fn new(
         config: &Config,
@@ -124,16 +101,16 @@ impl Client {
                 keepalive: u16::try_from(mqtt.keepalive.as_secs()).unwrap_or(u16::MAX),
                 session_expiry: SESSION_EXPIRY,
                 receive_max: RECEIVE_MAX,
-                max_packet: super::max_packet_size(config),
+                max_packet: common::max_packet_size(config),
             },
         };
         Ok(Self {
-            runtime: Mutex::new(Some(super::threads("mqtt-client")?)),
+            runtime: Mutex::new(Some(common::threads("mqtt-client")?)),
             dialer: Mutex::new(Some(dialer)),
             task: Mutex::default(),
             broker: url.clone(),
             shared: Arc::new(Shared {
-                outbox: Outbox::new(super::bounds(mqtt), counters),
+                outbox: Outbox::new(common::bounds(mqtt), counters),
                 subscriptions: Mutex::default(),
                 changed: Notify::new(),
                 pausing: AtomicBool::new(false),

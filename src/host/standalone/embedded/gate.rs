@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Mutex, RwLock};
 use rmqtt::types::ClientId;
 
-use super::super::Commands;
+use super::super::common::Commands;
 use crate::host::Message;
 
 /// A command is either handed over, and then answered, or not acknowledged.

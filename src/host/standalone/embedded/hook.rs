@@ -11,12 +11,12 @@ use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
 use rmqtt::types::{AuthResult, FromType as OriginType, PublishAclResult, PublishResult};
 
-use super::super::Commands;
+use super::super::common::Commands;
 use super::super::outbox::Outbox;
+use super::forward;
 use super::gate::{Gate, Verdict};
 use super::held::Ledger;
 use super::logins::Logins;
-use super::{User, forward};
 use crate::host::Message;
 
 /// Messages that a connected client gets in a moment.
@@ -46,6 +46,13 @@ pub(super) async fn guard(context: &ServerContext, hook: BrokerHook) {
         .add(Type::MessagePublishCheckAcl, Box::new(hook))
         .await;
     register.start().await;
+}
+
+/// The one user that is let in.
+#[derive(Clone)]
+pub(super) struct User {
+    pub(super) name: String,
+    pub(super) password: Vec<u8>,
 }
 
 /// See the module.

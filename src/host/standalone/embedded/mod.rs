@@ -24,9 +24,9 @@ use tokio::runtime::Runtime;
 
 use self::gate::Gate;
 use self::held::Ledger;
-use self::hook::BrokerHook;
+use self::hook::{BrokerHook, User};
+use super::common::{self, BrokerError, Commands};
 use super::outbox::Outbox;
-use super::{BrokerError, Commands};
 use crate::config::Config;
 use crate::host::Publish;
 use crate::memory::{Kind, Memory};
@@ -61,16 +61,10 @@ pub struct Embedded {
     hook: Mutex<Option<BrokerHook>>,
 }
 
-#[derive(Clone)]
-struct User {
-    name: String,
-    password: Vec<u8>,
-}
-
 impl Embedded {
     pub(super) fn new(config: &Config, counters: Arc<Counters>) -> Result<Self, BrokerError> {
         let mqtt = &config.mqtt;
-        let runtime = super::threads("mqtt-broker")?;
+        let runtime = common::threads("mqtt-broker")?;
         let user = mqtt.username.as_ref().map(|name| User {
             name: name.clone(),
             password: mqtt.password.clone().unwrap_or_default().into_bytes(),
@@ -84,7 +78,7 @@ impl Embedded {
                 .reuseaddr(Some(true))
                 .nodelay(true)
                 .allow_anonymous(user.is_none())
-                .max_packet_size(super::max_packet_size(config))
+                .max_packet_size(common::max_packet_size(config))
                 .max_inflight(NonZeroU16::new(IN_FLIGHT).unwrap_or(NonZeroU16::MIN))
                 .max_mqueue_len(mqtt.max_queued)
                 .send_timeout(SEND_TIMEOUT)
@@ -112,7 +106,7 @@ impl Embedded {
             context,
             listener: Mutex::new(Some(listener)),
             address,
-            outbox: Arc::new(Outbox::new(super::bounds(mqtt), counters)),
+            outbox: Arc::new(Outbox::new(common::bounds(mqtt), counters)),
             client_id: mqtt.client_id.clone(),
             user,
             max_connections: mqtt.max_connections,

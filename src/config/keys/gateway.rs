@@ -1,0 +1,155 @@
+//! What holds for the gateway as a whole.
+
+use super::key::{Key, LONGEST, SECOND, key};
+use crate::config::choices::{
+    AddressChange, AutoObserve, HostileEndpoint, LifetimePolicy, UpdateCondition,
+};
+use crate::config::listener::PlainRegisters;
+use crate::config::schema::Config;
+use crate::config::value;
+use crate::credentials::WorldReadable;
+use crate::lwm2m::codec::names::NAMES;
+
+pub(super) static KEYS: &[Key<Config>] = &[
+    key!(
+        "mountpoint",
+        mountpoint,
+        text,
+        "Start of every topic of a device. Placeholders: `${endpoint_name}`, `${clientid}`, `${username}`, `${peerhost}`, `${zone}`. See [below](#mountpoints)."
+    ),
+    key!(
+        "shared_mountpoint",
+        shared_mountpoint,
+        flag,
+        "Whether several endpoints may have the same rendered mountpoint, so that each command there goes to all of them. Otherwise the second endpoint is answered 4.03."
+    ),
+    key!(
+        "plain_registers",
+        plain_registers,
+        choice(
+            "uncovered" = PlainRegisters::Uncovered,
+            "any" = PlainRegisters::Any
+        ),
+        "Which endpoints a device without DTLS may register: those that no credential of any DTLS listener covers, by its identity or its list, or any. Another one is answered 4.03."
+    ),
+    key!(
+        "xml_dir",
+        xml_dir,
+        optional_text,
+        "Directory of further object definitions (`*.xml`), beside the built-in objects 0 to 7."
+    ),
+    key!(
+        "lifetime_min",
+        lifetime_min,
+        duration(SECOND, LONGEST),
+        "Shortest lifetime a registration is given."
+    ),
+    key!(
+        "lifetime_max",
+        lifetime_max,
+        duration(SECOND, LONGEST),
+        "Longest lifetime a registration is given; also used for `lt=0`."
+    ),
+    key!(
+        "lifetime_policy",
+        lifetime_policy,
+        choice(
+            "clamp" = LifetimePolicy::Clamp,
+            "reject" = LifetimePolicy::Reject,
+            "ignore" = LifetimePolicy::Ignore
+        ),
+        "What happens to a lifetime outside of these bounds: the nearest bound is used, the Register is answered 4.00, or the device gets what it asks for."
+    ),
+    key!(
+        "qmode_time_window",
+        qmode_time_window,
+        duration(SECOND, LONGEST),
+        "How long after its last message a queue-mode device is taken to be awake."
+    ),
+    Key {
+        name: "auto_observe",
+        form: || "true, false or a list of paths".to_owned(),
+        meaning: "Objects observed as soon as a device registers: none, all that have a definition, or those of the listed paths that the device holds.",
+        read: |into, from| {
+            into.auto_observe = value::auto_observe(from)?;
+            Ok(())
+        },
+        show: |of| match &of.auto_observe {
+            AutoObserve::Off => "false".to_owned(),
+            AutoObserve::All => "true".to_owned(),
+            AutoObserve::Paths(paths) => {
+                let paths: Vec<_> = paths.iter().map(ToString::to_string).collect();
+                format!("{paths:?}")
+            }
+        },
+        is_text: false,
+    },
+    key!(
+        "update_msg_publish_condition",
+        update_msg_publish_condition,
+        choice(
+            "always" = UpdateCondition::Always,
+            "contains_object_list" = UpdateCondition::ContainsObjectList,
+            "object_list_changed" = UpdateCondition::ObjectListChanged
+        ),
+        "Which Updates are published: every one, those that carry an object list, or those that change it."
+    ),
+    key!(
+        "hostile_endpoint",
+        hostile_endpoint,
+        choice(
+            "refuse" = HostileEndpoint::Refuse,
+            "escape" = HostileEndpoint::Escape
+        ),
+        "What happens to an endpoint name that holds `/`, `+` or `#`: answered 4.00, or written as `%XX` in topics."
+    ),
+    key!(
+        "address_change",
+        address_change,
+        choice(
+            "accept" = AddressChange::Accept,
+            "reject" = AddressChange::Reject
+        ),
+        "Whether an Update from a new address moves the registration there."
+    ),
+    key!(
+        "publish_deregister",
+        publish_deregister,
+        flag,
+        "Publish `deregister` and `expired` messages on the register topic."
+    ),
+    Key {
+        name: "format",
+        form: format_form,
+        meaning: "Content format to ask devices for and to write in, wherever it can carry what is asked for; `auto` takes the best that the device has declared.",
+        read: |into, from| {
+            into.format = value::format(from)?;
+            Ok(())
+        },
+        show: |of| format!("{:?}", value::show_format(of.format)),
+        is_text: true,
+    },
+    key!(
+        "world_readable_keys",
+        world_readable_keys,
+        choice(
+            "refuse" = WorldReadable::Refuse,
+            "allow" = WorldReadable::Allow
+        ),
+        "Whether a configuration with keys or passwords in it, a `psk_file` or a `mqtt.password_file` may be readable or writable for everybody on the machine; `allow` is for volumes whose modes cannot be changed."
+    ),
+    key!(
+        "shards",
+        shards,
+        integer(0, 256),
+        "Threads with a socket and a protocol engine each; 0 takes one per core."
+    ),
+];
+
+fn format_form() -> String {
+    let names: Vec<_> = NAMES
+        .iter()
+        .map(|(name, _)| format!("`\"{name}\"`"))
+        .collect();
+    format!("`\"auto\"`, {} or the number of one", names.join(", "))
+}

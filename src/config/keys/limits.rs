@@ -1,0 +1,136 @@
+//! What the gateway holds at most, and takes a second.
+
+use serde_json::Value;
+
+use super::key::{GB, Key, MB, key};
+use crate::config::schema::Config;
+use crate::config::value;
+use crate::memory::LEAST_CEILING;
+
+pub(super) static KEYS: &[Key<Config>] = &[
+    Key {
+        name: "limits.memory",
+        form: || {
+            format!(
+                "size, {} to {}, or `\"auto\"`",
+                value::show_bytes(LEAST_CEILING),
+                value::show_bytes(1024 * GB)
+            )
+        },
+        meaning: "Bytes that senders can make the whole gateway hold, divided into shares: registrations, observations, queues, waiting requests, block transfers, remembered replies, mailboxes, messages for the broker, DTLS. `auto` takes a quarter of what the machine, its cgroup and the limits of the process allow, and never more than three quarters of that. See docs/memory.md.",
+        read: |into, from| {
+            into.limits.memory = match from {
+                Value::String(text) if text == "auto" => None,
+                _ => Some(value::bytes(from, LEAST_CEILING, 1024 * GB)?),
+            };
+            Ok(())
+        },
+        show: |of| {
+            let bytes = of.limits.memory.map(value::show_bytes);
+            format!("{:?}", bytes.as_deref().unwrap_or("auto"))
+        },
+        is_text: false,
+    },
+    key!(
+        "limits.max_registrations",
+        limits.max_registrations,
+        integer(1, 100_000_000),
+        "Registrations in the whole gateway."
+    ),
+    key!(
+        "limits.max_observations",
+        limits.max_observations,
+        integer(1, 65_535),
+        "Observations of one device."
+    ),
+    key!(
+        "limits.max_query_items",
+        limits.max_query_items,
+        integer(8, 4096),
+        "Query items of one registration, Updates merged in; a Register or Update beyond it is answered 4.00."
+    ),
+    key!(
+        "limits.max_query_bytes",
+        limits.max_query_bytes,
+        size(512, 64 << 10),
+        "Bytes of the query of one registration, Updates merged in; a Register or Update beyond it is answered 4.00."
+    ),
+    key!(
+        "limits.max_object_list",
+        limits.max_object_list,
+        size(1024, 16 * MB),
+        "Bytes of the object list in a Register or Update; a longer one is answered 4.13."
+    ),
+    key!(
+        "limits.max_identity_registrations",
+        limits.max_identity_registrations,
+        integer(1, 1_000_000),
+        "Registrations of one PSK identity; a Register beyond it is answered 5.03."
+    ),
+    key!(
+        "limits.max_command_size",
+        limits.max_command_size,
+        size(64, 64 * MB),
+        "Bytes of a command's JSON."
+    ),
+    key!(
+        "limits.dedup_bytes",
+        limits.dedup_bytes,
+        size(64 << 10, 64 * GB),
+        "Bytes of remembered replies for deduplication in the whole gateway, at most; each shard has an equal part. A smaller share of `limits.memory` wins."
+    ),
+    key!(
+        "limits.blockwise_bytes",
+        limits.blockwise_bytes,
+        size(64 << 10, 64 * GB),
+        "Bytes of unfinished block-wise transfers in the whole gateway, at most. A smaller share of `limits.memory` wins."
+    ),
+    key!(
+        "limits.max_model_file",
+        limits.max_model_file,
+        size(1024, GB),
+        "Bytes of one object definition file."
+    ),
+    key!(
+        "rates.datagrams_per_source",
+        rates.datagrams_per_source,
+        rate,
+        "Datagrams of one address (IPv6: one /64) that come neither from a registered device nor by a DTLS session. See [security](security.md#rates)."
+    ),
+    key!(
+        "rates.datagrams",
+        rates.datagrams,
+        rate,
+        "Such datagrams of all addresses together."
+    ),
+    key!(
+        "rates.datagrams_per_device",
+        rates.datagrams_per_device,
+        rate,
+        "Datagrams of one registered device or DTLS session."
+    ),
+    key!(
+        "rates.registrations_per_source",
+        rates.registrations_per_source,
+        rate,
+        "Registers from one address (IPv6: one /64); further ones are answered 5.03 with Max-Age."
+    ),
+    key!(
+        "rates.registrations",
+        rates.registrations,
+        rate,
+        "Registers in all."
+    ),
+    key!(
+        "rates.handshakes_per_source",
+        rates.handshakes_per_source,
+        rate,
+        "DTLS handshakes begun from one address (IPv6: one /64), each after its cookie exchange; the hellos of further ones are dropped."
+    ),
+    key!(
+        "rates.handshakes",
+        rates.handshakes,
+        rate,
+        "DTLS handshakes begun in all."
+    ),
+];

@@ -1,0 +1,73 @@
+//! The broker of the stand-alone host.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::broker_url::BrokerUrl;
+
+/// `mqtt.*`, stand-alone host only.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Mqtt {
+    /// `mqtt.bind`: where the embedded broker listens. Default `127.0.0.1:1883`.
+    pub bind: SocketAddr,
+    /// `mqtt.broker`: `mqtt://host:1883` or `mqtts://host:8883`; connect there instead of
+    /// running the embedded broker.
+    pub broker: Option<String>,
+    /// `mqtt.username`
+    pub username: Option<String>,
+    /// `mqtt.password`
+    pub password: Option<String>,
+    /// `mqtt.password_file`: file with the password.
+    pub password_file: Option<PathBuf>,
+    /// `mqtt.client_id`. Default `lwm2m-gateway`.
+    pub client_id: String,
+    /// `mqtt.keepalive`. Default 30 s.
+    pub keepalive: Duration,
+    /// `mqtt.max_queued`: messages kept while the broker is away. Default 100,000.
+    pub max_queued: usize,
+    /// `mqtt.max_connections`: clients of the embedded broker. Default 10,000.
+    pub max_connections: usize,
+    /// `mqtt.max_queued_bytes`: bytes of them. Default 64 MiB.
+    pub max_queued_bytes: usize,
+    /// `mqtt.cacertfile`: PEM file of the authorities to trust instead of the system's.
+    pub cacertfile: Option<PathBuf>,
+    /// `mqtt.certfile`: PEM file of the client's certificate chain.
+    pub certfile: Option<PathBuf>,
+    /// `mqtt.keyfile`: PEM file of the client's private key.
+    pub keyfile: Option<PathBuf>,
+}
+
+/// Without passwords.
+impl fmt::Debug for Mqtt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let broker = self.broker.as_deref().map(str::parse::<BrokerUrl>);
+        f.debug_struct("Mqtt")
+            .field("bind", &self.bind)
+            .field("broker", &broker.and_then(Result::ok))
+            .field("username", &self.username)
+            .field("client_id", &self.client_id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Mqtt {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)),
+            broker: None,
+            username: None,
+            password: None,
+            password_file: None,
+            client_id: "lwm2m-gateway".to_owned(),
+            keepalive: Duration::from_secs(30),
+            max_queued: 100_000,
+            max_connections: 10_000,
+            max_queued_bytes: 64 << 20,
+            cacertfile: None,
+            certfile: None,
+            keyfile: None,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The whole configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::choices::{
+    AddressChange, AutoObserve, FormatDefault, HostileEndpoint, LifetimePolicy, UpdateCondition,
+};
+use super::listener::{Listeners, PlainRegisters};
+use super::mqtt::Mqtt;
+use super::rates::Rates;
+use super::sections::{Blockwise, Coap, Compat, Limits, Log, Queue, Series, Translators};
+use crate::credentials::WorldReadable;
+
+/// The whole configuration of a gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Start of every topic of a device; placeholders `${endpoint_name}`, `${clientid}`,
+    /// `${username}`, `${peerhost}`, `${zone}`. Default `lwm2m/${endpoint_name}/`.
+    pub mountpoint: String,
+    /// Whether several endpoints may have the same rendered mountpoint. Default no: the second one
+    /// is refused.
+    pub shared_mountpoint: bool,
+    /// Which endpoints a device without DTLS may register. Default `uncovered`.
+    pub plain_registers: PlainRegisters,
+    /// Directory of further object definitions (`*.xml`), beside the built-in objects 0 to 7.
+    pub xml_dir: Option<PathBuf>,
+    /// Shortest lifetime a registration is given. Default 15 s.
+    pub lifetime_min: Duration,
+    /// Longest lifetime a registration is given; also used for `lt=0`. Default 86,400 s.
+    pub lifetime_max: Duration,
+    /// What happens to a lifetime outside of these bounds. Default `clamp`.
+    pub lifetime_policy: LifetimePolicy,
+    /// How long after its last message a queue-mode device is taken to be awake. Default 22 s.
+    pub qmode_time_window: Duration,
+    /// Objects observed as soon as a device registers. Default off.
+    pub auto_observe: AutoObserve,
+    /// Which Updates are published. Default [`UpdateCondition::ObjectListChanged`].
+    pub update_msg_publish_condition: UpdateCondition,
+    /// Topics and QoS by kind of message.
+    pub translators: Translators,
+    /// What goes into measurement series.
+    pub series: Series,
+    /// Content format to ask devices for and to write in. Default `auto`.
+    pub format: FormatDefault,
+    /// What happens to an endpoint name that holds `/`, `+` or `#`. Default `refuse`.
+    pub hostile_endpoint: HostileEndpoint,
+    /// Whether an Update from a new address moves the registration there. Default `accept`.
+    pub address_change: AddressChange,
+    /// UDP and DTLS sockets by name.
+    pub listeners: Listeners,
+    /// CoAP transmission parameters (RFC 7252 §4.8).
+    pub coap: Coap,
+    /// Block-wise transfer (RFC 7959).
+    pub blockwise: Blockwise,
+    /// Commands waiting for a device.
+    pub queue: Queue,
+    /// Bounds of what a gateway holds.
+    pub limits: Limits,
+    /// Bounds of what a gateway takes a second.
+    pub rates: Rates,
+    /// Publish `deregister` and `expired` messages on the register topic. Default off.
+    pub publish_deregister: bool,
+    /// Behaviour of EMQX's built-in gateway where ours is better by default.
+    pub compat: Compat,
+    /// Whether files may hold keys or passwords that everybody on the machine can read. Default
+    /// `refuse`.
+    pub world_readable_keys: WorldReadable,
+    /// Number of shards (threads with a socket and an engine each); 0 = number of cores.
+    pub shards: usize,
+    /// Stand-alone host: the embedded broker or the broker to connect to.
+    pub mqtt: Mqtt,
+    /// Logging of the stand-alone host.
+    pub log: Log,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            mountpoint: "lwm2m/${endpoint_name}/".to_owned(),
+            shared_mountpoint: false,
+            plain_registers: PlainRegisters::Uncovered,
+            xml_dir: None,
+            lifetime_min: Duration::from_secs(15),
+            lifetime_max: Duration::from_secs(86_400),
+            lifetime_policy: LifetimePolicy::Clamp,
+            qmode_time_window: Duration::from_secs(22),
+            auto_observe: AutoObserve::Off,
+            update_msg_publish_condition: UpdateCondition::ObjectListChanged,
+            translators: Translators::default(),
+            series: Series::default(),
+            format: FormatDefault::Auto,
+            hostile_endpoint: HostileEndpoint::Refuse,
+            address_change: AddressChange::Accept,
+            listeners: Listeners::default(),
+            coap: Coap::default(),
+            blockwise: Blockwise::default(),
+            queue: Queue::default(),
+            limits: Limits::default(),
+            rates: Rates::default(),
+            publish_deregister: false,
+            compat: Compat::default(),
+            world_readable_keys: WorldReadable::Refuse,
+            shards: 0,
+            mqtt: Mqtt::default(),
+            log: Log::default(),
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What the engine and the sessions of a shard want done.
+
+use std::sync::Arc;
+
+use super::host::AuthorizationRequest;
+use super::mail::Mail;
+use super::mailbox::Mailbox;
+use super::secure::Event;
+use super::shard::{Effects, Listener, Shard};
+use crate::engine::{AuthorizationId, Decision, Output, Peer, RegistrationRequest};
+use crate::time::{Instant, Now};
+
+impl Shard {
+    /// Collects all effects; returns the next deadline.
+    pub(super) fn drain(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        loop {
+            let engine = self.drain_engine(now, effects);
+            let mut deadline = engine;
+            let mut news = false;
+            for index in 0..self.listeners.len() {
+                let (some, idle) = self.drain_secure(now, index);
+                news |= some;
+                deadline = [deadline, idle].into_iter().flatten().min();
+            }
+            // What came out of a session may have made the engine speak.
+            if !news {
+                return deadline;
+            }
+        }
+    }
+
+    fn drain_engine(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        loop {
+            match self.engine.poll_output() {
+                Output::Transmit { to, datagram } => self.transmit(now, to, datagram),
+                Output::Publish(publish) => effects.publishes.push(publish),
+                Output::Subscribe {
+                    endpoint,
+                    mountpoint,
+                    filter,
+                    qos,
+                } => (self.host).subscribe_device(&endpoint, &mountpoint, &filter, qos),
+                Output::Unsubscribe { endpoint, filter } => {
+                    self.host.unsubscribe_device(&endpoint, &filter);
+                }
+                Output::Authorize { id, request } => self.authorize(id, request),
+                Output::DeviceEvent(event) => effects.device_events.push(event),
+                Output::Disconnect(peer) => {
+                    if let Some(secure) = self.secure(peer.listener) {
+                        secure.disconnect(now.mono, peer);
+                    }
+                }
+                Output::Handoff { shard, handoff } => {
+                    if let Some(mailbox) = self.mailboxes.get(usize::from(shard)) {
+                        // Only commands are ever refused, and this is none.
+                        let _ = mailbox.push(Mail::Handoff(handoff));
+                    }
+                }
+                Output::Idle(next) => return next.map(|(at, _)| at),
+            }
+        }
+    }
+
+    fn transmit(&mut self, now: Now, to: Peer, datagram: Vec<u8>) {
+        let sent = match self.listener(to.listener) {
+            Some(Listener {
+                secure: Some(secure),
+                ..
+            }) => secure.send(now.mono, to, &datagram),
+            Some(listener) => {
+                listener.transmits.push((to.address, datagram));
+                true
+            }
+            None => false,
+        };
+        if !sent {
+            self.counters.datagrams_send_failed.inc();
+        }
+    }
+
+    /// Takes what the sessions of a listener have to say; returns whether the engine heard of it,
+    /// and the next deadline.
+    fn drain_secure(&mut self, now: Now, index: usize) -> (bool, Option<Instant>) {
+        let mut news = false;
+        loop {
+            let Some(listener) = self.listeners.get_mut(index) else {
+                return (news, None);
+            };
+            let Some(secure) = &mut listener.secure else {
+                return (news, None);
+            };
+            match secure.poll(now.mono) {
+                Event::Transmit(to, datagram) => listener.transmits.push((to, datagram)),
+                Event::Received(peer, payload) => {
+                    news = true;
+                    self.engine.handle_datagram(now, peer, &payload);
+                }
+                Event::Established(peer, session) => {
+                    news = true;
+                    self.engine.handle_session(now, peer, session);
+                }
+                Event::Renewed(peer, credential) => self.engine.renew_credential(peer, credential),
+                Event::Crowded => {
+                    let number = listener.number;
+                    for mailbox in self.others() {
+                        // Only commands are ever refused.
+                        let _ = mailbox.push(Mail::GiveWay(number));
+                    }
+                }
+                Event::Closed(peer) => {
+                    news = true;
+                    self.engine.handle_session_closed(peer);
+                }
+                Event::Idle(deadline) => return (news, deadline),
+            }
+        }
+    }
+
+    /// The mailboxes of the other shards.
+    fn others(&self) -> impl Iterator<Item = &Arc<Mailbox>> {
+        let own = usize::from(self.index);
+        let all = self.mailboxes.iter().enumerate();
+        all.filter_map(move |(index, mailbox)| (index != own).then_some(mailbox))
+    }
+
+    /// Asks the host, whose answer comes back by mail.
+    fn authorize(&self, id: AuthorizationId, registration: RegistrationRequest) {
+        let mailbox = self.mailbox.clone();
+        let answer = move |decision: Option<Decision>| {
+            let decision = decision.unwrap_or(Decision::Unavailable);
+            // Only commands are ever refused.
+            let _ = mailbox.push(Mail::Authorization(id, decision));
+        };
+        self.host.authorize(AuthorizationRequest {
+            registration,
+            answer: Some(Box::new(answer)),
+        });
+    }
+
+    pub(super) fn send(&mut self) {
+        for listener in &mut self.listeners {
+            if !listener.transmits.is_empty() {
+                let failed = listener.socket.send(&listener.transmits);
+                self.counters.datagrams_send_failed.add(failed as u64);
+                listener.transmits.clear();
+            }
+        }
+    }
+
+    pub(super) fn flush(&mut self, effects: &mut Effects) {
+        self.send();
+        if !effects.device_events.is_empty() {
+            self.host.device_events(&mut effects.device_events);
+            effects.device_events.clear();
+        }
+        if !effects.publishes.is_empty() {
+            self.host.publish(&mut effects.publishes);
+            effects.publishes.clear();
+        }
+    }
+}
