@@ -219,15 +219,8 @@ fn what_notifications_repeat_has_a_bound() {
 fn an_observation_is_renewed_once_however_often_it_was_missed() {
     let mut world = World::new();
     let mut device = Device::registered(&mut world, "ep1", 5001);
-    world.command(
-        "ep1",
-        r#"{"reqID":9,"msgType":"observe","data":{"path":"/3303/0/5700"}}"#,
-    );
-    let observe = world.next_for(device.peer);
-    let answer = device
-        .answer(&observe, Code::CONTENT)
-        .uint(option::OBSERVE, 1);
-    world.datagram(device.peer, &answer.payload("20.0").build());
+    let command = r#"{"reqID":9,"msgType":"observe","data":{"path":"/3303/0/5700"}}"#;
+    let observe = device.observed(&mut world, command, "20.0");
     // A command that is not answered keeps the renewals waiting.
     world.command("ep1", READ);
     world.sent.clear();

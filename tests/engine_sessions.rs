@@ -9,6 +9,8 @@ use lwm2m_gateway::coap::{Code, MessageType};
 use lwm2m_gateway::engine::{Decision, DeviceEvent, GoneReason, Load, Peer};
 use support::{Device, World, peer, uri};
 
+const OBSERVE: &str = r#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#;
+
 /// A device on a DTLS session of its own.
 fn secured(world: &mut World, shard: usize, endpoint: &str, port: u16, identity: &str) -> Device {
     let mut device = Device::new(endpoint, port);
@@ -107,16 +109,7 @@ fn a_newer_connection_displaces_and_takes_the_registration_along() {
         assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
         world.published.clear();
         // An observation, and a request under way.
-        world.command(
-            "ep",
-            r#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#,
-        );
-        let observe = world.next_for(device.peer);
-        let answer = device
-            .answer(&observe, Code::CONTENT)
-            .uint(option::OBSERVE, 1)
-            .payload("50");
-        world.datagram_at(0, device.peer, &answer.build());
+        let observe = device.observed(&mut world, OBSERVE, "50");
         assert_eq!(world.next_published().json["msgType"], "observe");
         world.command(
             "ep",
@@ -209,16 +202,7 @@ fn what_a_new_connection_says_waits_for_its_registration() {
     let mut device = secured(&mut world, 0, "ep", 5001, "a");
     assert_eq!(register_code(&mut world, 0, &mut device), Code::CREATED);
     world.published.clear();
-    world.command(
-        "ep",
-        r#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#,
-    );
-    let observe = world.next_for(device.peer);
-    let answer = device
-        .answer(&observe, Code::CONTENT)
-        .uint(option::OBSERVE, 1)
-        .payload("50");
-    world.datagram_at(0, device.peer, &answer.build());
+    let observe = device.observed(&mut world, OBSERVE, "50");
     assert_eq!(world.next_published().json["msgType"], "observe");
 
     world.hold_handoffs = true;

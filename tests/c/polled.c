@@ -46,12 +46,9 @@ void test_polled_on_one_thread(void)
 void test_polled_in_portions(void)
 {
     struct notes notes;
-    lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
     size_t waiting, seen;
-    notes_init(&notes);
-    options = noting(&notes, LWM2M_GATEWAY_MODE_POLLED);
-    gateway = start(&notes, &options, "");
+    gateway = begin(&notes, LWM2M_GATEWAY_MODE_POLLED, "");
     wait_for(&notes, '+', "lwm2m/+/dn/#");
     OK(lwm2m_gateway_poll(gateway, 0, &waiting));
     CHECK(waiting == 0 && !readable(gateway, 0));
@@ -109,11 +106,8 @@ void test_polled_overflow(void)
 void test_polled_after_stop(void)
 {
     struct notes notes;
-    lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
-    notes_init(&notes);
-    options = noting(&notes, LWM2M_GATEWAY_MODE_POLLED);
-    gateway = start(&notes, &options, "");
+    gateway = begin(&notes, LWM2M_GATEWAY_MODE_POLLED, "");
     deliver_read(gateway, "nobody", 3);
     OK(lwm2m_gateway_stop(gateway, 10000));
     CHECK(count_of(&notes, 'p', "") == 0 && readable(gateway, 0));

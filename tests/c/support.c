@@ -158,6 +158,14 @@ lwm2m_gateway *start(struct notes *notes, const lwm2m_gateway_options *options, 
     return gateway;
 }
 
+lwm2m_gateway *begin(struct notes *notes, uint32_t mode, const char *config)
+{
+    lwm2m_gateway_options options;
+    notes_init(notes);
+    options = noting(notes, mode);
+    return start(notes, &options, config);
+}
+
 uint16_t port_of(const lwm2m_gateway *gateway)
 {
     char *json = NULL;

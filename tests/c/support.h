@@ -58,6 +58,8 @@ void notes_free(struct notes *notes);
 /* Makes and starts a gateway with one UDP listener at any port of 127.0.0.1; `config` is added. */
 lwm2m_gateway *start(struct notes *notes, const lwm2m_gateway_options *options,
                      const char *config);
+/* The same with fresh notes and the options of `noting`. */
+lwm2m_gateway *begin(struct notes *notes, uint32_t mode, const char *config);
 uint16_t port_of(const lwm2m_gateway *gateway);
 void stop_and_free(lwm2m_gateway *gateway, struct notes *notes);
 

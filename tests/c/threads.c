@@ -39,11 +39,8 @@ static void deliver_inside(struct notes *notes, const struct seen *seen)
 static void calls_inside(uint32_t mode)
 {
     struct notes notes;
-    lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
-    notes_init(&notes);
-    options = noting(&notes, mode);
-    gateway = start(&notes, &options, "");
+    gateway = begin(&notes, mode, "");
     notes.inside = deliver_inside;
     notes.inside_of = 'p';
     deliver_read(gateway, "nobody", 1);
@@ -345,11 +342,8 @@ void test_free_waits_for_callbacks(void)
 void test_free_without_stop(void)
 {
     struct notes notes;
-    lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
-    notes_init(&notes);
-    options = noting(&notes, LWM2M_GATEWAY_MODE_POLLED);
-    gateway = start(&notes, &options, "");
+    gateway = begin(&notes, LWM2M_GATEWAY_MODE_POLLED, "");
     deliver_read(gateway, "nobody", 1);
     OK(lwm2m_gateway_free(gateway));
     CHECK(count_of(&notes, 'p', "") == 0);
@@ -372,12 +366,8 @@ void test_many_gateways(void)
     int i;
     for (i = 0; i < 30; i++) {
         struct notes notes;
-        lwm2m_gateway_options options;
-        lwm2m_gateway *gateway;
-        notes_init(&notes);
-        options = noting(&notes, i % 2 == 0 ? LWM2M_GATEWAY_MODE_THREADED
-                                            : LWM2M_GATEWAY_MODE_POLLED);
-        gateway = start(&notes, &options, "shards = 1");
+        uint32_t mode = i % 2 == 0 ? LWM2M_GATEWAY_MODE_THREADED : LWM2M_GATEWAY_MODE_POLLED;
+        lwm2m_gateway *gateway = begin(&notes, mode, "shards = 1");
         OK(lwm2m_gateway_free(gateway));
         notes_free(&notes);
     }

@@ -63,15 +63,13 @@ static void conversation(uint32_t mode)
 {
     struct notes notes;
     struct device device;
-    lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
     lwm2m_gateway_message late;
     struct seen *seen;
     char *json;
-    notes_init(&notes);
-    options = noting(&notes, mode);
-    gateway = start(&notes, &options, "publish_deregister = true\ntranslators.response.qos = 2\n"
-                                      "update_msg_publish_condition = 'always'");
+    gateway = begin(&notes, mode,
+                    "publish_deregister = true\ntranslators.response.qos = 2\n"
+                    "update_msg_publish_condition = 'always'");
     device_open(&device, port_of(gateway));
     CHECK(polling(&notes, &device, "dev-1", registers) == 201);
     seen = wait_for(&notes, 'p', "\"msgType\":\"register\"");
@@ -154,12 +152,9 @@ void test_reload(void)
 {
     struct notes notes;
     struct device device;
-    lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
     char *json;
-    notes_init(&notes);
-    options = noting(&notes, LWM2M_GATEWAY_MODE_THREADED);
-    gateway = start(&notes, &options, "");
+    gateway = begin(&notes, LWM2M_GATEWAY_MODE_THREADED, "");
     device_open(&device, port_of(gateway));
     CHECK(device_register(&device, "dev-r") == 201);
 
@@ -340,9 +335,7 @@ void test_log_levels(void)
     lwm2m_gateway_options options;
     lwm2m_gateway *gateway;
     /* The configuration decides. */
-    notes_init(&notes);
-    options = noting(&notes, LWM2M_GATEWAY_MODE_THREADED);
-    gateway = start(&notes, &options, "log.level = 'debug'");
+    gateway = begin(&notes, LWM2M_GATEWAY_MODE_THREADED, "log.level = 'debug'");
     device_open(&device, port_of(gateway));
     CHECK(device_register(&device, "loud") == 201);
     CHECK(lines_above(&notes, LWM2M_GATEWAY_LOG_LEVEL_INFO) > 0);

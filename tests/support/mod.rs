@@ -453,6 +453,18 @@ impl Device {
         )
     }
 
+    /// Observes by the command `json`, and confirms it with `payload`; returns the request.
+    pub fn observed(&self, world: &mut World, json: &str, payload: &str) -> Message {
+        world.command(&self.endpoint, json);
+        let request = world.next_for(self.peer);
+        let answer = self
+            .answer(&request, Code::CONTENT)
+            .uint(option::OBSERVE, 1)
+            .payload(payload);
+        world.datagram(self.peer, &answer.build());
+        request
+    }
+
     /// A message of its own with the token of `request`: a separate response or notification.
     pub fn separate(&mut self, kind: MessageType, request: &Message, code: Code) -> Builder {
         let mid = self.next_mid();
