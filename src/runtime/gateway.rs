@@ -21,9 +21,9 @@ use super::stop::Stop;
 use crate::bridge::{CommandRouter, Dialect, Route, RouteKey};
 use crate::config::Config;
 use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, Settings};
-use crate::mqtt::{Message, Publish};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
+use crate::mqtt::{Message, Publish};
 use crate::telemetry::{Counters, LogLimiter};
 
 /// How long [`Gateway::devices`] waits.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::credentials::Key;
 use crate::engine::{Decision, DeviceEvent, RegistrationRequest};
-use crate::mqtt::Publish;
 use crate::memory::Memory;
+use crate::mqtt::Publish;
 
 /// What the gateway asks of the broker that carries it. Methods are called from the shards'
 /// threads and must not block: a host that cannot take a message at once queues it, within

@@ -23,9 +23,9 @@ use crate::admission::{AccessRules, Gate};
 use crate::engine::{
     DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions, GoneReason, Peer, Settings, ShardId,
 };
-use crate::mqtt::Publish;
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::{Kind, Memory};
+use crate::mqtt::Publish;
 use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
