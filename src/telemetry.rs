@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+mod events;
 mod line;
 mod lines;
 
+pub use events::{EventLog, TakesEvents};
 pub use line::{MAX_LINE, line_of};
 pub(crate) use lines::limited;
 pub use lines::{INTERVAL, LogLimiter, LogReason};

@@ -17,6 +17,26 @@ use crate::lwm2m::codec::names::NAMES;
 /// Why a value is refused, in words that follow the name of its key.
 pub(crate) type Parsed<T> = Result<T, String>;
 
+/// Puts what `read` makes of a value where it belongs.
+pub(crate) fn set<T>(
+    place: &mut T,
+    value: &Value,
+    read: impl FnOnce(&Value) -> Parsed<T>,
+) -> Parsed<()> {
+    *place = read(value)?;
+    Ok(())
+}
+
+/// What `show` makes of a field.
+pub(crate) fn show_by<T>(field: &T, show: impl FnOnce(&T) -> String) -> String {
+    show(field)
+}
+
+/// The form of a text.
+pub(crate) fn quoted<T: ToString + ?Sized>(it: &T) -> String {
+    format!("{:?}", it.to_string())
+}
+
 /// A value as it is named in a message, short enough for one line.
 fn shown(value: &Value) -> String {
     match value {
@@ -327,6 +347,14 @@ pub(crate) fn choice<T: Copy>(value: &Value, words: &[(&'static str, T)]) -> Par
                 .collect();
             format!("expected {}, found {}", known.join(" or "), shown(value))
         })
+}
+
+/// The word that [`choice`] reads back.
+pub(crate) fn show_choice<T: PartialEq>(it: &T, words: &[(&'static str, T)]) -> &'static str {
+    let mut words = words.iter();
+    words
+        .find(|(_, chosen)| chosen == it)
+        .map_or("", |(word, _)| *word)
 }
 
 /// `"auto"`, or the name or number of a content format with a codec.

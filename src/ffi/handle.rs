@@ -22,6 +22,7 @@ use crate::config::read::Source;
 use crate::credentials::Key;
 use crate::host::{Decision, Message};
 use crate::runtime::{Gateway, ReloadError};
+use crate::telemetry::EventLog;
 
 /// How long a gateway that is freed without having been stopped may take to stop.
 const FREE_DEADLINE: Duration = Duration::from_secs(2);
@@ -52,7 +53,7 @@ impl lwm2m_gateway {
         let logs = options.log.is_some();
         let callbacks = Arc::new(Callbacks::new(options).map_err(system)?);
         let dispatch = if logs {
-            Dispatch::new(Logger::new(Arc::downgrade(&callbacks), filter))
+            Dispatch::new(EventLog(Logger::new(Arc::downgrade(&callbacks), filter)))
         } else {
             Dispatch::none()
         };
@@ -169,8 +170,8 @@ impl lwm2m_gateway {
                 ReloadError::Stopped => Failure::state(error),
             })?;
         }
-        if let Some(logger) = self.dispatch.downcast_ref::<Logger>() {
-            logger.set_filter(filter);
+        if let Some(logger) = self.dispatch.downcast_ref::<EventLog<Logger>>() {
+            logger.0.set_filter(filter);
         }
         *config = new;
         Ok(())

@@ -5,14 +5,12 @@ use std::sync::Weak;
 
 use parking_lot::RwLock;
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::subscriber::Interest;
-use tracing::{Level, Metadata, Subscriber};
+use tracing::{Level, Metadata};
 
 use super::callbacks::Callbacks;
 use super::queue::{Event, LogLine};
 use super::types::lwm2m_gateway_log_level as LogLevel;
-use crate::telemetry::line_of;
+use crate::telemetry::{TakesEvents, line_of};
 
 /// Which lines are wanted: a level for all, and others for parts of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,20 +90,12 @@ impl Logger {
     }
 }
 
-impl Subscriber for Logger {
-    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if metadata.is_event() && self.filter.read().wants(metadata) {
-            Interest::always()
-        } else {
-            Interest::never()
-        }
-    }
-
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+impl TakesEvents for Logger {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
         metadata.is_event() && self.filter.read().wants(metadata)
     }
 
-    fn max_level_hint(&self) -> Option<LevelFilter> {
+    fn most(&self) -> Option<LevelFilter> {
         Some(self.filter.read().most())
     }
 
@@ -120,18 +110,6 @@ impl Subscriber for Logger {
             text: line_of(event),
         }));
     }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
 }
 
 /// The level of the options; 0 is the configuration's.

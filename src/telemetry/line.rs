@@ -64,40 +64,28 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use proptest::prelude::*;
-    use tracing::span::{Attributes, Id, Record};
-    use tracing::{Event, Metadata, Subscriber};
+    use tracing::{Event, Metadata};
 
+    use super::super::events::{EventLog, TakesEvents};
     use super::*;
     use crate::printable::is_hidden;
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<String>>>);
 
-    impl Subscriber for Lines {
-        fn enabled(&self, _: &Metadata<'_>) -> bool {
+    impl TakesEvents for Lines {
+        fn wants(&self, _: &Metadata<'_>) -> bool {
             true
         }
 
         fn event(&self, event: &Event<'_>) {
             self.0.lock().unwrap().push(line_of(event));
         }
-
-        fn new_span(&self, _: &Attributes<'_>) -> Id {
-            Id::from_u64(1)
-        }
-
-        fn record(&self, _: &Id, _: &Record<'_>) {}
-
-        fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-        fn enter(&self, _: &Id) {}
-
-        fn exit(&self, _: &Id) {}
     }
 
     fn lines(log: impl FnOnce()) -> Vec<String> {
         let lines = Lines::default();
-        tracing::subscriber::with_default(lines.clone(), log);
+        tracing::subscriber::with_default(EventLog(lines.clone()), log);
         lines.0.lock().unwrap().clone()
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use lwm2m_gateway::Config;
 use lwm2m_gateway::host::Host;
 use lwm2m_gateway::runtime::{Gateway, ReloadError, StartError};
+use lwm2m_gateway::telemetry::EventLog;
 use parking_lot::Mutex;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
 use tracing::{Dispatch, dispatcher};
@@ -90,10 +91,10 @@ impl Handle {
     ) -> Result<ResourceArc<Self>, Refusal> {
         let owner = options.owner;
         let outbox = Arc::new(Outbox::new(owner, id, options.credit, options.max_queue));
-        let log = Dispatch::new(Log {
+        let log = Dispatch::new(EventLog(Log {
             outbox: outbox.clone(),
             level: options.log,
-        });
+        }));
         let host: Arc<dyn Host> = Arc::new(Owner {
             outbox: outbox.clone(),
             options,

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use lwm2m_gateway::engine::Decision;
 use lwm2m_gateway::host::{AuthorizationRequest, Message, PskRequest};
+use lwm2m_gateway::runtime::Gateway;
 use rustler::{Binary, Encoder, Env, Error, NifResult, ResourceArc, Term};
 
 use crate::event::Question;
@@ -112,9 +113,7 @@ fn deliver<'a>(
     expiry: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let message = message(&topic, &payload, expiry)?;
-    let delivered = handle.gateway().map(|gateway| gateway.deliver(message));
-    handle.outbox().flush(env);
-    Ok(result(env, delivered.ok_or_else(atoms::stopped)))
+    Ok(delivered(env, &handle, |gateway| gateway.deliver(message)))
 }
 
 #[rustler::nif]
@@ -129,10 +128,16 @@ fn deliver_to<'a>(
 ) -> NifResult<Term<'a>> {
     let message = message(&topic, &payload, expiry)?;
     let (endpoint, mountpoint) = (text(&endpoint)?, text(&mountpoint)?);
-    let delivered =
-        (handle.gateway()).map(|gateway| gateway.deliver_to(endpoint, mountpoint, message));
+    Ok(delivered(env, &handle, |gateway| {
+        gateway.deliver_to(endpoint, mountpoint, message);
+    }))
+}
+
+/// Gives a message to the gateway, and what it says at once to the owner.
+fn delivered<'a>(env: Env<'a>, handle: &Handle, deliver: impl FnOnce(&Gateway)) -> Term<'a> {
+    let delivered = handle.gateway().map(deliver);
     handle.outbox().flush(env);
-    Ok(result(env, delivered.ok_or_else(atoms::stopped)))
+    result(env, delivered.ok_or_else(atoms::stopped))
 }
 
 fn message(topic: &Binary<'_>, payload: &Binary<'_>, expiry: Term<'_>) -> NifResult<Message> {
@@ -250,12 +255,18 @@ fn devices(env: Env<'_>, handle: ResourceArc<Handle>) -> Vec<Term<'_>> {
         .collect()
 }
 
+/// What the gateway has of an endpoint. Names that are no UTF-8 are nobody's.
+fn of_endpoint<T>(
+    handle: &Handle,
+    endpoint: &Binary<'_>,
+    ask: impl FnOnce(&Gateway, &str) -> Option<T>,
+) -> Option<T> {
+    ask(handle.gateway()?, text(endpoint).ok()?)
+}
+
 #[rustler::nif(schedule = "DirtyIo")]
 fn device<'a>(env: Env<'a>, handle: ResourceArc<Handle>, endpoint: Binary<'a>) -> Term<'a> {
-    // Names that are no UTF-8 are nobody's.
-    let device = (text(&endpoint).ok().zip(handle.gateway()))
-        .and_then(|(endpoint, gateway)| gateway.device(endpoint));
-    match device {
+    match of_endpoint(&handle, &endpoint, Gateway::device) {
         Some(info) => (atoms::ok(), event::device_info(env, &info)).encode(env),
         None => (atoms::error(), atoms::not_found()).encode(env),
     }
@@ -275,10 +286,7 @@ fn export<'a>(
     handle: ResourceArc<Handle>,
     endpoint: Binary<'a>,
 ) -> NifResult<Term<'a>> {
-    // Names that are no UTF-8 are nobody's.
-    let session = (text(&endpoint).ok().zip(handle.gateway()))
-        .and_then(|(endpoint, gateway)| gateway.export(endpoint));
-    match session {
+    match of_endpoint(&handle, &endpoint, Gateway::export) {
         Some(session) => {
             let session = serde_json::to_string(&session).map_err(|_| Error::BadArg)?;
             Ok((atoms::ok(), event::text(env, &session)).encode(env))

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use lwm2m_gateway::telemetry::line_of;
+use lwm2m_gateway::telemetry::{TakesEvents, line_of};
 use rustler::Atom;
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
+use tracing::{Event, Level, Metadata};
 
 use crate::atoms;
 use crate::event;
@@ -18,27 +17,14 @@ pub(crate) struct Log {
     pub(crate) level: LevelFilter,
 }
 
-impl Subscriber for Log {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+impl TakesEvents for Log {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= self.level
     }
 
-    fn max_level_hint(&self) -> Option<LevelFilter> {
+    fn most(&self) -> Option<LevelFilter> {
         Some(self.level)
     }
-
-    // The gateway uses no spans.
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();

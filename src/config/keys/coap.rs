@@ -14,17 +14,16 @@ pub(super) static KEYS: &[Key<Config>] = &[
         duration(Duration::from_millis(100), HOUR),
         "ACK_TIMEOUT of RFC 7252 section 4.8: wait before the first retransmission."
     ),
-    Key {
-        name: "coap.ack_random_factor",
-        form: || "number, 1 to 10".to_owned(),
-        meaning: "ACK_RANDOM_FACTOR of RFC 7252 section 4.8.",
-        read: |into, from| {
-            into.coap.ack_random_factor = value::number(from, 1.0, 10.0)?;
-            Ok(())
-        },
-        show: |of| of.coap.ack_random_factor.to_string(),
-        is_text: false,
-    },
+    key!(
+        "coap.ack_random_factor",
+        coap.ack_random_factor,
+        by(
+            || "number, 1 to 10".to_owned(),
+            |from| value::number(from, 1.0, 10.0),
+            ToString::to_string
+        ),
+        "ACK_RANDOM_FACTOR of RFC 7252 section 4.8."
+    ),
     key!(
         "coap.max_retransmit",
         coap.max_retransmit,

@@ -66,24 +66,23 @@ pub(super) static KEYS: &[Key<Config>] = &[
         duration(SECOND, LONGEST),
         "How long after its last message a queue-mode device is taken to be awake."
     ),
-    Key {
-        name: "auto_observe",
-        form: || "true, false or a list of paths".to_owned(),
-        meaning: "Objects observed as soon as a device registers: none, all that have a definition, or those of the listed paths that the device holds.",
-        read: |into, from| {
-            into.auto_observe = value::auto_observe(from)?;
-            Ok(())
-        },
-        show: |of| match &of.auto_observe {
-            AutoObserve::Off => "false".to_owned(),
-            AutoObserve::All => "true".to_owned(),
-            AutoObserve::Paths(paths) => {
-                let paths: Vec<_> = paths.iter().map(ToString::to_string).collect();
-                format!("{paths:?}")
+    key!(
+        "auto_observe",
+        auto_observe,
+        by(
+            || "true, false or a list of paths".to_owned(),
+            value::auto_observe,
+            |it| match it {
+                AutoObserve::Off => "false".to_owned(),
+                AutoObserve::All => "true".to_owned(),
+                AutoObserve::Paths(paths) => {
+                    let paths: Vec<_> = paths.iter().map(ToString::to_string).collect();
+                    format!("{paths:?}")
+                }
             }
-        },
-        is_text: false,
-    },
+        ),
+        "Objects observed as soon as a device registers: none, all that have a definition, or those of the listed paths that the device holds."
+    ),
     key!(
         "update_msg_publish_condition",
         update_msg_publish_condition,
@@ -118,17 +117,14 @@ pub(super) static KEYS: &[Key<Config>] = &[
         flag,
         "Publish `deregister` and `expired` messages on the register topic."
     ),
-    Key {
-        name: "format",
-        form: format_form,
-        meaning: "Content format to ask devices for and to write in, wherever it can carry what is asked for; `auto` takes the best that the device has declared.",
-        read: |into, from| {
-            into.format = value::format(from)?;
-            Ok(())
-        },
-        show: |of| format!("{:?}", value::show_format(of.format)),
-        is_text: true,
-    },
+    key!(
+        "format",
+        format,
+        text_by(format_form, value::format, |it| value::quoted(
+            &value::show_format(*it)
+        )),
+        "Content format to ask devices for and to write in, wherever it can carry what is asked for; `auto` takes the best that the device has declared."
+    ),
     key!(
         "world_readable_keys",
         world_readable_keys,

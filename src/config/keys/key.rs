@@ -44,117 +44,87 @@ impl<T> Keys<T> {
     }
 }
 
-/// One line of a table: `key!("name", field, form(arguments), "meaning")`. Where it stands, `Key`
-/// and [`value`](crate::config::value) are in scope.
+/// One line of a table: `key!("name", field, form(arguments), "meaning")`, where a form that no
+/// other key has is `by(its description, reads a value, shows a value)`. Where it stands, `Key` and
+/// [`value`](crate::config::value) are in scope.
 macro_rules! key {
+    ($name:literal, $($field:ident).+, by($form:expr, $read:expr, $show:expr), $meaning:literal) => {
+        key!(@ $name, $($field).+, $form, $read, $show, $meaning, false)
+    };
+    // The same for text.
+    ($name:literal, $($field:ident).+, text_by($form:expr, $read:expr, $show:expr), $meaning:literal)
+    => {
+        key!(@ $name, $($field).+, $form, $read, $show, $meaning, true)
+    };
     ($name:literal, $($field:ident).+, duration($low:expr, $high:expr), $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || format!(
-                "duration, {} to {}", value::show_duration($low), value::show_duration($high)
-            ),
-            meaning: $meaning,
-            read: |into, from| { into.$($field).+ = value::duration(from, $low, $high)?; Ok(()) },
-            show: |of| format!("{:?}", value::show_duration(of.$($field).+)),
-            is_text: false,
-        }
+        key!($name, $($field).+, by(
+            || format!("duration, {} to {}", value::show_duration($low), value::show_duration($high)),
+            |from| value::duration(from, $low, $high),
+            |it| value::quoted(&value::show_duration(*it))
+        ), $meaning)
     };
     ($name:literal, $($field:ident).+, size($low:expr, $high:expr), $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || format!(
-                "size, {} to {}", value::show_bytes($low), value::show_bytes($high)
-            ),
-            meaning: $meaning,
-            read: |into, from| { into.$($field).+ = value::bytes(from, $low, $high)?; Ok(()) },
-            show: |of| format!("{:?}", value::show_bytes(of.$($field).+)),
-            is_text: false,
-        }
+        key!($name, $($field).+, by(
+            || format!("size, {} to {}", value::show_bytes($low), value::show_bytes($high)),
+            |from| value::bytes(from, $low, $high),
+            |it| value::quoted(&value::show_bytes(*it))
+        ), $meaning)
     };
     ($name:literal, $($field:ident).+, integer($low:expr, $high:expr), $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || format!("integer, {} to {}", $low, $high),
-            meaning: $meaning,
-            read: |into, from| { into.$($field).+ = value::integer(from, $low, $high)?; Ok(()) },
-            show: |of| of.$($field).+.to_string(),
-            is_text: false,
-        }
+        key!($name, $($field).+, by(
+            || format!("integer, {} to {}", $low, $high),
+            |from| value::integer(from, $low, $high),
+            ToString::to_string
+        ), $meaning)
     };
     ($name:literal, $($field:ident).+, rate, $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || "rate".to_owned(),
-            meaning: $meaning,
-            read: |into, from| { into.$($field).+ = value::rate(from)?; Ok(()) },
-            show: |of| format!("{:?}", of.$($field).+.to_string()),
-            is_text: true,
-        }
+        key!($name, $($field).+, text_by(|| "rate".to_owned(), value::rate, value::quoted), $meaning)
     };
     ($name:literal, $($field:ident).+, flag, $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || "true or false".to_owned(),
-            meaning: $meaning,
-            read: |into, from| { into.$($field).+ = value::boolean(from)?; Ok(()) },
-            show: |of| of.$($field).+.to_string(),
-            is_text: false,
-        }
+        key!($name, $($field).+, by(
+            || "true or false".to_owned(),
+            value::boolean,
+            ToString::to_string
+        ), $meaning)
     };
     ($name:literal, $($field:ident).+, text, $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || "string".to_owned(),
-            meaning: $meaning,
-            read: |into, from| { into.$($field).+ = value::filled_text(from)?; Ok(()) },
-            show: |of| format!("{:?}", of.$($field).+),
-            is_text: true,
-        }
+        key!($name, $($field).+, text_by(
+            || "string".to_owned(),
+            value::filled_text,
+            value::quoted
+        ), $meaning)
     };
     ($name:literal, $($field:ident).+, optional_text, $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || "string".to_owned(),
-            meaning: $meaning,
-            read: |into, from| {
-                into.$($field).+ = Some(value::filled_text(from)?.into());
-                Ok(())
-            },
-            show: |_| "none".to_owned(),
-            is_text: true,
-        }
+        key!($name, $($field).+, text_by(
+            || "string".to_owned(),
+            |from| value::filled_text(from).map(|text| Some(text.into())),
+            |_| "none".to_owned()
+        ), $meaning)
     };
     ($name:literal, $($field:ident).+, address($default:expr), $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || "address".to_owned(),
-            meaning: $meaning,
-            read: |into, from| {
-                into.$($field).+ = value::address(from, IpAddr::V4($default))?;
-                Ok(())
-            },
-            show: |of| format!("{:?}", of.$($field).+.to_string()),
-            is_text: true,
-        }
+        key!($name, $($field).+, text_by(
+            || "address".to_owned(),
+            |from| value::address(from, IpAddr::V4($default)),
+            value::quoted
+        ), $meaning)
     };
     ($name:literal, $($field:ident).+, choice($($word:literal = $chosen:expr),+), $meaning:literal)
     => {
+        key!($name, $($field).+, text_by(
+            || [$(concat!("`\"", $word, "\"`")),+].join(" or "),
+            |from| value::choice(from, &[$(($word, $chosen)),+]),
+            |it| value::quoted(value::show_choice(it, &[$(($word, $chosen)),+]))
+        ), $meaning)
+    };
+    (@ $name:literal, $($field:ident).+, $form:expr, $read:expr, $show:expr, $meaning:literal,
+     $is_text:literal) => {
         Key {
             name: $name,
-            form: || [$(concat!("`\"", $word, "\"`")),+].join(" or "),
+            form: $form,
             meaning: $meaning,
-            read: |into, from| {
-                into.$($field).+ = value::choice(from, &[$(($word, $chosen)),+])?;
-                Ok(())
-            },
-            show: |of| {
-                let word = [$(($word, $chosen)),+]
-                    .iter()
-                    .find(|(_, chosen)| *chosen == of.$($field).+)
-                    .map_or("", |(word, _)| *word);
-                format!("{word:?}")
-            },
-            is_text: true,
+            read: |into, from| value::set(&mut into.$($field).+, from, $read),
+            show: |of| value::show_by(&of.$($field).+, $show),
+            is_text: $is_text,
         }
     };
 }

@@ -21,65 +21,61 @@ macro_rules! listener_keys {
                 address(Ipv4Addr::UNSPECIFIED),
                 "`\"ip:port\"`, `\"[ip6]:port\"`, `\":port\"`, `\"port\"` or a number."
             ),
-            Key {
-                name: "max_connections",
-                form: || "integer or `\"infinity\"`".to_owned(),
-                meaning: "Most registrations by this listener, with DTLS also most sessions.",
-                read: |into, from| {
-                    into.$($at.)? max_connections = value::count_or_infinity(from)?;
-                    Ok(())
-                },
-                show: |of| of.$($at.)? max_connections.to_string(),
-                is_text: false,
-            },
+            key!(
+                "max_connections",
+                $($at.)? max_connections,
+                by(
+                    || "integer or `\"infinity\"`".to_owned(),
+                    value::count_or_infinity,
+                    ToString::to_string
+                ),
+                "Most registrations by this listener, with DTLS also most sessions."
+            ),
             key!(
                 "max_conn_rate",
                 $($at.)? max_conn_rate,
                 rate,
                 "New devices that are let in: with UDP Registers from addresses where no device is registered, with DTLS handshakes. A Register beyond it is answered 5.03 with Max-Age, a handshake has to be begun anew."
             ),
-            Key {
-                name: "access_rules",
-                form: || "list of rules".to_owned(),
-                meaning: "Which addresses may send: `\"allow 192.168.0.0/24\"`, `\"deny 2001:db8::/32\"`, `\"deny all\"`. The first rule that matches counts; what none matches may send. Datagrams of others are dropped unread, also those of devices that are registered.",
-                read: |into, from| {
-                    into.$($at.)? access_rules = value::access_rules(from)?;
-                    Ok(())
-                },
-                show: |of| {
-                    let rules = of.$($at.)? access_rules.rules().iter();
-                    format!("{:?}", rules.map(ToString::to_string).collect::<Vec<_>>())
-                },
-                is_text: false,
-            },
+            key!(
+                "access_rules",
+                $($at.)? access_rules,
+                by(
+                    || "list of rules".to_owned(),
+                    value::access_rules,
+                    |it| {
+                        let rules = it.rules().iter();
+                        format!("{:?}", rules.map(ToString::to_string).collect::<Vec<_>>())
+                    }
+                ),
+                "Which addresses may send: `\"allow 192.168.0.0/24\"`, `\"deny 2001:db8::/32\"`, `\"deny all\"`. The first rule that matches counts; what none matches may send. Datagrams of others are dropped unread, also those of devices that are registered."
+            ),
             key!(
                 "mountpoint",
                 $($at.)? mountpoint,
                 optional_text,
                 "Instead of the gateway's `mountpoint`."
             ),
-            Key {
-                name: "shared_mountpoint",
-                form: || "true or false".to_owned(),
-                meaning: "Instead of the gateway's `shared_mountpoint`.",
-                read: |into, from| {
-                    into.$($at.)? shared_mountpoint = Some(value::boolean(from)?);
-                    Ok(())
-                },
-                show: |_| "none".to_owned(),
-                is_text: false,
-            },
-            Key {
-                name: "format",
-                form: || "as `format`".to_owned(),
-                meaning: "Instead of the gateway's `format`.",
-                read: |into, from| {
-                    into.$($at.)? format = Some(value::format(from)?);
-                    Ok(())
-                },
-                show: |_| "none".to_owned(),
-                is_text: true,
-            },
+            key!(
+                "shared_mountpoint",
+                $($at.)? shared_mountpoint,
+                by(
+                    || "true or false".to_owned(),
+                    |from| value::boolean(from).map(Some),
+                    |_| "none".to_owned()
+                ),
+                "Instead of the gateway's `shared_mountpoint`."
+            ),
+            key!(
+                "format",
+                $($at.)? format,
+                text_by(
+                    || "as `format`".to_owned(),
+                    |from| value::format(from).map(Some),
+                    |_| "none".to_owned()
+                ),
+                "Instead of the gateway's `format`."
+            ),
             key!(
                 "udp_options.recbuf",
                 $($at.)? recbuf,
@@ -100,39 +96,37 @@ macro_rules! listener_keys {
 /// A number without a bound unless one is given.
 macro_rules! infinity_key {
     ($name:literal, $($field:ident).+, $meaning:literal) => {
-        Key {
-            name: $name,
-            form: || "integer or `\"infinity\"`".to_owned(),
-            meaning: $meaning,
-            read: |into, from| {
-                into.$($field).+ = value::count_or_infinity(from)?;
-                Ok(())
-            },
-            show: |of| match of.$($field).+ {
-                usize::MAX => "\"infinity\"".to_owned(),
-                count => count.to_string(),
-            },
-            is_text: false,
-        }
+        key!(
+            $name,
+            $($field).+,
+            by(
+                || "integer or `\"infinity\"`".to_owned(),
+                value::count_or_infinity,
+                |it| match *it {
+                    usize::MAX => "\"infinity\"".to_owned(),
+                    count => count.to_string(),
+                }
+            ),
+            $meaning
+        )
     };
 }
 
 /// The keys of `listeners.udp.NAME`.
 pub(crate) static UDP_KEYS: Keys<UdpListener> = listener_keys!(;
-    Key {
-        name: "plain_registers",
-        form: || "as `plain_registers`".to_owned(),
-        meaning: "Instead of the gateway's `plain_registers`.",
-        read: |into, from| {
-            into.plain_registers = Some(value::choice(
-                from,
-                &[("uncovered", PlainRegisters::Uncovered), ("any", PlainRegisters::Any)],
-            )?);
-            Ok(())
-        },
-        show: |_| "none".to_owned(),
-        is_text: true,
-    },
+    key!(
+        "plain_registers",
+        plain_registers,
+        text_by(
+            || "as `plain_registers`".to_owned(),
+            |from| value::choice(
+                    from,
+                    &[("uncovered", PlainRegisters::Uncovered), ("any", PlainRegisters::Any)],
+                ).map(Some),
+            |_| "none".to_owned()
+        ),
+        "Instead of the gateway's `plain_registers`."
+    ),
 );
 
 /// The keys of `listeners.dtls.NAME`.
@@ -149,28 +143,18 @@ pub(crate) static DTLS_KEYS: Keys<DtlsListener> = listener_keys!(common;
         choice("hex" = KeyEncoding::Hex, "text" = KeyEncoding::Text),
         "How keys are written in that file: hexadecimal as in Mosquitto's `psk_file`, or the text itself is the key as in EMQX's `psk_authentication.init_file`."
     ),
-    Key {
-        name: "psk",
-        form: || "table or list".to_owned(),
-        meaning: "Credentials here instead of in a file: `{ identity = \"key\" }`, `{ identity = { key, endpoints } }` or `[{ identity, key, endpoints }]`; a key is hexadecimal, `\"base64:…\"` or `\"text:…\"`. They win over those of the file.",
-        read: |into, from| {
-            into.psk = psk::psk(from)?;
-            Ok(())
-        },
-        show: |_| "{}".to_owned(),
-        is_text: false,
-    },
-    Key {
-        name: "identity_separator",
-        form: || "characters".to_owned(),
-        meaning: "Set of characters, such as `\"#/\"`. An identity that is not configured is taken for a configured one, one of these characters and a suffix; so one key serves several connections. Empty: no suffixes.",
-        read: |into, from| {
-            into.identity_separator = psk::separators(from)?;
-            Ok(())
-        },
-        show: |of| format!("{:?}", of.identity_separator),
-        is_text: true,
-    },
+    key!(
+        "psk",
+        psk,
+        by(|| "table or list".to_owned(), psk::psk, |_| "{}".to_owned()),
+        "Credentials here instead of in a file: `{ identity = \"key\" }`, `{ identity = { key, endpoints } }` or `[{ identity, key, endpoints }]`; a key is hexadecimal, `\"base64:…\"` or `\"text:…\"`. They win over those of the file."
+    ),
+    key!(
+        "identity_separator",
+        identity_separator,
+        text_by(|| "characters".to_owned(), psk::separators, value::quoted),
+        "Set of characters, such as `\"#/\"`. An identity that is not configured is taken for a configured one, one of these characters and a suffix; so one key serves several connections. Empty: no suffixes."
+    ),
     key!(
         "endpoint_rule",
         endpoint_rule,
@@ -198,40 +182,38 @@ pub(crate) static DTLS_KEYS: Keys<DtlsListener> = listener_keys!(common;
         max_sessions_per_source,
         "Most sessions from one address (IPv6: a network of 64 bits). For more, the one of its own that was not used for the longest time is closed."
     ),
-    Key {
-        name: "dtls_options.ciphers",
-        form: || {
-            let names = CipherSuite::ALL.map(|suite| format!("`\"{}\"`", suite.openssl_name()));
-            format!("list of {} or IANA's names", names.join(", "))
-        },
-        meaning: "Cipher suites, the preferred one first.",
-        read: |into, from| {
-            into.options.ciphers = psk::ciphers(from)?;
-            Ok(())
-        },
-        show: |of| {
-            let names = of.options.ciphers.iter().copied();
-            format!("{:?}", names.map(CipherSuite::openssl_name).collect::<Vec<_>>())
-        },
-        is_text: false,
-    },
-    Key {
-        name: "dtls_options.groups",
-        form: || {
-            let names = Group::ALL.map(|group| format!("`\"{}\"`", group.name()));
-            format!("list of {}", names.join(", "))
-        },
-        meaning: "Groups for the key exchange of suites with ECDHE, the preferred one first. A device that has none of them gets a suite without ECDHE, or no handshake. secp384r1 costs the gateway five times as much as x25519.",
-        read: |into, from| {
-            into.options.groups = psk::groups(from)?;
-            Ok(())
-        },
-        show: |of| {
-            let names = of.options.groups.iter().copied();
-            format!("{:?}", names.map(Group::name).collect::<Vec<_>>())
-        },
-        is_text: false,
-    },
+    key!(
+        "dtls_options.ciphers",
+        options.ciphers,
+        by(
+            || {
+                let names = CipherSuite::ALL.map(|suite| format!("`\"{}\"`", suite.openssl_name()));
+                format!("list of {} or IANA's names", names.join(", "))
+            },
+            psk::ciphers,
+            |it| {
+                let names = it.iter().copied();
+                format!("{:?}", names.map(CipherSuite::openssl_name).collect::<Vec<_>>())
+            }
+        ),
+        "Cipher suites, the preferred one first."
+    ),
+    key!(
+        "dtls_options.groups",
+        options.groups,
+        by(
+            || {
+                let names = Group::ALL.map(|group| format!("`\"{}\"`", group.name()));
+                format!("list of {}", names.join(", "))
+            },
+            psk::groups,
+            |it| {
+                let names = it.iter().copied();
+                format!("{:?}", names.map(Group::name).collect::<Vec<_>>())
+            }
+        ),
+        "Groups for the key exchange of suites with ECDHE, the preferred one first. A device that has none of them gets a suite without ECDHE, or no handshake. secp384r1 costs the gateway five times as much as x25519."
+    ),
     Key {
         name: "dtls_options.versions",
         form: || format!("list with `{:?}`", psk::VERSION),
@@ -282,20 +264,19 @@ pub(crate) static DTLS_KEYS: Keys<DtlsListener> = listener_keys!(common;
         duration(SECOND, LONGEST),
         "How long they are remembered. So long may pass until another key that a host or EMQX gives for an identity is asked of a device that resumes; one that is unknown by then ends the session at once."
     ),
-    Key {
-        name: "dtls_options.idle_timeout",
-        form: || format!("duration, 1s to {}, or `\"infinity\"`", value::show_duration(LONGEST)),
-        meaning: "A session is closed after this long without a record.",
-        read: |into, from| {
-            into.options.idle_timeout = psk::duration_or_infinity(from, SECOND, LONGEST)?;
-            Ok(())
-        },
-        show: |of| {
-            let shown = of.options.idle_timeout.map(value::show_duration);
-            format!("{:?}", shown.as_deref().unwrap_or("infinity"))
-        },
-        is_text: false,
-    },
+    key!(
+        "dtls_options.idle_timeout",
+        options.idle_timeout,
+        by(
+            || format!("duration, 1s to {}, or `\"infinity\"`", value::show_duration(LONGEST)),
+            |from| psk::duration_or_infinity(from, SECOND, LONGEST),
+            |it| {
+                let shown = it.map(value::show_duration);
+                format!("{:?}", shown.as_deref().unwrap_or("infinity"))
+            }
+        ),
+        "A session is closed after this long without a record."
+    ),
     key!(
         "dtls_options.mtu",
         options.mtu,

@@ -135,29 +135,27 @@ pub(super) static KEYS: &[Key<Config>] = &[
         ),
         "Booleans in measurement series: 1 and 0, or `true` and `false` as text."
     ),
-    Key {
-        name: "series.paths",
-        form: || "list of paths".to_owned(),
-        meaning: "What goes into measurement series: objects, instances or resources, with all below them; an empty list for everything.",
-        read: |into, from| {
-            into.series.paths = value::series_paths(from)?;
-            Ok(())
-        },
-        show: |of| {
-            let paths: Vec<_> = of.series.paths.iter().map(ToString::to_string).collect();
-            format!("{paths:?}")
-        },
-        is_text: false,
-    },
-    Key {
-        name: "series.mapping",
-        form: || "table of paths and ids".to_owned(),
-        meaning: "Ids of metrics in measurement series instead of the paths of resources: `\"/3303/0/5700\" = \"temperature\"`.",
-        read: |into, from| {
-            into.series.mapping = value::series_mapping(from)?;
-            Ok(())
-        },
-        show: |_| "{}".to_owned(),
-        is_text: false,
-    },
+    key!(
+        "series.paths",
+        series.paths,
+        by(
+            || "list of paths".to_owned(),
+            value::series_paths,
+            |it| {
+                let paths: Vec<_> = it.iter().map(ToString::to_string).collect();
+                format!("{paths:?}")
+            }
+        ),
+        "What goes into measurement series: objects, instances or resources, with all below them; an empty list for everything."
+    ),
+    key!(
+        "series.mapping",
+        series.mapping,
+        by(
+            || "table of paths and ids".to_owned(),
+            value::series_mapping,
+            |_| "{}".to_owned()
+        ),
+        "Ids of metrics in measurement series instead of the paths of resources: `\"/3303/0/5700\" = \"temperature\"`."
+    ),
 ];

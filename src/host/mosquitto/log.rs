@@ -4,29 +4,28 @@
 use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Event, Metadata};
 
 use super::abi::{Broker, Level, OnThread};
 use super::shared::Shared;
-use crate::telemetry::line_of;
+use crate::telemetry::{TakesEvents, line_of};
 
 /// Starts every line.
 const PREFIX: &str = "lwm2m: ";
 
-/// Logs lines up to a level. Spans are not used in this library.
+/// Logs lines up to a level.
 pub(super) struct BrokerLog {
     pub(super) broker: Arc<OnThread<Broker>>,
     pub(super) shared: Arc<Shared>,
     pub(super) level: LevelFilter,
 }
 
-impl Subscriber for BrokerLog {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+impl TakesEvents for BrokerLog {
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= self.level
     }
 
-    fn max_level_hint(&self) -> Option<LevelFilter> {
+    fn most(&self) -> Option<LevelFilter> {
         Some(self.level)
     }
 
@@ -43,16 +42,4 @@ impl Subscriber for BrokerLog {
             None => self.shared.log(level, line),
         }
     }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
 }

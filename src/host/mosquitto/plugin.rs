@@ -26,6 +26,7 @@ use super::wake::{Bell, Tuner};
 use crate::config::Config;
 use crate::host::{Message, Publish};
 use crate::runtime::{Gateway, block_signals};
+use crate::telemetry::EventLog;
 
 /// Time for the gateway to answer what waits when the broker ends.
 const STOP_DEADLINE: Duration = Duration::from_secs(3);
@@ -111,11 +112,11 @@ impl Plugin {
         });
         let level = options::level(&config.log.level).unwrap_or(LevelFilter::INFO);
         let broker = Arc::new(OnThread::new(broker));
-        let dispatch = Dispatch::new(BrokerLog {
+        let dispatch = Dispatch::new(EventLog(BrokerLog {
             broker: Arc::clone(&broker),
             shared: Arc::clone(&shared),
             level,
-        });
+        }));
         let gateway = with_default(&dispatch, || start_gateway(config, &options, &shared))?;
         let ticks = Arc::new(Ticks::default());
         let main = RefCell::new(Main {

@@ -40,7 +40,7 @@ impl Schema for NoSchema {
     }
 }
 
-/// Limits and switches of [`decode`].
+/// Limits and switches of [`decode`](super::decode).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DecodeOptions {
     /// In text/plain the bytes of an Opaque resource are its value, as EMQX has it, instead of
