@@ -482,7 +482,8 @@ def own(programs):
         file.chmod(0o600)  # there are keys in it
         gateway = Standalone(arguments=["--config", str(file)])
         programs.append(gateway)
-        found = re.search(r"dtls=(\S+):(\d+)", gateway.log())
+        # It takes datagrams a moment before it says where.
+        found = wait_for(lambda: re.search(r"dtls=(\S+):(\d+)", gateway.log()), 10, "dtls=")
         gateway.dtls = (found[1].strip("[]"), int(found[2]))
         bench = Bench(gateway, Application(gateway.mqtt), SecureDevice)
         started.append(bench)
