@@ -46,7 +46,8 @@ loaded({error, Reason}) -> {error, {lwm2m_gateway_nif, Reason}}.
 unload() ->
     case erlang:module_loaded(lwm2m_gateway_nif) of
         true ->
-            _ = lwm2m_gateway:stop_all(?STOP_TIMEOUT),
+            %% Whatever becomes of that, the module has to go.
+            _ = (catch lwm2m_gateway:stop_all(?STOP_TIMEOUT)),
             ok;
         false ->
             ok

@@ -6,7 +6,8 @@
 -export_type([name/0]).
 
 %% `config': a configuration is refused, or the plugin did not start. `down': the gateway is down.
--type name() :: config | down.
+%% `missing': there is neither ours nor the built-in one.
+-type name() :: config | down | missing.
 
 %% @doc `Message' is for people, as is what is made of `Reason'.
 -spec raise(name(), Reason :: term(), Message :: binary()) -> ok.
@@ -24,7 +25,8 @@ clear(Name) ->
     ok.
 
 name(config) -> <<"lwm2m_gateway_config">>;
-name(down) -> <<"lwm2m_gateway_down">>.
+name(down) -> <<"lwm2m_gateway_down">>;
+name(missing) -> <<"lwm2m_gateway_missing">>.
 
 %% @doc A reason as text, with the keys of the configuration it is about.
 -spec text(term()) -> binary().

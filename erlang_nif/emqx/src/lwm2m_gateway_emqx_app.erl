@@ -10,53 +10,86 @@ start(Type, Args) ->
     ok = lwm2m_gateway_emqx_alarm:clear(config),
     case lwm2m_gateway_app:start(Type, Args) of
         {ok, Supervisor} ->
-            try lwm2m_gateway_emqx_takeover:take(lwm2m_gateway_emqx) of
+            case lwm2m_gateway_emqx_takeover:take(lwm2m_gateway_emqx) of
                 ok ->
+                    ok = lwm2m_gateway_emqx_alarm:clear(missing),
                     {ok, Supervisor};
-                {error, Reason} ->
-                    failed(Supervisor),
-                    not_started(Reason),
-                    {error, Reason}
-            catch
-                Class:Reason:Stack ->
-                    _ = (catch lwm2m_gateway_emqx_takeover:give_back()),
-                    failed(Supervisor),
-                    not_started(Reason),
-                    erlang:raise(Class, Reason, Stack)
+                {error, Reason} = Error ->
+                    not_started(Reason, undo(fun() -> stop_supervisor(Supervisor) end)),
+                    Error
             end;
         {error, Reason} = Error ->
-            not_started(Reason),
+            %% An earlier stop that failed may have left no gateway at all.
+            GivenBack = lwm2m_gateway_emqx_takeover:is_given_back() orelse give_back() =:= ok,
+            not_started(Reason, GivenBack),
             Error
     end.
 
+-spec stop(term()) -> ok.
+stop(_State) ->
+    _ = undo(fun() -> ok end),
+    ok = lwm2m_gateway_emqx_alarm:clear(config).
+
+%% Whatever happens, the library is let go, or the next start cannot load it; and the built-in
+%% gateway comes back, after the ports of ours are free. Whether it has come back.
+undo(First) ->
+    try
+        First(),
+        lwm2m_gateway_emqx_takeover:release()
+    of
+        ok -> ok;
+        {error, Reason} -> log("lwm2m_gateway_not_released", Reason)
+    catch
+        Class:Reason -> log("lwm2m_gateway_not_released", {Class, Reason})
+    after
+        try
+            lwm2m_gateway_app:stop(undefined)
+        catch
+            OtherClass:Other -> log("lwm2m_gateway_library_not_unloaded", {OtherClass, Other})
+        end
+    end,
+    give_back() =:= ok.
+
+give_back() ->
+    case lwm2m_gateway_emqx_takeover:give_back() of
+        ok ->
+            lwm2m_gateway_emqx_alarm:clear(missing);
+        {error, Reason} = Error ->
+            lwm2m_gateway_emqx_takeover:is_stopping() orelse
+                lwm2m_gateway_emqx_alarm:raise(missing, Reason, missing()),
+            Error
+    end.
+
+missing() ->
+    {ok, Version} = application:get_key(lwm2m_gateway, vsn),
+    iolist_to_binary([
+        "No LwM2M gateway runs on this node: the built-in one could not be started again. When the "
+        "reason is gone, start the plugin (emqx ctl plugins start lwm2m_gateway-",
+        Version,
+        "; stop it afterwards to have the built-in gateway) or restart the node"
+    ]).
+
 %% At a start of the node nobody sees it otherwise.
-not_started(Reason) ->
+not_started(Reason, GivenBack) ->
+    Means =
+        case GivenBack of
+            true -> <<"; the built-in gateway is in its place">>;
+            false -> <<"; see the alarm lwm2m_gateway_missing for what to do">>
+        end,
     lwm2m_gateway_emqx_alarm:raise(
-        config,
-        Reason,
-        <<"The plugin lwm2m_gateway did not start; the built-in gateway is in its place">>
+        config, Reason, <<"The plugin lwm2m_gateway did not start", Means/binary>>
     ).
 
-%% The library has to be let go, or the next start cannot load it.
-failed(Supervisor) ->
+stop_supervisor(Supervisor) ->
     true = unlink(Supervisor),
     Monitor = monitor(process, Supervisor),
     true = exit(Supervisor, shutdown),
     receive
         {'DOWN', Monitor, process, Supervisor, _} -> ok
-    end,
-    lwm2m_gateway_app:stop(undefined).
+    end.
 
--spec stop(term()) -> ok.
-stop(State) ->
-    case lwm2m_gateway_emqx_takeover:give_back() of
-        ok ->
-            ok;
-        {error, Reason} ->
-            logger:error(#{msg => "lwm2m_built_in_gateway_not_started", reason => Reason})
-    end,
-    ok = lwm2m_gateway_emqx_alarm:clear(config),
-    lwm2m_gateway_app:stop(State).
+log(What, Reason) ->
+    logger:error(#{msg => What, reason => Reason}).
 
 %% @doc The plugin's own configuration was changed. EMQX calls this before the new value can be
 %% read anywhere else, and does not care for the result.

@@ -2,7 +2,7 @@
 -module(lwm2m_gateway_emqx_sup).
 -behaviour(supervisor).
 
--export([start_link/2, stop/1, init/1, definitions/1]).
+-export([start_link/2, stop/1, kill/0, kill_all/0, init/1, definitions/1]).
 
 %% EMQX gives the gateway five seconds to unload.
 -define(STOP_TIMEOUT, 4500).
@@ -26,6 +26,42 @@ stop(Supervisor) ->
     after ?STOP_TIMEOUT ->
         true = exit(Supervisor, kill),
         ok
+    end.
+
+%% @doc Ends the supervisor that runs, if there is one, though its parent does not: its children end
+%% as they do otherwise, which is not waited for.
+-spec kill() -> ok.
+kill() ->
+    kill(running()).
+
+%% @doc Ends all of it at once.
+-spec kill_all() -> ok.
+kill_all() ->
+    %% The first would start the second again, and that the third.
+    ok = kill(running()),
+    ok = kill(whereis(lwm2m_gateway_emqx_keeper)),
+    kill(whereis(lwm2m_gateway_emqx_owner)).
+
+kill(undefined) ->
+    ok;
+kill(Pid) ->
+    Monitor = monitor(process, Pid),
+    true = exit(Pid, kill),
+    receive
+        {'DOWN', Monitor, process, Pid, _} -> ok
+    end.
+
+%% The parent of the keeper. It has no name of its own.
+running() ->
+    Keeper = whereis(lwm2m_gateway_emqx_keeper),
+    case is_pid(Keeper) andalso process_info(Keeper, dictionary) of
+        {dictionary, Dictionary} ->
+            case lists:keyfind('$ancestors', 1, Dictionary) of
+                {_, [Parent | _]} when is_pid(Parent) -> Parent;
+                _ -> undefined
+            end;
+        _ ->
+            undefined
     end.
 
 init({Config, Ctx}) ->

@@ -1,22 +1,64 @@
 %% @doc Whose the gateway type `lwm2m' of EMQX is: ours while the plugin runs, the built-in one's
-%% otherwise.
+%% otherwise. Nothing here raises an exception, and everything ends: EMQX gives a plugin ten
+%% seconds to start.
 -module(lwm2m_gateway_emqx_takeover).
 
--export([take/1, give_back/0]).
+-export([take/1, release/0, give_back/0, is_given_back/0, is_stopping/0]).
+
+-on_load(mend/0).
 
 -define(GATEWAY, lwm2m).
 -define(BUILT_IN, emqx_gateway_lwm2m).
 -define(SCHEMA, emqx_lwm2m_schema).
 
-%% @doc Puts `Module' in the place of the built-in gateway and loads it with the configuration
-%% that EMQX has for it. After an error the built-in gateway is back.
+%% A change of hands is tried so often, but no more once so many milliseconds have passed.
+-define(ATTEMPTS, 5).
+-define(LIMIT, 3_000).
+%% Milliseconds before the second attempt; doubled for each further one. The environment of the
+%% application may say `takeover_pause'.
+-define(PAUSE, 50).
+%% So long, in milliseconds, those that hold a name may take to end by themselves.
+-define(PATIENCE, 2_000).
+-define(KILL_PATIENCE, 500).
+
+%% What EMQX and this plugin register for the gateway, and what has to be free before the gateway
+%% can be loaded again. EMQX's unload does not wait for all of them: the locker ends when it hears
+%% that `emqx_gateway_cm', which it is linked to, has ended.
+-define(NAMES, [
+    emqx_gateway_lwm2m_cm,
+    emqx_gateway_lwm2m_locker,
+    emqx_lwm2m_xml_object_db
+]).
+-define(OWN_NAMES, [lwm2m_gateway_emqx_keeper, lwm2m_gateway_emqx_owner]).
+%% Named tables are gone a moment after the name of the process that owns them.
+-define(TABLES, [
+    emqx_gateway_lwm2m_channel,
+    emqx_gateway_lwm2m_channel_conn,
+    emqx_gateway_lwm2m_channel_info,
+    emqx_gateway_lwm2m_locker,
+    emqx_gateway_lwm2m_metrics,
+    lwm2m_gateway_emqx_devices,
+    lwm2m_object_def_tab,
+    lwm2m_object_name_to_id_tab
+]).
+
+%% @doc Puts `Module' in the place of the gateway that is there, whatever state that is in, and
+%% loads it with the configuration that EMQX has for it. After an error there may be none at all;
+%% {@link give_back/0} is next.
 -spec take(module()) -> ok | {error, term()}.
 take(Module) ->
-    case replace([{cbkmod, Module}, {schema, ?SCHEMA}]) of
+    replace([{cbkmod, Module}, {schema, ?SCHEMA}]).
+
+%% @doc Ends the gateway that is there, and returns when nothing is left of it. If EMQX does not let
+%% go of it, ours ends all the same, and the error is returned.
+-spec release() -> ok | {error, term()}.
+release() ->
+    case attempts(fun unload/0) of
         ok ->
             ok;
         {error, _} = Error ->
-            _ = give_back(),
+            ok = lwm2m_gateway_emqx_sup:kill(),
+            _ = wait_or_kill(fun own_holders/0, ?PATIENCE),
             Error
     end.
 
@@ -26,9 +68,30 @@ take(Module) ->
 give_back() ->
     replace([{cbkmod, ?BUILT_IN}, {schema, ?SCHEMA}]).
 
+%% @doc Whether the built-in gateway is in its place and runs, as far as it is wanted.
+-spec is_given_back() -> boolean().
+is_given_back() ->
+    Result = attempt(fun() ->
+        Wanted = emqx_conf:get([gateway, ?GATEWAY], undefined) =/= undefined,
+        case emqx_gateway_registry:lookup(?GATEWAY) of
+            #{cbkmod := ?BUILT_IN} when Wanted -> emqx_gateway:lookup(?GATEWAY) =/= undefined;
+            #{cbkmod := ?BUILT_IN} -> true;
+            _ -> false
+        end
+    end),
+    Result =:= true.
+
+%% @doc Whether the node is on its way down: nobody needs a gateway any more.
+-spec is_stopping() -> boolean().
+is_stopping() ->
+    element(1, init:get_status()) =:= stopping.
+
+replace(Options) ->
+    attempts(fun() -> replace_once(Options) end).
+
 %% The order counts: unreg/1 of a loaded gateway would unload it from within the registry, and the
 %% unloading asks the registry.
-replace(Options) ->
+replace_once(Options) ->
     Config = emqx_conf:get([gateway, ?GATEWAY], undefined),
     case unload() of
         ok ->
@@ -40,26 +103,143 @@ replace(Options) ->
     end.
 
 unload() ->
-    try emqx_gateway:unload(?GATEWAY) of
-        ok -> ok;
-        {error, not_found} -> ok;
+    case emqx_gateway:unload(?GATEWAY) of
+        ok -> free(?PATIENCE);
+        {error, not_found} -> free(?PATIENCE);
         {error, _} = Error -> Error
-    catch
-        exit:Reason -> {error, Reason}
     end.
 
-%% On shutdown of the node nobody needs a gateway any more.
 load(undefined) ->
     ok;
 load(Config) ->
-    case init:get_status() of
-        {stopping, _} ->
+    case is_stopping() of
+        true ->
             ok;
-        _ ->
-            try emqx_gateway:load(?GATEWAY, Config) of
+        false ->
+            case emqx_gateway:load(?GATEWAY, Config) of
                 {ok, _Pid} -> ok;
                 {error, _} = Error -> Error
-            catch
-                exit:Reason -> {error, Reason}
             end
+    end.
+
+%% Attempts.
+
+attempts(Fun) ->
+    Pause = application:get_env(lwm2m_gateway, takeover_pause, ?PAUSE),
+    attempts(Fun, ?ATTEMPTS, Pause, deadline(?LIMIT)).
+
+attempts(Fun, Left, Pause, Until) ->
+    case attempt(Fun) of
+        {error, Reason} = Error ->
+            Late = erlang:monotonic_time(millisecond) + Pause > Until,
+            case Left =< 1 orelse Late orelse is_final(Reason) orelse is_stopping() of
+                true ->
+                    Error;
+                false ->
+                    logger:warning(#{msg => "lwm2m_gateway_takeover_tried_again", reason => Reason}),
+                    timer:sleep(Pause),
+                    attempts(Fun, Left - 1, 2 * Pause, Until)
+            end;
+        Result ->
+            Result
+    end.
+
+%% EMQX's functions answer, exit (calls of processes), fail (matches in them) and throw.
+attempt(Fun) ->
+    try
+        Fun()
+    catch
+        throw:Reason -> {error, Reason};
+        exit:Reason -> {error, Reason};
+        error:Reason -> {error, Reason}
+    end.
+
+%% A mistake in the configuration stays one. That a port is taken may be a matter of the moment.
+is_final({badconf, #{reason := Reason}}) ->
+    Text = lwm2m_gateway_emqx_alarm:text(Reason),
+    binary:match(Text, [<<"eaddrinuse">>, <<"already in use">>]) =:= nomatch;
+is_final({badconf, _}) ->
+    true;
+is_final(_Reason) ->
+    false.
+
+%% Names.
+
+%% Waits until the names are free. What does not end by itself belongs to nobody, unless somebody
+%% has loaded the gateway again meanwhile: its supervisor is called like the gateway.
+free(Patience) ->
+    case wait_for(fun holders/0, deadline(Patience)) of
+        ok ->
+            ok;
+        {error, _} = Error ->
+            case whereis(?GATEWAY) of
+                undefined -> wait_or_kill(fun holders/0, 0);
+                _ -> Error
+            end
+    end.
+
+wait_or_kill(Who, Patience) ->
+    case wait_for(Who, deadline(Patience)) of
+        ok ->
+            ok;
+        {error, _} ->
+            Holders = Who(),
+            logger:warning(#{
+                msg => "lwm2m_gateway_leftovers_killed", names => maps:values(Holders)
+            }),
+            maps:foreach(fun(Pid, _Name) -> exit(Pid, kill) end, Holders),
+            wait_for(Who, deadline(?KILL_PATIENCE))
+    end.
+
+holders() ->
+    Owners = [{Pid, Table} || Table <- ?TABLES, Pid <- [ets:info(Table, owner)], is_pid(Pid)],
+    maps:merge(maps:from_list(Owners), holders(?NAMES ++ ?OWN_NAMES)).
+
+own_holders() ->
+    holders(?OWN_NAMES).
+
+holders(Names) ->
+    maps:from_list([{Pid, Name} || Name <- Names, Pid <- [whereis(Name)], is_pid(Pid)]).
+
+deadline(Milliseconds) ->
+    erlang:monotonic_time(millisecond) + Milliseconds.
+
+%% One that ends in this moment is waited for as well: its monitor tells when all of it is gone.
+wait_for(Who, Until) ->
+    case Who() of
+        None when map_size(None) =:= 0 ->
+            ok;
+        Holders ->
+            Monitors = maps:from_list([
+                {monitor(process, Pid), Name}
+             || {Pid, Name} <- maps:to_list(Holders)
+            ]),
+            case downs(Monitors, Until) of
+                ok -> wait_for(Who, Until);
+                {error, _} = Error -> Error
+            end
+    end.
+
+downs(Monitors, _Until) when map_size(Monitors) =:= 0 ->
+    ok;
+downs(Monitors, Until) ->
+    receive
+        {'DOWN', Monitor, process, _, _} when is_map_key(Monitor, Monitors) ->
+            downs(maps:remove(Monitor, Monitors), Until)
+    after max(0, Until - erlang:monotonic_time(millisecond)) ->
+        lists:foreach(fun(Monitor) -> demonitor(Monitor, [flush]) end, maps:keys(Monitors)),
+        {error, {names_taken, lists:sort(maps:values(Monitors))}}
+    end.
+
+%% Before a start EMQX loads the modules in the order of their names: this runs when those of the
+%% plugin are loaded, and before the one with the library is. A library that a stop has left behind
+%% would make that fail, this time and every time.
+mend() ->
+    case erlang:module_loaded(lwm2m_gateway_nif) andalso whereis(lwm2m_gateway_sup) of
+        undefined ->
+            _ = (catch lwm2m_gateway_emqx_sup:kill_all()),
+            _ = (catch lwm2m_gateway_app:unload()),
+            ok;
+        _NotLoadedOrRunning ->
+            ok
     end.

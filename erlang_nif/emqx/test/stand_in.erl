@@ -5,10 +5,11 @@
 
 -export([functions/0, load/1, reset/0, set/2, calls/0, calls/1]).
 -export([clients/0, client/1, subscriptions/0, published/0, publish/2, publish/3, listeners/0]).
--export([alarms/0]).
+-export([alarms/0, forget/0, state/0, fail/3, heal/1, start_plugin/0]).
 -export([call/3]).
 
 -define(TABLE, stand_in).
+-define(LOCKER, emqx_gateway_lwm2m_locker).
 
 functions() ->
     {ok, Functions} = file:consult(filename:join(filename:dirname(code:which(?MODULE)), "emqx_functions.eterm")),
@@ -43,8 +44,23 @@ function(Module, Function, Arity) ->
     Body = {call, 1, {remote, 1, {atom, 1, ?MODULE}, {atom, 1, call}}, Arguments},
     {function, 1, Function, Arity, [{clause, 1, Variables, [], [Body]}]}.
 
+%% As EMQX starts a plugin that does not run: every module is loaded anew, in the order of the names.
+start_plugin() ->
+    Beams = filelib:wildcard(filename:join([os:getenv("APP"), "ebin", "*.beam"])),
+    lists:foreach(
+        fun(Beam) ->
+            Module = list_to_atom(filename:basename(Beam, ".beam")),
+            _ = code:purge(Module),
+            {module, Module} = code:load_file(Module)
+        end,
+        Beams
+    ),
+    application:ensure_all_started(lwm2m_gateway).
+
 %% A broker without clients, with the built-in gateway running.
 reset() ->
+    _ = stop_tree(),
+    wait_for_locker(),
     catch ets:delete(?TABLE),
     _ = file:del_dir_r(data_dir()),
     Owner = self(),
@@ -59,7 +75,7 @@ reset() ->
         {{registry, lwm2m}, emqx_gateway_lwm2m},
         {{loaded, lwm2m}, self()}
     ]),
-    ok.
+    start_tree().
 
 data_dir() ->
     filename:join(os:getenv("PACKAGE"), "data").
@@ -73,6 +89,20 @@ get(Key, Default) ->
     try ets:lookup_element(?TABLE, Key, 2)
     catch error:badarg -> Default
     end.
+
+%% The next `Times' calls of a function do `How' instead, which gets what they would have done.
+fail(_Function, 0, _How) ->
+    ok;
+fail(Function, Times, How) when is_function(How, 1) ->
+    set({fail, Function}, {Times, How}).
+
+heal(Function) ->
+    true = ets:delete(?TABLE, {fail, Function}),
+    ok.
+
+%% Whose the gateway is, and whether it is loaded.
+state() ->
+    {get({registry, lwm2m}, undefined), get({loaded, lwm2m}, undefined) =/= undefined}.
 
 calls() ->
     [Call || {{call, _}, Call} <- ets:tab2list(?TABLE)].
@@ -117,12 +147,27 @@ listeners() ->
     [Name || {{listener, Name}, _} <- ets:tab2list(?TABLE)].
 
 alarms() ->
-    [{Name, Reason} || {{alarm, Name}, #{reason := Reason}, _} <- ets:tab2list(?TABLE)].
+    [{Name, Reason} || [Name, #{reason := Reason}] <- ets:match(?TABLE, {{alarm, '$1'}, '$2', '_'})].
+
+%% The calls so far.
+forget() ->
+    true = ets:match_delete(?TABLE, {{call, '_'}, '_'}),
+    ok.
 
 call(Module, Function, Arguments) ->
     Key = {call, erlang:unique_integer([monotonic])},
     Recorded = {Module, Function, Arguments},
     lists:member(Module, [emqx_utils_json, emqx_release]) orelse ets:insert(?TABLE, {Key, Recorded}),
+    case get({fail, {Module, Function}}, undefined) of
+        undefined ->
+            answer(Module, Function, Arguments);
+        {Times, How} ->
+            true = ets:delete(?TABLE, {fail, {Module, Function}}),
+            ok = fail({Module, Function}, Times - 1, How),
+            How(fun() -> answer(Module, Function, Arguments) end)
+    end.
+
+answer(Module, Function, Arguments) ->
     case get({Module, Function}, undefined) of
         undefined -> do(Module, Function, Arguments);
         Answer when is_function(Answer, length(Arguments)) -> apply(Answer, Arguments);
@@ -152,27 +197,46 @@ do(emqx_gateway_registry, reg, [Name, Options]) ->
             {error, already_existed}
     end;
 do(emqx_gateway_registry, unreg, [Name]) ->
-    undefined = get({loaded, Name}, undefined),
+    undefined = whereis(Name),
     true = ets:delete(?TABLE, {registry, Name}),
     ok;
-do(emqx_gateway, load, [Name, Config]) ->
+do(emqx_gateway_registry, lookup, [Name]) ->
     case get({registry, Name}, undefined) of
-        emqx_gateway_lwm2m -> {set({loaded, Name}, self()), self()};
-        Module -> load(Name, Module, Config)
+        undefined -> undefined;
+        Module -> #{cbkmod => Module}
+    end;
+do(emqx_gateway, lookup, [Name]) ->
+    case get({loaded, Name}, undefined) of
+        undefined -> undefined;
+        _ -> #{name => Name}
+    end;
+do(emqx_gateway, load, [Name, Config]) ->
+    ok = case whereis(Name) of
+        undefined -> start_tree();
+        _ -> ok
+    end,
+    case {get({registry, Name}, undefined), get({loaded, Name}, undefined)} of
+        {undefined, _} -> {error, {unknown_gateway_name, Name}};
+        {emqx_gateway_lwm2m, undefined} -> {set({loaded, Name}, self()), self()};
+        {Module, undefined} -> load(Name, Module, Config);
+        {_, _} -> {error, alredy_existed}
     end;
 do(emqx_gateway, unload, [Name]) ->
-    case get({loaded, Name}, undefined) of
-        undefined ->
+    case {whereis(Name), get({loaded, Name}, undefined)} of
+        {undefined, _} ->
             {error, not_found};
-        Instance ->
+        {_, Instance} ->
             true = ets:delete(?TABLE, {loaded, Name}),
             case get({registry, Name}, undefined) of
+                _ when Instance =:= undefined ->
+                    ok;
                 emqx_gateway_lwm2m ->
                     ok;
                 _ ->
                     Instance ! {unload, self()},
                     receive {Instance, unloaded} -> ok end
-            end
+            end,
+            stop_tree()
     end;
 %% The client registry.
 do(emqx_gateway_ctx, authenticate, [_, ClientInfo]) ->
@@ -265,10 +329,70 @@ do(esockd, close, [Name, ListenOn]) ->
         [] -> {error, not_found}
     end.
 
+%% The processes of a loaded gateway: supervisor, `emqx_gateway_cm', and the `ekka_locker' that the
+%% latter is linked to. The supervisor waits for the end of the second, nobody for that of the third.
+start_tree() ->
+    case whereis(?LOCKER) of
+        undefined -> ok;
+        Holder -> error({badmatch, {error, {already_started, Holder}}})
+    end,
+    Linger = get(linger, 0),
+    Caller = self(),
+    Supervisor = spawn(fun() ->
+        %% Of the plugin that asked it would be killed when that ends.
+        true = group_leader(whereis(init), self()),
+        true = register(lwm2m, self()),
+        Self = self(),
+        {Cm, Monitor} = spawn_monitor(fun() -> cm(Self, Linger) end),
+        receive {Cm, ready} -> ok end,
+        Caller ! {self(), ready},
+        receive
+            {stop, From} ->
+                true = exit(Cm, shutdown),
+                receive {'DOWN', Monitor, process, Cm, _} -> ok end,
+                true = unregister(lwm2m),
+                From ! {self(), stopped}
+        end
+    end),
+    receive {Supervisor, ready} -> ok end.
+
+cm(Supervisor, Linger) ->
+    true = register(emqx_gateway_lwm2m_cm, self()),
+    Self = self(),
+    Locker = spawn_link(fun() -> locker(Self, Linger) end),
+    receive {Locker, ready} -> ok end,
+    Supervisor ! {self(), ready},
+    receive never -> ok end.
+
+%% Table and process have the same name, as EMQX's have.
+locker(Cm, Linger) ->
+    _ = process_flag(trap_exit, true),
+    true = register(?LOCKER, self()),
+    ?LOCKER = ets:new(?LOCKER, [named_table]),
+    Cm ! {self(), ready},
+    receive {'EXIT', Cm, _} -> ok end,
+    receive after Linger -> ok end.
+
+stop_tree() ->
+    case whereis(lwm2m) of
+        undefined ->
+            {error, not_found};
+        Supervisor ->
+            Supervisor ! {stop, self()},
+            receive {Supervisor, stopped} -> ok end
+    end.
+
+wait_for_locker() ->
+    case whereis(?LOCKER) of
+        undefined -> ok;
+        _ -> timer:sleep(1), wait_for_locker()
+    end.
+
 %% As emqx_gateway_insta_sup: callbacks run in a process that traps exits.
 load(Name, Module, Config) ->
     Caller = self(),
     {Instance, Monitor} = spawn_monitor(fun() ->
+        true = group_leader(whereis(init), self()),
         process_flag(trap_exit, true),
         try Module:on_gateway_load(#{name => Name, config => Config}, #{gwname => Name, cm => self()}) of
             {ok, [Pid | _], State} when is_pid(Pid) ->
