@@ -206,6 +206,11 @@ const DEVIATIONS: &[(&str, &str, &str)] = &[
         r#"{"code":"2.31","codeMsg":"continue","reqPath":"/3/0/0"}"#,
     ),
     (
+        "U212",
+        "the text that a device sends with an error is passed on",
+        r#"{"code":"4.06","codeMsg":"not_acceptable","diagnostic":"x","reqPath":"/3/0/0"}"#,
+    ),
+    (
         "U215",
         CRASH,
         r#"{"code":"2.04","codeMsg":"changed","content":[{"path":"/3/0/0","value":"x"}],"reqPath":"/3/0/0"}"#,

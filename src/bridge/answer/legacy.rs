@@ -2,6 +2,7 @@
 
 use super::content::{Answer, Body, Context};
 use super::members::{put_links, put_time, put_value};
+use super::remarks::diagnostic;
 use crate::bridge::code;
 use crate::bridge::echo::Echo;
 use crate::bridge::ids::Ids;
@@ -22,6 +23,10 @@ pub(super) fn answer(
 ) -> Vec<u8> {
     let mut out = head(echo, ids);
     if code::is_error(answer.code) {
+        if let Some(text) = diagnostic(answer) {
+            put(&mut out, r#","Diagnostic":"#);
+            put_string(&mut out, &text);
+        }
         return error(out, &error_text(answer.code));
     }
     let start = out.len();

@@ -101,6 +101,30 @@ pub(super) fn put_code(out: &mut Vec<u8>, code: u8) {
     out.push(b'"');
 }
 
+/// Appends `,"code":..,"codeMsg":..,"content":[..]` with the payload of an answer that is to hold
+/// no values, such as that to an Execute: as the text that it is, else as bytes with their format.
+pub(super) fn put_said(
+    out: &mut Vec<u8>,
+    req_path: Option<&str>,
+    answer: &Answer<'_>,
+    context: &Context<'_>,
+) {
+    put_code(out, answer.code);
+    put(out, r#","content":["#);
+    put_path(out, req_path, context);
+    put(out, r#","value":"#);
+    let format = answer.content_format.map(ContentFormat);
+    match std::str::from_utf8(answer.payload) {
+        Ok(text) if format.is_none_or(is_text) => put_string(out, text),
+        _ => {
+            put_base64(out, answer.payload);
+            put(out, r#","contentFormat":"#);
+            put_integer(out, format.unwrap_or(ContentFormat::OPAQUE).0);
+        }
+    }
+    put(out, "}]");
+}
+
 /// Appends `,"code":..,"codeMsg":..,"content":[..]` with the links of a Discover.
 pub(super) fn put_discovered(out: &mut Vec<u8>, answer: &Answer<'_>) {
     put_code(out, answer.code);

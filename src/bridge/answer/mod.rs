@@ -3,6 +3,7 @@
 pub mod content;
 mod legacy;
 mod members;
+mod remarks;
 pub mod report;
 pub mod series;
 pub mod uplink;

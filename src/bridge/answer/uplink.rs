@@ -5,6 +5,8 @@ pub use super::content::Answer;
 use super::content::{Body, Context};
 use super::legacy;
 use super::members;
+pub use super::remarks::Remarks;
+use super::remarks::put_remarks;
 use crate::bridge::code;
 use crate::bridge::dialect::Dialect;
 use crate::bridge::echo::Echo;
@@ -24,6 +26,20 @@ pub fn response(
     body: &Body<'_>,
     context: &Context<'_>,
 ) -> Vec<u8> {
+    let remarks = Remarks::default();
+    response_with(echo, ids, req_path, answer, &remarks, body, context)
+}
+
+/// The same with what the options of the answer say.
+pub fn response_with(
+    echo: &Echo,
+    ids: &Ids<'_>,
+    req_path: Option<&ReqPath>,
+    answer: &Answer<'_>,
+    remarks: &Remarks,
+    body: &Body<'_>,
+    context: &Context<'_>,
+) -> Vec<u8> {
     if echo.dialect() == Dialect::Legacy {
         return legacy::answer(echo, ids, req_path, answer, body, context);
     }
@@ -32,6 +48,8 @@ pub fn response(
         .filter(|number| echo.kind().is_some_and(Kind::observes) && *number > 0);
     let mut out = open(echo, ids, echo.name(), sequence, answer.payload.len());
     put_answer(&mut out, echo.kind(), req_path, answer, body, context);
+    put_remarks(&mut out, answer, remarks);
+    put(&mut out, "}}");
     out
 }
 
@@ -52,6 +70,8 @@ pub fn notify(
     }
     let mut out = open(echo, ids, r#""notify""#, sequence, answer.payload.len());
     put_answer(&mut out, echo.kind(), req_path, answer, body, context);
+    put_remarks(&mut out, answer, &Remarks::default());
+    put(&mut out, "}}");
     out
 }
 
@@ -168,6 +188,7 @@ fn put_req_path(out: &mut Vec<u8>, req_path: Option<&ReqPath>) {
     }
 }
 
+/// Appends `data` but for its end.
 fn put_answer(
     out: &mut Vec<u8>,
     kind: Option<Kind>,
@@ -185,6 +206,10 @@ fn put_answer(
         Some(Kind::Discover) if answer.code == code::CONTENT => {
             members::put_discovered(out, answer);
         }
+        Some(Kind::Execute) if !code::is_error(answer.code) && !answer.payload.is_empty() => {
+            let path = req_path.and_then(ReqPath::one);
+            members::put_said(out, path, answer, context);
+        }
         Some(Kind::Write)
             if context.compat.write_content_mapping && answer.code == code::CONTENT =>
         {
@@ -197,7 +222,6 @@ fn put_answer(
         }
         _ => members::put_code(out, answer.code),
     }
-    put(out, "}}");
 }
 
 /// The whole command with another `msgType`, its `data` as it was sent.

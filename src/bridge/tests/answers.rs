@@ -127,7 +127,7 @@ fn notifications() {
         text(None, &answer(0x84, 0, b"gone")),
         concat!(
             r#"{"reqID":1,"msgType":"notify","data":{"reqPath":"/3/0/9","#,
-            r#""code":"4.04","codeMsg":"not_found"}}"#
+            r#""code":"4.04","codeMsg":"not_found","diagnostic":"gone"}}"#
         )
     );
     let first = |observe| {

@@ -6,9 +6,10 @@ use super::refusal::{Refusal, local_error, response_translator};
 use super::state::Device;
 use crate::bridge::content::{self, Body, Context as ContentContext, SendError};
 use crate::bridge::report::{Event, RegistrationReport, report};
-use crate::bridge::uplink::{self, Answer};
-use crate::bridge::{Command, Dialect, Echo, Target, series, topic};
-use crate::coap::{Message, Token};
+use crate::bridge::uplink::{self, Answer, Remarks};
+use crate::bridge::{Command, Dialect, Echo, Kind, Target, series, topic};
+use crate::coap::message::option;
+use crate::coap::{Code, Message, Token};
 use crate::config::Translator;
 use crate::engine::context::Context;
 use crate::engine::effects::Output;
@@ -34,16 +35,23 @@ impl Device {
         }
     }
 
-    /// The final answer to a command.
-    pub(super) fn answer(&self, cx: &mut Context<'_>, command: &Command, answer: &Answer<'_>) {
+    /// The final answer to a command, of which `message` is the last.
+    pub(super) fn answer(
+        &self,
+        cx: &mut Context<'_>,
+        command: &Command,
+        answer: &Answer<'_>,
+        message: &Message,
+    ) {
         let schema = self.registration.schema(&cx.env.models);
         let context = self.content_context(cx, &schema, command.target.path.as_ref());
         let body = content::read(Some(command.kind), answer, &context);
-        let payload = uplink::response(
+        let payload = uplink::response_with(
             &command.echo,
             &self.ids(),
             Some(&command.target.text),
             answer,
+            &remarks(message, command.kind, context.alternate_path),
             &body,
             &context,
         );
@@ -244,6 +252,36 @@ impl Device {
             cx.effects.push(output(filter, translator.qos));
         }
     }
+}
+
+/// What the options of the answer to a command of `kind` say to the application.
+fn remarks(message: &Message, kind: Kind, alternate_path: &str) -> Remarks {
+    let mut remarks = Remarks::default();
+    match message.code() {
+        Code::CREATED if kind == Kind::Create => {
+            remarks.location = location(message, alternate_path);
+        }
+        Code::REQUEST_ENTITY_TOO_LARGE => {
+            remarks.size1 = message.uint_option(option::SIZE1, 4);
+            remarks.size2 = message.uint_option(option::SIZE2, 4);
+        }
+        _ => {}
+    }
+    remarks
+}
+
+/// Where a new instance is: Location-Path without the alternate path, as paths in content.
+fn location(message: &Message, alternate_path: &str) -> Option<String> {
+    let mut path = String::new();
+    for segment in message.option_values(option::LOCATION_PATH) {
+        path.push('/');
+        path.push_str(&String::from_utf8_lossy(segment));
+    }
+    let root = alternate_path.trim_end_matches('/');
+    let below = path.strip_prefix(root);
+    let below = below.filter(|below| below.starts_with('/'));
+    let below = below.map(str::to_owned);
+    below.or(Some(path)).filter(|path| !path.is_empty())
 }
 
 /// EMQX looks at the first segment of the request path.

@@ -284,7 +284,7 @@ impl Device {
                         self.settle_observation(cx, token, &command, job.choice, &answer);
                     }
                 }
-                self.answer(cx, &command, &answer);
+                self.answer(cx, &command, &answer, message);
             }
             Purpose::Refresh { observation } => {
                 // The device counts anew.
