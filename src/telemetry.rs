@@ -132,6 +132,9 @@ counters! {
     commands,
     /// Commands answered with an error of our own: malformed, not registered, overflow, expired.
     commands_refused,
+    /// Messages of the gateway's own that came back as commands, by a bridge for instance, and were
+    /// dropped.
+    commands_returned,
     /// Commands that waited for a sleeping device.
     commands_queued,
     /// Requests sent to devices.

@@ -709,6 +709,7 @@ fn every_field_is_read() {
         firmware_topic = true
         malformed_command = "drop"
         write_content = true
+        execute_arguments = "check"
         [mqtt]
         bind = 1884
         broker = "mqtts://h"
@@ -750,7 +751,7 @@ fn every_field_is_read() {
     assert_eq!((limits.max_registrations, limits.max_observations), (7, 8));
     assert_eq!(
         (limits.max_command_size, limits.dedup_bytes),
-        (1024, 1 << 20)
+        (Some(1024), 1 << 20)
     );
     assert_eq!(
         (limits.blockwise_bytes, limits.max_model_file),
@@ -779,6 +780,7 @@ fn every_field_is_read() {
     assert!(compat.strict_register && compat.unknown_object_error);
     assert!(compat.bare_multi_instance_path && compat.encode_text_opaque);
     assert!(compat.firmware_topic && compat.drop_malformed && compat.write_content_mapping);
+    assert!(!compat.pass_execute_arguments);
     let mqtt = config.mqtt;
     assert_eq!(mqtt.bind.to_string(), "127.0.0.1:1884");
     assert_eq!(mqtt.broker.as_deref(), Some("mqtts://h"));

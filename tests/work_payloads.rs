@@ -269,7 +269,7 @@ fn links_of_a_discover() {
 /// Everything that becomes of a command: the request in one or two formats, or the refusal.
 fn commanded(json: &str, dialect: Dialect) -> Work {
     let mut config = Config::default();
-    config.limits.max_command_size = 16 << 20;
+    config.limits.max_command_size = Some(16 << 20);
     let options = command::Options::new(&config);
     let models = ObjectModels::builtin();
     let schema = DeviceSchema::new(&models, &[], Version::V1_1);

@@ -43,9 +43,14 @@ impl Echo {
 
     /// The echo of a command in today's dialect.
     pub(super) fn current(command: &Members<'_>) -> Self {
-        let mut echo = Self::new(command, "msgType", &["data"], Dialect::Current);
+        let mut echo = Self::without_data(command);
         echo.data = command.get("data").map(|raw| raw.get().into());
         echo
+    }
+
+    /// The same for a command that is refused at once: no answer repeats its `data`.
+    pub(super) fn without_data(command: &Members<'_>) -> Self {
+        Self::new(command, "msgType", &["data"], Dialect::Current)
     }
 
     /// The echo of a command in the legacy dialect.

@@ -27,6 +27,27 @@ impl<'a> Members<'a> {
         serde_json::from_str(text)
     }
 
+    /// The members that stand whole before whatever keeps `text` from being read, in one pass that
+    /// copies none of their values. None when it begins no object.
+    pub(super) fn whole(text: &'a str) -> Self {
+        let mut members = Vec::new();
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        // What is wrong with the rest is known already.
+        let _ = deserializer.deserialize_map(Collector(&mut members));
+        // A number that ends with the text may have lost digits.
+        let end = text.as_bytes().as_ptr_range().end;
+        members.pop_if(|(_, value)| {
+            let value = value.get();
+            value.as_bytes().as_ptr_range().end == end && !value.ends_with(['"', '}', ']'])
+        });
+        Self(members)
+    }
+
+    /// Keeps those for which `keep` says so.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) {
+        self.0.retain(|(key, value)| keep(key, value.get()));
+    }
+
     /// The member's value; of several with one name the last, as most JSON parsers do.
     pub(super) fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0
@@ -54,26 +75,31 @@ impl<'a> Members<'a> {
 
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Members<'de>;
+        let mut members = Vec::new();
+        deserializer.deserialize_map(Collector(&mut members))?;
+        Ok(Self(members))
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+/// Puts the members of an object where they stay when the object turns out to be broken.
+struct Collector<'m, 'a>(&'m mut Vec<(Cow<'a, str>, &'a RawValue)>);
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-                let mut members = Vec::new();
-                while let Some(Key(key)) = map.next_key()? {
-                    if members.len() >= MAX_MEMBERS {
-                        return Err(A::Error::custom("too many members in an object"));
-                    }
-                    members.push((key, map.next_value()?));
-                }
-                Ok(Members(members))
+impl<'de: 'a, 'a> Visitor<'de> for Collector<'_, 'a> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Key(key)) = map.next_key()? {
+            if self.0.len() >= MAX_MEMBERS {
+                return Err(A::Error::custom("too many members in an object"));
             }
+            let value: &'de RawValue = map.next_value()?;
+            self.0.push((key, value));
         }
-        deserializer.deserialize_map(MembersVisitor)
+        Ok(())
     }
 }
 
@@ -225,6 +251,36 @@ mod tests {
         let all: Vec<_> = members.iter().map(|(key, raw)| (key, raw.get())).collect();
         assert_eq!(all, [("b", r#"{"c":[1, 2]}"#), ("a", "1e400")]);
         assert!(Members::parse("[1]").is_err());
+    }
+
+    #[test]
+    fn whole_members_of_broken_objects() {
+        let whole = |text: &str| -> Vec<(String, String)> {
+            let members = Members::whole(text);
+            let pairs = members.iter();
+            pairs
+                .map(|(key, raw)| (key.into(), raw.get().into()))
+                .collect()
+        };
+        let first = ("a".to_owned(), "1".to_owned());
+        for text in [
+            r#"{"a":1}"#,
+            r#"{"a":1,"b":{"c":[}"#,
+            r#"{"a":1,"b":"x"#,
+            r#"{"a":1,"b":12"#,
+            r#"{"a":1,"b":tru"#,
+            r#"{"a":1,}"#,
+            r#"{"a":1 "b":2}"#,
+            r#"{"a":1,"b"#,
+            r#"{"a":1} x"#,
+        ] {
+            assert_eq!(whole(text), std::slice::from_ref(&first), "{text}");
+        }
+        let last = whole(r#"{"a":1,"b":"x""#);
+        assert_eq!(last, [first, ("b".to_owned(), r#""x""#.to_owned())]);
+        for text in ["", "{", "[1]", "{bad", r#"{"a":1"#, "1"] {
+            assert_eq!(whole(text), [], "{text}");
+        }
     }
 
     #[test]

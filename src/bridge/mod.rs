@@ -5,8 +5,13 @@
 //! every deviation with its reason. Choices of our own that an application can see:
 //!
 //! - **Every command is answered.** A malformed one gets `4.00 bad_request` with a `reason`
-//!   ([`Reason`]) and a `detail` for people. Where no `msgType` could be read, the answer's is
-//!   `error`; broken JSON has nothing to echo, so that answer holds only `msgType` and `data`.
+//!   ([`Reason`]) and a `detail` for people. Of one that is not read, because it is too large or no
+//!   JSON, the members come back that stand whole in it. Where no `msgType` could be read, the
+//!   answer's is `error`.
+//! - **The gateway's own messages** are no commands: one that comes back is counted and dropped, so
+//!   that a bridge which copies answers to commands causes no loop.
+//! - **What the device says** stands in the answer: `diagnostic` of an error, `location` of a new
+//!   instance, `size1` of a 4.13, and the payload of an Execute's answer in `content`.
 //! - **Paths in `content`** start with a slash. A value in `text/plain` or of an opaque format
 //!   stands under the request path as the application wrote it, unless that ends in a slash.
 //! - **Unknown resources** are delivered by best guess with `"inferred":true`; a timestamp of the
@@ -16,7 +21,7 @@
 //!   (base64) and `contentFormat` beside it.
 //! - **Records that cannot be read** among others that can stand in `errors` beside `content`,
 //!   each with `path` and `reason`.
-//! - **Arguments of execute** must be those of LwM2M unless `compat.execute_arguments` is `pass`.
+//! - **An attribute** that is null is unset, as one that is an empty text: by its name alone.
 //! - **Floats that JSON cannot carry** are `"value":null` with `"nonFinite"` `"NaN"`,
 //!   `"Infinity"` or `"-Infinity"`, so that the type of `value` never changes.
 //! - **`seqNum`** belongs to the gateway: a command's own member of that name is not echoed.

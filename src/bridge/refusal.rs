@@ -13,7 +13,7 @@ use super::req_path::ReqPath;
 pub enum Reason {
     /// No JSON.
     MalformedJson,
-    /// More bytes than `limits.max_command_size`.
+    /// More bytes than `limits.max_command_size`, `blockwise.max_body_size` or `queue.max_bytes`.
     TooLarge,
     /// Arrays or objects nested too deeply.
     TooDeep,
@@ -49,6 +49,9 @@ pub enum Reason {
     BadMode,
     /// A `format` that nobody knows, or that cannot do what is asked.
     BadFormat,
+    /// No command at all: a message of the gateway's own that somebody sent back. It is never
+    /// answered, since the answer would come back as well.
+    OwnMessage,
 }
 
 impl Reason {
@@ -74,6 +77,7 @@ impl Reason {
             Self::BadArguments => "bad_arguments",
             Self::BadMode => "bad_mode",
             Self::BadFormat => "bad_format",
+            Self::OwnMessage => "own_message",
         }
     }
 }

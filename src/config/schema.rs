@@ -74,6 +74,16 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// Bytes of a command's JSON, at most: `limits.max_command_size`, or twice the largest body,
+    /// which leaves room for base64, and 1 MiB at least.
+    pub fn max_command_size(&self) -> usize {
+        let body = self.blockwise.max_body_size;
+        let auto = body.saturating_mul(2).max(1 << 20);
+        self.limits.max_command_size.unwrap_or(auto)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -114,7 +114,7 @@ pub struct Blockwise {
 pub struct Queue {
     /// Commands waiting for one device. Default 100.
     pub max_commands: usize,
-    /// Bytes of commands waiting for one device. Default 1 MiB.
+    /// Bytes of commands waiting for one device. Default 8 MiB: the largest body fits as base64.
     pub max_bytes: usize,
     /// Longest wait of a command; a shorter Message-Expiry-Interval wins. Default 7,200 s.
     pub max_age: Duration,
@@ -138,8 +138,9 @@ pub struct Limits {
     pub max_object_list: usize,
     /// Registrations of one PSK identity. Default 1,024.
     pub max_identity_registrations: usize,
-    /// Bytes of a command's JSON. Default 1 MiB.
-    pub max_command_size: usize,
+    /// Bytes of a command's JSON; `None` (`auto`) for what
+    /// [`Config::max_command_size`](super::Config::max_command_size) says.
+    pub max_command_size: Option<usize>,
     /// Bytes of remembered replies for deduplication, of the whole gateway, at most. Default 64 MiB.
     pub dedup_bytes: usize,
     /// Bytes of unfinished block-wise transfers, of the whole gateway, at most. Default 64 MiB.
@@ -148,7 +149,8 @@ pub struct Limits {
     pub max_model_file: usize,
 }
 
-/// `compat.*`: each default is ours, the other value is what EMQX's own gateway does.
+/// `compat.*`: each default is ours, the other value is what EMQX's own gateway does. Only
+/// `execute_arguments` is as in EMQX by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compat {
     /// `location`: `random` (`/rd/<random>`) or `endpoint` (`/rd/<ep>`).
@@ -249,7 +251,7 @@ impl Default for Queue {
     fn default() -> Self {
         Self {
             max_commands: 100,
-            max_bytes: 1 << 20,
+            max_bytes: 8 << 20,
             max_age: Duration::from_secs(7200),
         }
     }
@@ -265,7 +267,7 @@ impl Default for Limits {
             max_query_bytes: 4 << 10,
             max_object_list: 64 << 10,
             max_identity_registrations: 1024,
-            max_command_size: 1 << 20,
+            max_command_size: None,
             dedup_bytes: 64 << 20,
             blockwise_bytes: 64 << 20,
             max_model_file: 4 << 20,
@@ -287,7 +289,7 @@ impl Default for Compat {
             firmware_topic: false,
             drop_malformed: false,
             write_content_mapping: false,
-            pass_execute_arguments: false,
+            pass_execute_arguments: true,
         }
     }
 }

@@ -7,20 +7,22 @@ use super::device::{Device, Refusal, local_error, response_translator};
 use super::effects::Output;
 use super::input::CommandInput;
 use super::settings::Settings;
-use crate::bridge::{CommandError, Echo, command, topic, uplink};
+use crate::bridge::{CommandError, Echo, Reason, command, topic, uplink};
 use crate::mqtt::{Publish, PublishKind};
+use crate::telemetry::limited;
 
-/// The answer to a command that no shard can take at the moment.
-pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Publish {
+/// The answer to a command that no shard can take at the moment; `None` when it is a message of
+/// the gateway's own.
+pub fn overflow_answer(settings: &Settings, input: &CommandInput) -> Option<Publish> {
     unheard_answer(settings, input, &Refusal::OVERLOADED)
 }
 
-/// The answer to a command that comes when the gateway stops.
-pub fn stopping_answer(settings: &Settings, input: &CommandInput) -> Publish {
+/// The answer to a command that comes when the gateway stops; `None` as above.
+pub fn stopping_answer(settings: &Settings, input: &CommandInput) -> Option<Publish> {
     unheard_answer(settings, input, &Refusal::STOPPING)
 }
 
-fn unheard_answer(settings: &Settings, input: &CommandInput, refusal: &Refusal) -> Publish {
+fn unheard_answer(settings: &Settings, input: &CommandInput, refusal: &Refusal) -> Option<Publish> {
     let options = command::Options::new(&settings.config);
     let ids = uplink::Ids::default();
     let (echo, payload) = match command::parse(&input.payload, input.dialect, &options) {
@@ -28,12 +30,13 @@ fn unheard_answer(settings: &Settings, input: &CommandInput, refusal: &Refusal) 
             let payload = local_error(&command, &ids, refusal);
             (command.echo, payload)
         }
+        Err(error) if error.reason == Reason::OwnMessage => return None,
         Err(error) => {
             let payload = uplink::refused(&error, &ids);
             (*error.echo, payload)
         }
     };
-    answer_to(settings, input, &echo, payload)
+    Some(answer_to(settings, input, &echo, payload))
 }
 
 fn answer_to(settings: &Settings, input: &CommandInput, echo: &Echo, payload: Vec<u8>) -> Publish {
@@ -57,6 +60,12 @@ impl Core {
 
     /// A malformed command is answered, unless EMQX's silence is wanted.
     pub(super) fn refuse_malformed(&mut self, input: &CommandInput, error: &CommandError) {
+        if error.reason == Reason::OwnMessage {
+            self.env.counters.commands_returned.inc();
+            limited!(WARN, self.env.counters, self.now.mono, OwnMessage, endpoint = %input.endpoint,
+                mount = %input.mount, "a message of the gateway came back as a command");
+            return;
+        }
         debug!(endpoint = %input.endpoint, %error, "command refused");
         if self.env.config().compat.drop_malformed {
             return self.env.counters.commands_refused.inc();
@@ -71,7 +80,8 @@ impl Core {
     /// Answers a command that comes after the end.
     pub(super) fn refuse_stopping(&mut self, input: &CommandInput) {
         self.env.counters.commands_refused.inc();
-        let answer = stopping_answer(&self.env.settings, input);
-        self.effects.push(Output::Publish(answer));
+        if let Some(answer) = stopping_answer(&self.env.settings, input) {
+            self.effects.push(Output::Publish(answer));
+        }
     }
 }

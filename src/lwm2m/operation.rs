@@ -40,10 +40,11 @@ pub enum Operation {
         /// What to write, in the order of the command.
         items: Vec<WriteItem>,
     },
-    /// Write-Attributes: `name=value` pairs in wire order.
+    /// Write-Attributes, in wire order.
     WriteAttributes {
-        /// Attribute name and value.
-        attributes: Vec<(String, String)>,
+        /// Attribute name and value; without a value it is unset (LwM2M 1.0 §8.2.5, Core 1.1
+        /// §6.3.5).
+        attributes: Vec<(String, Option<String>)>,
     },
     /// Execute.
     Execute {

@@ -218,10 +218,10 @@ impl Gateway {
         };
         if inner.stop.is_asked() {
             inner.own_counters.commands_refused.add_shared(1);
-            return Some(engine::stopping_answer(settings, &refused));
+            return engine::stopping_answer(settings, &refused);
         }
         inner.own_counters.mailbox_overflow.add_shared(1);
-        Some(engine::overflow_answer(settings, &refused))
+        engine::overflow_answer(settings, &refused)
     }
 
     /// Whether a topic is one that commands come by.

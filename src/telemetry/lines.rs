@@ -56,6 +56,8 @@ reasons! {
     HostSilent,
     /// A registration ended because its new mountpoint is another endpoint's.
     MountpointTaken,
+    /// A message of the gateway's own came back as a command.
+    OwnMessage,
 }
 
 /// Lets one line a reason and interval pass and counts the others. Shared by the shards of a

@@ -8,13 +8,14 @@ pub(super) const ATTRIBUTES: [&str; 10] = [
     "con", "edge", "epmax", "epmin", "gt", "hqmax", "lt", "pmax", "pmin", "st",
 ];
 
-/// Checks one attribute.
-pub(super) fn attribute(name: &str, value: &str) -> Result<(String, String), Fault> {
+/// Checks one attribute. An empty value unsets it.
+pub(super) fn attribute(name: &str, value: &str) -> Result<(String, Option<String>), Fault> {
     let known = ATTRIBUTES.contains(&name);
     if !known || name.len() + 1 + value.len() > MAX_OPTION {
         return Err(bad_attribute(name));
     }
-    Ok((name.to_owned(), value.to_owned()))
+    let value = (!value.is_empty()).then(|| value.to_owned());
+    Ok((name.to_owned(), value))
 }
 
 pub(super) fn bad_attribute(name: &str) -> Fault {

@@ -9,6 +9,7 @@ use super::arguments;
 use super::attributes::{ATTRIBUTES, attribute, bad_attribute};
 use super::composite::{read_composite, write_composite};
 use super::options::Options;
+use super::own;
 use super::parsed::{Command, Parts};
 use super::write::{batch_write, create, is_single_write, single_write};
 use crate::bridge::echo::Echo;
@@ -34,6 +35,10 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
             return Err(fault.into_error(echo, None));
         }
     };
+    if data.as_ref().is_some_and(own::is_answer) {
+        let fault = Fault::new(Reason::OwnMessage, "an answer of the gateway's own");
+        return Err(fault.into_error(echo, None));
+    }
     let req_path = data.as_ref().and_then(requested_path);
     let Some(name) = command.get("msgType").and_then(string) else {
         let fault = Fault::new(Reason::MissingMsgType, "msgType must be a string");
@@ -68,6 +73,21 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
         }),
         Err(fault) => Err(fault.into_error(echo, req_path)),
     }
+}
+
+/// What the answer to a command that cannot be read repeats of it. `data` is that of the command,
+/// if it could be read.
+pub(super) fn repeated(
+    command: &Members<'_>,
+    data: Option<&Members<'_>>,
+) -> (Echo, Option<ReqPath>) {
+    let name = command.get("msgType").and_then(string);
+    let kind = name.and_then(|name| Kind::from_name(&name));
+    let req_path = match data {
+        Some(data) if kind.is_some_and(Kind::is_composite) => Some(requested_paths(data)),
+        _ => data.and_then(requested_path),
+    };
+    (Echo::without_data(command), req_path)
 }
 
 /// `reqPath` by the rule of EMQX 6: `path`, else `basePath`, else `reqPath`, without its query.
@@ -198,10 +218,12 @@ fn execute(target: &Target, data: &Members<'_>, options: &Options) -> Result<Ope
 fn write_attributes(target: &Target, data: &Members<'_>) -> Result<Operation, Fault> {
     let mut attributes = Vec::new();
     for name in ATTRIBUTES {
-        let Some(raw) = data.value(name) else {
+        let Some(raw) = data.get(name) else {
             continue;
         };
         let value = match (raw.get(), string(raw)) {
+            // Like an empty text.
+            ("null", _) => Cow::Borrowed(""),
             ("true", _) => Cow::Borrowed("1"),
             ("false", _) => Cow::Borrowed("0"),
             (text, _) if is_number(raw) => Cow::Borrowed(text),

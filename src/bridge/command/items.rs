@@ -11,8 +11,12 @@ use crate::bridge::target::split_segments;
 use crate::lwm2m::operation::WriteItem;
 use crate::lwm2m::{Path, ResourceType, Value};
 
-/// `path` below `base`; slashes at its ends do not matter.
+/// `path` below `base`; slashes at its ends do not matter. A path that begins with a slash and with
+/// the whole of `base`, and goes on to a resource, is one as answers give them: absolute.
 pub(super) fn join(base: &Path, path: &str) -> Result<Path, Fault> {
+    if let Some(absolute) = absolute_below(base, path) {
+        return Ok(absolute);
+    }
     let mut joined = base.clone();
     for segment in split_segments(path) {
         let digits = segment.len() <= 5 && segment.bytes().all(|byte| byte.is_ascii_digit());
@@ -25,6 +29,15 @@ pub(super) fn join(base: &Path, path: &str) -> Result<Path, Fault> {
         joined = child.ok_or_else(error)?;
     }
     Ok(joined)
+}
+
+fn absolute_below(base: &Path, path: &str) -> Option<Path> {
+    let absolute: Path = path.strip_prefix('/')?.parse().ok()?;
+    let below = base.depth() > 0
+        && absolute.depth() >= 3
+        && absolute.prefix() == base.prefix()
+        && absolute.ids().starts_with(base.ids());
+    below.then_some(absolute)
 }
 
 /// Written values, some without a type.

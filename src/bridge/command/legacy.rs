@@ -8,6 +8,7 @@ use super::items::{Items, join};
 use super::options::Options;
 use super::parsed::{Command, Parts};
 use super::typed::Scalar;
+use crate::bridge::dialect::Dialect;
 use crate::bridge::echo::Echo;
 use crate::bridge::json::{Elements, Members, is_number, string};
 use crate::bridge::kind::Kind;
@@ -30,13 +31,25 @@ const COMMANDS: [(&str, Kind); 9] = [
     ("delete", Kind::Delete),
 ];
 
-pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command, CommandError> {
-    let echo = Echo::legacy(command);
+/// Whether a command is in this dialect: the topic pair of EMQ 2 takes both.
+pub(super) fn is_old_form(command: &Members<'_>, dialect: Dialect) -> bool {
+    let old = command.get("Command").is_some() || command.get("CmdID").is_some();
+    dialect == Dialect::Legacy && old && command.get("msgType").is_none()
+}
+
+/// What the answer to a command that is refused repeats of it.
+pub(super) fn repeated(command: &Members<'_>) -> (Echo, Option<ReqPath>) {
     let base = command.value("BaseName").and_then(string);
-    let req_path = base.as_ref().map(|text| {
+    let req_path = base.map(|text| {
         let path = text.split('?').next().unwrap_or_default();
         ReqPath::One(path.to_owned())
     });
+    (Echo::legacy(command), req_path)
+}
+
+pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command, CommandError> {
+    let (echo, req_path) = repeated(command);
+    let base = command.value("BaseName").and_then(string);
     let name = command.value("Command").and_then(string);
     let kind = name.and_then(|name| {
         let known = COMMANDS.iter();

@@ -7,9 +7,11 @@ mod current;
 mod items;
 mod legacy;
 mod options;
+mod own;
 mod parse;
 mod parsed;
 pub mod typed;
+mod unreadable;
 mod write;
 
 // The engine asks for it here.

@@ -2,15 +2,14 @@
 
 use super::current;
 use super::legacy;
-use super::options::Options;
+use super::options::{MAX_REPEATED, Options};
+use super::own;
 use super::parsed::Command;
+use super::unreadable::unreadable;
 use crate::bridge::dialect::Dialect;
 use crate::bridge::echo::Echo;
 use crate::bridge::json::{Members, too_deep};
 use crate::bridge::refusal::{CommandError, Fault, Reason};
-
-/// Most bytes of a command that its notifications repeat.
-const MAX_REPEATED: usize = 64 << 10;
 
 /// Reads one command. `dialect` is that of the topic it came by: the legacy topic takes both.
 /// Bytes that are no UTF-8 become U+FFFD, as in EMQX.
@@ -46,15 +45,21 @@ fn parse_either(
     options: &Options,
 ) -> Result<Command, CommandError> {
     let max_size = options.max_size;
-    let unreadable =
-        |reason, detail: String| Fault::new(reason, detail).into_error(Echo::nothing(), None);
     if payload.len() > max_size {
-        let detail = format!("{} bytes, at most {max_size}", payload.len());
-        return Err(unreadable(Reason::TooLarge, detail));
+        let detail = format!(
+            "{} bytes, at most {max_size} (limits.max_command_size)",
+            payload.len()
+        );
+        // Without a copy: what is no UTF-8 ends it.
+        let text = payload.utf8_chunks().next();
+        let text = text.map_or("", |chunk| chunk.valid());
+        let fault = Fault::new(Reason::TooLarge, detail);
+        return Err(unreadable(text, dialect, fault));
     }
     let text = String::from_utf8_lossy(payload);
     if too_deep(&text) {
-        return Err(unreadable(Reason::TooDeep, "nested too deeply".to_owned()));
+        let fault = Fault::new(Reason::TooDeep, "nested too deeply");
+        return Err(unreadable(&text, dialect, fault));
     }
     let command = Members::parse(&text).map_err(|error| {
         let reason = match text.trim_start().starts_with('{') {
@@ -62,10 +67,13 @@ fn parse_either(
             true => Reason::TooLarge,
             false => Reason::NotAnObject,
         };
-        unreadable(reason, error.to_string())
+        unreadable(&text, dialect, Fault::new(reason, error.to_string()))
     })?;
-    let old_form = command.get("Command").is_some() || command.get("CmdID").is_some();
-    if dialect == Dialect::Legacy && old_form && command.get("msgType").is_none() {
+    if own::is_message(&command) {
+        let fault = Fault::new(Reason::OwnMessage, "a message of the gateway's own");
+        return Err(fault.into_error(Echo::nothing(), None));
+    }
+    if legacy::is_old_form(&command, dialect) {
         return legacy::parse(&command, options);
     }
     current::parse(&command, options)

@@ -2,4 +2,5 @@
 
 mod answers;
 mod commands;
+mod field;
 mod legacy;

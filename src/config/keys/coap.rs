@@ -92,7 +92,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "queue.max_bytes",
         queue.max_bytes,
         size(1024, GB),
-        "Bytes of commands waiting for one device."
+        "Bytes of commands waiting for one device. A command beyond it alone is answered `too_large`."
     ),
     key!(
         "queue.max_age",

@@ -68,7 +68,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
     key!(
         "compat.execute_arguments",
         compat.pass_execute_arguments,
-        choice("check" = false, "pass" = true),
-        "Arguments of execute must be those of LwM2M (`2,0='text'`), or may be any text."
+        choice("pass" = true, "check" = false),
+        "Arguments of execute may be any text, and the device decides, as in EMQX; or they must be those of LwM2M (`2,0='text'`)."
     ),
 ];

@@ -67,12 +67,29 @@ pub(super) static KEYS: &[Key<Config>] = &[
         integer(1, 1_000_000),
         "Registrations of one PSK identity; a Register beyond it is answered 5.03."
     ),
-    key!(
-        "limits.max_command_size",
-        limits.max_command_size,
-        size(64, 64 * MB),
-        "Bytes of a command's JSON."
-    ),
+    Key {
+        name: "limits.max_command_size",
+        form: || {
+            format!(
+                "size, {} to {}, or `\"auto\"`",
+                value::show_bytes(64),
+                value::show_bytes(64 * MB)
+            )
+        },
+        meaning: "Bytes of a command's JSON. `auto` is twice `blockwise.max_body_size`, and 1MB at least: a body of that size fits as base64.",
+        read: |into, from| {
+            into.limits.max_command_size = match from {
+                Value::String(text) if text == "auto" => None,
+                _ => Some(value::bytes(from, 64, 64 * MB)?),
+            };
+            Ok(())
+        },
+        show: |of| {
+            let bytes = of.limits.max_command_size.map(value::show_bytes);
+            format!("{:?}", bytes.as_deref().unwrap_or("auto"))
+        },
+        is_text: false,
+    },
     key!(
         "limits.dedup_bytes",
         limits.dedup_bytes,

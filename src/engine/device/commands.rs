@@ -9,7 +9,7 @@ use super::queue::Queued;
 use super::refusal::Refusal;
 use super::request::{self, BuildError, RequestParts};
 use super::state::Device;
-use crate::bridge::Command;
+use crate::bridge::{Command, Reason};
 use crate::coap::block::Sender;
 use crate::coap::{Code, Token};
 use crate::config::FormatDefault;
@@ -70,9 +70,9 @@ impl Device {
                     cx.counters().commands_queued.inc();
                 }
             }
-            Err((queued, _)) => {
+            Err((queued, error)) => {
                 cx.accounts.queues.trim();
-                self.refuse(cx, &queued.command, &Refusal::QUEUE_FULL);
+                self.refuse(cx, &queued.command, &Refusal::not_queued(error));
             }
         }
     }
@@ -174,6 +174,13 @@ impl Device {
             }
         };
         let blockwise = cx.config().blockwise;
+        let (size, limit) = (request.payload.len(), blockwise.max_body_size);
+        if size > limit {
+            let detail =
+                format!("a body of {size} bytes, at most {limit} (blockwise.max_body_size)");
+            let refusal = Refusal::unsuitable(Reason::TooLarge.as_str(), detail);
+            return self.refuse(cx, &command, &refusal);
+        }
         let in_blocks = blockwise.enable && request.payload.len() > blockwise.max_block_size;
         let sender = in_blocks.then(|| {
             let body = std::mem::take(&mut request.payload);

@@ -23,10 +23,21 @@ pub(in crate::engine) struct Queued {
     pub(in crate::engine) immediate: bool,
 }
 
-/// The bound was reached.
+/// Why a command may not wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the device's queue is full")]
-pub(in crate::engine) struct QueueFull;
+pub(in crate::engine) enum QueueError {
+    /// The others leave no room for it.
+    #[error("the device's queue is full")]
+    Full,
+    /// It would find no room in an empty queue.
+    #[error("{size} bytes, at most {limit} may wait for a device (queue.max_bytes)")]
+    TooLarge {
+        /// Of its JSON, in bytes.
+        size: usize,
+        /// `queue.max_bytes`
+        limit: usize,
+    },
+}
 
 /// First in, first out, within the bounds of `queue.max_commands` and `queue.max_bytes`. What is
 /// immediate goes first. Each step takes a time that grows with the logarithm of the length.
@@ -76,13 +87,17 @@ impl CommandQueue {
         &mut self,
         queued: Queued,
         bounds: &config::Queue,
-    ) -> Result<(), (Queued, QueueFull)> {
+    ) -> Result<(), (Queued, QueueError)> {
+        let (size, limit) = (queued.size, bounds.max_bytes);
+        if size > limit {
+            return Err((queued, QueueError::TooLarge { size, limit }));
+        }
         let waiting = self.0.get_or_insert_default();
         if waiting.commands.len() >= bounds.max_commands
             || waiting.bytes.saturating_add(queued.size) > bounds.max_bytes
         {
             self.tidy();
-            return Err((queued, QueueFull));
+            return Err((queued, QueueError::Full));
         }
         let place = (!queued.immediate, waiting.next);
         waiting.next += 1;

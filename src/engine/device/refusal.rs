@@ -1,8 +1,9 @@
 //! Answers of the gateway itself, in place of a device's.
 
 use super::effort::Exhausted;
+use super::queue::QueueError;
 use crate::bridge::uplink::{self, Ids};
-use crate::bridge::{Command, Dialect, Echo};
+use crate::bridge::{Command, Dialect, Echo, Reason};
 use crate::coap::Code;
 use crate::config::Translator;
 use crate::engine::settings::Settings;
@@ -47,6 +48,18 @@ impl Refusal {
         reason: "too_many_observations",
         detail: None,
     };
+
+    /// The command may not wait for the device.
+    pub(in crate::engine) fn not_queued(error: QueueError) -> Self {
+        match error {
+            QueueError::Full => Self::QUEUE_FULL,
+            QueueError::TooLarge { .. } => Self {
+                code: Code::SERVICE_UNAVAILABLE,
+                reason: Reason::TooLarge.as_str(),
+                detail: Some(error.to_string()),
+            },
+        }
+    }
 
     /// The command cannot be put into a request.
     pub(in crate::engine) fn unsuitable(reason: &'static str, detail: String) -> Self {

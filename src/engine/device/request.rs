@@ -131,8 +131,11 @@ pub fn build(
         Operation::WriteAttributes { attributes } => {
             request.method = Method::Put;
             if !attributes.is_empty() {
-                let pair = |(name, value): &(String, String)| format!("{name}={value}");
-                request.queries = attributes.iter().map(pair).collect();
+                let item = |(name, value): &(String, Option<String>)| match value {
+                    Some(value) => format!("{name}={value}"),
+                    None => name.clone(),
+                };
+                request.queries = attributes.iter().map(item).collect();
             }
         }
         Operation::Write { mode, items } => {

@@ -61,7 +61,7 @@ pub(super) fn max_packet_size(config: &Config) -> u32 {
     /// Largest remaining length of an MQTT packet (MQTT 5 section 1.5.5).
     const LARGEST: usize = 268_435_455;
     let body = config.blockwise.max_body_size.saturating_mul(2);
-    let size = config.limits.max_command_size.max(body);
+    let size = config.max_command_size().max(body);
     let size = size.saturating_add(64 << 10).min(LARGEST);
     u32::try_from(size).unwrap_or(u32::MAX)
 }
