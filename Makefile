@@ -62,6 +62,7 @@ install: $(LIBRARY)
 	$(fill) packaging/cmake/config.cmake.in >$(cmake)/lwm2m_gateway-config.cmake
 	$(fill) packaging/cmake/version.cmake.in >$(cmake)/lwm2m_gateway-config-version.cmake
 	$(INSTALL) -m 644 priv/lwm2m_xml/*.xml $(share)/objects
+	$(INSTALL) -m 644 priv/oma/NOTICE $(share)/NOTICE.oma
 	$(INSTALL) -m 644 examples/c/host.c packaging/gateway.toml packaging/psk $(share)/examples
 	$(fill) packaging/mosquitto.conf >$(share)/examples/mosquitto.conf
 	$(INSTALL) -m 644 packaging/lwm2m-gateway.1 $(man)

@@ -1,5 +1,6 @@
-//! The definitions of the OMA registry, when a copy of it is at hand: `LWM2M_OMA_DIR`, else
-//! `../shared/oma` beside the source tree. The copy is not part of this project.
+//! The definitions that are built in, and those of the OMA registry when a copy of it is at hand:
+//! `LWM2M_OMA_DIR`, else `../shared/oma` beside the source tree. The copy is not part of this
+//! project.
 
 // A test reads files, prints what it skips and fails by panicking.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, clippy::unwrap_used)]
@@ -94,5 +95,37 @@ fn builtin_definitions_agree_with_the_registry() {
             let words: Vec<&str> = theirs.name.split_whitespace().collect();
             assert_eq!(ours.name, words.join(" "));
         }
+    }
+}
+
+/// The files of `priv/lwm2m_xml` and the table agree on the objects of the enabler.
+#[test]
+fn the_objects_of_the_enabler_are_as_in_their_files() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("priv/lwm2m_xml");
+    let mut files = Vec::new();
+    xml_files(&directory, &mut files);
+    assert_eq!(files.len(), 8);
+    let (read, errors) = ObjectModels::default().load(files, MAX_FILE_BYTES);
+    assert!(errors.is_empty(), "{errors:?}");
+    let builtin = ObjectModels::builtin();
+    assert!(read.objects().eq(builtin.objects()));
+    let with_registry = ObjectModels::builtin().with_registry();
+    for object in read.objects() {
+        let newest = with_registry.lookup(object.id, None).unwrap();
+        assert_eq!(newest, object);
+    }
+}
+
+#[test]
+fn the_table_says_what_the_registry_says() {
+    let Some(directory) = registry() else { return };
+    let mut files = Vec::new();
+    xml_files(&directory, &mut files);
+    let (read, errors) = ObjectModels::default().load(files, MAX_FILE_BYTES);
+    assert!(errors.is_empty(), "{errors:?}");
+    let table = ObjectModels::default().with_registry();
+    assert_eq!(table.objects().len(), read.objects().len());
+    for (table, read) in table.objects().zip(read.objects()) {
+        assert_eq!(table, read);
     }
 }

@@ -444,3 +444,21 @@ fn commands_of_many_parts() {
         assert_linear(what, 4000, |n| commanded(&text(n), Dialect::Legacy));
     }
 }
+
+/// Knowing the registry costs an index at start; an object of it is read when it is asked for.
+#[test]
+fn the_registry_is_not_read_at_start() {
+    let builtin = ObjectModels::builtin();
+    let mut models = ObjectModels::default();
+    let start = count(|| {
+        models = builtin.with_registry();
+        0
+    });
+    assert!(start.allocations <= 10, "{start:?}");
+    assert!(start.bytes <= 200_000, "{start:?}");
+    let first = count(|| models.lookup(3303, None).map_or(0, |it| it.id.into()));
+    assert_eq!(first.out, 3303);
+    assert!(first.allocations > 10, "{first:?}");
+    let again = count(|| models.lookup(3303, None).map_or(0, |it| it.id.into()));
+    assert_eq!(again.allocations, 0);
+}

@@ -53,12 +53,8 @@ enum Command {
         /// TOML or JSON file
         file: PathBuf,
     },
-    /// List the object definitions that are known
-    Objects {
-        /// Directory of further definitions (*.xml), beside the built-in objects 0 to 7
-        #[arg(long, value_name = "DIR")]
-        xml_dir: Option<PathBuf>,
-    },
+    /// List the object definitions that are known, or the resources of some
+    Objects(objects::Options),
     /// Edit a file of pre-shared keys for DTLS
     #[command(subcommand, after_help = psk::AFTER_HELP)]
     Psk(psk::Command),
@@ -70,7 +66,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Demo(options) => demo::demo(options),
         Command::Simulate(options) => simulate::run(options),
         Command::CheckConfig { file } => options::check(&file),
-        Command::Objects { xml_dir } => objects::list(xml_dir.as_deref()),
+        Command::Objects(options) => objects::list(options),
         Command::Psk(command) => psk::psk(command),
     }
 }

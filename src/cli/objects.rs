@@ -1,39 +1,88 @@
 //! The command `objects`.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use lwm2m_gateway::config::{Config, Log};
+use lwm2m_gateway::lwm2m::model::{ObjectDefinition, ResourceDefinition};
 use lwm2m_gateway::runtime::load_models;
 
 use super::{logging, say};
 
-/// Lists every known definition; what cannot be read is named in the log.
-pub(crate) fn list(xml_dir: Option<&Path>) -> ExitCode {
-    let log = Log {
-        level: "warn".to_owned(),
-        ..Log::default()
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Objects to show with their resources; none lists all objects
+    #[arg(value_name = "OBJECT")]
+    objects: Vec<u16>,
+    /// Directory of further definitions (*.xml)
+    #[arg(long, value_name = "DIR")]
+    xml_dir: Option<PathBuf>,
+    /// Without OMA's registry, as with oma_registry = false
+    #[arg(long)]
+    no_oma_registry: bool,
+}
+
+/// Lists known definitions; what cannot be read is named in the log.
+pub(crate) fn list(options: Options) -> ExitCode {
+    let config = Config {
+        oma_registry: !options.no_oma_registry,
+        xml_dir: options.xml_dir,
+        log: Log {
+            level: "warn".to_owned(),
+            ..Log::default()
+        },
+        ..Config::default()
     };
-    let logging = match logging::start(&log, Arc::default()) {
+    let logging = match logging::start(&config.log, Arc::default()) {
         Ok(logging) => logging,
         Err(error) => return say::failure(&[error]),
     };
-    let models = match load_models(xml_dir, Config::default().limits.max_model_file) {
+    let models = match load_models(&config) {
         Ok(models) => models,
         Err(error) => {
-            let dir = xml_dir.unwrap_or_else(|| Path::new(""));
+            let dir = config.xml_dir.unwrap_or_default();
             return logging.end(Err(format!("{}: {error}", dir.display())));
         }
     };
-    for object in models.objects() {
-        say::out(format_args!(
-            "{:>5}  {:<4} {:>3} resources  {}",
-            object.id,
-            object.version,
-            object.resources().len(),
-            object.name
-        ));
+    if options.objects.is_empty() {
+        models.objects().for_each(object);
+    }
+    for id in options.objects {
+        if models.versions(id).len() == 0 {
+            return logging.end(Err(format!("no definition of object {id} is known")));
+        }
+        for definition in models.versions(id) {
+            object(definition);
+            definition.resources().iter().for_each(resource);
+        }
     }
     logging.end(Ok(()))
+}
+
+fn object(object: &ObjectDefinition) {
+    say::out(format_args!(
+        "{:>5}  {:<4} {:>3} resources  {}",
+        object.id,
+        object.version,
+        object.resources().len(),
+        object.name
+    ));
+}
+
+fn resource(resource: &ResourceDefinition) {
+    let can = resource.operations;
+    let letter = |can, letter| if can { letter } else { '-' };
+    let (read, write) = (letter(can.read, 'R'), letter(can.write, 'W'));
+    let execute = letter(can.execute, 'E');
+    let many = letter(resource.multiple, '*');
+    let kind = resource.kind.map_or("", |kind| kind.name());
+    let unit = match resource.units.as_str() {
+        "" => String::new(),
+        unit => format!(" ({unit})"),
+    };
+    let (id, name) = (resource.id, &resource.name);
+    say::out(format_args!(
+        "{id:>11}  {read}{write}{execute}{many}  {kind:<16}  {name}{unit}"
+    ));
 }

@@ -34,7 +34,7 @@ pub(crate) struct GatewayOptions {
     /// comes from the environment, LWM2M_GATEWAY_MQTT_PASSWORD, or from mqtt.password_file
     #[arg(long, value_name = "URL")]
     pub(crate) broker: Option<String>,
-    /// Directory of further object definitions (*.xml)
+    /// Directory of further object definitions (*.xml), which replace built-in ones
     #[arg(long, value_name = "DIR")]
     pub(crate) xml_dir: Option<String>,
     /// Set one key of the configuration, such as coap.nstart=2; may be repeated

@@ -23,7 +23,10 @@ pub struct Config {
     pub shared_mountpoint: bool,
     /// Which endpoints a device without DTLS may register. Default `uncovered`.
     pub plain_registers: PlainRegisters,
-    /// Directory of further object definitions (`*.xml`), beside the built-in objects 0 to 7.
+    /// Whether the objects of OMA's registry are known, as the gateway has them built in. Default
+    /// yes; else the objects 0 to 7 alone.
+    pub oma_registry: bool,
+    /// Directory of further object definitions (`*.xml`), which replace built-in ones.
     pub xml_dir: Option<PathBuf>,
     /// Shortest lifetime a registration is given. Default 15 s.
     pub lifetime_min: Duration,
@@ -90,6 +93,7 @@ impl Default for Config {
             mountpoint: "lwm2m/${endpoint_name}/".to_owned(),
             shared_mountpoint: false,
             plain_registers: PlainRegisters::Uncovered,
+            oma_registry: true,
             xml_dir: None,
             lifetime_min: Duration::from_secs(15),
             lifetime_max: Duration::from_secs(86_400),

@@ -426,10 +426,8 @@ impl Gateway {
 }
 
 fn load_models(config: &Config) -> Result<ObjectModels, StartError> {
-    models::load(config.xml_dir.as_deref(), config.limits.max_model_file).map_err(|source| {
-        StartError::Models {
-            dir: config.xml_dir.clone().unwrap_or_default(),
-            source,
-        }
+    models::load(config).map_err(|source| StartError::Models {
+        dir: config.xml_dir.clone().unwrap_or_default(),
+        source,
     })
 }

@@ -2,20 +2,27 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
 
 use tracing::{error, info};
 
+use crate::config::Config;
 use crate::lwm2m::model::ObjectModels;
 
-/// The built-in definitions and every `*.xml` of `dir`, in order of file name. A file that cannot
-/// be read is named in one log line; the rest still load.
+/// The built-in definitions that `config` asks for and every `*.xml` of its `xml_dir`, in order of
+/// file name. A file that cannot be read is named in one log line; the rest still load.
 ///
 /// # Errors
 /// When the directory itself cannot be read.
-pub fn load(dir: Option<&Path>, max_file: usize) -> io::Result<ObjectModels> {
-    let builtin = ObjectModels::builtin();
-    let Some(dir) = dir else { return Ok(builtin) };
+pub fn load(config: &Config) -> io::Result<ObjectModels> {
+    let max_file = config.limits.max_model_file;
+    let builtin = if config.oma_registry {
+        ObjectModels::builtin().with_registry()
+    } else {
+        ObjectModels::builtin()
+    };
+    let Some(dir) = &config.xml_dir else {
+        return Ok(builtin);
+    };
     let mut paths: Vec<_> = fs::read_dir(dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
@@ -49,4 +56,19 @@ pub fn load(dir: Option<&Path>, max_file: usize) -> io::Result<ObjectModels> {
     }
     info!(dir = %dir.display(), objects = models.objects().len(), failed = errors.len(), "object definitions loaded");
     Ok(models)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_is_known_unless_it_is_turned_off() {
+        let mut config = Config::default();
+        assert!(load(&config).unwrap().lookup(3303, None).is_some());
+        config.oma_registry = false;
+        let models = load(&config).unwrap();
+        assert!(models.lookup(3303, None).is_none());
+        assert_eq!(models.objects().len(), 8);
+    }
 }

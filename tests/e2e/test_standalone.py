@@ -49,6 +49,22 @@ def test_help_and_version():
     assert re.search(r"\d+\.\d+\.\d+", run("--version").stdout)
 
 
+def test_objects_with_names_types_and_units(tmp_path):
+    listed = run("objects").stdout
+    assert re.search(r"^ 3303 +1\.1 +\d+ resources +Temperature$", listed, re.MULTILINE)
+    shown = run("objects", 3303, 10242).stdout
+    assert re.search(r"^ +5700 +R--- +Float +Sensor Value$", shown, re.MULTILINE)
+    assert re.search(r"^ +4 +R--- +Float +Tension R \(V\)$", shown, re.MULTILINE), shown
+    assert len(run("objects", "--no-oma-registry").stdout.splitlines()) == 8
+    (tmp_path / "3303.xml").write_text(
+        "<LWM2M><Object><Name>Tank</Name><ObjectID>3303</ObjectID><Resources/></Object></LWM2M>"
+    )
+    own = run("objects", "--xml-dir", tmp_path, 3303)
+    assert own.stdout.split() == ["3303", "1.0", "0", "resources", "Tank"]
+    unknown = run("objects", 9999)
+    assert unknown.returncode == 1 and "no definition of object 9999" in unknown.stderr
+
+
 def test_check_config_names_every_error(tmp_path):
     file = tmp_path / "gateway.toml"
     file.write_text(

@@ -33,10 +33,16 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "Which endpoints a device without DTLS may register: those that no credential of any DTLS listener covers, by its identity or its list, or any. Another one is answered 4.03."
     ),
     key!(
+        "oma_registry",
+        oma_registry,
+        flag,
+        "Whether the objects of OMA's registry are known: their names, types and units are built in. Without it only the objects 0 to 7 are."
+    ),
+    key!(
         "xml_dir",
         xml_dir,
         optional_text,
-        "Directory of further object definitions (`*.xml`), beside the built-in objects 0 to 7."
+        "Directory of further object definitions (`*.xml`). An object in it is taken from there alone, except that the objects 0 to 7 keep the built-in version beside others."
     ),
     key!(
         "lifetime_min",

@@ -29,8 +29,6 @@ pub struct ResourceDefinition {
     pub mandatory: bool,
     /// Data type; `None` for an executable resource.
     pub kind: Option<ResourceType>,
-    /// Allowed values, as text.
-    pub range: String,
     /// Unit of the value.
     pub units: String,
 }

@@ -1,9 +1,12 @@
 //! Object definitions (LwM2M Core 1.2 §7.3 and Appendix D): which resources an object has, and of
 //! which type. Several versions of an object live side by side.
 
+use std::collections::HashSet;
+
 use super::codec::{ResourceSchema, Schema};
 
 mod definition;
+mod table;
 mod version;
 mod xml;
 
@@ -12,22 +15,39 @@ pub use version::{BadVersion, Version, default_version};
 pub use xml::{ModelError, Problem};
 
 /// The object definitions the gateway knows. Does not change once made.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub struct ObjectModels {
     /// Sorted by id and version, each pair once.
-    objects: Vec<ObjectDefinition>,
+    objects: Vec<Known>,
 }
 
-const BUILTIN: [(&str, &[u8]); 8] = [
-    ("0.xml", include_bytes!("../../../priv/lwm2m_xml/0.xml")),
-    ("1.xml", include_bytes!("../../../priv/lwm2m_xml/1.xml")),
-    ("2.xml", include_bytes!("../../../priv/lwm2m_xml/2.xml")),
-    ("3.xml", include_bytes!("../../../priv/lwm2m_xml/3.xml")),
-    ("4.xml", include_bytes!("../../../priv/lwm2m_xml/4.xml")),
-    ("5.xml", include_bytes!("../../../priv/lwm2m_xml/5.xml")),
-    ("6.xml", include_bytes!("../../../priv/lwm2m_xml/6.xml")),
-    ("7.xml", include_bytes!("../../../priv/lwm2m_xml/7.xml")),
-];
+/// A definition, or where it stands.
+#[derive(Debug, Clone)]
+enum Known {
+    /// One of a file, or one of the enabler's own.
+    Read(ObjectDefinition),
+    /// One of OMA's registry.
+    Registry(table::Entry),
+}
+
+impl Known {
+    const fn key(&self) -> (u16, Version) {
+        match self {
+            Self::Read(object) => (object.id, object.version),
+            Self::Registry(entry) => (entry.id, entry.version),
+        }
+    }
+
+    fn definition(&self) -> &ObjectDefinition {
+        match self {
+            Self::Read(object) => object,
+            Self::Registry(entry) => entry.definition(),
+        }
+    }
+}
+
+/// The last of the enabler's own objects.
+const LAST_OF_ENABLER: u16 = 7;
 
 /// Default limit for the size of one definition file, in bytes. The largest of the OMA registry
 /// has about a tenth of it.
@@ -36,15 +56,39 @@ pub const MAX_FILE_BYTES: usize = 4 << 20;
 impl ObjectModels {
     /// The objects 0 to 7 of the LwM2M enabler, in their versions of LwM2M 1.2.
     pub fn builtin() -> Self {
-        let files = BUILTIN.map(|(name, content)| (name.to_owned(), content.to_vec()));
-        let (models, errors) = Self::default().load(files, MAX_FILE_BYTES);
-        debug_assert!(errors.is_empty(), "{errors:?}");
-        models
+        let mut objects: Vec<table::Entry> = Vec::new();
+        for entry in table::entries() {
+            if entry.id > LAST_OF_ENABLER {
+                break;
+            }
+            match objects.last_mut() {
+                Some(last) if last.id == entry.id => *last = entry,
+                _ => objects.push(entry),
+            }
+        }
+        let read = |entry: table::Entry| Known::Read(entry.into_definition());
+        Self {
+            objects: objects.into_iter().map(read).collect(),
+        }
+    }
+
+    /// These definitions and those of OMA's registry, which are read as they are asked for. What
+    /// is known already stays.
+    #[must_use]
+    pub fn with_registry(mut self) -> Self {
+        let objects = &mut self.objects;
+        objects.extend(table::entries().into_iter().map(Known::Registry));
+        // The sort is stable: what was known stands in front.
+        objects.sort_by_key(Known::key);
+        objects.dedup_by_key(|known| known.key());
+        self
     }
 
     /// These definitions and those of `files` (name and content), each of at most `max_bytes`.
     /// What is in a file replaces what was known of the same version of the object, the last file
-    /// wins. A file with an error is left out as a whole and named in the error; the others count.
+    /// wins; of an object that a file defines, the registry is not asked any more, since its id may
+    /// be put to another use. A file with an error is left out as a whole and named in the error;
+    /// the others count.
     #[must_use]
     pub fn load(
         self,
@@ -52,46 +96,58 @@ impl ObjectModels {
         max_bytes: usize,
     ) -> (Self, Vec<ModelError>) {
         let mut errors = Vec::new();
-        let mut objects = self.objects;
+        let mut read = Vec::new();
         for (file, content) in files {
             match xml::parse(&content, max_bytes) {
-                Ok(read) => objects.extend(read),
+                Ok(objects) => read.extend(objects),
                 Err(problem) => errors.push(ModelError { file, problem }),
             }
         }
+        let defined: HashSet<u16> = read.iter().map(|object| object.id).collect();
+        let mut objects = self.objects;
+        objects
+            .retain(|known| matches!(known, Known::Read(_)) || !defined.contains(&known.key().0));
+        objects.extend(read.into_iter().map(Known::Read));
         // The sort is stable, so turning the list around first puts the last definition in front.
         objects.reverse();
-        objects.sort_by_key(|object| (object.id, object.version));
-        objects.dedup_by_key(|object| (object.id, object.version));
+        objects.sort_by_key(Known::key);
+        objects.dedup_by_key(|known| known.key());
         (Self { objects }, errors)
     }
 
-    /// All definitions by id and version.
-    pub fn objects(&self) -> &[ObjectDefinition] {
-        &self.objects
+    /// All definitions by id and version. Reads those that have not been asked for yet.
+    pub fn objects(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = &ObjectDefinition> + ExactSizeIterator {
+        self.objects.iter().map(Known::definition)
     }
 
     /// All versions of one object, ascending.
-    pub fn versions(&self, object: u16) -> &[ObjectDefinition] {
-        let first = self.objects.partition_point(|o| o.id < object);
+    pub fn versions(
+        &self,
+        object: u16,
+    ) -> impl DoubleEndedIterator<Item = &ObjectDefinition> + ExactSizeIterator {
+        self.of(object).iter().map(Known::definition)
+    }
+
+    fn of(&self, object: u16) -> &[Known] {
+        let first = self.objects.partition_point(|known| known.key().0 < object);
         let rest = self.objects.get(first..).unwrap_or_default();
-        let count = rest.iter().take_while(|o| o.id == object).count();
+        let count = rest.partition_point(|known| known.key().0 == object);
         rest.get(..count).unwrap_or_default()
     }
 
     /// The definition of `object` in `version`; if that is not known the newest of the same major
     /// version, else the newest. No `version` asks for the newest.
     pub fn lookup(&self, object: u16, version: Option<Version>) -> Option<&ObjectDefinition> {
-        let versions = self.versions(object);
-        let newest = versions.last()?;
-        let Some(version) = version else {
-            return Some(newest);
-        };
-        versions
-            .iter()
-            .find(|o| o.version == version)
-            .or_else(|| versions.iter().rfind(|o| o.version.major == version.major))
-            .or(Some(newest))
+        let versions = self.of(object);
+        let found = version.and_then(|version| {
+            let same = |known: &&Known| known.key().1 == version;
+            let compatible = |known: &&Known| known.key().1.major == version.major;
+            let exact = versions.iter().find(same);
+            exact.or_else(|| versions.iter().rfind(compatible))
+        });
+        found.or_else(|| versions.last()).map(Known::definition)
     }
 }
 
@@ -138,7 +194,7 @@ impl Schema for DeviceSchema<'_> {
     /// others, because not every device states its versions rightly.
     fn resource(&self, object: u16, resource: u16) -> Option<ResourceSchema> {
         let definition = self.object(object)?.resource(resource).or_else(|| {
-            let versions = self.models.versions(object).iter().rev();
+            let versions = self.models.versions(object).rev();
             versions.filter_map(|o| o.resource(resource)).next()
         })?;
         Some(ResourceSchema {
@@ -284,5 +340,31 @@ mod tests {
         ] {
             assert_eq!(default_version(object, version(enabler)), version(expected));
         }
+    }
+
+    #[test]
+    fn the_registry_is_overridden_by_files() {
+        let registry = || ObjectModels::builtin().with_registry();
+        let float = |models: &ObjectModels, version| {
+            let definition = models.lookup(3303, Some(version)).unwrap();
+            definition.resource(5700).and_then(|resource| resource.kind)
+        };
+        let known = registry();
+        assert_eq!(float(&known, Version::V1_0), Some(ResourceType::Float));
+        assert_eq!(known.versions(3303).len(), 2);
+        assert_eq!(known.versions(3).len(), 3);
+        let files = [
+            file(3303, "1.0", &[(5700, "String")]),
+            file(3, "1.0", &[(9, "Time")]),
+        ];
+        let (models, errors) = registry().load(files, MAX_FILE_BYTES);
+        assert_eq!(errors, []);
+        // Another use of the id: what the registry says of it is of no use.
+        assert_eq!(models.versions(3303).len(), 1);
+        assert_eq!(float(&models, Version::V1_1), Some(ResourceType::String));
+        // The enabler's own version stays beside that of the file.
+        let versions: Vec<Version> = models.versions(3).map(|object| object.version).collect();
+        assert_eq!(versions, [Version::V1_0, Version::V1_2]);
+        assert!(models.lookup(3304, None).is_some());
     }
 }

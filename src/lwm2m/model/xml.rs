@@ -148,7 +148,6 @@ struct Item {
     multiple: bool,
     mandatory: bool,
     kind: Option<ResourceType>,
-    range: String,
     units: String,
 }
 
@@ -197,7 +196,7 @@ impl File {
 impl Object {
     fn set(&mut self, element: &str, text: &str) -> Result<(), Problem> {
         match element {
-            "Name" => self.name = text.to_owned(),
+            "Name" => self.name = words(text),
             "ObjectID" => self.id = Some(number("ObjectID", text)?),
             "ObjectVersion" if !text.is_empty() => {
                 let version = text.parse().map_err(|_| Problem::BadValue {
@@ -231,7 +230,7 @@ impl Object {
 impl Item {
     fn set(&mut self, element: &str, text: &str) -> Result<(), Problem> {
         match element {
-            "Name" => self.name = text.to_owned(),
+            "Name" => self.name = words(text),
             "Operations" => {
                 let has = |letter| text.to_ascii_uppercase().contains(letter);
                 self.operations = Operations {
@@ -250,8 +249,7 @@ impl Item {
                 })?;
                 self.kind = Some(kind);
             }
-            "RangeEnumeration" => self.range = text.to_owned(),
-            "Units" => self.units = text.to_owned(),
+            "Units" => self.units = words(text),
             _ => {}
         }
         Ok(())
@@ -265,10 +263,14 @@ impl Item {
             multiple: self.multiple,
             mandatory: self.mandatory,
             kind: self.kind,
-            range: self.range,
             units: self.units,
         })
     }
+}
+
+/// The text on one line, with single blanks.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn number(what: &'static str, text: &str) -> Result<u16, Problem> {
