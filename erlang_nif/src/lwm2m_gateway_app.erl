@@ -60,7 +60,7 @@ unload() ->
 
 %% @doc EMQX asks the module that is called like the plugin. Where another module starts this
 %% application, it is that one's business.
--spec on_config_changed(map(), map()) -> ok.
+-spec on_config_changed(map(), map()) -> ok | {error, term()}.
 on_config_changed(Old, New) ->
     case application:get_key(lwm2m_gateway, mod) of
         {ok, {Module, _}} when Module =/= ?MODULE -> Module:on_config_changed(Old, New);

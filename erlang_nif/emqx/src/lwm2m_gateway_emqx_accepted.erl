@@ -1,10 +1,14 @@
 %% @doc The last configuration of the plugin that was good, in a file beside EMQX's own copy.
-%% EMQX stores what it is given before the plugin can say that it cannot be used.
+%% EMQX stores what it is given before the plugin can say that it cannot be used, and shows what it
+%% stores; here are the keys as well.
 -module(lwm2m_gateway_emqx_accepted).
 
--export([read/0, write/1, file/0]).
+-export([read/0, keys/0, write/1, file/0]).
 
-%% @doc Where it is; it holds keys as EMQX's own copy does, and is for the broker's user only.
+%% Milliseconds for the other nodes to tell theirs.
+-define(PEERS_TIMEOUT, 2_000).
+
+%% @doc Where it is; it holds keys and is for the broker's user only.
 -spec file() -> file:filename_all().
 file() ->
     filename:join([emqx:data_dir(), "plugins", "lwm2m_gateway", "accepted.json"]).
@@ -20,6 +24,21 @@ read() ->
         {error, _} ->
             error
     end.
+
+%% @doc Keys that this node or another of the cluster knows. Those of another one count: it has run
+%% while this one has not.
+-spec keys() -> lwm2m_gateway_emqx_secrets:keys().
+keys() ->
+    Others = erpc:multicall(nodes(), ?MODULE, read, [], ?PEERS_TIMEOUT),
+    Configs = [read() | [Answer || {ok, Answer} <- Others]],
+    lists:foldl(
+        fun
+            ({ok, Config}, Keys) -> maps:merge(Keys, lwm2m_gateway_emqx_secrets:keys(Config));
+            (_, Keys) -> Keys
+        end,
+        #{},
+        Configs
+    ).
 
 %% @doc A failure is no reason to go without what was asked for.
 -spec write(map()) -> ok.

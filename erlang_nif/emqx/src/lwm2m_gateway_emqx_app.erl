@@ -92,7 +92,10 @@ log(What, Reason) ->
     logger:error(#{msg => What, reason => Reason}).
 
 %% @doc The plugin's own configuration was changed. EMQX calls this before the new value can be
-%% read anywhere else, and does not care for the result.
--spec on_config_changed(map(), map()) -> ok.
+%% read anywhere else; from 5.9 on it does not store what is refused.
+-spec on_config_changed(map(), map()) -> ok | {error, binary()}.
 on_config_changed(_Old, New) ->
-    lwm2m_gateway_emqx_owner:plugin_config(New).
+    case lwm2m_gateway_emqx_stored:is_hiding() of
+        true -> ok;
+        false -> lwm2m_gateway_emqx_owner:plugin_config(New)
+    end.

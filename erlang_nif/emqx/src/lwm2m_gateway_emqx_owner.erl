@@ -25,6 +25,7 @@
 -define(COLLECT, 5).
 -define(METRICS_INTERVAL, 5_000).
 -define(CALL_TIMEOUT, 14_000).
+-define(UNREADABLE, <<"config.hocon of the plugin cannot be read, or does not fit the schema">>).
 
 %% Counters of the gateway as EMQX calls them.
 -define(METRICS, [
@@ -42,6 +43,9 @@
     %% Configuration of EMQX and of the plugin.
     emqx :: map(),
     plugin :: map(),
+    %% The plugin's as EMQX has it: the newest, good or not, and with stars that stand for keys.
+    stored :: map(),
+    keys = #{} :: lwm2m_gateway_emqx_secrets:keys(),
     %% Entries among EMQX's listeners.
     listeners = #{} :: #{lwm2m_gateway_emqx_listener:name() => term()},
     endpoints = #{} :: #{pid() => binary()},
@@ -65,11 +69,13 @@ start_link(Config, Ctx) ->
 gateway_config(Config) ->
     gen_server:call(?MODULE, {gateway_config, Config}, ?CALL_TIMEOUT).
 
-%% @doc The plugin's configuration has changed; nothing happens while the gateway is not loaded.
--spec plugin_config(map()) -> ok.
+%% @doc The plugin's configuration has changed; nothing happens while the gateway is not loaded. An
+%% error if it is refused and EMQX hears of it; otherwise there is an alarm.
+-spec plugin_config(map()) -> ok | {error, binary()}.
 plugin_config(Config) ->
-    try
-        gen_server:call(?MODULE, {plugin_config, Config}, ?CALL_TIMEOUT)
+    try gen_server:call(?MODULE, {plugin_config, Config}, ?CALL_TIMEOUT) of
+        ok -> ok;
+        {error, Reason} -> {error, lwm2m_gateway_emqx_alarm:text(Reason)}
     catch
         exit:{noproc, _} -> ok
     end.
@@ -101,42 +107,78 @@ published(Endpoint, Pending) ->
 init({Emqx, Ctx}) ->
     true = process_flag(trap_exit, true) =/= undefined,
     _ = process_flag(message_queue_data, off_heap),
-    Stored = stored_plugin_config(),
+    Stored = lwm2m_gateway_emqx_stored:read(),
     %% What an owner that crashed has left behind holds the ports.
     _ = lwm2m_gateway:stop_all(3000),
     true = is_list(ets:info(ets:new(?DEVICES, table_options()))),
-    Readable = lwm2m_gateway_emqx_config:readable(Stored),
-    case Readable =:= ok andalso start_gateway(Emqx, Stored, Ctx) of
-        {ok, State} ->
-            ok = lwm2m_gateway_emqx_accepted:write(Stored),
-            ok = lwm2m_gateway_emqx_alarm:clear(config),
-            {ok, State, {continue, started}};
-        {error, {bind, _} = Reason} ->
-            %% Not the plugin's.
-            {stop, Reason};
+    case start_with(Stored, Emqx, Ctx) of
+        {ok, #state{plugin = Plugin} = State} ->
+            Newest =
+                case Stored of
+                    {ok, Config} -> Config;
+                    unknown -> Plugin
+                end,
+            [Mine, Theirs] = [lwm2m_gateway_emqx_secrets:keys(Of) || Of <- [Plugin, Newest]],
+            {ok, State#state{stored = Newest, keys = maps:merge(Mine, Theirs)},
+                {continue, started}};
         {error, Reason} ->
-            start_with_another(Reason, accepted_other_than(Stored), Emqx, Ctx);
-        false ->
-            {error, Reason} = Readable,
+            {stop, Reason}
+    end.
+
+start_with({ok, Stored}, Emqx, Ctx) ->
+    case revealed(Stored) of
+        {ok, Plugin} -> start_with_stored(Plugin, Emqx, Ctx);
+        {error, Reason} -> start_with_another(Reason, accepted_other_than(Stored), Emqx, Ctx)
+    end;
+start_with(unknown, Emqx, Ctx) ->
+    %% Without any the defaults will do; they are not what somebody wants, so they are not kept.
+    start_with_another({config, ?UNREADABLE}, accepted_other_than(#{}) ++ [#{}], Emqx, Ctx).
+
+start_with_stored(Plugin, Emqx, Ctx) ->
+    case readable_and_started(Plugin, Emqx, Ctx) of
+        {ok, State} ->
+            ok = lwm2m_gateway_emqx_accepted:write(Plugin),
+            ok = lwm2m_gateway_emqx_alarm:clear(config),
+            {ok, State};
+        {error, {bind, _}} = Error ->
+            %% Not the plugin's.
+            Error;
+        {error, Reason} ->
+            start_with_another(Reason, accepted_other_than(Plugin), Emqx, Ctx);
+        {unreadable, Reason} ->
             %% Perhaps there is no listener that would read it.
-            Others = accepted_other_than(Stored) ++ [Stored],
+            Others = accepted_other_than(Plugin) ++ [Plugin],
             start_with_another(Reason, Others, Emqx, Ctx)
     end.
 
+readable_and_started(Plugin, Emqx, Ctx) ->
+    case lwm2m_gateway_emqx_config:readable(Plugin) of
+        ok -> start_gateway(Emqx, Plugin, Ctx);
+        {error, Reason} -> {unreadable, Reason}
+    end.
+
+%% EMQX has the stars that it is to show. At the start of a node it takes the configuration of
+%% another that runs, and so do we with the keys.
+revealed(Stored) ->
+    case lwm2m_gateway_emqx_secrets:revealed(Stored, #{}) of
+        {ok, Plugin} -> {ok, Plugin};
+        {error, _} -> lwm2m_gateway_emqx_secrets:revealed(Stored, lwm2m_gateway_emqx_accepted:keys())
+    end.
+
 %% EMQX stores a configuration of the plugin whether it can be used or not.
-accepted_other_than(Stored) ->
+accepted_other_than(Plugin) ->
     case lwm2m_gateway_emqx_accepted:read() of
-        {ok, Accepted} when Accepted =/= Stored -> [Accepted];
+        {ok, Accepted} when Accepted =/= Plugin -> [Accepted];
         _ -> []
     end.
 
 start_with_another(Reason, [], _Emqx, _Ctx) ->
-    {stop, Reason};
+    {error, Reason};
 start_with_another(Reason, [Plugin | Others], Emqx, Ctx) ->
     case start_gateway(Emqx, Plugin, Ctx) of
         {ok, State} ->
             refused(Reason),
-            {ok, State, {continue, started}};
+            {ok, State};
         {error, _} ->
             start_with_another(Reason, Others, Emqx, Ctx)
     end.
@@ -169,6 +211,7 @@ start_gateway(Emqx, Plugin, Ctx) ->
                         id = lwm2m_gateway:id(Gateway),
                         emqx = Emqx,
                         plugin = Plugin,
+                        stored = Plugin,
                         pending = counters:new(1, [write_concurrency]),
                         warnings = Warnings
                     },
@@ -184,28 +227,33 @@ table_options() ->
     [named_table, public, set, {read_concurrency, true}, {write_concurrency, true}].
 
 handle_continue(started, State) ->
+    ok = hide(State),
     _ = erlang:send_after(?METRICS_INTERVAL, self(), metrics),
     {noreply, State}.
 
 handle_call({gateway_config, Emqx}, _From, #state{plugin = Plugin} = State) ->
     {Result, Next} = reload(Emqx, Plugin, State),
     {reply, Result, Next};
-handle_call({plugin_config, Plugin}, _From, #state{emqx = Emqx} = State) ->
-    Readable = lwm2m_gateway_emqx_config:readable(Plugin),
-    case Readable =:= ok andalso reload(Emqx, Plugin, State) of
-        {ok, Next} ->
+handle_call({plugin_config, Given}, _From, #state{keys = Keys} = State) ->
+    case change(lwm2m_gateway_emqx_secrets:revealed(Given, Keys), State) of
+        {ok, #state{plugin = Plugin} = Next} ->
             ok = lwm2m_gateway_emqx_accepted:write(Plugin),
             ok = lwm2m_gateway_emqx_alarm:clear(config),
-            {reply, ok, Next};
-        %% EMQX has stored it already, so an alarm is the way to tell somebody.
-        {{error, Reason}, Next} ->
-            refused(Reason),
-            {reply, ok, Next};
-        false ->
-            {error, Reason} = Readable,
-            refused(Reason),
-            {reply, ok, State}
+            {reply, ok, stored(Given, lwm2m_gateway_emqx_secrets:keys(Plugin), Next)};
+        {{error, Reason} = Error, Next} ->
+            case lwm2m_gateway_emqx_stored:hears_refusals() of
+                true ->
+                    {reply, Error, Next};
+                false ->
+                    %% EMQX stores it all the same, so an alarm is the way to tell somebody. Who
+                    %% mends it may send back the stars of what was refused.
+                    refused(Reason),
+                    New = lwm2m_gateway_emqx_secrets:keys(Given),
+                    {reply, ok, stored(Given, maps:merge(Keys, New), Next)}
+            end
     end;
+handle_call(shown, _From, #state{stored = Stored} = State) ->
+    {reply, lwm2m_gateway_emqx_secrets:hidden(Stored), State};
 handle_call(_Request, _From, State) ->
     {reply, ignored, State}.
 
@@ -286,15 +334,25 @@ wait(Endpoints, Until) ->
 
 %% Configuration.
 
-stored_plugin_config() ->
-    {ok, Version} = application:get_key(lwm2m_gateway, vsn),
-    try emqx_plugins:get_config(iolist_to_binary(["lwm2m_gateway-", Version])) of
-        {ok, Config} when is_map(Config) -> Config;
-        Config when is_map(Config) -> Config;
-        _ -> #{}
-    catch
-        _:_ -> #{}
-    end.
+change({ok, Plugin}, #state{emqx = Emqx} = State) ->
+    case lwm2m_gateway_emqx_config:readable(Plugin) of
+        ok -> reload(Emqx, Plugin, State);
+        {error, _} = Error -> {Error, State}
+    end;
+change({error, _} = Error, State) ->
+    {Error, State}.
+
+stored(Stored, Keys, State) ->
+    Next = State#state{stored = Stored, keys = Keys},
+    ok = hide(Next),
+    Next.
+
+%% Keys are no longer than it takes where EMQX shows them.
+hide(#state{stored = Stored}) ->
+    Owner = self(),
+    lwm2m_gateway_emqx_stored:hide(Stored, fun() ->
+        gen_server:call(Owner, shown, ?CALL_TIMEOUT)
+    end).
 
 configure(Emqx, Plugin) ->
     case lwm2m_gateway_emqx_config:to_gateway(Emqx, Plugin, emqx_release:version()) of

@@ -3,7 +3,7 @@
 %% recorded.
 -module(stand_in).
 
--export([functions/0, load/1, reset/0, set/2, calls/0, calls/1]).
+-export([functions/0, functions/1, load/1, load_modules/1, reset/0, set/2, unset/1, calls/0, calls/1]).
 -export([clients/0, client/1, subscriptions/0, published/0, publish/2, publish/3, listeners/0]).
 -export([alarms/0, forget/0, state/0, fail/3, heal/1, start_plugin/0]).
 -export([call/3]).
@@ -11,12 +11,27 @@
 -define(TABLE, stand_in).
 -define(LOCKER, emqx_gateway_lwm2m_locker).
 
+%% Those of EMQX 5.8.
 functions() ->
-    {ok, Functions} = file:consult(filename:join(filename:dirname(code:which(?MODULE)), "emqx_functions.eterm")),
-    Functions.
+    functions(before_5_9).
+
+functions(Version) ->
+    {ok, Terms} = file:consult(filename:join(filename:dirname(code:which(?MODULE)), "emqx_functions.eterm")),
+    [{Module, Exports} || {Module, Exports} <- Terms] ++
+        [{Module, Exports} || {Module, Exports, V} <- Terms, V =:= Version].
 
 %% Makes and loads the modules.
 load(Functions) ->
+    load_modules(Functions),
+    lists:foreach(
+        fun(App) ->
+            _ = application:load({application, App, [{vsn, "0"}, {applications, []}, {modules, []}]}),
+            ok = application:start(App)
+        end,
+        [emqx, emqx_gateway]
+    ).
+
+load_modules(Functions) ->
     lists:foreach(
         fun({Module, Exports}) ->
             Forms = [
@@ -28,13 +43,6 @@ load(Functions) ->
             {module, Module} = code:load_binary(Module, "stand-in", Beam)
         end,
         Functions
-    ),
-    lists:foreach(
-        fun(App) ->
-            _ = application:load({application, App, [{vsn, "0"}, {applications, []}, {modules, []}]}),
-            ok = application:start(App)
-        end,
-        [emqx, emqx_gateway]
     ).
 
 function(Module, Function, Arity) ->
@@ -73,16 +81,22 @@ reset() ->
     true = ets:insert(?TABLE, [
         {keeper, Keeper},
         {{registry, lwm2m}, emqx_gateway_lwm2m},
-        {{loaded, lwm2m}, self()}
+        {{loaded, lwm2m}, self()},
+        {plugin_config, #{}}
     ]),
     start_tree().
 
 data_dir() ->
     filename:join(os:getenv("PACKAGE"), "data").
 
-%% `config', `plugin_config', `version', or the answer of a function: a value or a fun.
+%% `config', `plugin_config' (`unset/1' is a file that cannot be read), `version', or the answer of a
+%% function: a value or a fun.
 set(Key, Value) ->
     true = ets:insert(?TABLE, {Key, Value}),
+    ok.
+
+unset(Key) ->
+    true = ets:delete(?TABLE, Key),
     ok.
 
 get(Key, Default) ->
@@ -178,7 +192,16 @@ do(emqx, data_dir, []) -> data_dir();
 do(emqx_conf, get, [[gateway, lwm2m], Default]) -> get(config, Default);
 do(emqx_conf, get, [[psk_authentication, enable], Default]) -> Default;
 do(emqx_release, version, []) -> get(version, "5.8.9");
-do(emqx_plugins, get_config, [_]) -> {ok, get(plugin_config, #{})};
+do(emqx_plugins, get_config, [_, config_format_map, Default]) -> {ok, get(plugin_config, Default)};
+do(emqx_plugins, get_config, [_, Default]) -> get(plugin_config, Default);
+do(emqx_plugins, put_config, [_, Config, _]) ->
+    _ = lwm2m_gateway_app:on_config_changed(get(plugin_config, #{}), Config),
+    set(plugin_config, Config);
+do(emqx_plugins, update_config, [_, Config]) ->
+    case lwm2m_gateway_app:on_config_changed(get(plugin_config, #{}), Config) of
+        ok -> set(plugin_config, Config);
+        {error, _} = Error -> Error
+    end;
 %% An active alarm keeps its reason.
 do(emqx_alarm, activate, [Name, Details, Message]) ->
     case ets:insert_new(?TABLE, {{alarm, Name}, Details, Message}) of
