@@ -472,12 +472,12 @@ def test_write_attributes(bench, device, as_text):
     assert bench.app.result(request_id).data["code"] == "2.04"
 
 
-def test_null_attributes_are_left_out(bench, device):
+def test_b2_null_attributes_are_unset(bench, device):
     bench.app.command(
         device.endpoint, "write-attr", {"path": "/3/0/9", "pmin": "1", "pmax": None, "gt": None}
     )
     request = device.expect(PUT)
-    assert request.query == ["pmin=1"]
+    assert request.query == ["gt", "pmax", "pmin=1"]
     device.reply(request, "2.04")
 
 

@@ -58,10 +58,9 @@ def test_b4_an_image_that_is_too_large(gateway):
 class Bridge(Application):
     """Copies what the gateway publishes for a device to its commands."""
 
-    def __init__(self, application, endpoint):
+    def __init__(self, address, endpoint):
         self.copied = 0
         self.target = f"lwm2m/{endpoint}/dn/dm"
-        address = application.client.host, application.client.port
         super().__init__(address, [f"lwm2m/{endpoint}/up/#"])
 
     def _on_message(self, client, userdata, message):
@@ -70,7 +69,7 @@ class Bridge(Application):
 
 
 def test_b8_a_loop_ends(bench, device):
-    bridge = Bridge(bench.app, device.endpoint)
+    bridge = Bridge(bench.gateway.mqtt, device.endpoint)
     try:
         request_id = bench.app.command(device.endpoint, "read", {"path": "/nowhere/to/be/found/x"})
         assert bench.app.result(request_id).data["reason"] == "bad_path"
