@@ -187,20 +187,26 @@ blockwise(Blockwise) ->
         Blockwise
     ).
 
-%% EMQX 5 publishes every Update, whatever it is configured to do; applications take them for
-%% signs of life.
+%% As EMQX is configured. Its own gateway publishes every Update before 6.1.1, whatever it is
+%% configured to do; applications that take them for signs of life want `emqx' or `always'.
 condition(Emqx, Plugin, Version) ->
-    case maps:get(<<"update_msg_publish_condition">>, Plugin, <<"emqx">>) of
-        <<"emqx">> ->
-            case Version of
-                "5." ++ _ -> <<"always">>;
-                _ -> maps:get(update_msg_publish_condition, Emqx, always)
-            end;
+    Configured = maps:get(update_msg_publish_condition, Emqx, always),
+    case maps:get(<<"update_msg_publish_condition">>, Plugin, <<"gateway">>) of
         <<"gateway">> ->
-            maps:get(update_msg_publish_condition, Emqx, always);
+            Configured;
+        <<"emqx">> ->
+            case has_condition(Version) of
+                true -> Configured;
+                false -> <<"always">>
+            end;
         Condition ->
             Condition
     end.
+
+has_condition("5." ++ _) -> false;
+has_condition("6.0" ++ _) -> false;
+has_condition("6.1.0" ++ _) -> false;
+has_condition(_) -> true.
 
 translators(Emqx, Plugin) ->
     FromEmqx = maps:fold(

@@ -241,14 +241,19 @@ authorize(Authorization, Request, State) ->
         {Decision, Next} ->
             _ = lwm2m_gateway:authorized(Authorization, Decision),
             case Next#state.conn_state of
-                connecting -> leave(not_authorized, Next);
-                _ -> Next
+                connecting ->
+                    leave(not_authorized, Next);
+                _ ->
+                    %% Of the one that is there already.
+                    ok = trace_as(Next#state.conninfo),
+                    Next
             end
     end.
 
 admit({deny, _} = Denied, State) ->
     {Denied, State};
 admit({ConnInfo, ClientInfo}, #state{ctx = Ctx} = State) ->
+    ok = trace_as(ConnInfo),
     case run_hooks(Ctx, 'client.connect', [ConnInfo], #{}) of
         {error, Reason} ->
             {denied(Reason), State};
@@ -269,6 +274,14 @@ admit({ConnInfo, ClientInfo}, #state{ctx = Ctx} = State) ->
                 exit:{timeout, _} -> {unavailable, State}
             end
     end.
+
+%% What EMQX writes into its log and its traces from here on is of this client: authentication,
+%% authorization, subscriptions, messages.
+trace_as(#{clientid := ClientId, peername := Peer}) ->
+    ok = emqx_logger:set_metadata_clientid(ClientId),
+    emqx_logger:set_metadata_peername(esockd:format(Peer));
+trace_as(_NotConnected) ->
+    ok.
 
 denied(Reason) ->
     {deny, ["Login Failed: ", text(Reason)]}.
@@ -393,6 +406,7 @@ registered(#{peer := {Host, _} = Peer, lifetime := Granted, query := Query} = In
         clientinfo = NewClientInfo,
         headers = lwm2m_gateway_emqx_client:headers(NewClientInfo)
     },
+    Peer =:= maps:get(peername, ConnInfo) orelse trace_as(Next#state.conninfo),
     {NewClientInfo, Peer} =:= {ClientInfo, maps:get(peername, ConnInfo)} orelse update_info(Next),
     deliver_held(import(Next)).
 

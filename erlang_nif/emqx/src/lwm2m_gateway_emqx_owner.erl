@@ -27,15 +27,6 @@
 -define(CALL_TIMEOUT, 14_000).
 -define(UNREADABLE, <<"config.hocon of the plugin cannot be read, or does not fit the schema">>).
 
-%% Counters of the gateway as EMQX calls them.
--define(METRICS, [
-    {datagrams_received, 'packets.coap.received'},
-    {datagrams_sent, 'packets.coap.sent'},
-    {bytes_received, 'bytes.received'},
-    {bytes_sent, 'bytes.sent'},
-    {publish_dropped, 'delivery.dropped'}
-]).
-
 -record(state, {
     ctx :: map(),
     gateway :: lwm2m_gateway:gateway(),
@@ -55,7 +46,8 @@
     unacknowledged :: lwm2m_gateway:batch() | undefined,
     %% When the last batch came.
     last = 0 :: integer(),
-    metrics = #{} :: #{atom() => non_neg_integer()},
+    %% As they were counted last.
+    metrics = #{} :: lwm2m_gateway_emqx_metrics:statistics(),
     %% About the configuration, as they were logged.
     warnings = [] :: [lwm2m_gateway:config_error()]
 }).
@@ -226,10 +218,10 @@ start_gateway(Emqx, Plugin, Ctx) ->
 table_options() ->
     [named_table, public, set, {read_concurrency, true}, {write_concurrency, true}].
 
-handle_continue(started, State) ->
+handle_continue(started, #state{ctx = Ctx} = State) ->
     ok = hide(State),
     _ = erlang:send_after(?METRICS_INTERVAL, self(), metrics),
-    {noreply, State}.
+    {noreply, State#state{metrics = lwm2m_gateway_emqx_metrics:known(Ctx)}}.
 
 handle_call({gateway_config, Emqx}, _From, #state{plugin = Plugin} = State) ->
     {Result, Next} = reload(Emqx, Plugin, State),
@@ -292,6 +284,12 @@ handle_info(_Message, State) ->
     {noreply, State}.
 
 terminate(_Reason, #state{gateway = Gateway, listeners = Listeners} = State) ->
+    Counted =
+        try
+            count_metrics(State)
+        catch
+            _:_ -> State
+        end,
     lists:foreach(fun lwm2m_gateway_emqx_listener:close/1, maps:keys(Listeners)),
     %% From here on no command is taken; those that were are answered.
     _ = lwm2m_gateway:stop(Gateway, 1000),
@@ -300,6 +298,7 @@ terminate(_Reason, #state{gateway = Gateway, listeners = Listeners} = State) ->
     %% The answers go out by the devices' processes, which end behind them.
     lists:foreach(fun(Pid) -> exit(Pid, shutdown) end, maps:keys(Endpoints)),
     wait(Endpoints, Until),
+    ok = lwm2m_gateway_emqx_metrics:gone(State#state.ctx, Counted#state.metrics),
     _ = persistent_term:erase(?SETTINGS),
     ok.
 
@@ -595,13 +594,5 @@ acknowledge(#state{gateway = Gateway, pending = Pending, unacknowledged = Batch}
 
 count_metrics(#state{gateway = Gateway, ctx = Ctx, metrics = Former} = State) ->
     Now = lwm2m_gateway:statistics(Gateway),
-    lists:foreach(
-        fun({Ours, Theirs}) ->
-            case maps:get(Ours, Now, 0) - maps:get(Ours, Former, 0) of
-                More when More > 0 -> emqx_gateway_ctx:metrics_inc(Ctx, Theirs, More);
-                _ -> ok
-            end
-        end,
-        ?METRICS
-    ),
+    ok = lwm2m_gateway_emqx_metrics:count(Ctx, Now, Former),
     State#state{metrics = Now}.

@@ -4,6 +4,10 @@
 
 -include_lib("kernel/include/file.hrl").
 
+-import(plugin, [
+    config/0, free_port/0, gateway/0, hooks/0, is_type/2, registered/1, start/0, start/1, stop/0, update/1, wait/1, crash/0
+]).
+
 -export([log/2]).
 
 -define(APP, lwm2m_gateway).
@@ -11,27 +15,16 @@
 
 all_test_() ->
     {setup, fun() -> stand_in:load(stand_in:functions()) end, fun(_) -> ok end, [
-        fun functions_are_those_called/0,
-        fun functions_are_in_emqx/0,
         fun package_is_one_application/0,
         fun configuration_page/0,
         {timeout, 20, fun take_over_and_back/0},
         {timeout, 20, fun failed_start_gives_back/0},
         {timeout, 20, fun second_start/0},
-        {timeout, 60, fun thousand_take_overs/0},
-        {timeout, 20, fun no_gateway_at_all/0},
-        {timeout, 20, fun names_that_are_not_given_back/0},
-        {timeout, 20, fun library_left_behind/0},
         {timeout, 20, fun disabled_gateway/0},
         {timeout, 20, fun configuration_maps/0},
         {timeout, 20, fun update_condition/0},
         {timeout, 20, fun plugin_configuration_before_it_is_visible/0},
         {timeout, 20, fun refused_configuration_and_restart/0},
-        {timeout, 20, fun unreadable_configuration/0},
-        {timeout, 20, fun keys_are_hidden/0},
-        {timeout, 20, fun keys_of_another_node/0},
-        {timeout, 20, fun refused_where_emqx_hears_it/0},
-        fun stars/0,
         {timeout, 20, fun alarm_shows_the_newest_reason/0},
         {timeout, 20, fun keys_are_checked_without_listener/0},
         {timeout, 20, fun warned_once/0},
@@ -52,6 +45,7 @@ all_test_() ->
         {timeout, 20, fun names_that_emqx_authenticates/0},
         fun rules_of_registration/0,
         {timeout, 20, fun publish_denied/0},
+        {timeout, 20, fun traces_by_client/0},
         {timeout, 20, fun register_again/0},
         {timeout, 20, fun another_client_id/0},
         {timeout, 20, fun commands_wait_for_the_registration/0},
@@ -63,57 +57,10 @@ all_test_() ->
         {timeout, 20, fun process_of_a_device_dies/0},
         {timeout, 20, fun c8_commands_under_way_are_answered_at_the_end/0},
         {timeout, 20, fun broker_fails/0},
+        {timeout, 30, fun counters_of_the_gateway/0},
         fun results_are_bounded/0,
         fun discover_for_the_api/0
     ]}.
-
-%% The list of functions.
-
-functions_are_those_called() ->
-    Ebin = filename:join(os:getenv("APP"), "ebin"),
-    Beams = filelib:wildcard(filename:join(Ebin, "*.beam")),
-    Own = [list_to_atom(filename:basename(Beam, ".beam")) || Beam <- Beams],
-    Called = lists:usort([
-        Call
-     || Beam <- Beams,
-        {ok, {_, [{imports, Imports}]}} <- [beam_lib:chunks(Beam, [imports])],
-        {Module, _, _} = Call <- Imports,
-        not lists:member(Module, Own),
-        is_emqx(atom_to_list(Module))
-    ]),
-    ?assertEqual(listed(), Called).
-
-is_emqx("emqx" ++ _) -> true;
-is_emqx("esockd" ++ _) -> true;
-is_emqx(_) -> false.
-
-listed() ->
-    lists:usort(listed(before_5_9) ++ listed(since_5_9)).
-
-listed(Version) ->
-    [{M, F, A} || {M, Exports} <- stand_in:functions(Version), {F, A} <- Exports].
-
-functions_are_in_emqx() ->
-    case os:getenv("EMQX_HOME") of
-        false ->
-            ok;
-        Home ->
-            Version =
-                case is_exported(Home, {emqx_plugins, update_config, 2}) of
-                    true -> since_5_9;
-                    false -> before_5_9
-                end,
-            ?assertEqual([], [Call || Call <- listed(Version), not is_exported(Home, Call)])
-    end.
-
-is_exported(Home, {Module, Function, Arity}) ->
-    case filelib:wildcard(filename:join([Home, "lib", "*", "ebin", atom_to_list(Module) ++ ".beam"])) of
-        [Beam | _] ->
-            {ok, {_, [{exports, Exports}]}} = beam_lib:chunks(Beam, [exports]),
-            lists:member({Function, Arity}, Exports);
-        [] ->
-            false
-    end.
 
 %% The package.
 
@@ -202,134 +149,6 @@ second_start() ->
         end
      || _ <- lists:seq(1, 3)
     ].
-
-%% The locker of the gateway before lingers, and everything that EMQX does on the way fails now and
-%% then, once or for good, before it has done anything or afterwards.
-thousand_take_overs() ->
-    stand_in:reset(),
-    stand_in:set(config, config()),
-    stand_in:set(plugin_config, #{<<"shards">> => 1}),
-    ok = application:set_env(?APP, takeover_pause, 1, [{persistent, true}]),
-    lists:foreach(fun take_over_with_fault/1, lists:seq(1, 1000)),
-    ok = application:unset_env(?APP, takeover_pause, [{persistent, true}]).
-
-take_over_with_fault(N) ->
-    Steps = [
-        {emqx_conf, get},
-        {emqx_gateway, unload},
-        {emqx_gateway_registry, unreg},
-        {emqx_gateway_registry, reg},
-        {emqx_gateway, load}
-    ],
-    Step = nth(N, Steps),
-    Kinds = [
-        fun(_) -> error({badmatch, injected}) end,
-        fun(_) -> exit({timeout, injected}) end,
-        fun(_) -> throw(injected) end,
-        fun(_) -> Step =:= {emqx_conf, get} andalso exit(injected), {error, injected} end,
-        fun(Do) -> _ = Do(), exit({timeout, injected}) end
-    ],
-    Kind = nth(N div 10 + N div 100, Kinds),
-    %% At the start in every other cycle, at the stop in the others.
-    Times =
-        case N rem 100 of
-            For when For < 10 -> 1_000;
-            _ -> N rem 4
-        end,
-    {AtStart, AtStop} = nth(N, [{Times, 0}, {0, Times}]),
-    ok = stand_in:forget(),
-    ok = stand_in:set(linger, N rem 3),
-    ok = stand_in:fail(Step, AtStart, Kind),
-    case AtStart > 4 of
-        false -> started(N, start_plugin(N));
-        true -> missing_and_mended(N, Step, fun() -> {error, _} = start_plugin(N) end)
-    end,
-    ok = stand_in:fail(Step, AtStop, Kind),
-    case {AtStart > 4, AtStop > 4} of
-        {true, _} -> ok;
-        {_, false} -> ok = application:stop(?APP);
-        {_, true} -> missing_and_mended(N, Step, fun() -> ok = application:stop(?APP) end)
-    end,
-    stopped(N, {emqx_gateway_lwm2m, true}),
-    ?assertEqual({N, []}, {N, stand_in:alarms()}).
-
-%% As EMQX does it takes longer.
-start_plugin(N) when N rem 20 =:= 0 -> stand_in:start_plugin();
-start_plugin(_) -> application:ensure_all_started(?APP).
-
-started(N, Result) ->
-    ?assertEqual({N, {ok, [?APP]}}, {N, Result}),
-    ?assertEqual({N, {lwm2m_gateway_emqx, true}}, {N, stand_in:state()}),
-    ?assertMatch({N, [_]}, {N, lwm2m_gateway:listeners(gateway())}),
-    ?assertEqual({N, []}, {N, stand_in:alarms()}).
-
-stopped(N, State) ->
-    ?assertEqual({N, false}, {N, erlang:module_loaded(lwm2m_gateway_nif)}),
-    ?assertEqual({N, undefined}, {N, whereis(?OWNER)}),
-    ?assertEqual({N, State}, {N, stand_in:state()}).
-
-%% Neither gateway is there, which an alarm tells; the next start makes it good.
-missing_and_mended(N, Step, Fun) ->
-    _ = Fun(),
-    ?assertMatch({N, #{<<"lwm2m_gateway_missing">> := _}}, {N, maps:from_list(stand_in:alarms())}),
-    stopped(N, stand_in:state()),
-    ok = stand_in:heal(Step),
-    started(N, start_plugin(N)),
-    ok = application:stop(?APP).
-
-nth(N, List) ->
-    lists:nth(1 + N rem length(List), List).
-
-no_gateway_at_all() ->
-    stand_in:reset(),
-    stand_in:set(config, config()),
-    %% A start that fails early: the built-in gateway is not touched, unless it is missing.
-    true = register(lwm2m_gateway_sup, self()),
-    ?assertMatch({error, _}, application:start(?APP)),
-    ?assertEqual([], stand_in:calls(emqx_gateway) -- [{lookup, [lwm2m]}]),
-    ok = stand_in:call(emqx_gateway, unload, [lwm2m]),
-    ?assertMatch({error, _}, application:start(?APP)),
-    ?assertEqual({emqx_gateway_lwm2m, true}, stand_in:state()),
-    ?assertMatch([{<<"lwm2m_gateway_config">>, _}], stand_in:alarms()),
-    true = unregister(lwm2m_gateway_sup),
-    ok = application:start(?APP),
-    ?assertEqual([], stand_in:alarms()),
-    %% What to do is in the alarm.
-    ok = stand_in:fail({emqx_gateway, load}, 1_000, fun(_) -> {error, injected} end),
-    stop(),
-    [{_, _, Message}] = ets:lookup(stand_in, {alarm, <<"lwm2m_gateway_missing">>}),
-    ?assertNotEqual(nomatch, binary:match(Message, <<"emqx ctl plugins start lwm2m_gateway-">>)),
-    ok = stand_in:heal({emqx_gateway, load}),
-    ok = application:start(?APP),
-    stop().
-
-%% A process that does not end by itself is ended.
-names_that_are_not_given_back() ->
-    stand_in:reset(),
-    stand_in:set(config, config()),
-    stand_in:set(linger, infinity),
-    ok = stand_in:call(emqx_gateway, unload, [lwm2m]),
-    {ok, _} = stand_in:call(emqx_gateway, load, [lwm2m, config()]),
-    stand_in:set(linger, 0),
-    Locker = whereis(emqx_gateway_lwm2m_locker),
-    ok = application:start(?APP),
-    ?assertEqual(false, is_process_alive(Locker)),
-    ?assertEqual({lwm2m_gateway_emqx, true}, stand_in:state()),
-    stop().
-
-%% As an earlier version left it when its stop failed: EMQX could not load the module again.
-library_left_behind() ->
-    start(),
-    stop(),
-    {module, _} = code:load_file(lwm2m_gateway_nif),
-    ?assertEqual({error, on_load_failure}, code:load_file(lwm2m_gateway_nif)),
-    ?assertEqual({ok, [?APP]}, stand_in:start_plugin()),
-    ?assertMatch([_ | _], lwm2m_gateway:listeners(gateway())),
-    %% While the plugin runs, a module that is loaded again changes nothing.
-    _ = code:purge(lwm2m_gateway_emqx_takeover),
-    {module, _} = code:load_file(lwm2m_gateway_emqx_takeover),
-    ?assertMatch([_ | _], lwm2m_gateway:listeners(gateway())),
-    stop().
 
 disabled_gateway() ->
     stand_in:reset(),
@@ -449,9 +268,13 @@ update_condition() ->
         Value
     end,
     Emqx = (config())#{update_msg_publish_condition => contains_object_list},
-    ?assertEqual(<<"always">>, Condition(Emqx, #{}, "5.8.9")),
+    ?assertEqual(contains_object_list, Condition(Emqx, #{}, "5.8.9")),
     ?assertEqual(contains_object_list, Condition(Emqx, #{}, "6.2.2")),
+    ?assertEqual(always, Condition((config())#{update_msg_publish_condition => always}, #{}, "5.8.9")),
     Key = <<"update_msg_publish_condition">>,
+    Built = fun(Version) -> Condition(Emqx, #{Key => <<"emqx">>}, Version) end,
+    [?assertEqual({V, <<"always">>}, {V, Built(V)}) || V <- ["5.8.9", "5.10.4", "6.0.3", "6.1.0"]],
+    [?assertEqual({V, contains_object_list}, {V, Built(V)}) || V <- ["6.1.1", "6.2.2", "6.3.0-beta.2"]],
     ?assertEqual(contains_object_list, Condition(Emqx, #{Key => <<"gateway">>}, "5.8.9")),
     ?assertEqual(<<"object_list_changed">>, Condition(Emqx, #{Key => <<"object_list_changed">>}, "5.8.9")).
 
@@ -513,162 +336,6 @@ refused_configuration_and_restart() ->
     {ok, #file_info{mode = Mode}} = file:read_file_info(lwm2m_gateway_emqx_accepted:file()),
     ?assertEqual(8#600, Mode band 8#777),
     stop().
-
-%% EMQX has none then. The last good one counts, and is not lost.
-unreadable_configuration() ->
-    start(),
-    Good = #{<<"publish_deregister">> => true, <<"psk_credentials">> => [credential(<<"a">>, <<"00ff">>)]},
-    ok = put_config(Good),
-    stop(),
-    [
-        begin
-            stand_in:unset(plugin_config),
-            ok = application:start(?APP),
-            ?assertMatch([{<<"lwm2m_gateway_config">>, <<"config: config.hocon", _/binary>>}], stand_in:alarms()),
-            ?assertEqual({ok, Good}, lwm2m_gateway_emqx_accepted:read()),
-            ?assertMatch(#{<<"psk_credentials">> := [#{<<"key">> := <<"00ff">>}]}, in_force()),
-            stop()
-        end
-     || _ <- [1, 2]
-    ],
-    %% Without one that was good there are the defaults, which are not taken for good.
-    _ = file:delete(lwm2m_gateway_emqx_accepted:file()),
-    ok = application:start(?APP),
-    ?assertMatch([{<<"lwm2m_gateway_config">>, <<"config: config.hocon", _/binary>>}], stand_in:alarms()),
-    ?assertEqual(error, lwm2m_gateway_emqx_accepted:read()),
-    ok = put_config(Good),
-    ?assertEqual([], stand_in:alarms()),
-    stop().
-
-keys_are_hidden() ->
-    Further = <<"{\"listeners\": {\"dtls\": {\"x\": {\"bind\": 0, \"psk\": [{\"identity\": \"f\", \"key\": \"1234\"}]}}}}">>,
-    Given = #{<<"psk_credentials">> => [credential(<<"a">>, <<"00ff">>), credential(<<"b">>, <<"text:x">>)], <<"further">> => Further},
-    start(),
-    ok = put_config(Given),
-    wait(fun() -> shown() =/= Given end),
-    Stars = <<"******">>,
-    Shown = shown(),
-    ?assertMatch(#{<<"psk_credentials">> := [#{<<"identity">> := <<"a">>, <<"key">> := Stars}, #{<<"key">> := Stars}]}, Shown),
-    #{<<"further">> := Text} = Shown,
-    ?assertMatch({_, _}, binary:match(Text, Stars)),
-    ?assertEqual(nomatch, binary:match(Text, <<"1234">>)),
-    ?assertEqual(Given, keys_in(in_force())),
-    %% Stars that come back change nothing but what else was changed.
-    ok = put_config(Shown#{<<"publish_deregister">> => true}),
-    ?assertEqual([], stand_in:alarms()),
-    ?assertEqual(Given, keys_in(in_force())),
-    ?assertMatch(#{<<"publish_deregister">> := true}, in_force()),
-    %% Nor does a new start.
-    stop(),
-    ok = application:start(?APP),
-    ?assertEqual([], stand_in:alarms()),
-    ?assertEqual(Given, keys_in(in_force())),
-    %% One changes, one is new, one has another name and so no key.
-    ok = put_config(#{<<"psk_credentials">> => [credential(<<"a">>, <<"11">>), credential(<<"b">>, Stars)]}),
-    wait(fun() -> not lists:member(<<"11">>, [K || #{<<"key">> := K} <- maps:get(<<"psk_credentials">>, shown())]) end),
-    ?assertMatch(#{<<"psk_credentials">> := [#{<<"key">> := <<"11">>}, #{<<"key">> := <<"text:x">>}]}, in_force()),
-    ok = put_config(#{<<"psk_credentials">> => [credential(<<"a">>, <<"22">>), credential(<<"c">>, Stars)]}),
-    ?assertMatch([{<<"lwm2m_gateway_config">>, <<"psk_credentials: stars stand for", _/binary>>}], stand_in:alarms()),
-    ?assertMatch(#{<<"psk_credentials">> := [#{<<"key">> := <<"11">>}, _]}, in_force()),
-    %% Keys of what was refused are not shown either, and may be sent back.
-    wait(fun() -> [Stars, Stars] =:= [K || #{<<"key">> := K} <- maps:get(<<"psk_credentials">>, shown())] end),
-    ok = put_config(#{<<"psk_credentials">> => [credential(<<"a">>, Stars)]}),
-    ?assertEqual([], stand_in:alarms()),
-    ?assertMatch(#{<<"psk_credentials">> := [#{<<"key">> := <<"22">>}]}, in_force()),
-    %% Those that were there before the plugin started.
-    stop(),
-    stand_in:set(plugin_config, Given),
-    ok = application:start(?APP),
-    wait(fun() -> shown() =:= lwm2m_gateway_emqx_secrets:hidden(Given) end),
-    ?assertEqual(Given, keys_in(in_force())),
-    stop().
-
-%% At the start of a node EMQX takes what another shows.
-keys_of_another_node() ->
-    start(),
-    Stars = #{<<"psk_credentials">> => [credential(<<"a">>, <<"******">>)]},
-    stop(),
-    _ = file:delete(lwm2m_gateway_emqx_accepted:file()),
-    stand_in:set(plugin_config, Stars),
-    ?assertMatch({error, _}, application:start(?APP)),
-    ?assertMatch([{<<"lwm2m_gateway_config">>, <<"psk_credentials: stars", _/binary>>}], stand_in:alarms()),
-    ok = lwm2m_gateway_emqx_accepted:write(#{<<"psk_credentials">> => [credential(<<"a">>, <<"77">>)]}),
-    ok = application:start(?APP),
-    ?assertMatch(#{<<"psk_credentials">> := [#{<<"key">> := <<"77">>}]}, in_force()),
-    stop().
-
-%% EMQX 5.9 and later.
-refused_where_emqx_hears_it() ->
-    [Former] = [M || {emqx_plugins, _} = M <- stand_in:functions(before_5_9)],
-    stand_in:load_modules([M || {emqx_plugins, _} = M <- stand_in:functions(since_5_9)]),
-    try
-        start(),
-        Given = #{<<"psk_credentials">> => [credential(<<"a">>, <<"00ff">>)]},
-        ok = stand_in:call(emqx_plugins, update_config, [<<"lwm2m_gateway">>, Given]),
-        wait(fun() -> shown() =:= lwm2m_gateway_emqx_secrets:hidden(Given) end),
-        ?assertMatch(
-            {error, <<"format: ", _/binary>>},
-            stand_in:call(emqx_plugins, update_config, [<<"lwm2m_gateway">>, Given#{<<"format">> => <<"nonsense">>}])
-        ),
-        ?assertEqual([], stand_in:alarms()),
-        ?assertEqual(Given, keys_in(in_force())),
-        stop()
-    after
-        stand_in:load_modules([Former])
-    end.
-
-stars() ->
-    Hidden = fun lwm2m_gateway_emqx_secrets:hidden/1,
-    %% What has no keys stays as it is, also a text that is not as we would write it.
-    Plain = #{<<"further">> => <<"{ \"coap\" : {} }">>, <<"psk_credentials">> => [], <<"psk_file_keys">> => <<"hex">>},
-    ?assertEqual(Plain, Hidden(Plain)),
-    ?assertEqual(#{<<"further">> => <<"[">>}, Hidden(#{<<"further">> => <<"[">>})),
-    ?assertEqual(#{}, lwm2m_gateway_emqx_secrets:keys(Plain)),
-    %% The same identity in two places has two keys.
-    Two = #{
-        <<"psk_credentials">> => [credential(<<"a">>, <<"01">>)],
-        <<"further">> => stand_in_json:encode(#{<<"x">> => [#{<<"identity">> => <<"a">>, <<"key">> => <<"02">>}]})
-    },
-    Keys = lwm2m_gateway_emqx_secrets:keys(Two),
-    ?assertEqual([<<"01">>, <<"02">>], lists:sort(maps:values(Keys))),
-    {ok, Again} = lwm2m_gateway_emqx_secrets:revealed(Hidden(Two), Keys),
-    ?assertEqual(Keys, lwm2m_gateway_emqx_secrets:keys(Again)),
-    ?assertEqual(#{}, lwm2m_gateway_emqx_secrets:keys(Hidden(Two))),
-    ?assertMatch(
-        {error, {invalid_config, [{<<"further">>, <<_, _/binary>>}]}},
-        lwm2m_gateway_emqx_secrets:revealed(maps:with([<<"further">>], Hidden(Two)), #{})
-    ).
-
-credential(Identity, Key) ->
-    #{<<"identity">> => Identity, <<"key">> => Key, <<"endpoints">> => []}.
-
-%% As EMQX's HTTP API does it.
-put_config(Config) ->
-    stand_in:call(emqx_plugins, put_config, [<<"lwm2m_gateway">>, Config, Config]).
-
-shown() ->
-    {ok, Config} = lwm2m_gateway_emqx_stored:read(),
-    Config.
-
-in_force() ->
-    {ok, Config} = lwm2m_gateway_emqx_accepted:read(),
-    Config.
-
-%% The text of `further' is another after it was hidden, with the same in it.
-keys_in(Config) ->
-    case maps:with([<<"psk_credentials">>, <<"further">>], Config) of
-        #{<<"further">> := Text} = Keys ->
-            case stand_in_json:decode(Text) of
-                #{<<"listeners">> := _} = Further ->
-                    Original = <<"{\"listeners\": {\"dtls\": {\"x\": {\"bind\": 0, \"psk\": [{\"identity\": \"f\", \"key\": \"1234\"}]}}}}">>,
-                    ?assertEqual(stand_in_json:decode(Original), Further),
-                    Keys#{<<"further">> => Original};
-                _ ->
-                    Keys
-            end;
-        Keys ->
-            Keys
-    end.
 
 alarm_shows_the_newest_reason() ->
     start(),
@@ -998,6 +665,37 @@ authentication_expires() ->
     ?assertEqual({4, 4}, device:update(Device, Location)),
     stop().
 
+%% EMQX tells by the process whose a line of its log is: each call that writes one is made by a
+%% process that says so.
+traces_by_client() ->
+    start(),
+    Self = self(),
+    Said = fun(What, Answer) ->
+        #{clientid := ClientId, peername := Peer} = logger:get_process_metadata(),
+        Self ! {What, ClientId, Peer},
+        Answer
+    end,
+    stand_in:set({emqx_gateway_ctx, authenticate}, fun
+        (_, #{username := <<"bad">>}) -> {error, not_authorized};
+        (_, Info) -> Said(authenticate, {ok, Info#{auth_expire_at => undefined}})
+    end),
+    stand_in:set({emqx_gateway_ctx, authorize}, fun(_, _, #{action_type := Type}, _) -> Said({authorize, Type}, allow) end),
+    stand_in:set({emqx_broker, subscribe}, fun(_, _, _) -> Said(subscribe, ok) end),
+    stand_in:set({emqx_broker, publish}, fun(_) -> Said(publish, []) end),
+    {Location, Device} = registered(<<"traced">>),
+    [#{peername := {_, Port}}] = [ConnInfo || {_, #{conninfo := ConnInfo}} <- stand_in:clients()],
+    Peer = "127.0.0.1:" ++ integer_to_list(Port),
+    [
+        receive {What, ClientId, P} -> ?assertEqual({What, <<"traced">>, Peer}, {What, ClientId, P}) end
+     || What <- [authenticate, {authorize, subscribe}, subscribe, {authorize, publish}, publish]
+    ],
+    %% Another that only wants to be it changes nothing.
+    ?assertMatch({{4, 3}, _}, device:register(device:open(gateway()), <<"traced">>, [<<"lwm2m=1.1">>, <<"device_id=x">>, <<"imei=bad">>])),
+    ?assertEqual({2, 4}, device:update(Device, Location)),
+    receive {publish, Name, From} -> ?assertEqual({<<"traced">>, Peer}, {Name, From}) end,
+    device:close(Device),
+    stop().
+
 publish_denied() ->
     start(),
     stand_in:set({emqx_gateway_ctx, authorize}, fun(_, _, #{action_type := Type}, _) ->
@@ -1236,12 +934,6 @@ owner_keeps_crashing() ->
     ?assertEqual([], stand_in:alarms()),
     ?assertEqual(undefined, whereis(lwm2m_gateway_emqx_keeper)).
 
-crash() ->
-    Owner = whereis(?OWNER),
-    exit(Owner, kill),
-    wait(fun() -> not lists:member(whereis(?OWNER), [undefined, Owner]) end),
-    _ = sys:get_state(?OWNER).
-
 supervisor() ->
     {dictionary, Dictionary} = process_info(whereis(lwm2m_gateway_emqx_keeper), dictionary),
     hd(proplists:get_value('$ancestors', Dictionary)).
@@ -1266,6 +958,37 @@ c8_commands_under_way_are_answered_at_the_end() ->
     Answers = [P || M <- stand_in:published(), (P = stand_in:call(emqx_message, payload, [M])) =/= <<>>],
     ?assertMatch([_ | _], [P || P <- Answers, binary:match(P, <<"gateway_stopping">>) =/= nomatch]),
     device:close(Device).
+
+%% What `emqx ctl gateway-metrics lwm2m' shows.
+counters_of_the_gateway() ->
+    start(),
+    Metric = fun(Name) -> proplists:get_value(Name, stand_in:call(emqx_gateway_metrics, lookup, [lwm2m])) end,
+    Now = fun(Name) -> ?OWNER ! metrics, _ = sys:get_state(?OWNER), Metric(Name) end,
+    ?assertEqual(0, Now(registered)),
+    ?assertEqual(0, Metric(registrations)),
+    {Location, Device} = registered(<<"ep20">>),
+    wait(fun() -> 1 =:= Now(registrations) end),
+    ?assertEqual(1, Metric(registered)),
+    ?assertEqual(Metric(datagrams_received), Metric('packets.coap.received')),
+    ?assertEqual(Metric(bytes_sent), Metric('bytes.sent')),
+    ?assert(Metric(memory_registrations) > 0),
+    %% A crash loses the devices, and their number, but no counter.
+    Counted = Metric(registered),
+    crash(),
+    ?assertEqual(0, Now(registrations)),
+    ?assertEqual(Counted, Metric(registered)),
+    ?assertEqual(0, Metric(memory_registrations)),
+    {_, Again} = registered(<<"ep20">>),
+    wait(fun() -> 1 =:= Now(registrations) end),
+    ?assertEqual(Counted + 1, Metric(registered)),
+    ?assertEqual({4, 4}, device:update(Again, Location)),
+    device:close(Device),
+    device:close(Again),
+    %% EMQX prints no more of a name.
+    ?assertEqual([], [Name || {Name, _} <- stand_in:call(emqx_gateway_metrics, lookup, [lwm2m]), length(atom_to_list(Name)) > 30]),
+    stop(),
+    ?assertEqual(0, Metric(registrations)),
+    ?assertEqual(Counted + 1, Metric(registered)).
 
 %% A hook or a route that crashes costs the message.
 broker_fails() ->
@@ -1320,76 +1043,3 @@ discover_for_the_api() ->
     stand_in:set({emqx_lwm2m_xml_object, get_resource_operations}, "R"),
     stand_in:set({emqx_lwm2m_xml_object, get_resource_type}, "Integer"),
     ?assertEqual({<<"2.05">>, <<"content">>, [<<"</3/0>">>, <<"</3/0/7>">>]}, Find()).
-
-%% Helpers
-
-start() ->
-    start(config()).
-
-start(Config) ->
-    %% Of a test that failed.
-    _ = application:stop(?APP),
-    stand_in:reset(),
-    stand_in:set(config, Config),
-    ok = application:start(?APP).
-
-stop() ->
-    ok = application:stop(?APP).
-
-config() ->
-    #{
-        enable => true,
-        mountpoint => <<"lwm2m/${endpoint_name}/">>,
-        lifetime_min => 1000,
-        lifetime_max => 86400000,
-        translators => #{
-            command => #{topic => <<"dn/#">>, qos => 0},
-            response => #{topic => <<"up/resp">>, qos => 0},
-            notify => #{topic => <<"up/notify">>, qos => 0},
-            register => #{topic => <<"up/resp">>, qos => 0},
-            update => #{topic => <<"up/resp">>, qos => 0}
-        },
-        listeners => #{udp => #{default => #{bind => {{127, 0, 0, 1}, 0}, max_connections => 1024}}}
-    }.
-
-update(Config) ->
-    Instance = ets:lookup_element(stand_in, {loaded, lwm2m}, 2),
-    Instance ! {update, self(), Config},
-    receive {Instance, Result} -> Result end.
-
-gateway() ->
-    element(3, sys:get_state(?OWNER)).
-
-free_port() ->
-    {ok, Socket} = gen_udp:open(0),
-    {ok, Port} = inet:port(Socket),
-    ok = gen_udp:close(Socket),
-    Port.
-
-registered(Endpoint) ->
-    Device = device:open(gateway()),
-    {ok, Location} = device:register(Device, Endpoint, [<<"lwm2m=1.1">>]),
-    {Location, Device}.
-
-hooks() ->
-    [Name || {Function, [Name | _]} <- stand_in:calls(emqx_hooks), Function =:= run orelse Function =:= run_fold].
-
-is_type(Payload, Type) ->
-    case stand_in_json:decode(Payload) of
-        #{<<"msgType">> := Type} -> true;
-        _ -> false
-    end.
-
-wait(Condition) ->
-    wait(Condition, 200).
-
-wait(Condition, 0) ->
-    ?assert(Condition());
-wait(Condition, Tries) ->
-    case Condition() of
-        true ->
-            ok;
-        _ ->
-            timer:sleep(20),
-            wait(Condition, Tries - 1)
-    end.

@@ -20,4 +20,5 @@ cp "$here/emqx_functions.eterm" "$work/test/"
 erlc -o "$work/test" "$here"/*.erl "$here/../../test/device.erl"
 PACKAGE=$package APP=$app ERL_LIBS='' erl -noshell -pa "$work/test" -pa "$app/ebin" -eval '
     logger:set_primary_config(level, none),
-    halt(case eunit:test(lwm2m_gateway_emqx_tests, [verbose]) of ok -> 0; _ -> 1 end).'
+    Modules = [list_to_atom(filename:basename(F, ".beam")) || F <- filelib:wildcard("'"$work"'/test/*_tests.beam")],
+    halt(case eunit:test(Modules, [verbose]) of ok -> 0; _ -> 1 end).'

@@ -26,7 +26,7 @@ load(Functions) ->
     lists:foreach(
         fun(App) ->
             _ = application:load({application, App, [{vsn, "0"}, {applications, []}, {modules, []}]}),
-            ok = application:start(App)
+            _ = application:start(App)
         end,
         [emqx, emqx_gateway]
     ).
@@ -291,8 +291,13 @@ do(emqx_gateway_ctx, set_chan_info, [_, ClientId, Info]) ->
     ets:update_element(?TABLE, {info, {ClientId, self()}}, {2, Info});
 do(emqx_gateway_ctx, set_chan_stats, [_, ClientId, Stats]) ->
     ets:update_element(?TABLE, {info, {ClientId, self()}}, {3, Stats});
-do(emqx_gateway_ctx, metrics_inc, _) ->
+do(emqx_gateway_ctx, metrics_inc, [Ctx, Name]) ->
+    do(emqx_gateway_ctx, metrics_inc, [Ctx, Name, 1]);
+do(emqx_gateway_ctx, metrics_inc, [_, Name, Count]) ->
+    _ = ets:update_counter(?TABLE, {metric, Name}, {2, Count}, {{metric, Name}, 0}),
     ok;
+do(emqx_gateway_metrics, lookup, [lwm2m]) ->
+    [{Name, Value} || [Name, Value] <- ets:match(?TABLE, {{metric, '$1'}, '$2'})];
 do(emqx_gateway_cm, unregister_channel, [_, ClientId]) ->
     true = ets:match_delete(?TABLE, {{channel, ClientId}, self()}),
     true = ets:delete(?TABLE, {info, {ClientId, self()}}),
@@ -314,6 +319,10 @@ do(emqx_message, timestamp, [#{timestamp := Timestamp}]) -> Timestamp;
 do(emqx_message, get_header, [Key, #{headers := Headers}, Default]) -> maps:get(Key, Headers, Default);
 do(emqx_mountpoint, mount, [Mountpoint, Topic]) -> <<Mountpoint/binary, Topic/binary>>;
 do(emqx_gateway_utils, default_subopts, []) -> #{rh => 1, rap => 0, nl => 0, qos => 0, is_new => true};
+do(emqx_logger, set_metadata_clientid, [ClientId]) ->
+    logger:update_process_metadata(#{clientid => ClientId});
+do(emqx_logger, set_metadata_peername, [Peer]) ->
+    logger:update_process_metadata(#{peername => Peer});
 do(emqx_hooks, run, _) -> ok;
 do(emqx_hooks, run_fold, [_, _, Acc]) -> Acc;
 do(emqx_tls_psk, lookup, _) -> error;
@@ -327,6 +336,8 @@ do(emqx_lwm2m_xml_object, get_obj_def, _) -> {error, no_xml_definition};
 %% esockd.
 do(emqx_listeners, esockd_access_rules, [Rules]) ->
     [{list_to_atom(hd(string:lexemes(Rule, " "))), lists:last(string:lexemes(Rule, " "))} || Rule <- Rules];
+do(esockd, format, [{Host, Port}]) ->
+    inet:ntoa(Host) ++ ":" ++ integer_to_list(Port);
 do(esockd_access, compile, [{Action, Address}]) ->
     {ok, Parsed} = inet:parse_address(Address),
     {Action, Parsed};
