@@ -135,6 +135,8 @@ counters! {
     /// Messages of the gateway's own that came back as commands, by a bridge for instance, and were
     /// dropped.
     commands_returned,
+    /// Commands for endpoints that are not registered here, left to other gateways.
+    commands_not_ours,
     /// Commands that waited for a sleeping device.
     commands_queued,
     /// Requests sent to devices.

@@ -9,7 +9,7 @@ use lwm2m_gateway::admission::{AccessRules, Rate};
 use lwm2m_gateway::config::read::{ConfigError, Source, from_toml};
 use lwm2m_gateway::config::{
     AddressChange, AutoObserve, BooleanSeries, Config, EchoMode, FormatDefault, HostileEndpoint,
-    LifetimePolicy, UpdateCondition,
+    LifetimePolicy, MqttSubscribe, MqttVersion, UpdateCondition,
 };
 use lwm2m_gateway::lwm2m::codec::ContentFormat;
 
@@ -794,6 +794,28 @@ fn every_field_is_read() {
     assert!(mqtt.cacertfile.is_some() && mqtt.certfile.is_some() && mqtt.keyfile.is_some());
     assert_eq!(config.log.level, "info,rmqtt=debug");
     assert!(config.log.json);
+}
+
+#[test]
+fn b16_b7_the_version_of_mqtt_and_how_commands_are_asked_for() {
+    let mqtt = Config::default().mqtt;
+    assert_eq!(mqtt.version, MqttVersion::Auto);
+    assert_eq!(mqtt.subscribe, MqttSubscribe::Shared);
+    for (text, version) in [
+        ("auto", MqttVersion::Auto),
+        ("5", MqttVersion::V5),
+        ("3.1.1", MqttVersion::V311),
+    ] {
+        let mqtt = set(&[("mqtt.version", text)]).unwrap().mqtt;
+        assert_eq!(mqtt.version, version);
+    }
+    let mqtt = read("[mqtt]\nsubscribe = \"per-device\"").mqtt;
+    assert_eq!(mqtt.subscribe, MqttSubscribe::PerDevice);
+    for wrong in ["version = \"4\"", "subscribe = \"all\""] {
+        let (key, _) = wrong.split_once(' ').unwrap();
+        let errors = errors(&format!("[mqtt]\n{wrong}"));
+        assert_eq!(errors[0].key, format!("mqtt.{key}"));
+    }
 }
 
 #[test]

@@ -79,6 +79,7 @@ packages() {
     command -v openssl >/dev/null || wanted+=(openssl)
     command -v coap-client-notls >/dev/null || wanted+=(libcoap3-bin)
     command -v mosquitto >/dev/null || wanted+=(mosquitto)
+    [ -e /usr/lib/rabbitmq/bin/rabbitmq-server ] || wanted+=(rabbitmq-server)
     command -v mosquitto_pub >/dev/null || wanted+=(mosquitto-clients)
     command -v rebar3 >/dev/null || wanted+=(rebar3)
     erl -noshell -eval 'halt(case code:lib_dir(ssl) of {error, _} -> 1; _ -> 0 end).' 2>/dev/null ||
@@ -100,10 +101,13 @@ packages() {
         "${root[@]}" apt-get install -qy --no-install-recommends "$package" >>"$cache/apt.log" 2>&1 ||
             missing+=("$package")
     done
-    # Debian starts the broker; the tests run their own.
-    if command -v systemctl >/dev/null && [[ " ${wanted[*]} " == *" mosquitto "* ]]; then
-        "${root[@]}" systemctl disable --now mosquitto >/dev/null 2>&1 || true
-    fi
+    # Debian starts brokers; the tests run their own.
+    local service
+    for service in mosquitto rabbitmq-server; do
+        if command -v systemctl >/dev/null && [[ " ${wanted[*]} " == *" $service "* ]]; then
+            "${root[@]}" systemctl disable --now "$service" >/dev/null 2>&1 || true
+        fi
+    done
 }
 
 python_packages() {

@@ -31,7 +31,7 @@ pub use choices::{
 pub use cipher::{CipherSuite, Group};
 pub use error::{ConfigError, ConfigWarning};
 pub use listener::{DtlsListener, DtlsOptions, Listeners, PlainRegisters, Takeover, UdpListener};
-pub use mqtt::Mqtt;
+pub use mqtt::{MQTT_CLIENT_ID, Mqtt, MqttSubscribe, MqttVersion};
 pub use rates::Rates;
 pub use schema::Config;
 pub use sections::{

@@ -7,6 +7,30 @@ use std::time::Duration;
 
 use super::broker_url::BrokerUrl;
 
+/// `mqtt.client_id` that stands for one made of the name of the machine and the listeners.
+pub const MQTT_CLIENT_ID: &str = "auto";
+
+/// See [`Mqtt::version`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// `auto`: MQTT 5, and 3.1.1 when the broker does not take it.
+    Auto,
+    /// `5`: MQTT 5 only.
+    V5,
+    /// `3.1.1`: MQTT 3.1.1 only.
+    V311,
+}
+
+/// See [`Mqtt::subscribe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttSubscribe {
+    /// `shared`: one filter for all devices; commands for devices that are not registered are
+    /// answered.
+    Shared,
+    /// `per-device`: a filter for each registered device; nothing is answered for others.
+    PerDevice,
+}
+
 /// `mqtt.*`, stand-alone host only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mqtt {
@@ -21,7 +45,11 @@ pub struct Mqtt {
     pub password: Option<String>,
     /// `mqtt.password_file`: file with the password.
     pub password_file: Option<PathBuf>,
-    /// `mqtt.client_id`. Default `lwm2m-gateway`.
+    /// `mqtt.version`: which MQTT to speak with that broker.
+    pub version: MqttVersion,
+    /// `mqtt.subscribe`: how commands are asked for.
+    pub subscribe: MqttSubscribe,
+    /// `mqtt.client_id`. Default [`MQTT_CLIENT_ID`].
     pub client_id: String,
     /// `mqtt.keepalive`. Default 30 s.
     pub keepalive: Duration,
@@ -60,7 +88,9 @@ impl Default for Mqtt {
             username: None,
             password: None,
             password_file: None,
-            client_id: "lwm2m-gateway".to_owned(),
+            version: MqttVersion::Auto,
+            subscribe: MqttSubscribe::Shared,
+            client_id: MQTT_CLIENT_ID.to_owned(),
             keepalive: Duration::from_secs(30),
             max_queued: 100_000,
             max_connections: 10_000,

@@ -164,6 +164,11 @@ impl Gateway {
                 RouteKey::Mountpoint(mount) => inner.directory.endpoints_at(mount),
             };
             for endpoint in endpoints {
+                if !inner.host.answers_for_absent() && inner.directory.shard_of(&endpoint).is_none()
+                {
+                    inner.own_counters.commands_not_ours.add_shared(1);
+                    continue;
+                }
                 refused.extend(self.command(
                     &routes.settings,
                     CommandInput {

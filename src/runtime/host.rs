@@ -41,6 +41,12 @@ pub trait Host: Send + Sync + 'static {
         Subscriptions::Shared
     }
 
+    /// Whether a command through `Gateway::deliver` for an endpoint that is not registered is answered
+    /// 4.04. Otherwise it is left to whoever has the device, and counted.
+    fn answers_for_absent(&self) -> bool {
+        true
+    }
+
     /// The account of memory, to be charged for messages that wait in this host
     /// ([`Kind::Outboxes`](crate::memory::Kind)). Called once, before anything else.
     fn attach(&self, memory: &Arc<Memory>) {

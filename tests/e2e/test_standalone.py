@@ -10,6 +10,7 @@ import time
 import pytest
 
 from application import Application
+from brokers import Mosquitto
 from coap import GET, TEXT, URI_PATH
 from conftest import Bench, needs
 from device import Device
@@ -286,25 +287,6 @@ def test_ipv6(programs):
 
 
 # A broker of somebody else: Debian's mosquitto
-
-
-class Mosquitto:
-    def __init__(self, folder, programs):
-        self.address = ("127.0.0.1", free_tcp_port())
-        self.programs = programs
-        self.file = folder / "mosquitto.conf"
-        self.file.write_text(
-            f"listener {self.address[1]} 127.0.0.1\nallow_anonymous true\nuser root\n"
-            f"persistence true\npersistence_location {folder}/\nmax_queued_messages 10000\n"
-        )
-
-    def start(self):
-        self.process = Process(["mosquitto", "-c", self.file])
-        self.programs.append(self.process)
-        self.process.wait_ready(lambda: accepts_tcp(self.address))
-
-    def stop(self):
-        self.process.stop()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::key::{GB, HOUR, Key, SECOND, key};
 use crate::config::broker_url::BrokerUrl;
+use crate::config::mqtt::{MqttSubscribe, MqttVersion};
 use crate::config::schema::Config;
 use crate::config::value;
 
@@ -50,7 +51,26 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "mqtt.client_id",
         mqtt.client_id,
         text,
-        "Client identifier at the broker."
+        "Client identifier at the broker. `auto` is `lwm2m-gateway-` and eight digits made of the machine's name and the addresses of the listeners: the same after a restart, another one for each gateway. Give one where the name of the machine changes from start to start, as that of a container does: commands of QoS 1 and 2 wait for an identifier."
+    ),
+    key!(
+        "mqtt.version",
+        mqtt.version,
+        choice(
+            "auto" = MqttVersion::Auto,
+            "5" = MqttVersion::V5,
+            "3.1.1" = MqttVersion::V311
+        ),
+        "Which MQTT to speak with the broker of `mqtt.broker`: 5, or 3.1.1, which lacks message expiry, response topics and reasons. `auto` tries 5 first, then 3.1.1; what the broker has taken once stays until the end."
+    ),
+    key!(
+        "mqtt.subscribe",
+        mqtt.subscribe,
+        choice(
+            "shared" = MqttSubscribe::Shared,
+            "per-device" = MqttSubscribe::PerDevice
+        ),
+        "How commands are asked for at that broker: by one filter for all devices, or by one for each device, from its registration to its end. For several gateways on one broker: with `per-device` a gateway answers nothing for devices of others, and a command that comes before its device has registered is answered by nobody. Read at the start."
     ),
     key!(
         "mqtt.keepalive",

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::config::broker_url::BrokerUrl;
-use crate::host::{Host, Publish};
+use crate::host::{Host, Publish, Subscriptions};
 use crate::memory::Memory;
 use crate::telemetry::Counters;
 
@@ -106,16 +106,36 @@ impl Host for Broker {
     }
 
     fn subscribe(&self, filter: &str, qos: u8) {
-        match self {
-            Self::Embedded(_) => {} // It shows every message to its hook.
-            Self::Remote(client) => client.subscribe(filter, qos),
-        }
+        self.subscribe_device("", "", filter, qos);
     }
 
     fn unsubscribe(&self, filter: &str) {
+        self.unsubscribe_device("", filter);
+    }
+
+    fn subscribe_device(&self, endpoint: &str, _mountpoint: &str, filter: &str, qos: u8) {
+        match self {
+            Self::Embedded(_) => {} // It shows every message to its hook.
+            Self::Remote(client) => client.subscribe(filter, qos, endpoint),
+        }
+    }
+
+    fn unsubscribe_device(&self, endpoint: &str, filter: &str) {
         match self {
             Self::Embedded(_) => {}
-            Self::Remote(client) => client.unsubscribe(filter),
+            Self::Remote(client) => client.unsubscribe(filter, endpoint),
         }
+    }
+
+    fn subscriptions(&self) -> Subscriptions {
+        match self {
+            Self::Remote(client) if client.is_per_device() => Subscriptions::PerDevice,
+            _ => Subscriptions::Shared,
+        }
+    }
+
+    fn answers_for_absent(&self) -> bool {
+        // Another gateway may have the device.
+        self.subscriptions() == Subscriptions::Shared
     }
 }

@@ -9,9 +9,11 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::super::common::Commands;
-use super::session::{self, Fact, Session};
-use super::shared::{Change, Shared};
-use super::wire::{Codec, Connect, Incoming, Message, Outgoing, ReadError, Welcome, WriteError};
+use super::session::{self, FILTERS_AT_ONCE, Fact, Session};
+use super::shared::Shared;
+use super::wire::{
+    Codec, Connect, Incoming, Message, Outgoing, ReadError, Version, Welcome, WriteError,
+};
 use crate::host::Publish;
 
 /// Bytes ready to be sent from which on nothing is added to them but answers.
@@ -20,6 +22,9 @@ const OUTPUT_FULL: usize = 256 << 10;
 /// Bytes ready to be sent from which on the broker is not listened to any more, so that answers
 /// to it cannot pile up.
 const OUTPUT_STUCK: usize = 4 * OUTPUT_FULL;
+
+/// Half of how long a filter stays that nobody wants any more.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// Why a connection has ended.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,14 @@ pub(super) enum Ended {
     Closed,
     #[error("refused: {0}")]
     Refused(String),
+    /// The broker may speak another version: it says so, answers what is no answer, or nothing.
+    #[error("no answer to CONNECT of MQTT {version}: {reason}")]
+    OtherVersion { version: Version, reason: String },
+    /// The session that the broker had is gone, as it should be.
+    #[error("the old session is cleared")]
+    Cleared,
+    #[error("another client has connected with the same client identifier")]
+    TakenOver,
     #[error("{0}")]
     Said(String),
     #[error(transparent)]
@@ -53,6 +66,8 @@ pub(super) struct Connection<'a, S> {
     commands: &'a dyn Commands,
     /// Whether a refusal of messages has been logged on this connection.
     complained: bool,
+    /// Whether a refusal of filters has been logged on this connection.
+    refused: bool,
     /// Whether the client is closed: no command is taken, and the end comes when all is said.
     closing: bool,
 }
@@ -60,14 +75,14 @@ pub(super) struct Connection<'a, S> {
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     pub(super) fn new(
         stream: S,
-        max_packet: u32,
+        (version, max_packet): (Version, u32),
         session: &'a mut Session,
         shared: &'a Shared,
         commands: &'a dyn Commands,
     ) -> Self {
         Self {
             stream,
-            codec: Codec::new(max_packet),
+            codec: Codec::new(version, max_packet),
             input: BytesMut::new(),
             output: BytesMut::new(),
             written: false,
@@ -75,12 +90,27 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             shared,
             commands,
             complained: false,
+            refused: false,
             closing: false,
         }
     }
 
     /// Sends CONNECT and waits for the answer.
     pub(super) async fn connect(&mut self, connect: Connect) -> Result<Welcome, Ended> {
+        let version = self.codec.version();
+        self.greet(connect).await.map_err(|ended| match ended {
+            // What a broker does that cannot read CONNECT: it hangs up, or answers in the form of
+            // another version.
+            Ended::Closed | Ended::Io(_) | Ended::Read(_) => Ended::OtherVersion {
+                version,
+                reason: ended.to_string(),
+            },
+            ended => ended,
+        })
+    }
+
+    async fn greet(&mut self, connect: Connect) -> Result<Welcome, Ended> {
+        let version = self.codec.version();
         self.codec
             .write(Outgoing::Connect(connect), &mut self.output)?;
         self.stream.write_all_buf(&mut self.output).await?;
@@ -88,9 +118,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         loop {
             match self.codec.read(&mut self.input)? {
                 Some(Incoming::Welcome(welcome)) => return Ok(welcome),
-                Some(Incoming::Refused(reason) | Incoming::Disconnect(reason)) => {
-                    return Err(Ended::Refused(reason));
+                Some(Incoming::Refused(refusal)) if refusal.version => {
+                    let reason = refusal.reason;
+                    return Err(Ended::OtherVersion { version, reason });
                 }
+                Some(Incoming::Refused(refusal)) => return Err(Ended::Refused(refusal.reason)),
+                Some(Incoming::Disconnect(reason)) => return Err(Ended::Refused(reason)),
                 Some(_) => return Err(Ended::Said("no answer to CONNECT".to_owned())),
                 None => {}
             }
@@ -106,6 +139,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         self.codec.set_max_out(welcome.max_packet);
         self.resume(&welcome);
         let mut pings = pings(welcome.keepalive.unwrap_or(keepalive));
+        let mut sweeps = tokio::time::interval(SWEEP);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut unanswered = false;
         let mut batch = Vec::new();
         loop {
@@ -120,6 +155,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 };
                 self.handle(packet)?;
             }
+            self.ask();
             if self.is_done() {
                 return self.disconnect().await;
             }
@@ -140,11 +176,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     self.written = !flushing;
                 }
                 () = self.shared.outbox.take(room, OUTPUT_FULL, &mut batch), if room > 0 && !full => {
+                    // What waits may be the report of a device that is about to get commands.
+                    self.ask();
                     for publish in batch.drain(..) {
                         self.publish(publish);
                     }
                 }
-                () = self.shared.changed.notified() => self.change_subscriptions(),
+                () = self.shared.changed.notified() => self.ask(),
+                _ = sweeps.tick() => self.sweep(),
                 // The flags are looked at above.
                 () = self.shared.control.notified() => {}
                 () = tick(&mut pings) => {
@@ -159,31 +198,34 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
 
     /// Puts the subscriptions and what was unfinished before everything new.
     fn resume(&mut self, welcome: &Welcome) {
-        let (packets, done) = {
-            let mut subscriptions = self.shared.subscriptions.lock();
-            // A session that was kept has filters we may have given up since.
-            subscriptions.changes.retain(|change| {
-                welcome.session_present && matches!(change, Change::Unsubscribe(_))
-            });
-            self.session.resume(welcome, &subscriptions.wanted)
-        };
+        let wanted = (self.shared.subscriptions.lock()).begin(welcome.session_present);
+        let (packets, done) = self.session.resume(welcome, &wanted);
         for bytes in done {
             self.shared.outbox.settle(bytes);
         }
         for packet in packets {
             self.send(packet);
         }
-        self.change_subscriptions();
     }
 
-    fn change_subscriptions(&mut self) {
-        let changes = std::mem::take(&mut self.shared.subscriptions.lock().changes);
-        for change in changes {
-            let packet = match change {
-                Change::Subscribe(filter, qos) => self.session.subscribe(vec![(filter, qos)]),
-                Change::Unsubscribe(filter) => self.session.unsubscribe(vec![filter]),
-            };
-            if let Some(packet) = packet {
+    /// Asks for what is wanted by now.
+    fn ask(&mut self) {
+        while self.session.may_ask() {
+            let filters = (self.shared.subscriptions.lock()).take_new(FILTERS_AT_ONCE);
+            if filters.is_empty() {
+                return;
+            }
+            if let Some(packet) = self.session.subscribe(filters) {
+                self.send(packet);
+            }
+        }
+    }
+
+    /// Takes back what has not been wanted for a while.
+    fn sweep(&mut self) {
+        let filters = self.shared.subscriptions.lock().sweep();
+        for filters in filters.chunks(FILTERS_AT_ONCE) {
+            if let Some(packet) = self.session.unsubscribe(filters.to_vec()) {
                 self.send(packet);
             }
         }
@@ -198,7 +240,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             && self.shared.outbox.is_empty()
     }
 
-    async fn disconnect(mut self) -> Result<(), Ended> {
+    /// Ends the connection as it should be.
+    pub(super) async fn disconnect(mut self) -> Result<(), Ended> {
         self.send(Outgoing::Disconnect);
         self.stream.write_all_buf(&mut self.output).await?;
         self.stream.shutdown().await?;
@@ -268,8 +311,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                     self.drop_message(size, &format!("the broker says {reason}"));
                 }
                 Fact::FilterRefused(filter, reason) => {
-                    tracing::warn!(%filter, %reason, "the broker refuses a subscription");
+                    if !std::mem::replace(&mut self.refused, true) {
+                        tracing::warn!(
+                            %filter, %reason, "the broker refuses a subscription; others are not named"
+                        );
+                    }
                 }
+                Fact::TakenOver => return Err(Ended::TakenOver),
                 Fact::End(reason) => return Err(Ended::Said(reason)),
             }
         }

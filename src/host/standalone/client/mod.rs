@@ -1,16 +1,21 @@
-//! The connection to another broker, as an MQTT 5 client: reconnects, and loses no QoS 1 or 2
-//! message while the broker is away. Commands are acknowledged once they are handled.
+//! The connection to another broker, as a client of MQTT 5 or 3.1.1: reconnects, and loses no QoS 1
+//! or 2 message while the broker is away. Commands are acknowledged once they are handled.
 //!
-//! `wire` reads and writes packets, `session` is what survives a connection, `connection` is one.
+//! `wire` reads and writes packets, `session` is what survives a connection, `connection` is one,
+//! `patience` says how long to wait for the next, `spoken` in which version to speak, `identifier`
+//! under which name; `subscriptions` is what the broker is asked for.
 
 mod connection;
+mod identifier;
+mod patience;
 mod session;
 #[cfg(test)]
 mod session_tests;
 mod shared;
+mod spoken;
+mod subscriptions;
 mod wire;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,13 +31,16 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use self::connection::{Connection, Ended};
+use self::patience::Patience;
 use self::session::Session;
-use self::shared::{Change, Shared};
+use self::shared::Shared;
+use self::spoken::Spoken;
+use self::wire::Version;
 use super::common::{self, BrokerError, Commands};
 use super::outbox::Outbox;
 use super::tls;
-use crate::config::Config;
 use crate::config::broker_url::BrokerUrl;
+use crate::config::{Config, MqttSubscribe, MqttVersion};
 use crate::host::Publish;
 use crate::memory::Memory;
 use crate::telemetry::Counters;
@@ -47,9 +55,6 @@ const RECEIVE_MAX: u16 = 1024;
 /// How long the broker may take to let us in.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-const BACKOFF_MIN: Duration = Duration::from_millis(250);
-const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
 /// A client of another broker.
 pub struct Client {
     /// Taken when the client is closed.
@@ -60,6 +65,7 @@ pub struct Client {
     task: Mutex<Option<JoinHandle<()>>>,
     /// For the log: without user and password.
     broker: BrokerUrl,
+    per_device: bool,
     shared: Arc<Shared>,
 }
 
@@ -68,6 +74,10 @@ struct Dialer {
     broker: BrokerUrl,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     connect: wire::Connect,
+    version: MqttVersion,
+    /// Whether the session that the broker has is of no use: it has the filters of devices that are
+    /// not registered yet, or by now at another gateway.
+    clean: AtomicBool,
 }
 
 impl Client {
@@ -91,11 +101,13 @@ impl Client {
             }
             false => None,
         };
+        let per_device = mqtt.subscribe == MqttSubscribe::PerDevice;
         let dialer = Dialer {
             broker: url.clone(),
             tls,
             connect: wire::Connect {
-                client_id: mqtt.client_id.clone(),
+                client_id: identifier::identifier(config),
+                clean: false,
                 username,
                 password,
                 keepalive: u16::try_from(mqtt.keepalive.as_secs()).unwrap_or(u16::MAX),
@@ -103,12 +115,15 @@ impl Client {
                 receive_max: RECEIVE_MAX,
                 max_packet: common::max_packet_size(config),
             },
+            version: mqtt.version,
+            clean: AtomicBool::new(per_device),
         };
         Ok(Self {
             runtime: Mutex::new(Some(common::threads("mqtt-client")?)),
             dialer: Mutex::new(Some(dialer)),
             task: Mutex::default(),
             broker: url.clone(),
+            per_device,
             shared: Arc::new(Shared {
                 outbox: Outbox::new(common::bounds(mqtt), counters),
                 subscriptions: Mutex::default(),
@@ -137,22 +152,21 @@ impl Client {
         self.shared.outbox.push(batch);
     }
 
-    pub(super) fn subscribe(&self, filter: &str, qos: u8) {
-        let mut subscriptions = self.shared.subscriptions.lock();
-        if subscriptions.wanted.insert(filter.to_owned(), qos) != Some(qos) {
-            let change = Change::Subscribe(filter.to_owned(), qos);
-            subscriptions.changes.push_back(change);
+    /// Whether commands are asked for device by device (`mqtt.subscribe`).
+    pub(super) fn is_per_device(&self) -> bool {
+        self.per_device
+    }
+
+    /// Asks for a filter, for all devices or for the endpoint `by`.
+    pub(super) fn subscribe(&self, filter: &str, qos: u8, by: &str) {
+        if self.shared.subscriptions.lock().add(filter, qos, by) {
             self.shared.changed.notify_one();
         }
     }
 
-    pub(super) fn unsubscribe(&self, filter: &str) {
-        let mut subscriptions = self.shared.subscriptions.lock();
-        if subscriptions.wanted.remove(filter).is_some() {
-            let change = Change::Unsubscribe(filter.to_owned());
-            subscriptions.changes.push_back(change);
-            self.shared.changed.notify_one();
-        }
+    /// Takes a filter back.
+    pub(super) fn unsubscribe(&self, filter: &str, by: &str) {
+        self.shared.subscriptions.lock().remove(filter, by);
     }
 
     /// Takes no more commands of QoS 1 and 2: the broker keeps them, unacknowledged, for the next
@@ -193,42 +207,49 @@ impl Shared {
 /// Keeps a connection until the client is closed and everything is acknowledged.
 async fn run(dialer: Dialer, commands: Arc<dyn Commands>, shared: Arc<Shared>) {
     let mut session = Session::default();
-    let mut backoff = BACKOFF_MIN;
+    let mut spoken = Spoken::new(dialer.version);
+    let mut patience = Patience::default();
     let mut last_reason = String::new();
     while !shared.is_done() {
-        let mut connected = false;
-        let connection = dialer.serve(&mut session, &shared, &*commands, &mut connected);
-        let ended = connection.await;
-        let Err(reason) = ended.map_err(|reason| reason.to_string()) else {
+        let mut connected = None;
+        let around = (&mut session, &*shared, &*commands);
+        let ended = dialer.serve(around, &mut spoken, &mut connected).await;
+        let Err(ended) = ended else {
             return;
         };
-        let broker = &dialer.broker;
-        if connected {
-            tracing::warn!(%broker, %reason, "connection lost");
-            backoff = BACKOFF_MIN;
-        } else if reason != last_reason {
-            tracing::warn!(%broker, %reason, "cannot connect, will keep trying");
+        if matches!(ended, Ended::Cleared) {
+            continue;
+        }
+        if spoken.failed(&ended) {
+            tracing::info!(broker = %dialer.broker, reason = %ended, "trying MQTT 3.1.1");
+            continue;
+        }
+        let stood = connected.map(|since: Instant| since.elapsed());
+        let taken_over = matches!(ended, Ended::TakenOver);
+        let wait = patience.next(stood, taken_over);
+        let reason = ended.to_string();
+        let news = stood.is_some() || reason != last_reason;
+        if news {
+            dialer.complain(&reason, stood.is_some(), wait, &patience);
         }
         last_reason = reason;
-        let until = tokio::time::Instant::now() + jittered(backoff);
+        let until = tokio::time::Instant::now() + wait;
         while !shared.is_done() {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => break,
                 () = shared.control.notified() => {}
             }
         }
-        backoff = backoff.saturating_mul(2).min(BACKOFF_MAX);
     }
 }
 
 impl Dialer {
-    /// Connects, and serves the connection to its end.
+    /// Connects, and serves the connection to its end; `connected` is when it stood.
     async fn serve(
         &self,
-        session: &mut Session,
-        shared: &Shared,
-        commands: &dyn Commands,
-        connected: &mut bool,
+        around: (&mut Session, &Shared, &dyn Commands),
+        spoken: &mut Spoken,
+        connected: &mut Option<Instant>,
     ) -> Result<(), Ended> {
         let until = tokio::time::Instant::now() + CONNECT_TIMEOUT;
         let reach = TcpStream::connect((&*self.broker.host, self.broker.port));
@@ -237,15 +258,11 @@ impl Dialer {
         // acknowledgements of the other side.
         stream.set_nodelay(true)?;
         match &self.tls {
-            None => {
-                let around = (session, shared, commands);
-                self.talk(stream, until, around, connected).await
-            }
+            None => self.talk(stream, until, around, spoken, connected).await,
             Some((config, name)) => {
                 let connector = TlsConnector::from(Arc::clone(config));
                 let stream = in_time(until, connector.connect(name.clone(), stream)).await?;
-                let around = (session, shared, commands);
-                self.talk(stream, until, around, connected).await
+                self.talk(stream, until, around, spoken, connected).await
             }
         }
     }
@@ -255,15 +272,56 @@ impl Dialer {
         stream: S,
         until: tokio::time::Instant,
         (session, shared, commands): (&mut Session, &Shared, &dyn Commands),
-        connected: &mut bool,
+        spoken: &mut Spoken,
+        connected: &mut Option<Instant>,
     ) -> Result<(), Ended> {
-        let max_packet = self.connect.max_packet;
-        let mut connection = Connection::new(stream, max_packet, session, shared, commands);
-        let welcome = in_time(until, connection.connect(self.connect.clone())).await?;
-        *connected = true;
+        let version = spoken.version();
+        let form = (version, self.connect.max_packet);
+        let mut connection = Connection::new(stream, form, session, shared, commands);
+        let connect = wire::Connect {
+            clean: self.clean.load(Ordering::Relaxed),
+            ..self.connect.clone()
+        };
+        let welcome = in_time(until, connection.connect(connect)).await?;
+        if self.clean.swap(false, Ordering::Relaxed) && version == Version::V311 {
+            // A clean session of this version ends with its connection (MQTT 3.1.1 section
+            // 3.1.2.4), and what is on its way to us with it. The next one stays.
+            connection.disconnect().await?;
+            return Err(Ended::Cleared);
+        }
+        *connected = Some(Instant::now());
         let (broker, session) = (&self.broker, welcome.session_present);
-        tracing::info!(%broker, session, "connected");
+        let client_id = &self.connect.client_id;
+        tracing::info!(%broker, %version, %client_id, session, "connected");
+        if spoken.settle() && version == Version::V311 {
+            tracing::warn!(
+                %broker,
+                "MQTT 3.1.1 is spoken, which lacks: message expiry (a command may have a `ttl`), \
+                 response topic and correlation data, and the reason when the broker refuses a \
+                 message (mqtt.version)"
+            );
+        }
         connection.serve(welcome, self.connect.keepalive).await
+    }
+
+    /// Says why there is no connection.
+    fn complain(&self, reason: &str, connected: bool, wait: Duration, patience: &Patience) {
+        let broker = &self.broker;
+        let client_id = &self.connect.client_id;
+        if patience.is_contested() {
+            tracing::error!(
+                %broker,
+                %reason,
+                %client_id,
+                ?wait,
+                "the broker ends the connection again and again, as it does when two clients have \
+                 one identifier: give each gateway a mqtt.client_id of its own"
+            );
+        } else if connected {
+            tracing::warn!(%broker, %reason, "connection lost");
+        } else {
+            tracing::warn!(%broker, %reason, "cannot connect, will keep trying");
+        }
     }
 }
 
@@ -275,13 +333,4 @@ async fn in_time<T, E: Into<Ended>>(
         Ok(done) => done.map_err(Into::into),
         Err(_) => Err(Ended::Silent),
     }
-}
-
-/// Between half and all of `wait`, so that gateways do not return in step.
-fn jittered(wait: Duration) -> Duration {
-    // Each `RandomState` has keys of its own.
-    let random = RandomState::new().build_hasher().finish();
-    let half = wait / 2;
-    let part = u32::try_from(random % 1024).unwrap_or(0);
-    half + half.saturating_mul(part) / 1024
 }

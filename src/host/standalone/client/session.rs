@@ -11,7 +11,10 @@ use super::wire::{Delivery, Incoming, Message, Outgoing, PacketId, Welcome};
 pub(super) const IN_FLIGHT: u16 = 256;
 
 /// Filters in one SUBSCRIBE packet.
-const FILTERS_AT_ONCE: usize = 64;
+pub(super) const FILTERS_AT_ONCE: usize = 64;
+
+/// SUBSCRIBE packets without answer at most, so that packet identifiers are left for messages.
+const ASKED_MAX: usize = 16_384;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -59,6 +62,8 @@ pub(super) enum Fact {
     Rejected(usize, String),
     /// The broker does not allow a filter.
     FilterRefused(String, String),
+    /// Another client has come with our identifier.
+    TakenOver,
     /// The connection cannot go on.
     End(String),
 }
@@ -151,6 +156,11 @@ impl Session {
         self.end(id)
     }
 
+    /// Whether there is room for another SUBSCRIBE.
+    pub(super) fn may_ask(&self) -> bool {
+        self.asked.len() < ASKED_MAX
+    }
+
     /// Asks for filters.
     pub(super) fn subscribe(&mut self, filters: Vec<(String, u8)>) -> Option<Outgoing> {
         let id = self.next_id()?;
@@ -206,6 +216,7 @@ impl Session {
             }
             Incoming::Pong => Vec::new(),
             Incoming::Disconnect(reason) => vec![Fact::End(format!("the broker says {reason}"))],
+            Incoming::TakenOver => vec![Fact::TakenOver],
             Incoming::Refused(_) | Incoming::Welcome(_) | Incoming::Unexpected => {
                 let reason = "the broker sends a packet out of turn";
                 vec![Fact::End(reason.to_owned())]

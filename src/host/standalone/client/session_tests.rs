@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
 
 use super::session::{Fact, IN_FLIGHT, Session};
-use super::wire::{Codec, Delivery, Incoming, Message, Outgoing, PacketId, Welcome};
+use super::wire::{Codec, Delivery, Incoming, Message, Outgoing, PacketId, Version, Welcome};
 
 fn message(number: usize, qos: u8) -> Message {
     Message {
@@ -176,7 +176,7 @@ proptest! {
     /// Any bytes: an error, or packets; never a panic.
     #[test]
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-        let mut codec = Codec::new(10_000);
+        let mut codec = Codec::new(Version::V5, 10_000);
         let mut input = BytesMut::from(&bytes[..]);
         for _ in 0..=bytes.len() {
             match codec.read(&mut input) {
@@ -192,7 +192,7 @@ proptest! {
     fn any_body(kind in 0u8..16, flags in 0u8..16, body in proptest::collection::vec(any::<u8>(), 0..100)) {
         let mut input = BytesMut::from(&[kind << 4 | flags, u8::try_from(body.len()).unwrap()][..]);
         input.extend_from_slice(&body);
-        let _ = Codec::new(10_000).read(&mut input);
+        let _ = Codec::new(Version::V5, 10_000).read(&mut input);
     }
 }
 

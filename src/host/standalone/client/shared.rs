@@ -1,12 +1,12 @@
 //! What the client and its connection share.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::super::outbox::Outbox;
+use super::subscriptions::Subscriptions;
 
 pub(super) struct Shared {
     pub(super) outbox: Outbox,
@@ -19,16 +19,4 @@ pub(super) struct Shared {
     pub(super) closing: AtomicBool,
     /// Set off by a change of the two.
     pub(super) control: Notify,
-}
-
-#[derive(Default)]
-pub(super) struct Subscriptions {
-    pub(super) wanted: BTreeMap<String, u8>,
-    /// What was asked for since the last look, in order.
-    pub(super) changes: VecDeque<Change>,
-}
-
-pub(super) enum Change {
-    Subscribe(String, u8),
-    Unsubscribe(String),
 }
