@@ -167,14 +167,29 @@ fn an_update_from_a_new_address_moves_the_registration() {
         &moved.answer(&request, Code::CONTENT).payload("x").build(),
     );
     assert_eq!(world.next_published().json["data"]["code"], "2.05");
-    // Anything else is taken only from the peer the registration belongs to.
+    assert_eq!(world.counter("address_changed"), 1);
+    // A15: whoever knows the location may end it, from wherever.
     let location = device.location.clone();
     let request = device
         .request(Code::DELETE, &["rd", &location], &[])
         .build();
     world.datagram(device.peer, &request);
-    assert_eq!(world.next_for(device.peer).code(), Code::NOT_FOUND);
-    assert_eq!(world.counter("address_changed"), 1);
+    assert_eq!(world.next_for(device.peer).code(), Code::DELETED);
+    assert_eq!(world.counter("deregistered"), 1);
+}
+
+#[test]
+fn a15_a_de_register_from_a_new_address_finds_its_shard() {
+    let mut world = World::sharded(2, |_| {});
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let location = device.location.clone();
+    for (at, code) in [("strange", Code::NOT_FOUND), (&*location, Code::DELETED)] {
+        let request = device.request(Code::DELETE, &["rd", at], &[]).build();
+        let moved = peer(6001);
+        world.datagram_at(1, moved, &request);
+        assert_eq!(world.next_for(moved).code(), code);
+    }
+    assert_eq!(world.directory.len(), 0);
 }
 
 #[test]
@@ -195,6 +210,10 @@ fn address_changes_can_be_rejected() {
             ..device.clone()
         };
         assert_eq!(moved.update(&mut world, &[], ""), Code::NOT_FOUND);
+        let location = device.location.clone();
+        let request = moved.request(Code::DELETE, &["rd", &location], &[]);
+        world.datagram(moved.peer, &request.build());
+        assert_eq!(world.next_for(moved.peer).code(), Code::NOT_FOUND);
         assert_eq!(device.update(&mut world, &[], ""), Code::CHANGED);
     }
 }

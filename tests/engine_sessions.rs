@@ -59,12 +59,7 @@ fn a_registration_belongs_to_its_identity() {
         // Another identity, and none at all: neither Register, Update nor De-register.
         let mut other = secured(&mut world, last, "ep", 5002, "b");
         let mut plain = Device::new("ep", 5003);
-        // Without identity it is not told what there is in another shard.
-        let unknown = match shards {
-            1 => Code::FORBIDDEN,
-            _ => Code::NOT_FOUND,
-        };
-        for (thief, code) in [(&mut other, Code::FORBIDDEN), (&mut plain, unknown)] {
+        for (thief, code) in [(&mut other, Code::FORBIDDEN), (&mut plain, Code::FORBIDDEN)] {
             thief.location = device.location.clone();
             assert_eq!(register_code(&mut world, last, thief), Code::FORBIDDEN);
             assert_eq!(update_code(&mut world, last, thief), Code::FORBIDDEN);
@@ -76,10 +71,7 @@ fn a_registration_belongs_to_its_identity() {
         }
         world.assert_quiet();
         assert_eq!(update_code(&mut world, 0, &mut device), Code::CHANGED);
-        assert_eq!(
-            world.counter("identity_refused"),
-            if shards == 1 { 6 } else { 5 }
-        );
+        assert_eq!(world.counter("identity_refused"), 6);
     }
 }
 

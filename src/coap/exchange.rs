@@ -31,6 +31,8 @@ pub enum Due {
 pub struct Transmission {
     state: State,
     deadline: Instant,
+    /// When it was sent last.
+    sent_at: Instant,
 }
 
 impl Transmission {
@@ -43,6 +45,7 @@ impl Transmission {
         Self {
             state: State::AwaitAck { sent: 1, timeout },
             deadline: now + timeout,
+            sent_at: now,
         }
     }
 
@@ -57,6 +60,17 @@ impl Transmission {
     /// Counts against NSTART (RFC 7252 §4.7).
     pub const fn is_outstanding(&self) -> bool {
         matches!(self.state, State::AwaitAck { .. })
+    }
+
+    /// The device has just been heard of: whether the request is to be sent again at once, out of
+    /// turn. A device that sleeps listens now, and perhaps at none of the times of the schedule.
+    /// ACK_TIMEOUT lies between two of these; the schedule and its end stay as they are.
+    pub fn heard(&mut self, now: Instant, parameters: &Coap) -> bool {
+        let again = self.is_outstanding() && now - self.sent_at >= parameters.ack_timeout;
+        if again {
+            self.sent_at = now;
+        }
+        again
     }
 
     /// When to call [`Transmission::poll`].
@@ -78,6 +92,7 @@ impl Transmission {
                     timeout,
                 };
                 self.deadline = now + timeout;
+                self.sent_at = now;
                 Due::Retransmit
             }
             State::AwaitAck { .. } | State::AwaitResponse => Due::Expired,
@@ -112,6 +127,21 @@ mod tests {
         assert_eq!(sent, [0, 2, 6, 14, 30]);
         let longest = Transmission::start(Instant::ZERO, u32::MAX, &parameters);
         assert_eq!(longest.deadline().as_micros(), 3_000_000);
+    }
+
+    #[test]
+    fn b11_a_sign_of_life_sends_again_and_changes_no_deadline() {
+        let parameters = Coap::default();
+        let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+        let mut transmission = Transmission::start(Instant::ZERO, 0, &parameters);
+        assert!(!transmission.heard(at(1), &parameters));
+        assert_eq!(transmission.poll(at(2), &parameters), Due::Retransmit);
+        let deadline = transmission.deadline();
+        let heard = [3, 4, 5, 6].map(|second| transmission.heard(at(second), &parameters));
+        assert_eq!(heard, [false, true, false, true]);
+        assert_eq!(transmission.deadline(), deadline);
+        transmission.acknowledged(at(6), &parameters);
+        assert!(!transmission.heard(at(20), &parameters));
     }
 
     #[test]

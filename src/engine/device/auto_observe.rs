@@ -23,8 +23,8 @@ impl Device {
         let paths: Vec<Path> = match &cx.config().auto_observe {
             AutoObserve::Off => return,
             AutoObserve::Paths(paths) => {
-                let listed: HashSet<&str> = links.objects.iter().collect();
-                let listed = |path: &&Path| listed.contains(path.to_string().as_str());
+                let listed = Listed::new(links.objects.iter());
+                let listed = |path: &&Path| listed.has(&path.to_string());
                 paths.iter().filter(listed).cloned().collect()
             }
             AutoObserve::All => {
@@ -57,6 +57,71 @@ impl Device {
         self.refresh.retain(|token| !again.contains(token));
         for path in paths.into_iter().take(limit) {
             self.handle_command(cx, Box::new(Command::auto_observe(&path)), 0, None);
+        }
+    }
+}
+
+/// What a device lists, for the question whether a path is among it.
+struct Listed<'a> {
+    /// As listed.
+    paths: HashSet<&'a str>,
+    /// Whatever is above that.
+    above: HashSet<&'a str>,
+}
+
+impl<'a> Listed<'a> {
+    fn new(paths: impl Iterator<Item = &'a str>) -> Self {
+        let paths: HashSet<&str> = paths.collect();
+        let above = paths.iter().flat_map(|path| ancestors(path)).collect();
+        Self { paths, above }
+    }
+
+    /// Whether the list contains `path`, or something above or below it: a device lists instances,
+    /// and one may want a resource of them or all instances of an object.
+    fn has(&self, path: &str) -> bool {
+        self.paths.contains(path)
+            || self.above.contains(path)
+            || ancestors(path).any(|above| self.paths.contains(above))
+    }
+}
+
+/// The paths above a path, the nearest first.
+fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(above(path), |path| above(path))
+}
+
+fn above(path: &str) -> Option<&str> {
+    let (above, _) = path.rsplit_once('/')?;
+    Some(above).filter(|above| !above.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b10_above_below_or_the_same() {
+        let listed = Listed::new(["/1/0", "/3303/0", "/3303/12", "/5", "/33/0/1"].into_iter());
+        for path in [
+            "/3303/0/5700",
+            "/3303",
+            "/3303/0",
+            "/3303/0/5700/1",
+            "/5/0/3",
+            "/33/0",
+        ] {
+            assert!(listed.has(path), "{path}");
+        }
+        for path in [
+            "/3",
+            "/330",
+            "/3303/1",
+            "/3303/1/5700",
+            "/33/1",
+            "/",
+            "/1/00",
+        ] {
+            assert!(!listed.has(path), "{path}");
         }
     }
 }

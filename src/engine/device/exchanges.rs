@@ -6,8 +6,10 @@ use tracing::debug;
 use super::commands::OBSERVE_CANCEL;
 use super::job::{Exchange, Job, Purpose, Transfer};
 use super::refusal::Refusal;
+use super::request::Method;
 use super::state::Device;
 use super::transfer::{Collected, collect, request_datagram, send_smaller, unpinned};
+use crate::bridge::code;
 use crate::bridge::uplink::Answer;
 use crate::coap::block::BlockOption;
 use crate::coap::exchange::{Due, Transmission};
@@ -130,9 +132,33 @@ impl Device {
                     self.progress(cx, exchange, message);
                 }
             }
-            None => self.notification(cx, token, message),
+            None => {
+                self.notification(cx, token, message);
+                self.send_again(cx);
+            }
         }
         self.pump(cx);
+    }
+
+    /// The device has been heard of by something else than an answer: it listens now, so what it has
+    /// not acknowledged goes out again.
+    pub(in crate::engine) fn send_again(&mut self, cx: &mut Context<'_>) {
+        let parameters = &cx.config().coap;
+        let now = cx.now.mono;
+        let heard = |it: &mut Exchange| it.transmission.heard(now, parameters).then_some(it.mid);
+        let Some(mid) = self.exchanges.iter_mut().find_map(heard) else {
+            return;
+        };
+        // NSTART is 1 as a rule, so one is all there is.
+        let Some(exchange) = self.exchange_by_mid(mid) else {
+            return;
+        };
+        let datagram = exchange.datagram.to_vec();
+        cx.counters().retransmissions.inc();
+        let sent = self.transmit_request(cx, datagram);
+        if let Some(exchange) = self.exchange_by_mid(mid) {
+            exchange.withheld = !sent;
+        }
     }
 
     /// A response to an exchange: the next block, or the end.
@@ -165,7 +191,8 @@ impl Device {
         if let Some(format) = unpinned(&exchange.job, message) {
             return self.pin_format(cx, exchange, format);
         }
-        if let Some(again) = self.choose_again(cx, &exchange.job, message.code()) {
+        let code = refused_code(&exchange.job, message);
+        if let Some(again) = self.choose_again(cx, &exchange.job, code) {
             self.end_unanswered(cx, &exchange.job);
             return self.request(cx, again);
         }
@@ -373,5 +400,16 @@ impl Device {
         }
         self.pump(cx);
         true
+    }
+}
+
+/// The code of a response for the choice of formats. There is no 2.00; a device that answers a read
+/// so, and with nothing, could not choose a format.
+fn refused_code(job: &Job, message: &Message) -> Code {
+    let reads = job.request.method == Method::Get;
+    if reads && message.code() == Code(2 << 5) && message.payload().is_empty() {
+        Code(code::NOT_ACCEPTABLE)
+    } else {
+        message.code()
     }
 }

@@ -75,6 +75,10 @@ impl Refused {
         let need = Need::of(command);
         match (code, choice.accept) {
             (code::NOT_ACCEPTABLE, Some(format)) if need.reads() => self.accept.insert(format),
+            // It cannot choose a format by itself.
+            (code::NOT_ACCEPTABLE, None) if matches!(need, Need::Read { .. }) => {
+                self.accept.insert_none()
+            }
             // Accept is critical: who does not know it has to refuse it (RFC 7252 §5.4.1 and
             // §5.10.4), whatever its value.
             (code::BAD_OPTION, Some(_)) if need.reads() => self.accept.insert_all(),
@@ -89,6 +93,9 @@ impl Refused {
         }
     }
 }
+
+/// In a [`FormatSet`], that a request without a format was refused.
+const NO_FORMAT: u16 = 1 << 15;
 
 /// A set of [`KNOWN`] formats, a bit each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -122,14 +129,30 @@ impl FormatSet {
         *self != before
     }
 
+    /// Every format, not the choice of none.
     fn insert_all(&mut self) -> bool {
         let before = *self;
-        *self = Self(u16::MAX);
+        self.0 |= !NO_FORMAT;
+        *self != before
+    }
+
+    /// The choice of none.
+    fn insert_none(&mut self) -> bool {
+        let before = *self;
+        self.0 |= NO_FORMAT;
         *self != before
     }
 
     fn contains(self, format: ContentFormat) -> bool {
         self.0 & Self::bit(format) != 0
+    }
+
+    /// Whether a choice, or the choice of none, is here.
+    fn has(self, choice: Option<ContentFormat>) -> bool {
+        match choice {
+            Some(format) => self.contains(format),
+            None => self.0 & NO_FORMAT != 0,
+        }
     }
 }
 
@@ -197,6 +220,9 @@ impl Need {
     }
 }
 
+/// What a device of LwM2M 1.0 is asked for that would not choose a format by itself.
+const TOLD: [ContentFormat; 2] = [ContentFormat::TLV, ContentFormat::OLD_TLV];
+
 /// The best first: SenML has times and types, TLV is the oldest.
 const PREFERRED: [ContentFormat; 7] = [
     ContentFormat::SENML_CBOR,
@@ -220,8 +246,9 @@ const WRITES: [ContentFormat; 7] = [
 ];
 
 /// The same for LwM2M 1.0, some devices of which know TLV by its older number.
-const WRITES_1_0: [ContentFormat; 4] = [
+const WRITES_1_0: [ContentFormat; 5] = [
     ContentFormat::TLV,
+    ContentFormat::OPAQUE,
     ContentFormat::OLD_TLV,
     ContentFormat::JSON,
     ContentFormat::TEXT,
@@ -261,10 +288,11 @@ pub fn choose(
     };
     let accept = match need {
         Need::Read { .. } => {
-            let wanted = fixed.into_iter().chain(declared(&PREFERRED));
-            first(wanted.map(Some).chain([None]), |format| {
-                device.refused.accept.contains(format)
-            })
+            let wanted = fixed.into_iter().chain(declared(&PREFERRED)).map(Some);
+            let old = device.version < Version::V1_1;
+            let told = TOLD.into_iter().filter(move |_| old).map(Some);
+            let wanted = wanted.chain([None]).chain(told);
+            first(wanted, |format| device.refused.accept.has(format))
         }
         Need::ReadComposite => {
             let others = COMPOSITE.into_iter().take(3);
@@ -273,7 +301,7 @@ pub fn choose(
                 .chain(declared(&COMPOSITE).map(answered))
                 .chain(others);
             first(wanted.map(Some).chain([None]), |format| {
-                device.refused.accept.contains(format)
+                device.refused.accept.has(format)
             })
         }
         _ => None,
@@ -298,10 +326,13 @@ pub fn choose(
     };
     let declared = binary_first(declared(preferred).collect());
     let others = binary_first(others.collect());
-    let wanted = fixed.into_iter().chain(declared).chain(others);
-    let write = first(wanted.map(Some), |format| {
-        device.refused.write.contains(format)
-    });
+    // Every client of LwM2M 1.1 takes the bytes of one resource as they are (LwM2M Core 1.1 §7.4),
+    // whatever it declares: TLV around a firmware only makes it longer.
+    let bytes = device.version >= Version::V1_1 && need.fits(ContentFormat::OPAQUE);
+    let bytes = bytes && matches!(need, Need::Write { .. });
+    let bytes = bytes.then_some(ContentFormat::OPAQUE);
+    let wanted = fixed.into_iter().chain(bytes).chain(declared).chain(others);
+    let write = first(wanted.map(Some), |format| device.refused.write.has(format));
     FormatChoice {
         accept,
         write: write.unwrap_or(ContentFormat::TLV),
@@ -330,7 +361,7 @@ pub fn next(
     };
     let next = choose(command, default, &device);
     let need = Need::of(command);
-    let refused_again = next.accept.is_some_and(|it| refused.accept.contains(it))
+    let refused_again = (need.reads() && refused.accept.has(next.accept))
         || (need.writes() && refused.write.contains(next.write));
     (!refused_again).then_some(next)
 }
@@ -370,10 +401,10 @@ const fn answered(format: ContentFormat) -> ContentFormat {
 /// The first that is not refused, or the very first.
 fn first(
     mut wanted: impl Iterator<Item = Option<ContentFormat>> + Clone,
-    is_refused: impl Fn(ContentFormat) -> bool,
+    is_refused: impl Fn(Option<ContentFormat>) -> bool,
 ) -> Option<ContentFormat> {
     let mut open = wanted.clone();
-    open.find(|format| !format.is_some_and(&is_refused))
+    open.find(|format| !is_refused(*format))
         .unwrap_or_else(|| wanted.next().flatten())
 }
 

@@ -75,7 +75,11 @@ fn writes(command: &Command, version: Version, declared: &[u16]) -> Vec<u16> {
 
 #[test]
 fn devices_that_declare_nothing_are_asked_for_nothing() {
-    assert_eq!(accepts(&read("/3/0"), Version::V1_0, &[112, 11542]), [None]);
+    // A13: some devices of LwM2M 1.0 want to be told all the same.
+    assert_eq!(
+        accepts(&read("/3/0"), Version::V1_0, &[112, 11542]),
+        [None, Some(11542), Some(1542)]
+    );
     assert_eq!(accepts(&read("/3/0"), Version::V1_1, &[]), [None]);
     assert_eq!(
         writes(&write_instance(), Version::V1_0, &[]),
@@ -163,11 +167,16 @@ fn bytes_are_written_in_a_binary_format_first() {
         let tried = tries(&write, FormatDefault::Auto, &device, code);
         tried.iter().map(|(_, write)| *write).collect::<Vec<_>>()
     };
-    // What is declared goes before what is not.
+    // B1: the bytes as they are, then what is declared, then what is not.
     let wakaama = formats(&[110], code::NOT_ACCEPTABLE);
-    assert_eq!(wakaama.first_chunk(), Some(&[110, 11542]));
+    assert_eq!(wakaama.first_chunk(), Some(&[42, 110, 11542]));
     let anjay = formats(&[110, 112], code::UNSUPPORTED_CONTENT_FORMAT);
-    assert_eq!(anjay.first_chunk(), Some(&[112, 110, 11542]));
+    assert_eq!(anjay.first_chunk(), Some(&[42, 112, 110, 11542]));
+    assert_eq!(formats(&[], code::NOT_FOUND), [42]);
+    let old = device(Version::V1_0, &[]);
+    let tried = tries(&write, FormatDefault::Auto, &old, code::NOT_ACCEPTABLE);
+    let tried: Vec<_> = tried.iter().map(|(_, write)| *write).collect();
+    assert_eq!(tried, [11542, 42, 1542, 11543, 0]);
 }
 
 #[test]

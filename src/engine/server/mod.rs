@@ -8,7 +8,6 @@ use tracing::debug;
 use crate::coap::block::{BlockOption, szx_of};
 use crate::coap::message::option;
 use crate::coap::{Code, Message, MessageType};
-use crate::engine::device::Device;
 use crate::engine::peer::Peer;
 
 mod authorization;
@@ -127,7 +126,7 @@ impl Server<'_> {
             (Code::POST, Resource::Registration(at)) => {
                 self.update(from, request, at, body);
             }
-            (Code::DELETE, Resource::Registration(at)) => self.deregister(from, message, at),
+            (Code::DELETE, Resource::Registration(at)) => self.deregister(from, request, at),
             (Code::POST, Resource::DataPush) => self.data_push(from, message, body),
             (Code::GET, Resource::WellKnown) => self.respond_sliced(from, message, WELL_KNOWN),
             (_, Resource::Unknown) => self.respond(from, message, Response::new(Code::NOT_FOUND)),
@@ -253,6 +252,9 @@ impl Server<'_> {
         } else {
             self.respond(from, message, Response::new(Code::CHANGED));
         }
-        self.core.with(key, Device::pump);
+        self.core.with(key, |device, cx| {
+            device.send_again(cx);
+            device.pump(cx);
+        });
     }
 }

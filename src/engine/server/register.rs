@@ -234,6 +234,7 @@ impl Server<'_> {
         });
         self.core.announce(key, DeviceEvent::Registered);
         self.core.with(key, |device, cx| {
+            device.send_again(cx);
             device.auto_observe(cx);
             device.pump(cx);
         });

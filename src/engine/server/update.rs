@@ -5,8 +5,8 @@ use tracing::debug;
 use super::request::{Request, Server, Stage};
 use super::response::Response;
 use crate::bridge::report::Event;
+use crate::coap::Code;
 use crate::coap::message::option;
-use crate::coap::{Code, Message};
 use crate::config::Config;
 use crate::engine::claims::Claim;
 use crate::engine::device::{Device, registration_bytes};
@@ -21,14 +21,8 @@ impl Server<'_> {
     pub(super) fn update(&mut self, from: Peer, request: &Request<'_>, at: &str, body: &[u8]) {
         let message = request.message;
         let Some((location, key)) = self.find_location(at) else {
-            // Its registration may live in another shard: the address has changed.
-            if let Some(location) = Location::from_random_segment(at)
-                && request.stage != Stage::Returned
-                && let Some(shard) = self.core.env.directory.shard_of_location(&location)
-                && shard != self.core.env.shard
-            {
-                let wanted = Wanted::Location(location);
-                return self.ask_shard(shard, wanted, from, request, body);
+            if self.ask_for_location(from, request, at, body) {
+                return;
             }
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
@@ -94,7 +88,10 @@ impl Server<'_> {
             }
         });
         self.core.announce(key, DeviceEvent::Updated);
-        self.core.with(key, Device::pump);
+        self.core.with(key, |device, cx| {
+            device.send_again(cx);
+            device.pump(cx);
+        });
     }
 
     /// Applies an Update, all of it or nothing; true when it is to be published.
@@ -134,31 +131,56 @@ impl Server<'_> {
         updated.ok_or(RegisterError::MissingEndpoint)?
     }
 
-    pub(super) fn deregister(&mut self, from: Peer, message: &Message, at: &str) {
-        let found = self.find_location(at).map(|(_, key)| key);
-        let Some((key, device)) = found.and_then(|key| Some((key, self.core.device(key)?))) else {
-            // Registrations are where the connection of their identity is, so one in another shard
-            // is somebody else's.
-            let elsewhere = Location::from_random_segment(at)
-                .and_then(|location| self.core.env.directory.shard_of_location(&location))
-                .is_some_and(|shard| shard != self.core.env.shard);
-            if elsewhere && self.core.identity_of(from).is_some() {
-                return self.refuse_identity(from, message);
+    /// De-register. As with an Update, whoever knows a location that nobody can guess may come from
+    /// a new address.
+    pub(super) fn deregister(&mut self, from: Peer, request: &Request<'_>, at: &str) {
+        let message = request.message;
+        let Some((location, key)) = self.find_location(at) else {
+            if self.ask_for_location(from, request, at, &[]) {
+                return;
             }
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         };
-        if !self
+        let Some(device) = self.core.device(key) else {
+            return;
+        };
+        let identity = self.core.identity_of(from);
+        let claims = self
             .core
-            .may_claim(device, self.core.identity_of(from).as_deref(), Claim::Keep)
-        {
+            .may_claim(device, identity.as_deref(), Claim::Keep);
+        if !claims {
             return self.refuse_identity(from, message);
         }
-        if device.peer != from {
+        if device.peer != from && !self.core.may_move(&location) {
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         }
         self.core.env.counters.deregistered.inc();
         self.respond(from, message, Response::new(Code::DELETED));
         self.core.remove(key, GoneReason::Deregistered);
+    }
+
+    /// A location that is not here may be in another shard, since the address has changed. Whether
+    /// that was asked; the request waits then.
+    fn ask_for_location(
+        &mut self,
+        from: Peer,
+        request: &Request<'_>,
+        at: &str,
+        body: &[u8],
+    ) -> bool {
+        let location = Location::from_random_segment(at);
+        let directory = &self.core.env.directory;
+        let found = location.and_then(|it| Some((directory.shard_of_location(&it)?, it)));
+        match found {
+            Some((shard, location))
+                if shard != self.core.env.shard && request.stage != Stage::Returned =>
+            {
+                let wanted = Wanted::Location(location);
+                self.ask_shard(shard, wanted, from, request, body);
+                true
+            }
+            _ => false,
+        }
     }
 
     fn find_location(&self, segment: &str) -> Option<(Location, DeviceKey)> {
