@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lwm2m_gateway::coap::message::{empty, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
+use lwm2m_gateway::config::AddressChange;
 use serde_json::json;
 use support::{Device, World, uri};
 
@@ -270,8 +271,96 @@ fn notifications_of_unknown_objects_are_delivered() {
 }
 
 #[test]
-fn a_notification_from_a_new_address_does_not_end_the_observation() {
-    let mut world = World::sharded(2, |_| {});
+fn a14_a_notification_from_a_new_address_is_taken_and_the_address_asked() {
+    for shard in [0, 1] {
+        let mut world = World::sharded(2, |_| {});
+        world.answers_pings = false;
+        let mut device = Device::registered(&mut world, "ep1", 5001);
+        let request = observed(&mut world, &device);
+        let mut moved = Device {
+            peer: support::peer(6001),
+            ..device.clone()
+        };
+        for (sequence, kind) in [
+            (2, MessageType::Confirmable),
+            (3, MessageType::NonConfirmable),
+        ] {
+            let notification = moved
+                .separate(kind, &request, Code::CONTENT)
+                .uint(option::OBSERVE, sequence)
+                .payload("21");
+            // At another shard even.
+            world.datagram_at(shard, moved.peer, &notification.build());
+            if kind == MessageType::Confirmable {
+                let ack = world.next_for(moved.peer);
+                let expected = (MessageType::Acknowledgement, moved.mid);
+                assert_eq!((ack.kind(), ack.mid()), expected);
+            }
+            let json = world.next_published().json;
+            assert_eq!(json["seqNum"], sequence);
+            // A ping, then a question, since some clients do not answer pings.
+            let question = world.next_for(moved.peer);
+            assert_eq!(question.kind(), MessageType::Confirmable);
+            let expected = if sequence == 2 {
+                Code::EMPTY
+            } else {
+                Code::GET
+            };
+            assert_eq!(question.code(), expected);
+            // Commands go to the old address as long as the new one has not answered.
+            assert_eq!(world.counter("address_changed"), 0);
+            if sequence == 3 {
+                let mut answer = moved.answer(&question, Code::CONTENT);
+                answer = answer.payload("maker");
+                world.datagram_at(shard, moved.peer, &answer.build());
+            }
+        }
+        assert_eq!(world.counter("address_changed"), 1);
+        world.command("ep1", r#"{"msgType":"read","data":{"path":"/3/0/0"}}"#);
+        let read = world.next_for(moved.peer);
+        assert_eq!(uri(&read), "/3/0/0");
+        let answer = moved.answer(&read, Code::CONTENT).payload("x");
+        world.datagram_at(shard, moved.peer, &answer.build());
+        assert_eq!(world.next_published().json["data"]["code"], "2.05");
+        // The old address is nobody's now; it would be a second move.
+        let late = device.separate(MessageType::NonConfirmable, &request, Code::CONTENT);
+        let late = late.uint(option::OBSERVE, 4).payload("22");
+        world.datagram_at(0, device.peer, &late.build());
+        assert_eq!(world.next_published().json["seqNum"], 4);
+        assert_eq!(world.next_for(device.peer).code(), Code::EMPTY, "a ping");
+        world.assert_quiet();
+        assert_eq!(world.counter("resets"), 0);
+    }
+}
+
+#[test]
+fn a14_the_ping_is_answered() {
+    for shard in [0, 1] {
+        let mut world = World::sharded(2, |_| {});
+        let device = Device::registered(&mut world, "ep1", 5001);
+        let request = observed(&mut world, &device);
+        let mut moved = Device {
+            peer: support::peer(6001),
+            ..device.clone()
+        };
+        let notification = moved
+            .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
+            .uint(option::OBSERVE, 2)
+            .payload("21");
+        world.datagram_at(shard, moved.peer, &notification.build());
+        assert_eq!(world.counter("address_changed"), 1);
+        assert_eq!(world.next_published().json["seqNum"], 2);
+        let location = device.location.clone();
+        let update = moved.request(Code::POST, &["rd", &location], &[]).build();
+        world.datagram_at(shard, moved.peer, &update);
+        assert_eq!(world.next_for(moved.peer).code(), Code::CHANGED);
+        assert_eq!(world.counter("address_changed"), 1);
+    }
+}
+
+#[test]
+fn a14_nobody_else_is_taken_for_a_device() {
+    let mut world = World::with(|config| config.address_change = AddressChange::Reject);
     let mut device = Device::registered(&mut world, "ep1", 5001);
     let request = observed(&mut world, &device);
     let mut moved = Device {
@@ -281,36 +370,18 @@ fn a_notification_from_a_new_address_does_not_end_the_observation() {
     let notification = moved
         .separate(MessageType::Confirmable, &request, Code::CONTENT)
         .uint(option::OBSERVE, 2)
-        .payload("21")
-        .build();
-    // It arrives at another shard even, and is not taken from there.
-    world.datagram_at(1, moved.peer, &notification);
+        .payload("21");
+    world.datagram(moved.peer, &notification.build());
     assert_eq!(world.next_for(moved.peer).kind(), MessageType::Reset);
-    let unconfirmed = moved
-        .separate(MessageType::NonConfirmable, &request, Code::CONTENT)
-        .uint(option::OBSERVE, 3)
-        .payload("21")
-        .build();
-    world.datagram_at(1, moved.peer, &unconfirmed);
     world.assert_quiet();
-    let location = device.location.clone();
-    let update = moved.request(Code::POST, &["rd", &location], &[]).build();
-    world.datagram_at(1, moved.peer, &update);
-    assert_eq!(world.next_for(moved.peer).code(), Code::CHANGED);
-    let again = world.next_for(moved.peer);
-    assert_eq!((again.observe(), again.token()), (Some(0), request.token()));
-    world.datagram_at(1, moved.peer, &notification);
-    assert_eq!(
-        world.next_for(moved.peer).kind(),
-        MessageType::Acknowledgement
-    );
-    assert_eq!(world.next_published().json["msgType"], "notify");
     // A token that nobody has is reset.
+    let mut world = World::new();
     let strange = Message::parse(&device.request(Code::GET, &[], &[]).build()).unwrap();
     let kind = MessageType::NonConfirmable;
     let strange = device.separate(kind, &strange, Code::CONTENT).build();
-    world.datagram_at(1, moved.peer, &strange);
+    world.datagram(moved.peer, &strange);
     assert_eq!(world.next_for(moved.peer).kind(), MessageType::Reset);
+    assert!(world.published.is_empty());
 }
 
 #[test]

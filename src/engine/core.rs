@@ -470,6 +470,9 @@ impl Core {
         self.accounts.waiting.release(freed);
         let directory = &self.env.directory;
         directory.assign(&endpoint, &location, self.env.shard);
+        for token in device.observed() {
+            directory.observe(token, self.env.shard);
+        }
         self.insert(device);
     }
 }

@@ -11,6 +11,7 @@ use super::identity::SecureSession;
 use super::info::{AuthorizationId, Decision, GoneReason};
 use super::input::CommandInput;
 use super::peer::{Peer, ShardId};
+use super::rebinding::Rebindings;
 use super::server::{Assemblies, Requests};
 use super::settings::Settings;
 use super::sharding::{Arrivals, Directory, Handoff};
@@ -31,6 +32,7 @@ pub struct Engine {
     pub(super) core: Core,
     pub(super) requests: Requests,
     pub(super) arrivals: Arrivals,
+    pub(super) rebindings: Rebindings,
     /// Whether commands are only refused.
     pub(super) stopping: bool,
 }
@@ -82,6 +84,7 @@ impl Engine {
             core: Core::new(env, &options.memory, options.shards, options.seed),
             requests: Requests::new(Assemblies::new(blocks)),
             arrivals: Arrivals::default(),
+            rebindings: Rebindings::default(),
             stopping: false,
         }
     }
@@ -155,6 +158,7 @@ impl Engine {
         self.requests.assemblies.expire(now.mono);
         let freed = self.core.departed.expire(now.mono);
         self.core.accounts.waiting.release(freed);
+        self.rebindings.expire(now.mono);
         self.expire_arrivals();
         let mut server = self.server();
         // What is still to be answered must be known to have been acknowledged.

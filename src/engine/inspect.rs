@@ -57,6 +57,7 @@ impl Engine {
             authorizations: self.requests.authorizations.len(),
             sessions: self.core.sessions.len(),
             arrivals: self.arrivals.len(),
+            rebindings: self.rebindings.len(),
             identities,
             departed: self.core.departed.len(),
             timers,

@@ -32,6 +32,8 @@ pub struct Load {
     pub sessions: usize,
     /// DTLS sessions whose registrations are on their way from another shard.
     pub arrivals: usize,
+    /// Addresses that have to show that they are a device's new ones.
+    pub rebindings: usize,
     /// DTLS identities with registrations here.
     pub identities: usize,
     /// Devices that left for another shard a moment ago.

@@ -28,6 +28,8 @@ mod load;
 mod mountpoint;
 mod peer;
 mod reach;
+mod rebind;
+mod rebinding;
 mod registration;
 mod registry;
 mod replies;

@@ -6,6 +6,7 @@ use super::device::{Refusal, unregistered_payload};
 use super::front::{Engine, TIMEOUTS_PER_CALL};
 use super::input::CommandInput;
 use super::peer::{DeviceKey, Peer};
+use super::rebinding::Question;
 use super::server::{Request, Server, Stage};
 use super::sharding::{Handoff, Held, Withheld};
 use crate::bridge::command;
@@ -52,7 +53,7 @@ impl Engine {
             }
             (MessageType::Reset, _) | (_, Code::EMPTY) => unexpected.inc(),
             (_, code) if code.is_request() => unexpected.inc(),
-            _ => self.take_response(from, &message),
+            _ => self.take_response(from, &message, datagram),
         }
     }
 
@@ -87,6 +88,11 @@ impl Engine {
     }
 
     fn take_acknowledgement(&mut self, from: Peer, kind: MessageType, mid: u16) {
+        if kind == MessageType::Reset
+            && let Some(token) = self.rebindings.answered(from, mid, Question::Ping)
+        {
+            return self.rebind(from, token);
+        }
         let registry = &self.core.registry;
         let found = registry.by_message(from, mid);
         let Some(key) = found.or_else(|| registry.bound(from)) else {
@@ -103,7 +109,7 @@ impl Engine {
     }
 
     /// A response or notification (RFC 7252 §5.3.2: matched by token and peer).
-    fn take_response(&mut self, from: Peer, message: &Message) {
+    fn take_response(&mut self, from: Peer, message: &Message, datagram: &[u8]) {
         let token = Token::from_slice(message.token());
         let registry = &self.core.registry;
         let found = token.and_then(|token| {
@@ -120,9 +126,10 @@ impl Engine {
         let there = registry.at(from);
         let answered =
             there.and_then(|key| self.core.with(key, |it, cx| it.answers_probe(cx, message)));
-        if answered != Some(true) {
-            self.reject_response(from, message);
+        if answered == Some(true) || self.take_elsewhere(from, message, datagram) {
+            return;
         }
+        self.reject_response(from, message);
     }
 
     /// A response that nobody waits for.
@@ -211,9 +218,13 @@ impl Engine {
                 datagram,
                 body,
             } => {
+                if datagram.is_empty() {
+                    return self.take_rebound(device, peer);
+                }
                 let withheld = device.map(|device| self.core.adopt(device)).err();
                 self.take_returned(withheld, peer, &datagram, &body);
             }
+            Handoff::Notification { datagram } => self.take_notification(&datagram),
             Handoff::Command { input, hops } => self.take_command(input, hops),
             Handoff::Displace {
                 identity,
@@ -271,6 +282,7 @@ impl Engine {
             Handoff::Command { input, .. } => self.core.refuse_stopping(&input),
             Handoff::Take { .. }
             | Handoff::Give { .. }
+            | Handoff::Notification { .. }
             | Handoff::Displace { .. }
             | Handoff::Arrived { .. } => {}
         }

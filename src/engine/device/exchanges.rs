@@ -107,11 +107,36 @@ impl Device {
             }
             return;
         }
-        let is_ack = message.kind() == MessageType::Acknowledgement;
         if confirmable {
             let ack = message::empty(MessageType::Acknowledgement, message.mid());
             self.transmit(cx, ack);
         }
+        let answers = self.exchange_by_token(token).is_some();
+        self.take_response(cx, token, message);
+        if !answers {
+            self.send_again(cx);
+        }
+        self.pump(cx);
+    }
+
+    /// The same from an address that is not the device's so far, where it has been acknowledged: the
+    /// token shows whose it is. Nothing goes to the old address on account of it.
+    pub(in crate::engine) fn handle_response_from_elsewhere(
+        &mut self,
+        cx: &mut Context<'_>,
+        token: Token,
+        message: &Message,
+    ) {
+        self.last_seen = cx.now.mono;
+        if message.unknown_critical(&KNOWN_CRITICAL).is_some() {
+            return cx.counters().datagrams_unexpected.inc();
+        }
+        self.take_response(cx, token, message);
+    }
+
+    fn take_response(&mut self, cx: &mut Context<'_>, token: Token, message: &Message) {
+        let confirmable = message.kind() == MessageType::Confirmable;
+        let is_ack = message.kind() == MessageType::Acknowledgement;
         // A message with the token of an observation that is being cancelled and with an Observe
         // option is one of its notifications, unless it is the piggybacked response.
         let exchange = self.exchange_by_token(token).filter(|exchange| {
@@ -121,7 +146,7 @@ impl Device {
         match exchange.map(|exchange| exchange.mid) {
             // A piggybacked response belongs to one message id (RFC 7252 §5.2.1).
             Some(mid) if is_ack && mid != message.mid() => {
-                return cx.counters().datagrams_unexpected.inc();
+                cx.counters().datagrams_unexpected.inc();
             }
             Some(mid) => {
                 cx.counters().responses.inc();
@@ -134,10 +159,8 @@ impl Device {
             }
             None => {
                 self.notification(cx, token, message);
-                self.send_again(cx);
             }
         }
-        self.pump(cx);
     }
 
     /// The device has been heard of by something else than an answer: it listens now, so what it has

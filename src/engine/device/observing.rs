@@ -216,7 +216,7 @@ impl Device {
         self.observations.push(observation);
         cx.counters().observations.inc();
         cx.index.add_token(token);
-        cx.env.directory.observe(token);
+        cx.env.directory.observe(token, cx.env.shard);
     }
 
     /// Forgets an observation, if there is one with this token.

@@ -63,8 +63,8 @@ struct Inner {
     locations: HashMap<Location, ShardId>,
     /// Registrations by listener.
     listeners: HashMap<u16, usize>,
-    /// Tokens of living observations, and whether a notification came from a strange address.
-    observations: HashMap<Token, bool>,
+    /// Tokens of living observations.
+    observations: HashMap<Token, Observed>,
     /// DTLS identities that are connected or have registrations.
     /// By what they presented.
     identities: HashMap<Arc<[u8]>, Connection>,
@@ -91,6 +91,14 @@ impl Inner {
             self.mounts.insert(claim.mount, endpoint, claim.shared);
         }
     }
+}
+
+/// What is known of an observation.
+#[derive(Debug, Clone, Copy)]
+struct Observed {
+    shard: ShardId,
+    /// A notification came from a strange address and was not taken.
+    missed: bool,
 }
 
 /// The newest connection of an identity.
@@ -320,8 +328,20 @@ impl Directory {
         }
     }
 
-    pub(in crate::engine) fn observe(&self, token: Token) {
-        self.inner.write().observations.insert(token, false);
+    /// A device of `shard` has an observation with this token.
+    pub(in crate::engine) fn observe(&self, token: Token, shard: ShardId) {
+        let new = Observed {
+            shard,
+            missed: false,
+        };
+        let mut inner = self.inner.write();
+        inner.observations.entry(token).or_insert(new).shard = shard;
+    }
+
+    /// The shard of the device that has an observation with this token.
+    pub(in crate::engine) fn shard_of_observation(&self, token: Token) -> Option<ShardId> {
+        let inner = self.inner.read();
+        inner.observations.get(&token).map(|known| known.shard)
     }
 
     pub(in crate::engine) fn forget_observation(&self, token: Token) {
@@ -332,18 +352,15 @@ impl Directory {
     /// token is that of a living observation.
     pub(in crate::engine) fn missed(&self, token: Token) -> bool {
         let mut inner = self.inner.write();
-        let missed = inner.observations.get_mut(&token);
-        missed.is_some_and(|missed| {
-            *missed = true;
-            true
-        })
+        let known = inner.observations.get_mut(&token);
+        known.map(|known| known.missed = true).is_some()
     }
 
     /// Whether a notification was missed since this was last asked.
     pub(in crate::engine) fn take_missed(&self, token: Token) -> bool {
         let mut inner = self.inner.write();
-        let missed = inner.observations.get_mut(&token);
-        missed.is_some_and(std::mem::take)
+        let known = inner.observations.get_mut(&token);
+        known.is_some_and(|known| std::mem::take(&mut known.missed))
     }
 
     pub(in crate::engine) fn insert_location(&self, location: &Location, shard: ShardId) {

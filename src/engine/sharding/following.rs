@@ -100,6 +100,7 @@ impl Core {
                 (self.registry.by_location(location), Claim::Keep)
             }
             Wanted::Location(_) => return Err(Withheld::Absent),
+            Wanted::Token(token) => (self.registry.by_token(*token), Claim::Keep),
         };
         let key = key.ok_or(Withheld::Absent)?;
         let device = self.device(key).ok_or(Withheld::Absent)?;

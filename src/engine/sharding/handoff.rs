@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::coap::Token;
 use crate::engine::device::Device;
 use crate::engine::identity::Identity;
 use crate::engine::input::CommandInput;
@@ -37,6 +38,12 @@ pub enum Handoff {
         datagram: Vec<u8>,
         /// As in the question.
         body: Vec<u8>,
+    },
+    /// A notification of a device of the receiving shard, from an address that is not its own so
+    /// far. It has been acknowledged.
+    Notification {
+        /// As received.
+        datagram: Vec<u8>,
     },
     /// A command for a device that has moved.
     Command {
@@ -79,6 +86,7 @@ impl Handoff {
                 let device = device.as_ref().map_or(0, |device| device.bytes());
                 device + datagram.heap() + body.heap()
             }
+            Self::Notification { datagram } => datagram.heap(),
             Self::Command { input, .. } => input.bytes(),
             Self::Adopt(device) => device.bytes(),
             Self::Displace { .. } | Self::Arrived { .. } => 0,
@@ -102,4 +110,7 @@ pub enum Wanted {
     Endpoint(Arc<str>),
     /// It updates here (an address change).
     Location(Location),
+    /// It has shown that it is here now: the token of an observation came from the peer of
+    /// [`Handoff::Take`], and an answer to a question of ours. There is no request to be processed.
+    Token(Token),
 }
