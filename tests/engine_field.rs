@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lwm2m_gateway::coap::message::option;
 use lwm2m_gateway::coap::{Code, MessageType};
-use lwm2m_gateway::config::AutoObserve;
+use lwm2m_gateway::config::{AutoObserve, LifetimePolicy};
 use serde_json::json;
 use support::{Device, World, uri};
 
@@ -185,5 +185,22 @@ fn b11_a_command_that_was_sent_to_a_sleeping_device_does_not_hold_up_others() {
         let answer = device.answer(&request, Code::CONTENT).payload("x");
         world.datagram(device.peer, &answer.build());
         assert_eq!(world.next_published().json["data"]["code"], "2.05");
+    }
+}
+
+#[test]
+fn b5_a_device_gets_the_lifetime_it_asks_for_and_the_report_has_the_effective_one() {
+    for (policy, effective) in [
+        (LifetimePolicy::Ignore, 604_800),
+        (LifetimePolicy::Clamp, 86_400),
+    ] {
+        let mut world = World::with(|config| config.lifetime_policy = policy);
+        let mut device = Device::new("ep1", 5001);
+        device.register(&mut world, &["lt=604800"], "</3/0>");
+        assert_eq!(world.next_published().json["data"]["lt"], effective);
+        world.pass(Duration::from_secs(effective - 1));
+        assert_eq!(world.counter("expired"), 0);
+        world.pass(Duration::from_secs(2));
+        assert_eq!(world.counter("expired"), 1);
     }
 }

@@ -97,7 +97,7 @@ impl Default for Config {
             xml_dir: None,
             lifetime_min: Duration::from_secs(15),
             lifetime_max: Duration::from_secs(86_400),
-            lifetime_policy: LifetimePolicy::Clamp,
+            lifetime_policy: LifetimePolicy::Ignore,
             qmode_time_window: Duration::from_secs(22),
             auto_observe: AutoObserve::Off,
             update_msg_publish_condition: UpdateCondition::ObjectListChanged,

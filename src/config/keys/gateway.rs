@@ -87,7 +87,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
                 }
             }
         ),
-        "Objects observed as soon as a device registers: none, all that have a definition, or those of the listed paths that the device holds."
+        "Objects observed as soon as a device registers: none, all that have a definition, or those of the listed paths of which the device lists one, or one above or below."
     ),
     key!(
         "update_msg_publish_condition",
@@ -115,7 +115,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "accept" = AddressChange::Accept,
             "reject" = AddressChange::Reject
         ),
-        "Whether an Update from a new address moves the registration there."
+        "Whether an Update from a new address moves the registration there, and over plain UDP a notification whose token and whose sender's answer to a ping show that the device is there now."
     ),
     key!(
         "publish_deregister",

@@ -207,12 +207,14 @@ impl Device {
         let links = registration.links.as_ref();
         let queries: Vec<(String, String)> = registration.queries().collect();
         let objects: Option<Vec<&str>> = links.map(|links| links.objects.iter().collect());
+        // The one it has, not the one it asked for.
         let lifetime = registration.query.get("lt");
+        let lifetime = lifetime.and_then(|_| registration.lifetime.as_secs().try_into().ok());
         let payload = report(
             event,
             &RegistrationReport {
                 queries: &queries,
-                lifetime: lifetime.and_then(|text| text.parse().ok()),
+                lifetime,
                 alternate_path: links.map(|_| registration.alternate_path()),
                 object_list: objects.as_deref(),
             },

@@ -272,8 +272,10 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_are_bounded() {
+    fn b5_lifetimes_are_as_asked_or_bounded() {
         let mut config = Config::default();
+        assert_eq!(config.lifetime_policy, LifetimePolicy::Ignore);
+        config.lifetime_policy = LifetimePolicy::Clamp;
         let lifetime = |text: &str, config: &Config| {
             register(&["ep=a", text, "lwm2m=1.1"], config).map(|r| r.lifetime.as_secs())
         };
