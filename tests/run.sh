@@ -228,10 +228,12 @@ step "cargo deny" supply_chain
 step "cargo test" cargo test
 step "shared library" shared_library
 step "C API" c_api
-step "end to end" end_to_end
+step "end to end" end_to_end --ignore tests/e2e/test_brokers.py
 # These wait more than they work, and beside them there is time to compile.
 beside 16000 "cargo clippy" cargo clippy --all-targets -- -D warnings
 beside 10000 "end to end, over DTLS" contract --transport dtls
+# Brokers of others take their time to start.
+beside 28000 "end to end, with brokers of others" end_to_end -k test_brokers
 beside 10000 "end to end, in a C host" end_to_end --host c
 beside 10000 "end to end, in a C host with callbacks from threads" end_to_end --host c-threaded \
     -k "test_contract or test_commands or test_observe"
