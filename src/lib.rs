@@ -1,31 +1,166 @@
-//! An LwM2M gateway that lives inside an MQTT broker.
+//! An LwM2M gateway that lives inside an MQTT broker, or inside any program that carries messages.
 //!
-//! Devices speak LwM2M (CoAP over UDP) to it, applications speak MQTT JSON. The protocol core
-//! does no I/O: it has no sockets, clocks, threads or randomness of its own. The shells around it
-//! (`transport`, `runtime`, `host`) own those.
+//! Devices speak LwM2M (CoAP over UDP, with or without DTLS) to it, applications speak MQTT JSON.
+//!
+//! - A [`Host`] is whoever carries the messages: it publishes what the gateway says and asks for the
+//!   topics of commands. Only three of its methods have to be written.
+//! - [`Gateway::start`] binds the listeners of a [`Config`] and starts the threads. Commands go in by
+//!   [`Gateway::deliver`], [`Gateway::devices`] tells who is registered, [`Gateway::stop`] answers
+//!   what still waits.
+//! - A [`ConfigSource`] reads TOML or JSON, or takes keys one by one. `docs/configuration.md` has all
+//!   keys, `docs/mqtt.md` the topics, commands and answers.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//!
+//! use lwm2m_gateway::{ConfigSource, Gateway, Host, Message, Publish};
+//!
+//! /// Prints what the gateway publishes.
+//! struct Printer;
+//!
+//! impl Host for Printer {
+//!     fn publish(&self, batch: &mut Vec<Publish>) {
+//!         for message in batch.drain(..) {
+//!             println!("{}: {} bytes", message.topic, message.payload.len());
+//!         }
+//!     }
+//!
+//!     fn subscribe(&self, filter: &str, _qos: u8) {
+//!         println!("commands come by {filter}");
+//!     }
+//!
+//!     fn unsubscribe(&self, _filter: &str) {}
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut source = ConfigSource::from_toml("lifetime_max = '1h'");
+//! source.set("listeners.udp.default.bind", "127.0.0.1:0");
+//! let (config, warnings) = source.read().map_err(|mut mistakes| mistakes.remove(0))?;
+//! assert!(warnings.is_empty());
+//!
+//! let gateway = Gateway::start(config, Arc::new(Printer))?;
+//! let (name, address) = gateway.listeners().remove(0);
+//! println!("devices register at {address} ({name})");
+//! gateway.deliver(Message {
+//!     topic: "lwm2m/sn-1/dn".to_owned(),
+//!     payload: br#"{"reqID":1,"msgType":"read","data":{"path":"/3/0/0"}}"#.to_vec(),
+//!     expiry: None,
+//! });
+//! assert!(gateway.stop(Duration::from_secs(5)));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! `examples/embed.rs` is a whole host in fifty lines.
+//!
+//! # What is promised
+//!
+//! What this page shows is the interface, and `tests/public_api.txt` lists it. It follows Semantic
+//! Versioning: before 1.0 a change that breaks comes with a new minor version, and new variants of
+//! its enums are such a change. The gateway logs by [`tracing`]; a host that wants the lines installs
+//! a subscriber before it starts a gateway, and [`line_of`] makes one line of an event.
+//!
+//! # Features
+//!
+//! - `standalone` (default): the program `lwm2m-gateway` with its embedded MQTT broker, as [`cli`].
+//!   A host of one's own does without: `default-features = false`.
+//! - `vendored-openssl`: OpenSSL built from source and linked statically.
+//! - `internals`: everything inside becomes public, for the tests, benchmarks and fuzz targets of
+//!   this repository. **No promise at all**: it changes with any version.
 
 #![deny(unsafe_code)]
+// Without `internals` the rooms are private, and what is `pub` in them is for each other. With it,
+// as tests and lints are built, this lint holds.
+#![cfg_attr(not(feature = "internals"), allow(unreachable_pub))]
+// What can be reached can be named.
+#![cfg_attr(not(feature = "internals"), warn(unnameable_types))]
 
+#[cfg(feature = "internals")]
 pub mod admission;
+#[cfg(not(feature = "internals"))]
+mod admission;
+#[cfg(feature = "internals")]
 pub mod bridge;
+#[cfg(not(feature = "internals"))]
+mod bridge;
+#[cfg(feature = "standalone")]
+pub mod cli;
+#[cfg(feature = "internals")]
 pub mod coap;
+#[cfg(not(feature = "internals"))]
+mod coap;
+#[cfg(feature = "internals")]
 pub mod config;
+#[cfg(not(feature = "internals"))]
+mod config;
+#[cfg(feature = "internals")]
 pub mod credentials;
+#[cfg(not(feature = "internals"))]
+mod credentials;
+#[cfg(feature = "internals")]
 pub mod dtls;
+#[cfg(not(feature = "internals"))]
+mod dtls;
+#[cfg(feature = "internals")]
 pub mod engine;
+#[cfg(not(feature = "internals"))]
+mod engine;
+#[cfg(feature = "internals")]
 pub mod ffi;
+#[cfg(not(feature = "internals"))]
+mod ffi;
+#[cfg(feature = "internals")]
 pub mod host;
+#[cfg(not(feature = "internals"))]
+mod host;
+#[cfg(feature = "internals")]
 pub mod lwm2m;
+#[cfg(not(feature = "internals"))]
+mod lwm2m;
 mod mac;
 pub mod memory;
 mod mqtt;
+#[cfg(feature = "internals")]
 pub mod printable;
+#[cfg(not(feature = "internals"))]
+mod printable;
+#[cfg(feature = "internals")]
 pub mod runtime;
-#[cfg(feature = "standalone")]
+#[cfg(not(feature = "internals"))]
+mod runtime;
+#[cfg(all(feature = "internals", feature = "standalone"))]
 pub mod simulate;
+#[cfg(all(not(feature = "internals"), feature = "standalone"))]
+mod simulate;
+#[cfg(feature = "internals")]
 pub mod system;
+#[cfg(not(feature = "internals"))]
+mod system;
+#[cfg(feature = "internals")]
 pub mod telemetry;
+#[cfg(not(feature = "internals"))]
+mod telemetry;
+#[cfg(feature = "internals")]
 pub mod time;
+#[cfg(not(feature = "internals"))]
+mod time;
+#[cfg(feature = "internals")]
 pub mod transport;
+#[cfg(not(feature = "internals"))]
+mod transport;
 
-pub use config::Config;
+pub use bridge::topic::{LiteralError, TopicError};
+pub use config::read::Source as ConfigSource;
+pub use config::{Config, ConfigError, ConfigWarning};
+pub use credentials::{FileError, Key, KeyError, MAX_KEY};
+pub use dtls::DtlsError;
+pub use engine::{
+    Decision, DeviceEvent, DeviceInfo, GoneReason, PortableSession, RegistrationRequest,
+};
+pub use mqtt::{Message, Publish, PublishKind};
+pub use runtime::{
+    AuthorizationRequest, Gateway, Host, PskRequest, ReloadError, StartError, Statistics,
+    Subscriptions,
+};
+pub use telemetry::{EventLog, TakesEvents, line_of};

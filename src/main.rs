@@ -1,9 +1,7 @@
-//! The command line: see [`cli`].
+//! The program: see [`lwm2m_gateway::cli`].
 
 use std::process::ExitCode;
 
-mod cli;
-
 fn main() -> ExitCode {
-    cli::main()
+    lwm2m_gateway::cli::main()
 }

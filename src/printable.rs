@@ -10,14 +10,17 @@ use std::fmt::{self, Write};
 /// assert_eq!(Printable("a\nb\u{202e}c").to_string(), r"a\nb\u{202e}c");
 /// ```
 #[derive(Clone, Copy)]
+#[cfg(any(feature = "internals", feature = "standalone"))]
 pub struct Printable<'a>(pub &'a str);
 
+#[cfg(any(feature = "internals", feature = "standalone"))]
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Escaping(f).write_str(self.0)
     }
 }
 
+#[cfg(any(feature = "internals", feature = "standalone"))]
 impl fmt::Debug for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -34,8 +37,10 @@ impl<W: Write> Write for Escaping<W> {
 }
 
 /// As [`Escaping`], for text of several lines or columns of our own: line feeds and tabs stay.
+#[cfg(any(feature = "internals", feature = "standalone"))]
 pub struct EscapingLines<W>(pub W);
 
+#[cfg(any(feature = "internals", feature = "standalone"))]
 impl<W: Write> Write for EscapingLines<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let is_hidden = |c: char| !matches!(c, '\n' | '\t') && is_hidden(c);
@@ -45,6 +50,7 @@ impl<W: Write> Write for EscapingLines<W> {
 
 /// Escapes within a JSON document what a JSON writer leaves as it is. Such characters are only ever
 /// part of strings there, where `\uXXXX` means the same (RFC 8259 §7).
+#[cfg(any(feature = "internals", feature = "standalone"))]
 pub fn escape_json(document: &str, to: &mut impl Write) -> fmt::Result {
     let mut rest = document;
     while let Some((at, c)) = find(rest, is_hidden) {

@@ -3,6 +3,7 @@
 
 #![allow(unsafe_code)] // prctl(2), setrlimit(2), geteuid(2)
 
+#[cfg(any(feature = "internals", feature = "standalone"))]
 use std::io;
 
 /// Keeps the memory of this process, which holds keys, out of core dumps, and other processes of
@@ -10,6 +11,7 @@ use std::io;
 ///
 /// # Errors
 /// What the system says.
+#[cfg(any(feature = "internals", feature = "standalone"))]
 pub fn forbid_core_dumps() -> io::Result<()> {
     let none = libc::rlimit {
         rlim_cur: 0,
@@ -28,6 +30,7 @@ pub(crate) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
+#[cfg(any(feature = "internals", feature = "standalone"))]
 fn check(result: libc::c_int) -> io::Result<()> {
     if result == 0 {
         Ok(())

@@ -9,7 +9,7 @@ mod line;
 mod lines;
 
 pub use events::{EventLog, TakesEvents};
-pub use line::{MAX_LINE, line_of};
+pub use line::line_of;
 pub(crate) use lines::limited;
 pub use lines::{INTERVAL, LogLimiter, LogReason};
 

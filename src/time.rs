@@ -74,6 +74,7 @@ pub struct Now {
 impl Now {
     /// Both clocks moved on by `by`; what virtual-time tests step with.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn after(self, by: Duration) -> Self {
         Self {
             mono: self.mono + by,

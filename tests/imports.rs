@@ -43,8 +43,8 @@ const LAYERS: &[&str] = &[
     // Who loads it.
     "host",
     "ffi",
-    "lib",
     "cli",
+    "lib",
     "main",
 ];
 

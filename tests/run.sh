@@ -195,6 +195,11 @@ nif() {
         { echo "the library exports $exported"; return 1; }
 }
 
+# What others build: without the feature `internals`, which the tests have.
+as_others() {
+    cargo clippy -- -D warnings && cargo clippy --no-default-features -- -D warnings
+}
+
 # Peers that mean harm; `tests/hostile --slow` has longer floods.
 hostile() {
     "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini "$@"
@@ -231,6 +236,7 @@ step "C API" c_api
 step "end to end" end_to_end --ignore tests/e2e/test_brokers.py
 # These wait more than they work, and beside them there is time to compile.
 beside 16000 "cargo clippy" cargo clippy --all-targets -- -D warnings
+beside 16000 "cargo clippy, as others build" as_others
 beside 10000 "end to end, over DTLS" contract --transport dtls
 # Brokers of others take their time to start.
 beside 28000 "end to end, with brokers of others" end_to_end -k test_brokers

@@ -109,14 +109,14 @@ impl Bucket {
 
 /// A bucket that all shards take from.
 #[derive(Debug, Default)]
-pub struct SharedBucket(AtomicU64);
+pub(crate) struct SharedBucket(AtomicU64);
 
 impl SharedBucket {
     /// Takes one event out.
     ///
     /// # Errors
     /// How long until there is one.
-    pub fn take(&self, now: Instant, limit: Limit) -> Result<(), Duration> {
+    pub(crate) fn take(&self, now: Instant, limit: Limit) -> Result<(), Duration> {
         let now = nanos(now);
         let taken = self
             .0

@@ -12,10 +12,8 @@ mod pressure;
 mod rate;
 mod sources;
 
-pub use access::{AccessRule, AccessRuleError, AccessRules, MAX_RULES};
-pub use bucket::{Bucket, Limit, SharedBucket};
+pub use access::{AccessRuleError, AccessRules, MAX_RULES};
+pub use bucket::{Bucket, Limit};
 pub use door::{Door, Newcomers};
 pub use gate::{Gate, Refused};
-pub use pressure::Pressure;
-pub use rate::{Rate, RateError};
-pub use sources::{Source, Sources};
+pub use rate::Rate;

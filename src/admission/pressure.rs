@@ -25,7 +25,7 @@ const SLOTS: usize = 256;
 
 /// How much of the strangers' datagrams a shard takes in one turn.
 #[derive(Debug)]
-pub struct Pressure {
+pub(crate) struct Pressure {
     /// Strangers in a turn; `None` while there is no need to cut.
     budget: Option<u32>,
     /// What is left in this turn for the first datagrams of sources, and for further ones.
@@ -48,13 +48,13 @@ impl Default for Pressure {
 
 impl Pressure {
     /// Whether strangers are cut.
-    pub const fn is_on(&self) -> bool {
+    pub(crate) const fn is_on(&self) -> bool {
         self.budget.is_some()
     }
 
     /// A turn begins: `fill` is the fullness of the receive buffer in thousandths, zero when the
     /// last turn read all there was.
-    pub fn begin_turn(&mut self, fill: u32) {
+    pub(crate) fn begin_turn(&mut self, fill: u32) {
         self.budget = match self.budget {
             None => (fill >= FULL).then_some(FIRST),
             Some(budget) if fill >= FULL => Some((budget / 2).max(LEAST)),
@@ -72,7 +72,7 @@ impl Pressure {
     }
 
     /// Whether a datagram of a stranger, whose source has `hash`, is taken in this turn.
-    pub fn take(&mut self, hash: u64) -> bool {
+    pub(crate) fn take(&mut self, hash: u64) -> bool {
         if self.budget.is_none() {
             return true;
         }

@@ -2,16 +2,16 @@
 
 use std::net::IpAddr;
 
-use super::bucket::{Bucket, Limit, nanos};
+use super::bucket::{Bucket, Limit};
 use crate::time::Instant;
 
 /// Who sends, as far as limits are concerned: an IPv4 address, or a /64 of IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Source(u64);
+pub(crate) struct Source(u64);
 
 impl Source {
     /// The source that `address` belongs to.
-    pub fn of(address: IpAddr) -> Self {
+    pub(crate) fn of(address: IpAddr) -> Self {
         /// `::ffff:0:0/64` is no prefix that anybody has.
         const IPV4: u64 = 0xffff << 32;
         match address.to_canonical() {
@@ -43,13 +43,13 @@ const VACANT: Entry = Entry {
 /// the one that has been idle longest; when none is idle, of the one that has used least, which
 /// loses that it has.
 #[derive(Debug)]
-pub struct Sources {
+pub(crate) struct Sources {
     entries: Vec<[Entry; WAYS]>,
 }
 
 impl Sources {
     /// Takes about `bytes`, now and always.
-    pub fn new(bytes: usize) -> Self {
+    pub(crate) fn new(bytes: usize) -> Self {
         let sets = (bytes / (ENTRY * WAYS)).max(1);
         // A power of two, so that a hash is an index.
         let sets = 1 << sets.ilog2();
@@ -59,7 +59,7 @@ impl Sources {
     }
 
     /// Takes one event out of the bucket of `source`, which has `hash`; false when it is empty.
-    pub fn take(&mut self, now: Instant, source: Source, hash: u64, limit: Limit) -> bool {
+    pub(crate) fn take(&mut self, now: Instant, source: Source, hash: u64, limit: Limit) -> bool {
         let mask = self.entries.len() - 1;
         let set = usize::try_from(hash & mask as u64).unwrap_or(0);
         let Some(set) = self.entries.get_mut(set) else {
@@ -78,19 +78,6 @@ impl Sources {
         }
         entry.bucket.take(now, limit, 1)
     }
-
-    /// Sources whose buckets are not full at `now`.
-    pub fn active(&self, now: Instant) -> usize {
-        let entries = self.entries.iter().flatten();
-        entries
-            .filter(|entry| entry.bucket.full_at() > nanos(now))
-            .count()
-    }
-
-    /// Bytes it takes.
-    pub fn bytes(&self) -> usize {
-        self.entries.len() * WAYS * ENTRY
-    }
 }
 
 #[cfg(test)]
@@ -99,6 +86,22 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::admission::bucket::nanos;
+
+    impl Sources {
+        /// Sources whose buckets are not full at `now`.
+        fn active(&self, now: Instant) -> usize {
+            let entries = self.entries.iter().flatten();
+            entries
+                .filter(|entry| entry.bucket.full_at() > nanos(now))
+                .count()
+        }
+
+        /// Bytes it takes.
+        fn bytes(&self) -> usize {
+            self.entries.len() * WAYS * ENTRY
+        }
+    }
 
     fn at(millis: u64) -> Instant {
         Instant::from_micros(millis * 1000)

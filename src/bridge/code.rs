@@ -9,6 +9,7 @@ pub const BAD_REQUEST: u8 = 0x80;
 /// 4.02 Bad Option.
 pub const BAD_OPTION: u8 = 0x82;
 /// 4.04 Not Found.
+#[cfg(feature = "internals")]
 pub const NOT_FOUND: u8 = 0x84;
 /// 4.05 Method Not Allowed.
 pub const METHOD_NOT_ALLOWED: u8 = 0x85;
@@ -16,14 +17,6 @@ pub const METHOD_NOT_ALLOWED: u8 = 0x85;
 pub const NOT_ACCEPTABLE: u8 = 0x86;
 /// 4.15 Unsupported Content-Format.
 pub const UNSUPPORTED_CONTENT_FORMAT: u8 = 0x8F;
-/// 5.00 Internal Server Error.
-pub const INTERNAL_SERVER_ERROR: u8 = 0xA0;
-/// 5.02 Bad Gateway.
-pub const BAD_GATEWAY: u8 = 0xA2;
-/// 5.03 Service Unavailable.
-pub const SERVICE_UNAVAILABLE: u8 = 0xA3;
-/// 5.04 Gateway Timeout.
-pub const GATEWAY_TIMEOUT: u8 = 0xA4;
 
 /// Whether the code is a client or server error, or none of a response at all.
 pub const fn is_error(code: u8) -> bool {

@@ -50,10 +50,10 @@ pub use dialect::Dialect;
 pub use echo::Echo;
 pub use kind::Kind;
 pub use refusal::{CommandError, Reason};
+#[cfg_attr(not(feature = "internals"), allow(unused_imports))] // for tests and benchmarks
 pub use req_path::ReqPath;
 pub use router::{CommandRouter, NamedMountpoint, Route, RouteKey};
 pub use target::Target;
-pub use topic::TopicTemplate;
 
 #[cfg(test)]
 mod tests;

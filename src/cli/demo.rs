@@ -11,15 +11,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use crate::config::Config;
+use crate::config::broker_url::BrokerUrl;
+use crate::host::standalone::Broker;
+use crate::host::{Host, Message, Publish, Subscriptions};
+use crate::memory::Memory;
+use crate::runtime::Gateway;
+use crate::simulate;
+use crate::telemetry::Counters;
 use clap::Parser;
-use lwm2m_gateway::config::Config;
-use lwm2m_gateway::config::broker_url::BrokerUrl;
-use lwm2m_gateway::host::standalone::Broker;
-use lwm2m_gateway::host::{Host, Message, Publish, Subscriptions};
-use lwm2m_gateway::memory::Memory;
-use lwm2m_gateway::runtime::Gateway;
-use lwm2m_gateway::simulate;
-use lwm2m_gateway::telemetry::Counters;
 use tokio::sync::Notify;
 
 use super::options::GatewayOptions;

@@ -10,8 +10,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lwm2m_gateway::config::Log;
-use lwm2m_gateway::telemetry::Counters;
+use crate::config::Log;
+use crate::telemetry::Counters;
 use tracing::Subscriber;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
@@ -96,7 +96,7 @@ mod tests {
     use std::io::Write;
     use std::sync::Mutex;
 
-    use lwm2m_gateway::printable::is_hidden;
+    use crate::printable::is_hidden;
     use proptest::prelude::*;
 
     use super::*;

@@ -1,4 +1,4 @@
-//! The commands of `lwm2m-gateway`.
+//! The program `lwm2m-gateway`: its commands and options are those of `lwm2m-gateway --help`.
 
 // A program of its own: it reads files, waits for signals and speaks to people.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -16,8 +16,8 @@ mod service;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::simulate;
 use clap::{Parser, Subcommand};
-use lwm2m_gateway::simulate;
 
 use options::GatewayOptions;
 
@@ -60,7 +60,9 @@ enum Command {
     Psk(psk::Command),
 }
 
-pub(crate) fn main() -> ExitCode {
+/// Runs the command that the arguments of the process name; returns what the process is to end
+/// with.
+pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Run(options) => run::run(&options),
         Command::Demo(options) => demo::demo(options),

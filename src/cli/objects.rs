@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use lwm2m_gateway::config::{Config, Log};
-use lwm2m_gateway::lwm2m::model::{ObjectDefinition, ResourceDefinition};
-use lwm2m_gateway::runtime::load_models;
+use crate::config::{Config, Log};
+use crate::lwm2m::model::{ObjectDefinition, ResourceDefinition};
+use crate::runtime::load_models;
 
 use super::{logging, say};
 

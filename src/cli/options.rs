@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use lwm2m_gateway::config::read::{ConfigWarning, Source};
-use lwm2m_gateway::config::{self, Config};
-use lwm2m_gateway::credentials::CredentialStore;
-use lwm2m_gateway::system::forbid_core_dumps;
+use crate::config::read::{ConfigWarning, Source};
+use crate::config::{self, Config};
+use crate::credentials::CredentialStore;
+use crate::system::forbid_core_dumps;
 
 use super::{password, say};
 

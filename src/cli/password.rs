@@ -2,10 +2,10 @@
 
 use std::env;
 
-use lwm2m_gateway::config::file::read_secret;
-use lwm2m_gateway::config::read::Source;
-use lwm2m_gateway::config::{Config, WorldReadable};
-use lwm2m_gateway::system::open_to_everyone;
+use crate::config::file::read_secret;
+use crate::config::read::Source;
+use crate::config::{Config, WorldReadable};
+use crate::system::open_to_everyone;
 
 /// The environment variable with the password.
 const VARIABLE: &str = "LWM2M_GATEWAY_MQTT_PASSWORD";

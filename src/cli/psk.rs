@@ -7,10 +7,10 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::config::KeyEncoding;
+use crate::credentials::edit::{self, EditError};
+use crate::credentials::{EndpointPattern, Key, Lines, MAX_KEY, read_file};
 use clap::{Args, Subcommand, ValueEnum};
-use lwm2m_gateway::config::KeyEncoding;
-use lwm2m_gateway::credentials::edit::{self, EditError};
-use lwm2m_gateway::credentials::{EndpointPattern, Key, Lines, MAX_KEY, read_file};
 use zeroize::Zeroizing;
 
 use super::say;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use lwm2m_gateway::telemetry::Counters;
+use crate::telemetry::Counters;
 
 use super::options::GatewayOptions;
 use super::service::Service;

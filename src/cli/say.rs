@@ -4,7 +4,7 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use lwm2m_gateway::printable::EscapingLines;
+use crate::printable::EscapingLines;
 
 /// A line on standard output.
 pub(crate) fn out(line: impl Display) {

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lwm2m_gateway::config::Config;
-use lwm2m_gateway::config::read::ConfigWarning;
-use lwm2m_gateway::host::standalone::{Broker, Commands};
-use lwm2m_gateway::host::{Host, Message};
-use lwm2m_gateway::runtime::Gateway;
-use lwm2m_gateway::telemetry::Counters;
+use crate::config::Config;
+use crate::config::read::ConfigWarning;
+use crate::host::standalone::{Broker, Commands};
+use crate::host::{Host, Message};
+use crate::runtime::Gateway;
+use crate::telemetry::Counters;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 

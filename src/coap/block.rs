@@ -110,6 +110,7 @@ impl Sender {
     }
 
     /// Whether there is nothing to send.
+    #[cfg(feature = "internals")]
     pub const fn is_empty(&self) -> bool {
         self.body.is_empty()
     }
@@ -260,6 +261,7 @@ impl Receiver {
     }
 
     /// Whether nothing was received yet.
+    #[cfg(feature = "internals")]
     pub const fn is_empty(&self) -> bool {
         self.body.is_empty()
     }

@@ -199,16 +199,19 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
     }
 
     /// Entries held.
+    #[cfg(feature = "internals")]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether nothing is held.
+    #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Bytes held, and the same counted anew.
+    #[cfg(feature = "internals")]
     pub fn audit(&self) -> (usize, usize) {
         let counted = self.entries.values().map(cost).sum();
         (self.tally.used(), counted)

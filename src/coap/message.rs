@@ -55,6 +55,7 @@ impl Code {
     pub const EMPTY: Self = Self(0);
     pub const GET: Self = Self(1);
     pub const POST: Self = Self(2);
+    #[cfg(feature = "internals")]
     pub const PUT: Self = Self(3);
     pub const DELETE: Self = Self(4);
     pub const CREATED: Self = Self::new(2, 1);
@@ -71,6 +72,7 @@ impl Code {
     pub const REQUEST_ENTITY_INCOMPLETE: Self = Self::new(4, 8);
     pub const PRECONDITION_FAILED: Self = Self::new(4, 12);
     pub const REQUEST_ENTITY_TOO_LARGE: Self = Self::new(4, 13);
+    #[cfg(feature = "internals")]
     pub const INTERNAL_SERVER_ERROR: Self = Self::new(5, 0);
     pub const BAD_GATEWAY: Self = Self::new(5, 2);
     pub const SERVICE_UNAVAILABLE: Self = Self::new(5, 3);

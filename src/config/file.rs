@@ -33,6 +33,7 @@ pub fn read(path: &Path) -> io::Result<Source> {
 ///
 /// # Errors
 /// As [`read`]; also when the file is empty or has several lines.
+#[cfg(any(feature = "internals", feature = "standalone"))]
 pub fn read_secret(path: &Path) -> io::Result<(Zeroizing<String>, u32)> {
     let wrong = |reason| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     let (text, mode) = read_text(path, 64 << 10)?;

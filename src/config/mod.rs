@@ -17,12 +17,15 @@ mod psk;
 mod rates;
 pub mod read;
 mod reader;
+#[cfg(feature = "internals")]
 pub mod reference;
 mod schema;
 mod sections;
 pub(crate) mod value;
 
-pub use crate::credentials::{EndpointRule, KeyEncoding, WorldReadable};
+pub use crate::credentials::EndpointRule;
+#[cfg(any(feature = "internals", feature = "standalone"))]
+pub use crate::credentials::{KeyEncoding, WorldReadable};
 pub(crate) use check::matches_filter;
 pub use choices::{
     AddressChange, AutoObserve, BooleanSeries, EchoMode, FormatDefault, HostileEndpoint,
@@ -30,11 +33,9 @@ pub use choices::{
 };
 pub use cipher::{CipherSuite, Group};
 pub use error::{ConfigError, ConfigWarning};
-pub use listener::{DtlsListener, DtlsOptions, Listeners, PlainRegisters, Takeover, UdpListener};
-pub use mqtt::{MQTT_CLIENT_ID, Mqtt, MqttSubscribe, MqttVersion};
-pub use rates::Rates;
+pub use listener::{DtlsListener, DtlsOptions, PlainRegisters, Takeover, UdpListener};
+pub use mqtt::Mqtt;
+#[cfg(any(feature = "internals", feature = "standalone"))]
+pub use mqtt::{MQTT_CLIENT_ID, MqttSubscribe, MqttVersion};
 pub use schema::Config;
-pub use sections::{
-    Blockwise, Coap, Compat, Legacy, Limits, Log, Queue, Series, SeriesTranslator, Translator,
-    Translators,
-};
+pub use sections::{Blockwise, Coap, Compat, Limits, Log, Queue, Series, Translator};

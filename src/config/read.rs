@@ -272,6 +272,7 @@ impl Source {
 /// # Errors
 ///
 /// Every mistake in it.
+#[cfg(feature = "internals")]
 pub fn from_toml(text: &str) -> Result<(Config, Vec<ConfigWarning>), Vec<ConfigError>> {
     Source::from_toml(text).read()
 }

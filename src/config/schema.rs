@@ -12,7 +12,26 @@ use super::rates::Rates;
 use super::sections::{Blockwise, Coap, Compat, Limits, Log, Queue, Series, Translators};
 use crate::credentials::WorldReadable;
 
-/// The whole configuration of a gateway.
+/// Defines a struct whose fields are public with the feature `internals` only: those who use the
+/// library name the keys of `docs/configuration.md`, and a key more is no change for them.
+macro_rules! schema {
+    (
+        $(#[$attribute:meta])*
+        pub struct $name:ident { $($(#[$about:meta])* pub $field:ident: $type:ty,)* }
+    ) => {
+        $(#[$attribute])*
+        #[cfg(feature = "internals")]
+        pub struct $name { $($(#[$about])* pub $field: $type,)* }
+
+        $(#[$attribute])*
+        #[cfg(not(feature = "internals"))]
+        pub struct $name { $($(#[$about])* pub(crate) $field: $type,)* }
+    };
+}
+
+schema! {
+/// The whole configuration of a gateway, with a default for every key. Others are read from a
+/// [`ConfigSource`](crate::ConfigSource).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Start of every topic of a device; placeholders `${endpoint_name}`, `${clientid}`,
@@ -75,6 +94,7 @@ pub struct Config {
     pub mqtt: Mqtt,
     /// Logging of the stand-alone host.
     pub log: Log,
+}
 }
 
 impl Config {

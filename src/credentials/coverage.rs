@@ -102,7 +102,8 @@ mod tests {
     use super::super::index::EndpointIndex;
     use super::*;
     use crate::config::DtlsListener;
-    use crate::credentials::{EndpointPattern, Key, MAX_TRIED};
+    use crate::credentials::index::MAX_TRIED;
+    use crate::credentials::{EndpointPattern, Key};
 
     fn credential(identity: &str, endpoints: &[&str]) -> Credential {
         Credential {

@@ -5,7 +5,7 @@ use super::{EndpointPattern, Key};
 
 /// Longest identity in bytes, configured or presented. RFC 4279 section 5.3 asks for 128, OpenSSL
 /// takes 256.
-pub const MAX_IDENTITY: usize = 256;
+pub(crate) const MAX_IDENTITY: usize = 256;
 
 /// Why bytes are no identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -21,7 +21,7 @@ use super::sources::CredentialSource;
 use crate::system::{effective_user, open_to_everyone};
 
 /// Largest PSK file in bytes, some four million lines.
-pub const MAX_FILE: u64 = 256 << 20;
+pub(crate) const MAX_FILE: u64 = 256 << 20;
 
 /// Why a PSK file cannot be read; what was read before stays in force.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +119,7 @@ impl FileReport {
 
 /// A PSK file and what it held when it was last read.
 #[derive(Debug)]
-pub struct PskFile {
+pub(crate) struct PskFile {
     path: PathBuf,
     keys: KeyEncoding,
     world_readable: WorldReadable,
@@ -153,7 +153,7 @@ impl PskFile {
     ///
     /// When it cannot be read, or everybody can read it and that is not allowed; bad lines are no
     /// error.
-    pub fn open(
+    pub(crate) fn open(
         path: &Path,
         keys: KeyEncoding,
         world_readable: WorldReadable,
@@ -177,7 +177,7 @@ impl PskFile {
     /// # Errors
     ///
     /// When it cannot be read; what was read before stays in force.
-    pub fn reload(&self) -> Result<FileReport, FileError> {
+    pub(crate) fn reload(&self) -> Result<FileReport, FileError> {
         self.read(&mut self.watch.lock())
     }
 
@@ -188,7 +188,7 @@ impl PskFile {
     /// # Errors
     ///
     /// As [`reload`](Self::reload), once for each change.
-    pub fn poll(&self) -> Result<Option<FileReport>, FileError> {
+    pub(crate) fn poll(&self) -> Result<Option<FileReport>, FileError> {
         let mut watch = self.watch.lock();
         let now = fs::metadata(&self.path).ok().map(|it| Stamp::of(&it));
         if now == watch.known {

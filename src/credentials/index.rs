@@ -9,7 +9,7 @@ use super::sources::CredentialSource;
 
 /// Patterns that are compared with one endpoint name at most. When more of them begin like it, it
 /// counts as covered: to refuse is safe, to search on is not.
-pub const MAX_TRIED: usize = 1024;
+pub(crate) const MAX_TRIED: usize = 1024;
 
 /// Which endpoints a set of credentials lists, whoever lists them.
 ///

@@ -16,7 +16,7 @@ pub const MAX_KEY: usize = 256;
 
 /// Keys below this many bytes are worth a warning: the suites have a strength of 128 bits, and a
 /// key with less than that can be guessed from a recorded handshake (RFC 4279 section 7.2).
-pub const WEAK_KEY: usize = 16;
+pub(crate) const WEAK_KEY: usize = 16;
 
 /// Why a text is no key. Never holds a part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

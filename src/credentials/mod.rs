@@ -7,6 +7,7 @@
 
 mod coverage;
 mod credential;
+#[cfg(any(feature = "internals", feature = "standalone"))]
 pub mod edit;
 mod file;
 mod index;
@@ -18,12 +19,14 @@ mod sources;
 mod store;
 
 pub use coverage::Coverage;
-pub use credential::{Credential, IdentityError, MAX_IDENTITY, check_identity};
-pub use file::{FileError, FileReport, MAX_FILE, PskFile, read_file};
-pub use index::MAX_TRIED;
-pub use key::{Key, KeyError, MAX_KEY, WEAK_KEY};
-pub use lines::{LineError, Lines, MAX_PROBLEMS, Problem, ProblemKind};
-pub use pattern::{EndpointPattern, MAX_PATTERN, MAX_PATTERNS, PatternError};
+pub use credential::{Credential, IdentityError, check_identity};
+pub use file::FileError;
+#[cfg(any(feature = "internals", feature = "standalone"))]
+pub use file::read_file;
+pub use key::{Key, KeyError, MAX_KEY};
+#[cfg(any(feature = "internals", feature = "standalone"))]
+pub use lines::Lines;
+pub use pattern::{EndpointPattern, PatternError};
 pub use rules::{EndpointRule, KeyEncoding, WorldReadable};
-pub use sources::{CredentialSource, Sources};
-pub use store::{CredentialStore, MAX_CUTS, candidates};
+pub use sources::Sources;
+pub use store::CredentialStore;

@@ -8,10 +8,10 @@ use std::fmt;
 pub struct EndpointPattern(Box<str>);
 
 /// Most patterns of one credential.
-pub const MAX_PATTERNS: usize = 256;
+pub(crate) const MAX_PATTERNS: usize = 256;
 
 /// Longest pattern in bytes.
-pub const MAX_PATTERN: usize = 256;
+pub(crate) const MAX_PATTERN: usize = 256;
 
 /// Why a text is no list of endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -39,6 +39,7 @@ impl CredentialStore {
     }
 
     /// What a listener's `psk` says, without its file.
+    #[cfg(feature = "internals")]
     pub fn configured<'a>(from: impl Into<Sources<'a>>) -> Self {
         Self::of_configuration(from.into()).0
     }
@@ -121,6 +122,7 @@ impl CredentialStore {
     /// # Errors
     ///
     /// When it cannot be read; what was read before stays in force.
+    #[cfg(feature = "internals")]
     pub fn reload(&self) -> Result<Option<FileReport>, FileError> {
         self.file
             .as_ref()
@@ -129,12 +131,15 @@ impl CredentialStore {
 }
 
 /// Most separators that are tried in one identity, from its end.
-pub const MAX_CUTS: usize = 32;
+pub(crate) const MAX_CUTS: usize = 32;
 
 /// The identities that a presented one can stand for, in the order in which they are to be looked
 /// up: itself, then what stands before each separator in it, the longest first. None if it can be
 /// no identity at all.
-pub fn candidates<'a>(presented: &'a [u8], separators: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+pub(crate) fn candidates<'a>(
+    presented: &'a [u8],
+    separators: &[u8],
+) -> impl Iterator<Item = &'a [u8]> {
     let whole = check_identity(presented).is_ok().then_some(presented);
     let cuts = presented
         .iter()

@@ -291,6 +291,7 @@ impl Server {
     }
 
     /// The identity of the session with a device.
+    #[cfg(feature = "internals")]
     pub fn identity(&self, peer: SocketAddr) -> Option<&Identity> {
         let key = self.peers.get(&peer)?.session?;
         self.sessions.get(key).map(|session| &session.identity)

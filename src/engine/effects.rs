@@ -104,6 +104,7 @@ impl Effects {
     }
 
     /// Effects that nobody has taken yet.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn len(&self) -> usize {
         self.outputs.len()
     }

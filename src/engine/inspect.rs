@@ -2,17 +2,21 @@
 
 use super::front::Engine;
 use super::info::DeviceInfo;
+#[cfg(feature = "internals")]
 use super::load::Load;
+#[cfg(feature = "internals")]
 use crate::memory::Kind;
 use crate::time::Now;
 
 impl Engine {
     /// Registered devices.
+    #[cfg(feature = "internals")]
     pub fn len(&self) -> usize {
         self.core.registry.len()
     }
 
     /// Whether no device is registered.
+    #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
         self.core.registry.is_empty()
     }
@@ -32,6 +36,7 @@ impl Engine {
     }
 
     /// What the engine holds now. Goes through all devices.
+    #[cfg(feature = "internals")]
     pub fn load(&self) -> Load {
         let registry = &self.core.registry;
         let mut sums = [0; 3];
@@ -67,6 +72,7 @@ impl Engine {
 
     /// What the shard is charged with and what it holds, counted anew, by kind: for tests, which
     /// find them equal after every call.
+    #[cfg(feature = "internals")]
     pub fn audit(&self) -> [(Kind, usize, usize); 6] {
         let mut sum = [0; 3];
         for device in self.core.registry.devices() {

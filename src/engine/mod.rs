@@ -24,6 +24,7 @@ mod index;
 mod info;
 mod input;
 mod inspect;
+#[cfg(feature = "internals")]
 mod load;
 mod mountpoint;
 mod peer;
@@ -39,18 +40,19 @@ mod settings;
 mod sharding;
 mod timer;
 
-pub use device::{Device, PortableSession, format, request};
+pub use device::PortableSession;
+#[cfg_attr(not(feature = "internals"), allow(unused_imports))] // for tests and benchmarks
+pub use device::{Device, format, request};
 pub use effects::Output;
 pub use front::{Engine, EngineOptions};
-pub use identity::{Identity, SecureSession};
+pub use identity::SecureSession;
 pub use info::{
     AuthorizationId, Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest,
 };
 pub use input::CommandInput;
+#[cfg(feature = "internals")]
 pub use load::Load;
 pub use peer::{Peer, ShardId};
-pub use registration::Location;
 pub use replies::{overflow_answer, stopping_answer};
-pub use settings::{ListenerIds, ListenerSettings, Settings};
-pub use sharding::{Directory, Handoff, Wanted, Withheld};
-pub use timer::Reason;
+pub use settings::{ListenerIds, Settings};
+pub use sharding::{Directory, Handoff};

@@ -107,6 +107,7 @@ impl Rebindings {
     }
 
     /// Addresses that are asked.
+    #[cfg(feature = "internals")]
     pub(super) fn len(&self) -> usize {
         self.order.len()
     }

@@ -45,6 +45,7 @@ impl Registry {
         self.endpoints.len()
     }
 
+    #[cfg(feature = "internals")]
     pub(super) fn is_empty(&self) -> bool {
         self.endpoints.is_empty()
     }
@@ -111,6 +112,7 @@ impl Registry {
     }
 
     /// Locations, tokens, message ids, peers, identities and timers.
+    #[cfg(feature = "internals")]
     pub(super) fn sizes(&self) -> [usize; 6] {
         let (tokens, messages, peers) = self.messages.sizes();
         let (locations, identities) = (self.locations.len(), self.identities.len());

@@ -6,7 +6,7 @@ use crate::admission::{AccessRules, Door, Newcomers};
 use crate::bridge::NamedMountpoint;
 use crate::bridge::topic::TopicTemplate;
 use crate::config::{Config, EndpointRule, FormatDefault, PlainRegisters, Takeover, UdpListener};
-use crate::credentials::{Coverage, CredentialStore};
+use crate::credentials::Coverage;
 
 /// What one listener adds to the configuration.
 #[derive(Debug)]
@@ -101,10 +101,12 @@ pub struct Settings {
 impl Settings {
     /// Compiles `config`, without the PSK files that it names. Listeners get their numbers in order
     /// of their kind and name.
+    #[cfg(feature = "internals")]
     pub fn new(config: Config) -> Self {
         let dtls = config.listeners.dtls.values();
         let dtls = dtls.filter(|listener| listener.common.enable);
-        let stores = dtls.map(|listener| Arc::new(CredentialStore::configured(listener)));
+        let stores = dtls
+            .map(|listener| Arc::new(crate::credentials::CredentialStore::configured(listener)));
         let coverage = Arc::new(Coverage::new(stores));
         Self::with_ids(config, coverage, &mut ListenerIds::default())
     }

@@ -23,20 +23,6 @@ pub enum Reason {
     Handoff,
 }
 
-impl Reason {
-    /// For logs.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Retransmission => "retransmission",
-            Self::SeparateResponse => "separate response",
-            Self::QueuedCommand => "queued command",
-            Self::Lifetime => "lifetime",
-            Self::BlockTransfer => "block transfer",
-            Self::Handoff => "handoff",
-        }
-    }
-}
-
 /// Deadlines in order of time, at most one a device.
 #[derive(Debug, Default)]
 pub(super) struct Timers {

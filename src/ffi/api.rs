@@ -8,7 +8,9 @@ use std::ptr;
 use std::time::Duration;
 
 use super::boundary::{self, Failure, boundary, boundary_value, c_text};
-use super::handle::lwm2m_gateway;
+// With its name written out, the compiler would look for a crate of that name too, and link this
+// library into its own tests.
+use super::handle::*;
 use super::options;
 use super::types::{
     LWM2M_GATEWAY_ABI_VERSION, lwm2m_gateway_decision, lwm2m_gateway_message,

@@ -18,4 +18,5 @@ mod queue;
 pub mod types;
 mod wake;
 
+#[cfg(feature = "internals")]
 pub use handle::lwm2m_gateway;

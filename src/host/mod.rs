@@ -4,6 +4,6 @@ pub mod mosquitto;
 #[cfg(feature = "standalone")]
 pub mod standalone;
 
-pub use crate::engine::{Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest};
+pub use crate::engine::{Decision, DeviceEvent};
 pub use crate::mqtt::{Message, Publish, PublishKind};
 pub use crate::runtime::{AuthorizationRequest, Host, PskRequest, Subscriptions};

@@ -58,6 +58,7 @@ impl Path {
     };
 
     /// A path of up to four ids; `None` when there are more.
+    #[cfg(any(feature = "internals", feature = "standalone"))]
     pub fn new(ids: &[u16]) -> Option<Self> {
         let mut path = Self::ROOT;
         for id in ids {
@@ -119,6 +120,7 @@ impl Path {
 
     /// The path one level above; the root is its own parent.
     #[must_use]
+    #[cfg(feature = "internals")]
     pub fn parent(&self) -> Self {
         self.truncated(self.depth().saturating_sub(1))
     }

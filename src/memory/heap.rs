@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 /// Bytes that the allocator takes for a block of `size`: a header of eight bytes, rounded up to
 /// sixteen.
-pub const fn block(size: usize) -> usize {
+pub(crate) const fn block(size: usize) -> usize {
     if size == 0 {
         return 0;
     }
@@ -14,7 +14,7 @@ pub const fn block(size: usize) -> usize {
 }
 
 /// A value that knows what it takes of the heap.
-pub trait Heap {
+pub(crate) trait Heap {
     /// Bytes behind the value, without the value itself; what it shares with others counts here
     /// as well.
     fn heap(&self) -> usize;

@@ -20,19 +20,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use thiserror::Error;
 use tracing::warn;
 
-pub use heap::{Heap, block};
+pub(crate) use heap::{Heap, block};
 pub use kind::Kind;
-pub use sketch::{Holder, source};
-pub use tally::{Reservation, Tally};
+pub(crate) use sketch::{Holder, source};
+pub(crate) use tally::Reservation;
+pub use tally::Tally;
 
 use kind::{KINDS, PARTS};
 use sketch::{Sketches, source_bits};
 
 /// The least ceiling, in bytes.
-pub const LEAST_CEILING: usize = 16 << 20;
+pub(crate) const LEAST_CEILING: usize = 16 << 20;
 
 /// The ceiling of a gateway that was given none, in bytes.
-pub const DEFAULT_CEILING: usize = 256 << 20;
+pub(crate) const DEFAULT_CEILING: usize = 256 << 20;
 
 /// The ceiling divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl Memory {
     ///
     /// # Errors
     /// The share is used up; counted, and logged once until [`Memory::rearm`].
-    pub fn try_reserve(&self, kind: Kind, bytes: usize) -> Result<(), Full> {
+    pub(crate) fn try_reserve(&self, kind: Kind, bytes: usize) -> Result<(), Full> {
         if self.take(kind, bytes) {
             return Ok(());
         }
@@ -139,12 +140,12 @@ impl Memory {
     }
 
     /// Reserves bytes whether there is room or not: for what is there already and only moves.
-    pub fn reserve(&self, kind: Kind, bytes: usize) {
+    pub(crate) fn reserve(&self, kind: Kind, bytes: usize) {
         self.account(kind).used.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Gives bytes back.
-    pub fn release(&self, kind: Kind, bytes: usize) {
+    pub(crate) fn release(&self, kind: Kind, bytes: usize) {
         let account = self.account(kind);
         let before = account.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "{kind:?}: more released than reserved");
@@ -152,14 +153,14 @@ impl Memory {
 
     /// The next refusal of each kind is logged again. To be called once an interval of the log: a
     /// peer that takes and gives back at its bound must not fill it.
-    pub fn rearm(&self) {
+    pub(crate) fn rearm(&self) {
         for kind in Kind::ALL {
             self.account(kind).logged.store(false, Ordering::Relaxed);
         }
     }
 
     /// Whether a kind is more than half full, so that nobody may have more than half of it.
-    pub fn is_crowded(&self, kind: Kind) -> bool {
+    pub(crate) fn is_crowded(&self, kind: Kind) -> bool {
         self.used(kind) > self.limit(kind) / 2
     }
 
@@ -168,7 +169,7 @@ impl Memory {
     ///
     /// # Errors
     /// The kind is more than half full and this would be more than half of it.
-    pub fn check_share(&self, kind: Kind, own: usize, bytes: usize) -> Result<(), Full> {
+    pub(crate) fn check_share(&self, kind: Kind, own: usize, bytes: usize) -> Result<(), Full> {
         let half = self.limit(kind) / 2;
         if self.is_crowded(kind) && own.saturating_add(bytes) > half {
             return Err(self.refuse(kind, bytes, true));
@@ -180,32 +181,38 @@ impl Memory {
     ///
     /// # Errors
     /// As [`Memory::check_share`].
-    pub fn check_holder(&self, kind: Kind, holder: Holder, bytes: usize) -> Result<(), Full> {
+    pub(crate) fn check_holder(
+        &self,
+        kind: Kind,
+        holder: Holder,
+        bytes: usize,
+    ) -> Result<(), Full> {
         self.check_share(kind, self.held.get(kind, holder), bytes)
     }
 
     /// Bytes of a kind that a holder has, or some more.
-    pub fn held(&self, kind: Kind, holder: Holder) -> usize {
+    #[cfg(test)]
+    pub(crate) fn held(&self, kind: Kind, holder: Holder) -> usize {
         self.held.get(kind, holder)
     }
 
     /// Notes that a holder has `bytes` more of a kind. Beside the reservation, not in its place.
-    pub fn hold(&self, kind: Kind, holder: Holder, bytes: usize) {
+    pub(crate) fn hold(&self, kind: Kind, holder: Holder, bytes: usize) {
         self.held.add(kind, holder, bytes);
     }
 
     /// Takes [`Memory::hold`] back.
-    pub fn let_go(&self, kind: Kind, holder: Holder, bytes: usize) {
+    pub(crate) fn let_go(&self, kind: Kind, holder: Holder, bytes: usize) {
         self.held.sub(kind, holder, bytes);
     }
 
     /// The holder behind an address: an IPv4 address, or a /64 of IPv6.
-    pub fn source(&self, address: IpAddr) -> Holder {
+    pub(crate) fn source(&self, address: IpAddr) -> Holder {
         self.held.holder(source_bits(address))
     }
 
     /// The holder of a credential.
-    pub fn credential(&self, public: &[u8]) -> Holder {
+    pub(crate) fn credential(&self, public: &[u8]) -> Holder {
         self.held.holder((1u8, public))
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::kind::{KINDS, Kind};
 
 /// The address of a source: IPv4 as it is, IPv6 by /64, which is what one subscriber has.
-pub fn source(address: IpAddr) -> IpAddr {
+pub(crate) fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let bits = address.to_bits() & !u128::from(u64::MAX);
@@ -28,7 +28,7 @@ pub(super) const fn source_bits(address: IpAddr) -> u128 {
 
 /// A source address or a credential as the account knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder(u64);
+pub(crate) struct Holder(u64);
 
 /// Rows of a sketch, and bytes counted in each.
 const ROWS: usize = 2;

@@ -127,7 +127,7 @@ impl Drop for Tally {
 
 /// Bytes of a kind that one thing holds; given back when it is dropped.
 #[derive(Debug)]
-pub struct Reservation {
+pub(crate) struct Reservation {
     memory: Arc<Memory>,
     kind: Kind,
     bytes: usize,
@@ -138,7 +138,7 @@ impl Reservation {
     ///
     /// # Errors
     /// As [`Memory::try_reserve`].
-    pub fn new(memory: &Arc<Memory>, kind: Kind, bytes: usize) -> Result<Self, Full> {
+    pub(crate) fn new(memory: &Arc<Memory>, kind: Kind, bytes: usize) -> Result<Self, Full> {
         memory.try_reserve(kind, bytes)?;
         Ok(Self {
             memory: memory.clone(),
@@ -148,7 +148,7 @@ impl Reservation {
     }
 
     /// Reserves bytes whether there is room or not.
-    pub fn forced(memory: &Arc<Memory>, kind: Kind, bytes: usize) -> Self {
+    pub(crate) fn forced(memory: &Arc<Memory>, kind: Kind, bytes: usize) -> Self {
         memory.reserve(kind, bytes);
         Self {
             memory: memory.clone(),

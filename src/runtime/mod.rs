@@ -24,5 +24,6 @@ pub(crate) use clock::monotonic;
 pub use error::{ReloadError, StartError};
 pub use gateway::{Gateway, Statistics};
 pub use host::{AuthorizationRequest, Host, PskRequest, Subscriptions};
+#[cfg(any(feature = "internals", feature = "standalone"))]
 pub use models::load as load_models;
 pub(crate) use signals::block_signals;

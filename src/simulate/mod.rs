@@ -200,16 +200,19 @@ impl Options {
 pub struct Handle {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<Summary>>,
+    #[cfg(feature = "internals")]
     endpoints: Vec<String>,
 }
 
 impl Handle {
     /// The endpoint names of the devices.
+    #[cfg(feature = "internals")]
     pub fn endpoints(&self) -> &[String] {
         &self.endpoints
     }
 
     /// De-registers the devices and waits for their end; `None` when their thread failed.
+    #[cfg(feature = "internals")]
     pub fn stop(mut self) -> Option<Summary> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take()?.join().ok()
@@ -260,6 +263,7 @@ fn start(options: &Options, stop: Arc<AtomicBool>, announce: bool) -> Result<Han
     Ok(Handle {
         stop,
         thread: Some(thread),
+        #[cfg(feature = "internals")]
         endpoints,
     })
 }

@@ -7,7 +7,7 @@ use tracing::field::{Field, Visit};
 use crate::printable::Escaping;
 
 /// Bytes of a line; what is longer is cut.
-pub const MAX_LINE: usize = 4096;
+pub(crate) const MAX_LINE: usize = 4096;
 
 /// The message, then the fields as `name=value`. Texts of peers are escaped: it is always one line,
 /// and one of at most [`MAX_LINE`] bytes.

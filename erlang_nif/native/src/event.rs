@@ -3,9 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 use std::panic::RefUnwindSafe;
 
-use lwm2m_gateway::credentials::{Key, MAX_KEY};
-use lwm2m_gateway::engine::{DeviceEvent, DeviceInfo, RegistrationRequest};
-use lwm2m_gateway::host::{AuthorizationRequest, PskRequest, Publish, PublishKind};
+use lwm2m_gateway::{
+    AuthorizationRequest, DeviceEvent, DeviceInfo, Key, MAX_KEY, PskRequest, Publish, PublishKind,
+    RegistrationRequest,
+};
 use parking_lot::Mutex;
 use rustler::types::tuple::make_tuple;
 use rustler::{Atom, Encoder, Env, NewBinary, Resource, ResourceArc, Term};

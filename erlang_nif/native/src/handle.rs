@@ -7,10 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lwm2m_gateway::Config;
-use lwm2m_gateway::host::Host;
-use lwm2m_gateway::runtime::{Gateway, ReloadError, StartError};
-use lwm2m_gateway::telemetry::EventLog;
+use lwm2m_gateway::{Config, EventLog, Gateway, Host, ReloadError, StartError};
 use parking_lot::Mutex;
 use rustler::{Atom, Encoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
 use tracing::{Dispatch, dispatcher};

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use lwm2m_gateway::engine::DeviceEvent;
-use lwm2m_gateway::host::{AuthorizationRequest, Host, PskRequest, Publish, Subscriptions};
 use lwm2m_gateway::memory::Memory;
+use lwm2m_gateway::{AuthorizationRequest, DeviceEvent, Host, PskRequest, Publish, Subscriptions};
 
 use crate::event::Event;
 use crate::options::Options;

@@ -17,9 +17,7 @@ mod pin;
 
 use std::time::Duration;
 
-use lwm2m_gateway::engine::Decision;
-use lwm2m_gateway::host::{AuthorizationRequest, Message, PskRequest};
-use lwm2m_gateway::runtime::Gateway;
+use lwm2m_gateway::{AuthorizationRequest, Decision, Gateway, Message, PskRequest};
 use rustler::{Binary, Encoder, Env, Error, NifResult, ResourceArc, Term};
 
 use crate::event::Question;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lwm2m_gateway::telemetry::{TakesEvents, line_of};
+use lwm2m_gateway::{TakesEvents, line_of};
 use rustler::Atom;
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Metadata};

@@ -1,8 +1,6 @@
 //! Options and configurations, from Erlang terms.
 
-use lwm2m_gateway::Config;
-use lwm2m_gateway::config::read::{ConfigError, ConfigWarning, Source};
-use lwm2m_gateway::host::Subscriptions;
+use lwm2m_gateway::{Config, ConfigError, ConfigSource, ConfigWarning, Subscriptions};
 use rustler::{
     Atom, Binary, Decoder, Env, Error, ListIterator, LocalPid, MapIterator, NifResult, Term,
 };
@@ -74,13 +72,13 @@ pub(crate) type Read = Result<(Config, Vec<ConfigWarning>), Vec<ConfigError>>;
 pub(crate) fn read_config(term: Term<'_>) -> NifResult<Read> {
     let source = if term.is_map() {
         match json(term, 0)? {
-            Value::Object(root) => Source::from_object(root),
+            Value::Object(root) => ConfigSource::from_object(root),
             _ => return Err(Error::BadArg),
         }
     } else {
         let binary: Binary<'_> = term.decode()?;
         match std::str::from_utf8(binary.as_slice()) {
-            Ok(text) => Source::parse(text),
+            Ok(text) => ConfigSource::parse(text),
             Err(error) => {
                 return Ok(Err(vec![ConfigError {
                     key: String::new(),

@@ -18,6 +18,7 @@ use crate::bridge::req_path::ReqPath;
 
 /// The final answer to a command, for the response topic. `req_path` is `Target::text`, `body`
 /// what [`content::read`](super::content::read) made of the answer.
+#[cfg(feature = "internals")]
 pub fn response(
     echo: &Echo,
     ids: &Ids<'_>,

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lwm2m_gateway::config::Config;
+use crate::config::Config;
 use serde_json::{Value, json};
 
 pub(super) const HELP: &str = "\

@@ -1,7 +1,7 @@
 //! A message of the gateway as lines for people.
 
-use lwm2m_gateway::host::Publish;
-use lwm2m_gateway::printable::Printable;
+use crate::host::Publish;
+use crate::printable::Printable;
 use serde_json::Value;
 
 /// Topic and payload as they are, and below what they say; what would act on the terminal is
@@ -74,7 +74,7 @@ fn plain(value: Option<&Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lwm2m_gateway::host::PublishKind;
+    use crate::host::PublishKind;
 
     fn shown(payload: &str) -> String {
         message(&Publish {

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 use std::io;
 
-use lwm2m_gateway::printable::{Escaping, escape_json, is_hidden};
+use crate::printable::{Escaping, escape_json, is_hidden};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;

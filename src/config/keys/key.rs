@@ -11,12 +11,15 @@ pub(crate) struct Key<T: 'static> {
     /// Dotted name.
     pub(crate) name: &'static str,
     /// What a value looks like, for people.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code))] // for the documentation
     pub(crate) form: fn() -> String,
     /// What it means.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code))] // for the documentation
     pub(crate) meaning: &'static str,
     /// Reads a value into the configuration.
     pub(crate) read: fn(&mut T, &Value) -> Parsed<()>,
     /// The value in the configuration, as one would write it.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code))] // for the documentation
     pub(crate) show: fn(&T) -> String,
     /// Whether the value is text, so that `--set` takes it as it stands.
     pub(crate) is_text: bool,

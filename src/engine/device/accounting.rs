@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use super::job::{Exchange, Job, Purpose, Transfer};
-use super::observation::{Observation, TOKEN_TABLES};
+use super::observation::TOKEN_TABLES;
 use super::queue::{PLACE_BYTES, Queued};
 use super::request::RequestParts;
 use super::state::Device;
 use crate::bridge::Command;
-use crate::engine::account::Charged;
 use crate::engine::context::Context;
 use crate::engine::identity::Identity;
 use crate::engine::registration::Registration;
@@ -140,11 +139,12 @@ impl Device {
     }
 
     /// Everything it is charged with, counted anew.
-    pub(in crate::engine) fn recount(&self) -> Charged {
-        let observations = self.observations.iter().map(Observation::bytes);
+    #[cfg(feature = "internals")]
+    pub(in crate::engine) fn recount(&self) -> crate::engine::account::Charged {
+        let observations = self.observations.iter().map(|it| it.bytes());
         let exchanges = self.exchanges.iter().map(Exchange::bytes);
         let transfers = self.transfers.iter().map(Transfer::bytes);
-        Charged {
+        crate::engine::account::Charged {
             registration: self.registration_bytes(),
             work: observations.chain(exchanges).chain(transfers).sum(),
             queue: self.queue.recount(),

@@ -114,6 +114,7 @@ impl CommandQueue {
     }
 
     /// The same, counted anew.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn recount(&self) -> usize {
         let commands = self.0.iter().flat_map(|waiting| waiting.commands.values());
         commands

@@ -229,6 +229,7 @@ impl Device {
     }
 
     /// Observations, exchanges and waiting commands.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn sizes(&self) -> [usize; 3] {
         let (observations, exchanges) = (self.observations.len(), self.exchanges.len());
         [observations, exchanges, self.queue.len()]

@@ -13,7 +13,7 @@ mod query;
 mod strings;
 
 pub(in crate::engine) use error::{MAX_ENDPOINT, RegisterError};
-pub use location::Location;
+pub(crate) use location::Location;
 pub(in crate::engine) use query::Query;
 pub(in crate::engine) use strings::Strings;
 

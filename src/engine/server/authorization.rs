@@ -40,6 +40,7 @@ impl Authorizations {
     }
 
     /// Bytes of what waits, counted anew.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn recount(&self) -> usize {
         self.waiting.values().map(|waiting| waiting.bytes).sum()
     }

@@ -128,6 +128,7 @@ impl Assemblies {
     }
 
     /// Unfinished transfers.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn len(&self) -> usize {
         self.transfers.len()
     }
@@ -147,6 +148,7 @@ impl Assemblies {
     }
 
     /// Bytes held, and the same counted anew.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn audit(&self) -> (usize, usize) {
         let counted = self.transfers.values().map(Assembly::bytes).sum();
         (self.tally.used(), counted)

@@ -109,11 +109,13 @@ impl Pending {
     }
 
     /// Bytes of all of them, counted anew.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn recount(&self) -> usize {
         self.requests.values().map(|request| request.bytes).sum()
     }
 
     /// Requests that wait.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn len(&self) -> usize {
         self.requests.len()
     }

@@ -57,6 +57,7 @@ impl Arrivals {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn len(&self) -> usize {
         self.expected.len()
     }
@@ -89,6 +90,7 @@ impl Arrivals {
     }
 
     /// Bytes of what waits, counted anew.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn recount(&self) -> usize {
         let held = self.expected.values().map(|arrival| arrival.held.heap());
         held.sum()

@@ -80,6 +80,7 @@ impl Departed {
     }
 
     /// Bytes it takes, counted anew.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn recount(&self) -> usize {
         self.order
             .iter()
@@ -88,6 +89,7 @@ impl Departed {
     }
 
     /// Endpoints remembered.
+    #[cfg(feature = "internals")]
     pub(in crate::engine) fn len(&self) -> usize {
         self.order.len()
     }

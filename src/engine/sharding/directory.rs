@@ -138,6 +138,7 @@ impl Directory {
     }
 
     /// Whether nothing is registered, and nothing is left of what was.
+    #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
         let inner = self.inner.read();
         let listeners: usize = inner.listeners.values().sum();

@@ -12,4 +12,5 @@ pub(in crate::engine) use arrivals::{Arrivals, Held};
 pub(in crate::engine) use departed::{Departed, HANDOFF_TIMEOUT};
 pub use directory::Directory;
 pub(in crate::engine) use directory::{ClaimError, MountClaim};
-pub use handoff::{Handoff, Wanted, Withheld};
+pub use handoff::Handoff;
+pub(in crate::engine) use handoff::{Wanted, Withheld};

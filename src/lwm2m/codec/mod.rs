@@ -25,9 +25,11 @@ mod sink;
 #[cfg(test)]
 mod testing;
 
-pub use error::{BadRecord, DecodeError, EncodeError, RecordError};
+pub use error::{BadRecord, DecodeError, EncodeError};
 pub use format::ContentFormat;
-pub use record::{DecodeOptions, MAX_RECORDS, NoSchema, Record, ResourceSchema, Schema};
+#[cfg(feature = "internals")]
+pub use record::NoSchema;
+pub use record::{DecodeOptions, Record, ResourceSchema, Schema};
 
 /// Reads the payload of an answer to, or a notification of, `request` and appends its records to
 /// `out`. No `format` means text/plain. After an error `out` is as it was before.
@@ -41,6 +43,7 @@ pub use record::{DecodeOptions, MAX_RECORDS, NoSchema, Record, ResourceSchema, S
 ///
 /// [`DecodeError::Unsupported`] for a format without a codec; the other variants for a payload
 /// that breaks its format, exceeds the limits or, being a single value, does not fit its type.
+#[cfg(feature = "internals")]
 pub fn decode<'a>(
     format: Option<ContentFormat>,
     request: &Path,

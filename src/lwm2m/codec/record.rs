@@ -32,8 +32,10 @@ pub trait Schema {
 
 /// A schema that knows nothing: every type is inferred.
 #[derive(Debug, Clone, Copy, Default)]
+#[cfg(feature = "internals")]
 pub struct NoSchema;
 
+#[cfg(feature = "internals")]
 impl Schema for NoSchema {
     fn resource(&self, _object: u16, _resource: u16) -> Option<ResourceSchema> {
         None
@@ -54,7 +56,7 @@ pub struct DecodeOptions {
 }
 
 /// [`DecodeOptions::max_records`] by default.
-pub const MAX_RECORDS: usize = 16_384;
+pub(crate) const MAX_RECORDS: usize = 16_384;
 
 impl Default for DecodeOptions {
     fn default() -> Self {

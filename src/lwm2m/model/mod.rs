@@ -11,8 +11,8 @@ mod version;
 mod xml;
 
 pub use definition::{ObjectDefinition, Operations, ResourceDefinition};
-pub use version::{BadVersion, Version, default_version};
-pub use xml::{ModelError, Problem};
+pub use version::{Version, default_version};
+pub use xml::ModelError;
 
 /// The object definitions the gateway knows. Does not change once made.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +51,7 @@ const LAST_OF_ENABLER: u16 = 7;
 
 /// Default limit for the size of one definition file, in bytes. The largest of the OMA registry
 /// has about a tenth of it.
+#[cfg(feature = "internals")]
 pub const MAX_FILE_BYTES: usize = 4 << 20;
 
 impl ObjectModels {
