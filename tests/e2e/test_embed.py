@@ -29,7 +29,7 @@ class Embed(Process):
         super().__init__([example(), setting], stdin=subprocess.PIPE)
         self.wait_ready(lambda: answers_ping(self.udp))
 
-    def command(self, topic, command):
+    def send(self, topic, command):
         self.process.stdin.write(f"{topic} {json.dumps(command)}\n".encode())
         self.process.stdin.flush()
 
@@ -55,12 +55,12 @@ def test_a_device_and_commands_from_standard_input(programs):
     assert embed.message(f"{below}/up/resp", msgType="register")["data"]["ep"] == device.endpoint
 
     data = {"path": "/3/0/0"}
-    embed.command(f"{below}/dn", {"reqID": 7, "msgType": "read", "data": data})
+    embed.send(f"{below}/dn", {"reqID": 7, "msgType": "read", "data": data})
     device.reply(device.expect(GET, "/3/0/0"), "2.05", "Example", TEXT)
     answer = embed.message(f"{below}/up/resp", reqID=7)
     assert answer["data"]["content"] == [{"path": "/3/0/0", "value": "Example"}]
 
-    embed.command("lwm2m/nobody/dn", {"reqID": 8, "msgType": "read", "data": data})
+    embed.send("lwm2m/nobody/dn", {"reqID": 8, "msgType": "read", "data": data})
     assert embed.message("lwm2m/nobody/up/resp", reqID=8)["data"]["code"] == "4.04"
     device.close()
 
