@@ -12,6 +12,7 @@ use std::time::Duration;
 use lwm2m_gateway::bridge::Dialect;
 use lwm2m_gateway::coap::message::{Builder, empty, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
+use lwm2m_gateway::config::LifetimePolicy;
 use lwm2m_gateway::engine::{Load, Peer};
 use lwm2m_gateway::memory::Kind;
 use serde_json::Value;
@@ -95,6 +96,8 @@ impl Chaos {
         let mut world = World::sharded(SHARDS, |config| {
             // A damaged Register may ask for any lifetime.
             config.lifetime_max = LONGEST_LIFETIME;
+            // Also of a Register whose `lt` was damaged on its way.
+            config.lifetime_policy = LifetimePolicy::Clamp;
             config.queue.max_commands = 1 + random.below(4);
             config.limits.max_observations = 1 + random.below(3);
             config.limits.max_registrations = DEVICES - random.below(2);
