@@ -208,23 +208,29 @@ impl Resources {
         if !self.objects.exists(path) {
             return answer(code::NOT_FOUND);
         }
-        let mut wanted = BTreeMap::new();
+        let mut wanted = Vec::new();
         for query in message.all(option::URI_QUERY) {
-            let Some((key, value)) = std::str::from_utf8(query)
-                .ok()
-                .and_then(|query| query.split_once('='))
-            else {
+            let Ok(query) = std::str::from_utf8(query) else {
                 return answer(code::BAD_REQUEST);
             };
-            if !["pmin", "pmax", "gt", "lt", "st"].contains(&key) || value.parse::<f64>().is_err() {
+            // The name alone unsets (LwM2M Core 1.1 §6.3.5).
+            let (key, value) = match query.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (query, None),
+            };
+            let known = ["pmin", "pmax", "gt", "lt", "st"].contains(&key);
+            if !known || value.is_some_and(|value| value.parse::<f64>().is_err()) {
                 return answer(code::BAD_REQUEST);
             }
-            wanted.insert(key.to_owned(), value.to_owned());
+            wanted.push((key.to_owned(), value.map(str::to_owned)));
         }
-        self.attributes
-            .entry(path.clone())
-            .or_default()
-            .extend(wanted);
+        let attributes = self.attributes.entry(path.clone()).or_default();
+        for (key, value) in wanted {
+            match value {
+                Some(value) => attributes.insert(key, value),
+                None => attributes.remove(&key),
+            };
+        }
         answer(code::CHANGED)
     }
 
