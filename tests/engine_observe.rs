@@ -374,7 +374,18 @@ fn a14_nobody_else_is_taken_for_a_device() {
     world.datagram(moved.peer, &notification.build());
     assert_eq!(world.next_for(moved.peer).kind(), MessageType::Reset);
     world.assert_quiet();
+    // The answer to a request is not taken from elsewhere, though its token is right.
+    let mut world = World::new();
+    let device = Device::registered(&mut world, "ep1", 5001);
+    world.command("ep1", OBSERVE);
+    let request = world.next_for(device.peer);
+    let forged = moved.separate(MessageType::Confirmable, &request, Code::CONTENT);
+    let forged = forged.uint(option::OBSERVE, 1).payload("666");
+    world.datagram(moved.peer, &forged.build());
+    assert_eq!(world.next_for(moved.peer).kind(), MessageType::Reset);
+    world.assert_quiet();
     // A token that nobody has is reset.
+    let mut device = device;
     let mut world = World::new();
     let strange = Message::parse(&device.request(Code::GET, &[], &[]).build()).unwrap();
     let kind = MessageType::NonConfirmable;

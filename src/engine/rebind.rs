@@ -48,7 +48,7 @@ impl Engine {
                 match owner {
                     Owner::Here(key) => {
                         self.core.with(key, |device, cx| {
-                            device.handle_response_from_elsewhere(cx, token, message);
+                            device.handle_notification_from_elsewhere(cx, token, message);
                         });
                     }
                     Owner::Shard(shard) => {
@@ -67,9 +67,11 @@ impl Engine {
     fn owner(&self, from: Peer, token: Token) -> Option<Owner> {
         let core = &self.core;
         if let Some(key) = core.registry.by_token(token) {
-            let peer = core.device(key)?.peer;
+            let device = core.device(key)?;
+            let peer = device.peer;
             let may = peer.session == 0 && peer.listener == from.listener;
-            return may.then_some(Owner::Here(key));
+            // The answer to a request comes from where the request went (RFC 7252 §5.3.2).
+            return (may && device.notifies(token)).then_some(Owner::Here(key));
         }
         let shard = core.env.directory.shard_of_observation(token)?;
         (shard != core.env.shard).then_some(Owner::Shard(shard))
@@ -172,12 +174,12 @@ impl Engine {
         let found = token.and_then(|token| {
             let key = self.core.registry.by_token(token)?;
             let device = self.core.device(key)?;
-            (device.peer.session == 0).then_some((token, key))
+            (device.peer.session == 0 && device.notifies(token)).then_some((token, key))
         });
         match found {
             Some((token, key)) => {
                 self.core.with(key, |device, cx| {
-                    device.handle_response_from_elsewhere(cx, token, &message);
+                    device.handle_notification_from_elsewhere(cx, token, &message);
                 });
             }
             None => self.core.env.counters.datagrams_unexpected.inc(),

@@ -119,9 +119,9 @@ impl Device {
         self.pump(cx);
     }
 
-    /// The same from an address that is not the device's so far, where it has been acknowledged: the
-    /// token shows whose it is. Nothing goes to the old address on account of it.
-    pub(in crate::engine) fn handle_response_from_elsewhere(
+    /// A notification from an address that is not the device's so far, where it has been
+    /// acknowledged: the token shows whose it is. Nothing goes to the old address on account of it.
+    pub(in crate::engine) fn handle_notification_from_elsewhere(
         &mut self,
         cx: &mut Context<'_>,
         token: Token,
@@ -131,7 +131,7 @@ impl Device {
         if message.unknown_critical(&KNOWN_CRITICAL).is_some() {
             return cx.counters().datagrams_unexpected.inc();
         }
-        self.take_response(cx, token, message);
+        self.notification(cx, token, message);
     }
 
     fn take_response(&mut self, cx: &mut Context<'_>, token: Token, message: &Message) {

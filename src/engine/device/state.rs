@@ -199,6 +199,11 @@ impl Device {
         self.observations.iter().map(|known| known.token)
     }
 
+    /// Whether what bears this token is a notification.
+    pub(in crate::engine) fn notifies(&self, token: Token) -> bool {
+        self.observation(token).is_some() && self.exchange_by_token(token).is_none()
+    }
+
     pub(super) fn exchange_by_token(&self, token: Token) -> Option<&Exchange> {
         self.exchanges.iter().find(|it| it.token == token)
     }
