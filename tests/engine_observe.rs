@@ -361,7 +361,7 @@ fn a14_the_ping_is_answered() {
 #[test]
 fn a14_nobody_else_is_taken_for_a_device() {
     let mut world = World::with(|config| config.address_change = AddressChange::Reject);
-    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let device = Device::registered(&mut world, "ep1", 5001);
     let request = observed(&mut world, &device);
     let mut moved = Device {
         peer: support::peer(6001),
