@@ -33,6 +33,10 @@ from coap import (
 
 _numbers = itertools.count(1)
 
+# Addresses that devices had. The system gives a port again that was closed, and a gateway would take
+# whoever comes from there for the device that it still has at that address.
+_taken = set()
+
 
 class Device:
     def __init__(self, gateway, endpoint=None):
@@ -57,9 +61,13 @@ class Device:
     def connect(self):
         """A socket to the gateway, or what behaves like one."""
         family = socket.AF_INET6 if ":" in self.gateway.udp[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM)
-        sock.connect(self.gateway.udp)
-        return sock
+        while True:
+            sock = socket.socket(family, socket.SOCK_DGRAM)
+            sock.connect(self.gateway.udp)
+            if sock.getsockname() not in _taken:
+                _taken.add(sock.getsockname())
+                return sock
+            sock.close()
 
     def close(self):
         self.sock.close()
