@@ -19,6 +19,8 @@ pub struct Publish {
     pub payload: Vec<u8>,
     /// 0, 1 or 2.
     pub qos: u8,
+    /// Correlation Data of MQTT 5, where an application asked for it.
+    pub correlation: Option<Box<[u8]>>,
 }
 
 impl Publish {
@@ -35,6 +37,7 @@ impl Publish {
         size_of::<Self>()
             .saturating_add(block(self.topic.capacity()))
             .saturating_add(block(self.payload.capacity()))
+            .saturating_add(bytes_of(self.correlation.as_deref()))
     }
 }
 
@@ -65,4 +68,93 @@ pub struct Message {
     pub payload: Vec<u8>,
     /// Message-Expiry-Interval of MQTT 5 in seconds, what was left of it on arrival here.
     pub expiry: Option<u32>,
+    /// Response Topic and Correlation Data of MQTT 5.
+    pub reply: Option<Box<ReplyTo>>,
+}
+
+/// Where an application wants the answers to a command, beside their usual topic (MQTT 5 §4.10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReplyTo {
+    topic: Box<str>,
+    correlation: Option<Box<[u8]>>,
+}
+
+impl ReplyTo {
+    /// Bytes of a response topic, and of correlation data, at most.
+    pub const MAX_BYTES: usize = 1024;
+
+    /// `None` for what is no topic to publish to, belongs to the broker (`$…`), or is too long.
+    pub fn new(topic: &str, correlation: Option<&[u8]>) -> Option<Self> {
+        let is_good = !topic.is_empty()
+            && topic.len() <= Self::MAX_BYTES
+            && !topic.starts_with('$')
+            && !topic.contains(['+', '#'])
+            && !topic.chars().any(char::is_control);
+        let fits = correlation.is_none_or(|data| data.len() <= Self::MAX_BYTES);
+        (is_good && fits).then(|| Self {
+            topic: topic.into(),
+            correlation: correlation.map(Into::into),
+        })
+    }
+
+    /// Bytes that one takes beside its place.
+    pub(crate) fn bytes_of(reply: &Option<Box<Self>>) -> usize {
+        reply.as_ref().map_or(0, |reply| {
+            block(size_of::<Self>())
+                .saturating_add(block(reply.topic.len()))
+                .saturating_add(bytes_of(reply.correlation.as_deref()))
+        })
+    }
+
+    /// The response topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The same message for the response topic.
+    pub fn copy_of(&self, answer: &Publish) -> Publish {
+        Publish {
+            topic: self.topic.to_string(),
+            correlation: self.correlation.clone(),
+            ..answer.clone()
+        }
+    }
+}
+
+fn bytes_of(data: Option<&[u8]>) -> usize {
+    data.map_or(0, |data| block(data.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn b14_what_is_no_response_topic_is_refused() {
+        for topic in ["a", "a/b", "/", "answers/€"] {
+            assert!(ReplyTo::new(topic, Some(b"1")).is_some(), "{topic}");
+        }
+        for topic in [
+            "",
+            "a/+",
+            "#",
+            "a/#",
+            "$SYS/a",
+            "$share/g/a",
+            "a\0b",
+            "a\nb",
+        ] {
+            assert!(ReplyTo::new(topic, None).is_none(), "{topic}");
+        }
+        let (fits, long) = ("t".repeat(1024), "t".repeat(1025));
+        assert!(ReplyTo::new(&fits, Some(fits.as_bytes())).is_some());
+        assert!(ReplyTo::new(&long, None).is_none());
+        assert!(ReplyTo::new(&fits, Some(long.as_bytes())).is_none());
+    }
+
+    #[test]
+    fn b14_what_it_holds_is_counted() {
+        let reply = ReplyTo::new(&"t".repeat(500), Some(&[0; 700])).map(Box::new);
+        assert!(reply.is_some() && ReplyTo::bytes_of(&reply) >= 1200);
+    }
 }

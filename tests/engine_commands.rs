@@ -7,7 +7,9 @@ use std::time::Duration;
 use lwm2m_gateway::bridge::Dialect;
 use lwm2m_gateway::coap::message::{empty, option};
 use lwm2m_gateway::coap::{Code, MessageType};
-use serde_json::json;
+use lwm2m_gateway::engine::CommandInput;
+use lwm2m_gateway::host::ReplyTo;
+use serde_json::{Value, json};
 use support::{Device, World, uri};
 
 const READ: &str = r#"{"reqID":1,"msgType":"read","data":{"path":"/3/0/0"}}"#;
@@ -608,4 +610,84 @@ fn answers_go_by_the_topic_pair_of_their_command() {
     }
     world.command_with("ep1", "{bad", Dialect::Legacy, None);
     assert_eq!(world.next_published().topic, "lwm2m/ep1/response");
+}
+
+/// A command with a response topic, and Correlation Data `c`.
+fn with_reply(endpoint: &str, json: &str) -> CommandInput {
+    CommandInput {
+        endpoint: endpoint.into(),
+        mount: format!("lwm2m/{endpoint}/").into(),
+        dialect: Dialect::Current,
+        payload: json.as_bytes().to_vec(),
+        expiry: None,
+        reply: ReplyTo::new("answers/7", Some(b"c")).map(Box::new),
+    }
+}
+
+/// The next answer comes on its own topic, and then in the same words where it was asked for.
+fn assert_answered_twice(world: &mut World) -> Value {
+    let (own, copy) = (world.next_published(), world.next_published());
+    assert!(own.topic.ends_with("/up/resp") && own.correlation.is_none());
+    assert_eq!(copy.topic, "answers/7");
+    assert_eq!(copy.correlation.as_deref(), Some(&b"c"[..]));
+    assert_eq!((&copy.json, copy.qos), (&own.json, own.qos));
+    own.json
+}
+
+#[test]
+fn b14_answers_go_to_the_response_topic_with_the_correlation_data() {
+    let mut world = World::new();
+    let device = Device::registered(&mut world, "ep1", 5001);
+    world.command_input(0, with_reply("ep1", READ));
+    let request = world.next_for(device.peer);
+    let answer = device.answer(&request, Code::CONTENT).payload("x").build();
+    world.datagram(device.peer, &answer);
+    assert_eq!(assert_answered_twice(&mut world)["msgType"], "read");
+    // Nobody answers.
+    world.command_input(0, with_reply("ep1", READ));
+    while world.published.is_empty() {
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(assert_answered_twice(&mut world)["msgType"], "coap_timeout");
+    // Answers of our own.
+    for (endpoint, json, reason) in [
+        ("nobody", READ, "not_registered"),
+        ("ep1", "{bad json", "malformed_json"),
+    ] {
+        world.command_input(0, with_reply(endpoint, json));
+        let answer = assert_answered_twice(&mut world);
+        assert_eq!(answer["data"]["reason"], reason);
+    }
+    world.shut_down(0);
+    world.published.clear();
+    world.command_input(0, with_reply("ep1", READ));
+    assert_eq!(assert_answered_twice(&mut world)["data"]["code"], "5.03");
+}
+
+#[test]
+fn b14_notifications_stay_on_their_topic() {
+    let mut world = World::new();
+    let mut device = Device::registered(&mut world, "ep1", 5001);
+    let observe = r#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#;
+    world.command_input(0, with_reply("ep1", observe));
+    let request = world.next_for(device.peer);
+    let answer = device.answer(&request, Code::CONTENT);
+    let answer = answer.uint(option::OBSERVE, 1).payload("1");
+    world.datagram(device.peer, &answer.build());
+    assert_answered_twice(&mut world);
+    let notification = device.separate(MessageType::NonConfirmable, &request, Code::CONTENT);
+    let notification = notification.uint(option::OBSERVE, 2).payload("2");
+    world.datagram(device.peer, &notification.build());
+    assert_eq!(world.next_published().topic, "lwm2m/ep1/up/notify");
+    world.assert_quiet();
+}
+
+#[test]
+fn b14_a_response_topic_is_charged_where_it_waits() {
+    let mut input = with_reply("ep1", READ);
+    let long = "t".repeat(1000);
+    input.reply = ReplyTo::new(&long, Some(long.as_bytes())).map(Box::new);
+    let with = input.bytes();
+    input.reply = None;
+    assert!(with >= input.bytes() + 2000);
 }

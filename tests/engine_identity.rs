@@ -141,6 +141,7 @@ fn command(world: &mut World, config: &Config, topic: &str) -> Vec<Peer> {
                 dialect: Dialect::Current,
                 payload: br#"{"reqID":1,"msgType":"read","data":{"path":"/3/0/0"}}"#.to_vec(),
                 expiry: None,
+                reply: None,
             };
             world.command_input(usize::from(shard), input);
         }

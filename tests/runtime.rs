@@ -90,6 +90,7 @@ impl Running {
             topic: format!("lwm2m/{endpoint}/dn"),
             payload: command.to_string().into_bytes(),
             expiry: None,
+            reply: None,
         });
     }
 }
@@ -259,6 +260,7 @@ fn reload_changes_topics_of_registered_devices() {
         topic: "iot/ep1/dn".into(),
         payload: br#"{"msgType":"read","data":{"path":"/3/0/0"}}"#.to_vec(),
         expiry: None,
+        reply: None,
     });
     let request = device.receive();
     device.answer(&request, b"ACME");

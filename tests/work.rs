@@ -74,6 +74,7 @@ impl Shard {
             dialect: Dialect::Current,
             payload: json.as_bytes().to_vec(),
             expiry: None,
+            reply: None,
         };
         count(|| {
             self.engine.handle_command(self.now, input);

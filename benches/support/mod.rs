@@ -240,6 +240,7 @@ impl Fleet {
             dialect: Dialect::Current,
             payload: json.as_bytes().to_vec(),
             expiry: None,
+            reply: None,
         };
         self.engine.handle_command(self.now, input);
         self.transmitted()

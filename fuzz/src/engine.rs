@@ -74,6 +74,7 @@ pub fn engine(mut data: &[u8]) {
                     dialect: [Dialect::Current, Dialect::Legacy][usize::from(event >> 7)],
                     payload: bytes.to_vec(),
                     expiry: None,
+                    reply: None,
                 },
             ),
             _ => {

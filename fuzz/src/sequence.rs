@@ -341,6 +341,7 @@ impl World {
                     dialect: Dialect::Current,
                     payload,
                     expiry: None,
+                    reply: None,
                 };
                 self.engines[usize::from(shard)].handle_command(self.now, input);
             }

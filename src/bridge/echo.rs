@@ -6,6 +6,7 @@ use super::json::{Members, put, put_string, string};
 use super::kind::Kind;
 use crate::lwm2m::Path;
 use crate::memory::Heap;
+use crate::mqtt::ReplyTo;
 
 /// `msgType` of the answer to a command that has none.
 const NO_MSG_TYPE: &str = r#""error""#;
@@ -27,11 +28,13 @@ pub struct Echo {
     pair: Dialect,
     imei: bool,
     imsi: bool,
+    /// Where the answers go as well.
+    reply: Option<Box<ReplyTo>>,
 }
 
 impl Heap for Echo {
     fn heap(&self) -> usize {
-        self.members.heap() + self.name.heap() + self.data.heap()
+        self.members.heap() + self.name.heap() + self.data.heap() + ReplyTo::bytes_of(&self.reply)
     }
 }
 
@@ -81,6 +84,7 @@ impl Echo {
             pair: Dialect::Current,
             imei: false,
             imsi: false,
+            reply: None,
         }
     }
 
@@ -111,7 +115,18 @@ impl Echo {
             pair: dialect,
             imei,
             imsi,
+            reply: None,
         }
+    }
+
+    /// The answers go there as well.
+    pub fn set_reply(&mut self, reply: Option<Box<ReplyTo>>) {
+        self.reply = reply;
+    }
+
+    /// Where the answers go as well.
+    pub fn reply(&self) -> Option<&ReplyTo> {
+        self.reply.as_deref()
     }
 
     pub(super) fn with_kind(mut self, kind: Kind) -> Self {

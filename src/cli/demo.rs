@@ -228,6 +228,7 @@ impl Player {
             topic,
             payload: payload.into_bytes(),
             expiry: None,
+            reply: None,
         });
     }
 }

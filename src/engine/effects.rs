@@ -8,7 +8,7 @@ use super::info::{AuthorizationId, DeviceEvent, RegistrationRequest};
 use super::peer::{Peer, ShardId};
 use super::sharding::Handoff;
 use super::timer::Reason;
-use crate::mqtt::Publish;
+use crate::mqtt::{Publish, ReplyTo};
 use crate::telemetry::Counters;
 use crate::time::Instant;
 
@@ -93,6 +93,15 @@ impl Effects {
     pub(in crate::engine) fn publish(&mut self, publish: Publish) {
         self.counters.published.inc();
         self.push(Output::Publish(publish));
+    }
+
+    /// An answer, and the same to where its command asked for it.
+    pub(in crate::engine) fn publish_to(&mut self, answer: Publish, reply: Option<&ReplyTo>) {
+        let copy = reply.map(|reply| reply.copy_of(&answer));
+        self.publish(answer);
+        if let Some(copy) = copy {
+            self.publish(copy);
+        }
     }
 
     pub(in crate::engine) fn hand_off(&mut self, shard: ShardId, handoff: Handoff) {

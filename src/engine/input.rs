@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::bridge::Dialect;
 use crate::memory::Heap;
+use crate::mqtt::ReplyTo;
 
 /// A command of an application for one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,11 +19,16 @@ pub struct CommandInput {
     pub payload: Vec<u8>,
     /// What is left of the message's expiry interval, in seconds (MQTT 5 §3.3.2.3.3).
     pub expiry: Option<u32>,
+    /// Where its answers go as well.
+    pub reply: Option<Box<ReplyTo>>,
 }
 
 impl CommandInput {
     /// Bytes that it takes where it waits.
     pub fn bytes(&self) -> usize {
-        self.endpoint.heap() + self.mount.heap() + self.payload.heap()
+        self.endpoint.heap()
+            + self.mount.heap()
+            + self.payload.heap()
+            + ReplyTo::bytes_of(&self.reply)
     }
 }

@@ -47,6 +47,7 @@ fn answer_to(settings: &Settings, input: &CommandInput, echo: &Echo, payload: Ve
         topic: topic::topic(&input.mount, translator),
         payload,
         qos: translator.qos,
+        correlation: None,
     }
 }
 
@@ -55,7 +56,7 @@ impl Core {
     pub(super) fn refuse_input(&mut self, input: &CommandInput, echo: &Echo, payload: Vec<u8>) {
         self.env.counters.commands_refused.inc();
         let answer = answer_to(&self.env.settings, input, echo, payload);
-        self.effects.publish(answer);
+        self.effects.publish_to(answer, input.reply.as_deref());
     }
 
     /// A malformed command is answered, unless EMQX's silence is wanted.
@@ -81,7 +82,11 @@ impl Core {
     pub(super) fn refuse_stopping(&mut self, input: &CommandInput) {
         self.env.counters.commands_refused.inc();
         if let Some(answer) = stopping_answer(&self.env.settings, input) {
+            let copy = input.reply.as_ref().map(|reply| reply.copy_of(&answer));
             self.effects.push(Output::Publish(answer));
+            if let Some(copy) = copy {
+                self.effects.push(Output::Publish(copy));
+            }
         }
     }
 }

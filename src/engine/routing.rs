@@ -174,7 +174,7 @@ impl Engine {
             return self.core.effects.hand_off(shard, handoff);
         }
         let options = command::Options::new(self.core.env.config());
-        let command = match command::parse(&input.payload, input.dialect, &options) {
+        let mut command = match command::parse(&input.payload, input.dialect, &options) {
             Ok(command) => command,
             Err(error) => return self.core.refuse_malformed(&input, &error),
         };
@@ -188,6 +188,7 @@ impl Engine {
             return self.core.refuse_input(&input, &command.echo, payload);
         };
         let (size, expiry) = (input.payload.len(), input.expiry);
+        command.echo.set_reply(input.reply);
         self.core.with(key, |device, cx| {
             device.handle_command(cx, Box::new(command), size, expiry);
         });

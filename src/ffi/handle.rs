@@ -132,6 +132,7 @@ impl lwm2m_gateway {
                 topic: topic.to_owned(),
                 payload: payload.to_vec(),
                 expiry,
+                reply: None,
             });
         }
         Ok(())

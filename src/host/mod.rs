@@ -5,5 +5,5 @@ pub mod mosquitto;
 pub mod standalone;
 
 pub use crate::engine::{Decision, DeviceEvent};
-pub use crate::mqtt::{Message, Publish, PublishKind};
+pub use crate::mqtt::{Message, Publish, PublishKind, ReplyTo};
 pub use crate::runtime::{AuthorizationRequest, Host, PskRequest, Subscriptions};

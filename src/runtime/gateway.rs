@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, Settings};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
-use crate::mqtt::{Message, Publish};
+use crate::mqtt::{Message, Publish, ReplyTo};
 use crate::telemetry::{Counters, LogLimiter};
 
 /// How long [`Gateway::devices`] waits.
@@ -64,6 +64,20 @@ impl Inner {
     fn mailbox_of(&self, endpoint: &str) -> Option<&Arc<Mailbox>> {
         let shard = self.directory.shard_of(endpoint).unwrap_or(0);
         self.mailboxes.get(usize::from(shard))
+    }
+
+    /// Where an answer goes as well, unless it would be taken for a command there.
+    fn reply_of(
+        &self,
+        router: &CommandRouter,
+        reply: Option<Box<ReplyTo>>,
+    ) -> Option<Box<ReplyTo>> {
+        let reply = reply?;
+        if self.routes_of(router, reply.topic()).is_empty() {
+            return Some(reply);
+        }
+        self.own_counters.replies_refused.add_shared(1);
+        None
     }
 
     /// Where the commands of a topic go: to mountpoints of the configuration, and when there is
@@ -158,6 +172,7 @@ impl Gateway {
         let inner = &self.inner;
         let mut refused = Vec::new();
         let routes = inner.routes.read();
+        let reply = inner.reply_of(&routes.router, message.reply);
         for route in inner.routes_of(&routes.router, &message.topic) {
             let endpoints = match route.key {
                 RouteKey::Endpoint(name) => vec![Arc::from(&*name)],
@@ -177,6 +192,7 @@ impl Gateway {
                         dialect: route.dialect,
                         payload: message.payload.clone(),
                         expiry: message.expiry,
+                        reply: reply.clone(),
                     },
                 ));
             }
@@ -203,17 +219,27 @@ impl Gateway {
             dialect,
             payload: message.payload,
             expiry: message.expiry,
+            reply: self.inner.reply_of(&routes.router, message.reply),
         };
-        let refused = self.command(&routes.settings, input);
+        let mut refused = self.command(&routes.settings, input);
         drop(routes);
-        if let Some(answer) = refused {
-            self.inner.host.publish(&mut vec![answer]);
+        if !refused.is_empty() {
+            self.inner.host.publish(&mut refused);
         }
     }
 
-    /// Gives a command to its shard. Returns the answer when there is no room, or when the gateway
-    /// stops.
-    fn command(&self, settings: &Settings, input: CommandInput) -> Option<Publish> {
+    /// Gives a command to its shard. Returns the answers when there is no room, or when the gateway
+    /// stops: the second is for where the command asked for it.
+    fn command(&self, settings: &Settings, input: CommandInput) -> Vec<Publish> {
+        let reply = input.reply.clone();
+        let Some(answer) = self.refused(settings, input) else {
+            return Vec::new();
+        };
+        let copy = reply.map(|reply| reply.copy_of(&answer));
+        std::iter::once(answer).chain(copy).collect()
+    }
+
+    fn refused(&self, settings: &Settings, input: CommandInput) -> Option<Publish> {
         let inner = &self.inner;
         let refused = if inner.stop.is_asked() {
             input

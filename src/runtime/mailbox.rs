@@ -128,6 +128,7 @@ mod tests {
             dialect: Dialect::Current,
             payload: vec![b'x'; payload],
             expiry: None,
+            reply: None,
         })
     }
 

@@ -17,8 +17,9 @@ _ids = itertools.count(1_000_000)
 class Published:
     """One message of the gateway."""
 
-    def __init__(self, topic, payload, qos):
+    def __init__(self, topic, payload, qos, correlation=None):
         self.topic, self.payload, self.qos = topic, payload, qos
+        self.correlation = correlation
         self.at = time.monotonic()
         self.json = json.loads(payload)
 
@@ -72,26 +73,35 @@ class Application:
         if "/dn" in message.topic or message.topic.endswith("/command"):
             return
         with self._changed:
-            self.messages.append(Published(message.topic, message.payload, message.qos))
+            correlation = getattr(
+                getattr(message, "properties", None), "CorrelationData", None
+            )
+            self.messages.append(
+                Published(message.topic, message.payload, message.qos, correlation)
+            )
             self._changed.notify_all()
 
     # Commands
 
-    def publish(self, topic, payload, qos=1, expiry=None):
+    def publish(self, topic, payload, qos=1, expiry=None, reply=None):
+        """`reply` is a response topic with its correlation data."""
         properties = None
-        if expiry is not None:
+        if expiry is not None or reply is not None:
             properties = Properties(PacketTypes.PUBLISH)
+        if expiry is not None:
             properties.MessageExpiryInterval = expiry
+        if reply is not None:
+            properties.ResponseTopic, properties.CorrelationData = reply
         payload = payload if isinstance(payload, (str, bytes)) else json.dumps(payload)
         self.client.publish(topic, payload, qos, properties=properties).wait_for_publish(5)
 
-    def command(self, endpoint, kind, data=None, topic="dn/dm", expiry=None, **keys):
+    def command(self, endpoint, kind, data=None, topic="dn/dm", expiry=None, reply=None, **keys):
         """Sends a command with a request id of its own, which it returns."""
         request_id = next(_ids)
         command = {"reqID": request_id, "msgType": kind, **keys}
         if data is not None:
             command["data"] = data
-        self.publish(f"lwm2m/{endpoint}/{topic}", command, expiry=expiry)
+        self.publish(f"lwm2m/{endpoint}/{topic}", command, expiry=expiry, reply=reply)
         return request_id
 
     # What came back

@@ -189,3 +189,41 @@ def test_b13_one_identifier_for_two_is_an_error_with_a_long_pause(broker, start,
         assert answers(other, device, str(number))
         time.sleep(0.5)
     assert sum(connections(bench) for bench in both) == lost, "nobody comes back so soon"
+
+
+@pytest.fixture
+def served(start, broker, programs):
+    """A gateway with its own broker, or as a client of Mosquitto, and an application of MQTT 5."""
+    closing = []
+
+    def served(kind):
+        if kind == "mosquitto":
+            return start(broker(kind), client_id="", clean=True, filters=("lwm2m/#", "answers/#"))
+        gateway = Standalone(QOS_1)
+        programs.append(gateway)
+        application = Application(gateway.mqtt, filters=("lwm2m/#", "answers/#"))
+        closing.append(application)
+        return Bench(gateway, application)
+
+    yield served
+    for application in closing:
+        application.close()
+
+
+@pytest.mark.parametrize("kind", ("embedded", "mosquitto"))
+def test_b14_answers_go_to_the_response_topic_with_the_correlation_data(served, kind):
+    bench = served(kind)
+    device = bench.registered()
+    reply = ("answers/7", b"\0c7")
+    request_id = bench.app.command(device.endpoint, "read", {"path": "/3/0/0"}, reply=reply)
+    device.reply(device.expect(GET), "2.05", "x", TEXT)
+    copy = bench.app.wait(lambda m: m.topic == "answers/7")
+    own = bench.app.result(request_id, kind="read")
+    assert own.topic == f"lwm2m/{device.endpoint}/up/resp" and own.correlation is None
+    assert (copy.json, copy.correlation) == (own.json, b"\0c7")
+    # An answer is no command: topics of commands get none.
+    refused = (f"lwm2m/{device.endpoint}/dn/x", b"1")
+    request_id = bench.app.command(device.endpoint, "read", {"path": "/3/0/0"}, reply=refused)
+    device.reply(device.expect(GET), "2.05", "y", TEXT)
+    assert bench.app.result(request_id, kind="read").data["content"][0]["value"] == "y"
+    assert bench.gateway.statistics()["replies_refused"] == 1

@@ -29,6 +29,7 @@ pub struct Published {
     pub topic: String,
     pub json: Value,
     pub qos: u8,
+    pub correlation: Option<Box<[u8]>>,
 }
 
 /// Shards that share a directory, and everything that came out of them.
@@ -164,6 +165,7 @@ impl World {
             dialect,
             payload: json.as_bytes().to_vec(),
             expiry,
+            reply: None,
         };
         self.command_input(shard, input);
     }
@@ -284,6 +286,7 @@ impl World {
                     topic: publish.topic,
                     json: serde_json::from_slice(&publish.payload).expect("payloads are JSON"),
                     qos: publish.qos,
+                    correlation: publish.correlation,
                 }),
                 Output::Authorize { id, request } => self.asked.push_back((shard, id, request)),
                 Output::DeviceEvent(event) => self.events.push_back(event),

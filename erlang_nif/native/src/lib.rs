@@ -148,6 +148,7 @@ fn message(topic: &Binary<'_>, payload: &Binary<'_>, expiry: Term<'_>) -> NifRes
         topic: text(topic)?.to_owned(),
         payload: payload.as_slice().to_vec(),
         expiry,
+        reply: None,
     })
 }
 

@@ -83,6 +83,7 @@ mod tests {
             topic: "t".to_owned(),
             payload: payload.as_bytes().to_vec(),
             qos: 0,
+            correlation: None,
         })
     }
 
@@ -115,6 +116,7 @@ mod tests {
                 topic: "t\n\u{1b}".to_owned(),
                 payload: b"\x07\xff".to_vec(),
                 qos: 0,
+                correlation: None,
             }),
             "t\\n\\u{1b}  \\u{7}\u{fffd}"
         );

@@ -98,6 +98,7 @@ impl Device {
             topic,
             payload,
             qos,
+            correlation: None,
         });
         self.publish_series(cx, &body);
     }
@@ -163,7 +164,8 @@ impl Device {
 
     fn publish_answer(&self, cx: &mut Context<'_>, echo: &Echo, payload: Vec<u8>) {
         let translator = response_translator(&cx.env.settings, echo);
-        self.publish_as(cx, PublishKind::Response, translator, payload);
+        let answer = self.message(PublishKind::Response, translator, payload);
+        cx.effects.publish_to(answer, echo.reply());
     }
 
     fn publish_as(
@@ -173,13 +175,18 @@ impl Device {
         translator: &Translator,
         payload: Vec<u8>,
     ) {
-        cx.effects.publish(Publish {
+        cx.effects.publish(self.message(kind, translator, payload));
+    }
+
+    fn message(&self, kind: PublishKind, translator: &Translator, payload: Vec<u8>) -> Publish {
+        Publish {
             kind,
             endpoint: self.endpoint.clone(),
             topic: topic::topic(&self.mount, translator),
             payload,
             qos: translator.qos,
-        });
+            correlation: None,
+        }
     }
 
     /// The measurement series of what a device said, if they are wanted.

@@ -125,6 +125,7 @@ mod tests {
             topic: "lwm2m/ep/up/resp".to_owned(),
             payload: vec![b'x'; payload],
             qos: 0,
+            correlation: None,
         }
     }
 

@@ -286,6 +286,7 @@ impl Plugin {
                 topic: topic.to_owned(),
                 payload: payload.to_vec(),
                 expiry: self.expiry(event, topic, payload),
+                reply: None,
             });
         });
     }

@@ -21,8 +21,13 @@ pub(crate) fn size(topic: usize, payload: usize) -> usize {
     topic.saturating_add(payload).saturating_add(OVERHEAD)
 }
 
-fn size_of(publish: &Publish) -> usize {
-    size(publish.topic.len(), publish.payload.len())
+/// Bytes that a message counts with.
+pub(super) fn size_of(publish: &Publish) -> usize {
+    let correlation = publish.correlation.as_deref().map_or(0, <[u8]>::len);
+    size(
+        publish.topic.len(),
+        publish.payload.len().saturating_add(correlation),
+    )
 }
 
 /// How much an outbox holds.
@@ -295,6 +300,7 @@ mod tests {
             topic: number.to_string(),
             payload: Vec::new(),
             qos,
+            correlation: None,
         }
     }
 

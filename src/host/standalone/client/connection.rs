@@ -253,6 +253,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             topic: Bytes::from(publish.topic),
             payload: Bytes::from(publish.payload),
             qos: publish.qos,
+            correlation: publish.correlation.map(Bytes::from),
         };
         let size = session::size(&message);
         match self.session.publish(message) {
@@ -300,6 +301,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                             topic: delivery.topic.clone(),
                             payload: delivery.payload.to_vec(),
                             expiry: delivery.expiry,
+                            reply: delivery.reply.clone(),
                         });
                     }
                     if let Some(packet) = self.session.handled(&delivery) {

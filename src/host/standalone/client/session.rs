@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::num::NonZeroU16;
 
+use bytes::Bytes;
+
 use super::super::outbox;
 use super::wire::{Delivery, Incoming, Message, Outgoing, PacketId, Welcome};
 
@@ -70,7 +72,11 @@ pub(super) enum Fact {
 
 /// Bytes that a message counts with.
 pub(super) fn size(message: &Message) -> usize {
-    outbox::size(message.topic.len(), message.payload.len())
+    let correlation = message.correlation.as_ref().map_or(0, Bytes::len);
+    outbox::size(
+        message.topic.len(),
+        message.payload.len().saturating_add(correlation),
+    )
 }
 
 impl Session {

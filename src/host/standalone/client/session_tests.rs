@@ -14,6 +14,7 @@ fn message(number: usize, qos: u8) -> Message {
         topic: Bytes::from_static(b"t"),
         payload: Bytes::from(number.to_string()),
         qos,
+        correlation: None,
     }
 }
 
@@ -219,6 +220,7 @@ fn delivery(id: Option<PacketId>, qos: u8) -> Delivery {
         id,
         qos,
         expiry: None,
+        reply: None,
     }
 }
 

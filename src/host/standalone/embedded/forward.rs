@@ -51,7 +51,7 @@ pub(super) async fn forward(
     loop {
         outbox.take(BATCH, BATCH_BYTES, &mut batch).await;
         for publish in batch.drain(..) {
-            let size = outbox::size(publish.topic.len(), publish.payload.len());
+            let size = outbox::size_of(&publish);
             if !has_room(&ledger, bound, publish.gives_way()).await {
                 outbox.settle(size);
                 outbox.count_dropped(1);
@@ -70,7 +70,10 @@ pub(super) async fn forward(
                 payload: ledger.count(publish.topic.len(), Bytes::from(publish.payload)),
                 topic: publish.topic.into(),
                 packet_id: None,
-                properties: Some(PublishProperties::default()),
+                properties: Some(PublishProperties {
+                    correlation_data: publish.correlation.map(Bytes::from),
+                    ..PublishProperties::default()
+                }),
             };
             let message = RoutedPublish::new(Box::new(message), None, None, None);
             let routed =

@@ -140,6 +140,7 @@ mod tests {
             topic: "t".to_owned(),
             payload: Vec::new(),
             expiry: None,
+            reply: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rmqtt::codec::v5::PublishAckReason;
+use rmqtt::codec::v5::{PublishAckReason, PublishProperties};
 use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
@@ -17,7 +17,7 @@ use super::forward;
 use super::gate::{Gate, Verdict};
 use super::held::Ledger;
 use super::logins::Logins;
-use crate::host::Message;
+use crate::host::{Message, ReplyTo};
 
 /// Messages that a connected client gets in a moment.
 const MOMENT: usize = 16;
@@ -66,6 +66,11 @@ pub(super) struct BrokerHook {
     pub(super) logins: Arc<Logins>,
 }
 
+fn reply_to(properties: &PublishProperties) -> Option<ReplyTo> {
+    let topic = properties.response_topic.as_deref()?;
+    ReplyTo::new(topic, properties.correlation_data.as_deref())
+}
+
 impl BrokerHook {
     /// Takes what is a command; the message that goes on to subscribers.
     async fn published(
@@ -76,14 +81,14 @@ impl BrokerHook {
         let is_command = self.commands.is_command(&publish.topic);
         let client = session.map(|it| &it.id.client_id);
         if is_command && self.gate.verdict(client) != Verdict::Refused {
+            let properties = publish.properties.as_ref();
             let message = Message {
                 topic: publish.topic.to_string(),
                 payload: publish.payload.to_vec(),
-                expiry: publish
-                    .properties
-                    .as_ref()
+                expiry: properties
                     .and_then(|properties| properties.message_expiry_interval)
                     .map(NonZeroU32::get),
+                reply: properties.and_then(reply_to).map(Box::new),
             };
             self.gate.hand_over(&*self.commands, message);
             if let Some(session) = session

@@ -6,6 +6,8 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 use rmqtt::codec::types::QoS;
 
+use crate::mqtt::ReplyTo;
+
 /// The version of MQTT that a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::host::standalone::client) enum Version {
@@ -36,6 +38,8 @@ pub(in crate::host::standalone::client) struct Message {
     pub(in crate::host::standalone::client) payload: Bytes,
     /// 0, 1 or 2.
     pub(in crate::host::standalone::client) qos: u8,
+    /// Correlation Data (MQTT 5).
+    pub(in crate::host::standalone::client) correlation: Option<Bytes>,
 }
 
 /// A message from the broker.
@@ -49,6 +53,8 @@ pub(in crate::host::standalone::client) struct Delivery {
     pub(in crate::host::standalone::client) qos: u8,
     /// Message-Expiry-Interval in seconds.
     pub(in crate::host::standalone::client) expiry: Option<u32>,
+    /// Response Topic and Correlation Data (MQTT 5).
+    pub(in crate::host::standalone::client) reply: Option<Box<ReplyTo>>,
 }
 
 /// The answer to CONNECT.

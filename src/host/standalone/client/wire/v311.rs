@@ -28,6 +28,7 @@ pub(super) fn incoming(packet: v3::Packet) -> Incoming {
             id: publish.packet_id,
             qos: publish.qos.value(),
             expiry: None,
+            reply: None,
         }),
         v3::Packet::PublishAck { packet_id } => Incoming::Acknowledged(packet_id, None),
         v3::Packet::PublishReceived { packet_id } => Incoming::Received(packet_id, None),

@@ -7,6 +7,7 @@ use rmqtt::codec::types::Publish;
 use rmqtt::codec::v5;
 
 use super::packet::{Delivery, Incoming, Outgoing, PacketId, Refusal, Welcome, qos};
+use crate::mqtt::ReplyTo;
 
 /// What a packet of the broker means.
 pub(super) fn incoming(packet: v5::Packet) -> Incoming {
@@ -26,16 +27,7 @@ pub(super) fn incoming(packet: v5::Packet) -> Incoming {
                 }),
             }
         }
-        v5::Packet::Publish(publish) => Incoming::Publish(Delivery {
-            topic: publish.topic.to_string(),
-            payload: publish.payload,
-            id: publish.packet_id,
-            qos: publish.qos.value(),
-            expiry: publish
-                .properties
-                .and_then(|properties| properties.message_expiry_interval)
-                .map(NonZeroU32::get),
-        }),
+        v5::Packet::Publish(publish) => Incoming::Publish(delivery(*publish)),
         v5::Packet::PublishAck(ack) => Incoming::Acknowledged(
             ack.packet_id,
             objection(ack.reason_code, ack.reason_string.as_deref()),
@@ -67,6 +59,22 @@ pub(super) fn incoming(packet: v5::Packet) -> Incoming {
     }
 }
 
+fn delivery(publish: Publish) -> Delivery {
+    let properties = publish.properties.unwrap_or_default();
+    let reply = properties.response_topic.as_deref().and_then(|topic| {
+        let correlation = properties.correlation_data.as_deref();
+        ReplyTo::new(topic, correlation).map(Box::new)
+    });
+    Delivery {
+        topic: publish.topic.to_string(),
+        payload: publish.payload,
+        id: publish.packet_id,
+        qos: publish.qos.value(),
+        expiry: properties.message_expiry_interval.map(NonZeroU32::get),
+        reply,
+    }
+}
+
 /// `None` for what MQTT has no form for.
 pub(super) fn outgoing(packet: Outgoing) -> Option<v5::Packet> {
     Some(match packet {
@@ -95,7 +103,10 @@ pub(super) fn outgoing(packet: Outgoing) -> Option<v5::Packet> {
             topic: message.topic.try_into().ok()?,
             packet_id: id,
             payload: message.payload,
-            properties: Some(v5::PublishProperties::default()),
+            properties: Some(v5::PublishProperties {
+                correlation_data: message.correlation,
+                ..v5::PublishProperties::default()
+            }),
         })),
         Outgoing::Acknowledge(id) => v5::Packet::PublishAck(acknowledgement(id)),
         Outgoing::Received(id) => v5::Packet::PublishReceived(acknowledgement(id)),
