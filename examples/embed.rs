@@ -60,6 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             topic: topic.to_owned(),
             payload: json.into(),
             expiry: None,
+            reply: None,
         });
     }
     gateway.stop(Duration::from_secs(5));

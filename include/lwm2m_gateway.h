@@ -249,6 +249,15 @@ typedef struct {
      * Bytes of `payload`.
      */
     size_t payload_length;
+    /**
+     * Correlation Data (MQTT 5) of the command, in an answer for its `response_topic`; otherwise
+     * NULL. Does not end with NUL.
+     */
+    const uint8_t *correlation_data;
+    /**
+     * Bytes of `correlation_data`.
+     */
+    size_t correlation_data_length;
 } lwm2m_gateway_publication;
 
 /**
@@ -528,6 +537,25 @@ typedef struct {
      * gone to its device by then is answered and dropped.
      */
     uint32_t message_expiry;
+    /**
+     * Response Topic of MQTT 5, to which the answers go as well, within `response_topics` of the
+     * configuration. NULL: none. UTF-8; need not end with NUL. The gateway publishes there with the
+     * rights of the host: a host whose broker knows the rights of the sender leaves it out where
+     * the sender may not publish.
+     */
+    const char *response_topic;
+    /**
+     * Bytes of `response_topic`.
+     */
+    size_t response_topic_length;
+    /**
+     * Correlation Data of MQTT 5. NULL: none.
+     */
+    const uint8_t *correlation_data;
+    /**
+     * Bytes of `correlation_data`.
+     */
+    size_t correlation_data_length;
 } lwm2m_gateway_message;
 
 #ifdef __cplusplus

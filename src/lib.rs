@@ -46,6 +46,7 @@
 //!     topic: "lwm2m/sn-1/dn".to_owned(),
 //!     payload: br#"{"reqID":1,"msgType":"read","data":{"path":"/3/0/0"}}"#.to_vec(),
 //!     expiry: None,
+//!     reply: None,
 //! });
 //! assert!(gateway.stop(Duration::from_secs(5)));
 //! # Ok(())
@@ -158,7 +159,7 @@ pub use dtls::DtlsError;
 pub use engine::{
     Decision, DeviceEvent, DeviceInfo, GoneReason, PortableSession, RegistrationRequest,
 };
-pub use mqtt::{Message, Publish, PublishKind};
+pub use mqtt::{Message, Publish, PublishKind, ReplyTo};
 pub use runtime::{
     AuthorizationRequest, Gateway, Host, PskRequest, ReloadError, StartError, Statistics,
     Subscriptions,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::memory::block;
 
@@ -73,9 +73,11 @@ pub struct Message {
 }
 
 /// Where an application wants the answers to a command, beside their usual topic (MQTT 5 §4.10).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyTo {
     topic: Box<str>,
+    /// In JSON as numbers: it is rare and short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     correlation: Option<Box<[u8]>>,
 }
 
@@ -83,18 +85,26 @@ impl ReplyTo {
     /// Bytes of a response topic, and of correlation data, at most.
     pub const MAX_BYTES: usize = 1024;
 
-    /// `None` for what is no topic to publish to, belongs to the broker (`$…`), or is too long.
-    pub fn new(topic: &str, correlation: Option<&[u8]>) -> Option<Self> {
-        let is_good = !topic.is_empty()
+    /// What a message asks for, in whatever words: the gateway judges it, and counts what it
+    /// refuses (`replies_refused`).
+    pub fn new(topic: &str, correlation: Option<&[u8]>) -> Self {
+        Self {
+            topic: topic.into(),
+            correlation: correlation.map(Into::into),
+        }
+    }
+
+    /// Whether this is a topic to publish to that is not the broker's own (`$…`), and nothing is
+    /// longer than [`ReplyTo::MAX_BYTES`].
+    pub(crate) fn is_fit(&self) -> bool {
+        let topic = &*self.topic;
+        let correlation = self.correlation.as_deref().map_or(0, <[u8]>::len);
+        !topic.is_empty()
             && topic.len() <= Self::MAX_BYTES
             && !topic.starts_with('$')
             && !topic.contains(['+', '#'])
-            && !topic.chars().any(char::is_control);
-        let fits = correlation.is_none_or(|data| data.len() <= Self::MAX_BYTES);
-        (is_good && fits).then(|| Self {
-            topic: topic.into(),
-            correlation: correlation.map(Into::into),
-        })
+            && !topic.chars().any(char::is_control)
+            && correlation <= Self::MAX_BYTES
     }
 
     /// Bytes that one takes beside its place.
@@ -109,6 +119,11 @@ impl ReplyTo {
     /// The response topic.
     pub fn topic(&self) -> &str {
         &self.topic
+    }
+
+    /// The correlation data.
+    pub fn correlation(&self) -> Option<&[u8]> {
+        self.correlation.as_deref()
     }
 
     /// The same message for the response topic.
@@ -131,8 +146,9 @@ mod tests {
 
     #[test]
     fn b14_what_is_no_response_topic_is_refused() {
+        let is_fit = |topic: &str, data: Option<&[u8]>| ReplyTo::new(topic, data).is_fit();
         for topic in ["a", "a/b", "/", "answers/€"] {
-            assert!(ReplyTo::new(topic, Some(b"1")).is_some(), "{topic}");
+            assert!(is_fit(topic, Some(b"1")), "{topic}");
         }
         for topic in [
             "",
@@ -144,17 +160,17 @@ mod tests {
             "a\0b",
             "a\nb",
         ] {
-            assert!(ReplyTo::new(topic, None).is_none(), "{topic}");
+            assert!(!is_fit(topic, None), "{topic}");
         }
         let (fits, long) = ("t".repeat(1024), "t".repeat(1025));
-        assert!(ReplyTo::new(&fits, Some(fits.as_bytes())).is_some());
-        assert!(ReplyTo::new(&long, None).is_none());
-        assert!(ReplyTo::new(&fits, Some(long.as_bytes())).is_none());
+        assert!(is_fit(&fits, Some(fits.as_bytes())));
+        assert!(!is_fit(&long, None));
+        assert!(!is_fit(&fits, Some(long.as_bytes())));
     }
 
     #[test]
     fn b14_what_it_holds_is_counted() {
-        let reply = ReplyTo::new(&"t".repeat(500), Some(&[0; 700])).map(Box::new);
-        assert!(reply.is_some() && ReplyTo::bytes_of(&reply) >= 1200);
+        let reply = Some(Box::new(ReplyTo::new(&"t".repeat(500), Some(&[0; 700]))));
+        assert!(ReplyTo::bytes_of(&reply) >= 1200);
     }
 }

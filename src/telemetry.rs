@@ -137,7 +137,7 @@ counters! {
     commands_returned,
     /// Commands for endpoints that are not registered here, left to other gateways.
     commands_not_ours,
-    /// Response topics of commands to which no answer goes: they are topics of commands.
+    /// Response topics of commands to which no answer goes (`response_topics`).
     replies_refused,
     /// Commands that waited for a sleeping device.
     commands_queued,

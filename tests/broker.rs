@@ -88,6 +88,7 @@ fn message(topic: &str, payload: &str, qos: u8) -> Publish {
         topic: topic.to_owned(),
         payload: payload.as_bytes().to_vec(),
         qos,
+        correlation: None,
     }
 }
 

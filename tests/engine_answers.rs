@@ -422,6 +422,7 @@ fn input(payload: &str) -> CommandInput {
         dialect: Dialect::Current,
         payload: payload.as_bytes().to_vec(),
         expiry: None,
+        reply: None,
     }
 }
 

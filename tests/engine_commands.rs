@@ -620,7 +620,7 @@ fn with_reply(endpoint: &str, json: &str) -> CommandInput {
         dialect: Dialect::Current,
         payload: json.as_bytes().to_vec(),
         expiry: None,
-        reply: ReplyTo::new("answers/7", Some(b"c")).map(Box::new),
+        reply: Some(Box::new(ReplyTo::new("answers/7", Some(b"c")))),
     }
 }
 
@@ -686,7 +686,7 @@ fn b14_notifications_stay_on_their_topic() {
 fn b14_a_response_topic_is_charged_where_it_waits() {
     let mut input = with_reply("ep1", READ);
     let long = "t".repeat(1000);
-    input.reply = ReplyTo::new(&long, Some(long.as_bytes())).map(Box::new);
+    input.reply = Some(Box::new(ReplyTo::new(&long, Some(long.as_bytes()))));
     let with = input.bytes();
     input.reply = None;
     assert!(with >= input.bytes() + 2000);

@@ -4,9 +4,11 @@ mod support;
 
 use std::time::Duration;
 
+use lwm2m_gateway::bridge::Dialect;
 use lwm2m_gateway::coap::message::option;
 use lwm2m_gateway::coap::{Code, MessageType};
-use lwm2m_gateway::engine::{Decision, DeviceEvent, GoneReason, Load, Peer};
+use lwm2m_gateway::engine::{CommandInput, Decision, DeviceEvent, GoneReason, Load, Peer};
+use lwm2m_gateway::host::ReplyTo;
 use support::{Device, World, peer, uri};
 
 const OBSERVE: &str = r#"{"reqID":1,"msgType":"observe","data":{"path":"/3/0/9"}}"#;
@@ -444,4 +446,38 @@ fn devices_that_share_an_identity_do_not_answer_for_each_other() {
         assert_eq!(register_code(&mut world, 0, &mut second), Code::CREATED);
         assert_eq!(world.directory.len(), 2);
     }
+}
+
+#[test]
+fn b14_a_response_topic_goes_along_to_another_gateway() {
+    let mut old = World::new();
+    let mut device = Device::registered(&mut old, "ep", 5001);
+    for id in 1..=2 {
+        let json = format!(r#"{{"reqID":{id},"msgType":"read","data":{{"path":"/3/0/{id}"}}}}"#);
+        old.command_input(
+            0,
+            CommandInput {
+                endpoint: "ep".into(),
+                mount: "lwm2m/ep/".into(),
+                dialect: Dialect::Current,
+                payload: json.into_bytes(),
+                expiry: None,
+                reply: Some(Box::new(ReplyTo::new("answers/7", Some(b"\0c")))),
+            },
+        );
+    }
+    let session = old.export("ep").unwrap();
+    let mut new = World::new();
+    device.register(&mut new, &[], "</3/0>");
+    new.published.clear();
+    assert!(new.import("ep", session));
+    let read = new.next_for(device.peer);
+    assert_eq!(uri(&read), "/3/0/2");
+    let answer = device.answer(&read, Code::CONTENT).payload("x").build();
+    new.datagram(device.peer, &answer);
+    assert_eq!(new.next_published().topic, "lwm2m/ep/up/resp");
+    let copy = new.next_published();
+    assert_eq!(copy.topic, "answers/7");
+    assert_eq!(copy.correlation.as_deref(), Some(&b"\0c"[..]));
+    new.assert_quiet();
 }

@@ -122,6 +122,9 @@
 
 -type event() ::
     {publish, kind(), Endpoint :: binary(), Topic :: binary(), Payload :: binary(), QoS :: 0..2}
+    | {publish, kind(), Endpoint :: binary(), Topic :: binary(), Payload :: binary(), QoS :: 0..2, #{
+        correlation_data := binary()
+    }}
     | {subscribe, Filter :: binary(), QoS :: 0..2}
     | {unsubscribe, Filter :: binary()}
     | {subscribe, Endpoint :: binary(), Mountpoint :: binary(), Filter :: binary(), QoS :: 0..2}
@@ -134,7 +137,8 @@
     | {lost, Count :: pos_integer()}
     | {stopped, normal}.
 %% <ul>
-%% <li>`publish': a message for the broker. Messages of one device come in order.</li>
+%% <li>`publish': a message for the broker. Messages of one device come in order. The form with
+%%   properties only comes for a command that was delivered with `correlation_data'.</li>
 %% <li>`subscribe', `unsubscribe' with a filter alone: with `subscriptions => shared'. Messages of
 %%   the filter go to {@link deliver/4}.</li>
 %% <li>`subscribe', `unsubscribe' with an endpoint: with `subscriptions => per_device'. Messages
@@ -217,9 +221,15 @@
     | {bind | credentials | dtls | models | topic | system, Message :: binary()}
     | owner_dead.
 
--type properties() :: #{expiry => non_neg_integer()}.
-%% Of a message from the broker: `expiry' is what is left of its Message-Expiry-Interval (MQTT 5)
-%% in seconds.
+-type properties() :: #{
+    expiry => non_neg_integer(),
+    response_topic => iodata(),
+    correlation_data => iodata()
+}.
+%% Of a message from the broker (MQTT 5): `expiry' is what is left of its Message-Expiry-Interval in
+%% seconds. Answers go to `response_topic' as well, with `correlation_data', within
+%% `response_topics' of the configuration. The owner publishes there with rights of its own: where
+%% it knows those of the sender, it leaves out what that one may not publish to.
 
 %% @doc Starts a gateway. Raises `badarg' when an option is not one.
 -spec start(options()) -> {ok, gateway()} | {error, start_error()}.
@@ -286,7 +296,7 @@ deliver(Gateway, Topic, Payload) ->
 -spec deliver(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
     ok | {error, stopped}.
 deliver(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
-    lwm2m_gateway_nif:deliver(Handle, binary(Topic), binary(Payload), expiry(Properties)).
+    lwm2m_gateway_nif:deliver(Handle, binary(Topic), binary(Payload), properties(Properties)).
 
 %% @equiv deliver_to(Gateway, Endpoint, Mountpoint, Topic, Payload, #{})
 -spec deliver_to(
@@ -314,7 +324,7 @@ deliver_to(#lwm2m_gateway{handle = Handle}, Endpoint, Mountpoint, Topic, Payload
         binary(Mountpoint),
         binary(Topic),
         binary(Payload),
-        expiry(Properties)
+        properties(Properties)
     ).
 
 %% @doc Whether a topic is one that commands come by.
@@ -412,6 +422,19 @@ config(Config) -> binary(Config).
 
 binary(Data) when is_binary(Data) -> Data;
 binary(Data) -> iolist_to_binary(Data).
+
+properties(Properties) ->
+    {
+        expiry(Properties),
+        maybe_binary(response_topic, Properties),
+        maybe_binary(correlation_data, Properties)
+    }.
+
+maybe_binary(Key, Properties) ->
+    case Properties of
+        #{Key := Value} -> binary(Value);
+        #{} -> undefined
+    end.
 
 expiry(#{expiry := Expiry}) when is_integer(Expiry), Expiry >= 0 -> min(Expiry, 16#FFFFFFFF);
 expiry(#{expiry := _}) -> error(badarg);

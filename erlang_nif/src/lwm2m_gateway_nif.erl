@@ -85,14 +85,18 @@ stop_all(_Milliseconds) -> ?NOT_LOADED.
 -spec ack(handle(), lwm2m_gateway:batch()) -> ok.
 ack(_Handle, _Batch) -> ?NOT_LOADED.
 
--spec deliver(handle(), binary(), binary(), non_neg_integer() | undefined) ->
-    ok | {error, stopped}.
-deliver(_Handle, _Topic, _Payload, _Expiry) -> ?NOT_LOADED.
+-type properties() :: {
+    Expiry :: non_neg_integer() | undefined,
+    ResponseTopic :: binary() | undefined,
+    CorrelationData :: binary() | undefined
+}.
 
--spec deliver_to(
-    handle(), binary(), binary(), binary(), binary(), non_neg_integer() | undefined
-) -> ok | {error, stopped}.
-deliver_to(_Handle, _Endpoint, _Mountpoint, _Topic, _Payload, _Expiry) -> ?NOT_LOADED.
+-spec deliver(handle(), binary(), binary(), properties()) -> ok | {error, stopped}.
+deliver(_Handle, _Topic, _Payload, _Properties) -> ?NOT_LOADED.
+
+-spec deliver_to(handle(), binary(), binary(), binary(), binary(), properties()) ->
+    ok | {error, stopped}.
+deliver_to(_Handle, _Endpoint, _Mountpoint, _Topic, _Payload, _Properties) -> ?NOT_LOADED.
 
 -spec is_command(handle(), binary()) -> boolean().
 is_command(_Handle, _Topic) -> ?NOT_LOADED.

@@ -242,6 +242,21 @@ register_command_answer() ->
     {publish, response, <<"sensor">>, <<"lwm2m/sensor/up/resp">>, Answer, 0} =
         ?next(Gateway, {publish, response, _, _, _, _}),
     [?assert(contains(Answer, Part)) || Part <- [<<"\"reqID\":\"5\"">>, <<"ACME">>]],
+    %% With a response topic there is a second one (B14), but none on a topic of commands.
+    Reply = #{response_topic => "answers/7", correlation_data => <<0, 7>>},
+    ok = lwm2m_gateway:deliver(Gateway, "lwm2m/sensor/dn/cmd", command("/3/0/0", 7), Reply),
+    device:reply(Device, device:request(Device), <<"ACME">>),
+    {publish, response, <<"sensor">>, <<"lwm2m/sensor/up/resp">>, Again, 0} =
+        ?next(Gateway, {publish, response, _, _, _, _}),
+    ?assertEqual(
+        {publish, response, <<"sensor">>, <<"answers/7">>, Again, 0, #{correlation_data => <<0, 7>>}},
+        ?next(Gateway, {publish, response, _, _, _, _, _})
+    ),
+    Refused = #{response_topic => <<"lwm2m/sensor/dn/cmd">>},
+    ok = lwm2m_gateway:deliver(Gateway, "lwm2m/sensor/dn/cmd", command("/3/0/0", 8), Refused),
+    device:reply(Device, device:request(Device), <<"ACME">>),
+    _ = ?next(Gateway, {publish, response, <<"sensor">>, <<"lwm2m/sensor/up/resp">>, _, 0}),
+    ?assertMatch(#{replies_refused := 1}, lwm2m_gateway:statistics(Gateway)),
     %% A device nobody knows is answered for.
     ok = lwm2m_gateway:deliver(Gateway, "lwm2m/other/dn/cmd", command("/3/0/0", 6)),
     {publish, response, <<"other">>, _, Refusal, _} =

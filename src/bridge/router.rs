@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::dialect::Dialect;
 use super::topic::{
-    MAX_MOUNTPOINT, Part, Placeholder, TopicError, TopicTemplate, unescape_endpoint,
+    FIRMWARE_TOPIC, MAX_MOUNTPOINT, Part, Placeholder, TopicError, TopicTemplate, unescape_endpoint,
 };
 use crate::config::{Config, HostileEndpoint, Translator, matches_filter};
 
@@ -37,6 +37,10 @@ pub struct CommandRouter {
     patterns: Vec<Pattern>,
     /// Command topics below a mountpoint.
     commands: Vec<(String, Dialect)>,
+    /// What the gateway publishes to, in whole.
+    uplinks: Vec<Pattern>,
+    /// The same below a mountpoint.
+    published: Vec<String>,
     policy: HostileEndpoint,
 }
 
@@ -53,6 +57,8 @@ impl CommandRouter {
         let mounts = std::iter::once(&config.mountpoint)
             .chain(listeners.filter_map(|listener| listener.mountpoint.as_ref()));
         let mut patterns: Vec<Pattern> = Vec::new();
+        let mut uplinks: Vec<Pattern> = Vec::new();
+        let published = published(config);
         for mount in mounts {
             let template = TopicTemplate::parse(mount);
             let translators = &config.translators;
@@ -64,6 +70,13 @@ impl CommandRouter {
                 }
                 Ok(())
             };
+            for topic in &published {
+                let uplink = Translator::new(topic);
+                let pattern = Pattern::new(&template, &uplink, Dialect::Current)?;
+                if !uplinks.contains(&pattern) {
+                    uplinks.push(pattern);
+                }
+            }
             add(&translators.command, Dialect::Current)?;
             if legacy.enable {
                 add(&legacy.command, Dialect::Legacy)?;
@@ -76,6 +89,8 @@ impl CommandRouter {
         Ok(Self {
             patterns,
             commands: std::iter::once(current).chain(legacy).collect(),
+            uplinks,
+            published,
             policy: config.hostile_endpoint,
         })
     }
@@ -105,6 +120,21 @@ impl CommandRouter {
             .filter_map(move |pattern| pattern.route(topic, self.policy))
     }
 
+    /// Whether the gateway publishes to `topic` in the name of some device.
+    pub fn is_uplink(&self, topic: &str) -> bool {
+        let mut uplinks = self.uplinks.iter();
+        uplinks.any(|pattern| pattern.route(topic, self.policy).is_some())
+    }
+
+    /// All mountpoints below which the gateway publishes to `topic`, if they are some device's.
+    pub fn uplinks_below_any_mountpoint<'t>(
+        &self,
+        topic: &'t str,
+    ) -> impl Iterator<Item = &'t str> {
+        let mounts = self.published.iter();
+        mounts.filter_map(move |below| topic.strip_suffix(below.as_str()))
+    }
+
     /// All ways to read `topic` as a command below some mountpoint, for devices that a host has
     /// given a mountpoint of its own.
     pub fn below_any_mountpoint<'t>(&self, topic: &'t str) -> impl Iterator<Item = Route<'t>> {
@@ -125,6 +155,29 @@ impl CommandRouter {
             })
         })
     }
+}
+
+/// Where messages about devices go, below a mountpoint.
+fn published(config: &Config) -> Vec<String> {
+    let translators = &config.translators;
+    let (legacy, series) = (&translators.legacy, &translators.series);
+    let always = [
+        &translators.response,
+        &translators.notify,
+        &translators.send,
+        &translators.register,
+        &translators.update,
+    ];
+    let mut topics: Vec<String> = always
+        .into_iter()
+        .chain(legacy.enable.then_some(&legacy.response))
+        .chain(series.enable.then_some(&series.messages))
+        .map(|translator| translator.topic.clone())
+        .chain((config.compat.firmware_topic).then(|| FIRMWARE_TOPIC.to_owned()))
+        .collect();
+    topics.sort_unstable();
+    topics.dedup();
+    topics
 }
 
 /// A mountpoint from which the endpoint name can be read back: two endpoints never have the same

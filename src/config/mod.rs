@@ -10,6 +10,7 @@ mod choices;
 mod cipher;
 mod error;
 pub mod file;
+mod filter;
 mod keys;
 mod listener;
 mod mqtt;
@@ -26,13 +27,13 @@ pub(crate) mod value;
 pub use crate::credentials::EndpointRule;
 #[cfg(any(feature = "internals", feature = "standalone"))]
 pub use crate::credentials::{KeyEncoding, WorldReadable};
-pub(crate) use check::matches_filter;
 pub use choices::{
     AddressChange, AutoObserve, BooleanSeries, EchoMode, FormatDefault, HostileEndpoint,
     LifetimePolicy, UpdateCondition,
 };
 pub use cipher::{CipherSuite, Group};
 pub use error::{ConfigError, ConfigWarning};
+pub(crate) use filter::matches_filter;
 pub use listener::{DtlsListener, DtlsOptions, PlainRegisters, Takeover, UdpListener};
 pub use mqtt::Mqtt;
 #[cfg(any(feature = "internals", feature = "standalone"))]

@@ -63,6 +63,8 @@ pub struct Config {
     pub translators: Translators,
     /// What goes into measurement series.
     pub series: Series,
+    /// Filters of the topics that answers may go to because a command asks for it. Default `#`.
+    pub response_topics: Vec<String>,
     /// Content format to ask devices for and to write in. Default `auto`.
     pub format: FormatDefault,
     /// What happens to an endpoint name that holds `/`, `+` or `#`. Default `refuse`.
@@ -123,6 +125,7 @@ impl Default for Config {
             update_msg_publish_condition: UpdateCondition::ObjectListChanged,
             translators: Translators::default(),
             series: Series::default(),
+            response_topics: vec!["#".to_owned()],
             format: FormatDefault::Auto,
             hostile_endpoint: HostileEndpoint::Refuse,
             address_change: AddressChange::Accept,

@@ -11,7 +11,7 @@ use super::boundary::{self, Failure, boundary, boundary_value, c_text};
 // With its name written out, the compiler would look for a crate of that name too, and link this
 // library into its own tests.
 use super::handle::*;
-use super::options;
+use super::options::{self, Given, GivenReply};
 use super::types::{
     LWM2M_GATEWAY_ABI_VERSION, lwm2m_gateway_decision, lwm2m_gateway_message,
     lwm2m_gateway_options, lwm2m_gateway_status,
@@ -102,12 +102,7 @@ pub unsafe extern "C" fn lwm2m_gateway_deliver(
 ) -> lwm2m_gateway_status {
     // SAFETY: NULL or a live gateway; NULL or a message whose pointers reach as far as its lengths
     // say, as the header asks for.
-    unsafe {
-        lwm2m_gateway::enter(gateway, |gateway| {
-            let (topic, payload, expiry) = message_of(message)?;
-            gateway.deliver(topic, payload, expiry)
-        })
-    }
+    unsafe { lwm2m_gateway::enter(gateway, |gateway| gateway.deliver(&message_of(message)?)) }
 }
 
 /// Whether messages of a topic are commands, for hosts that would rather not deliver all others.
@@ -484,14 +479,10 @@ unsafe fn text_out(
     }
 }
 
-/// Topic, payload and expiry.
-///
 /// # Safety
 /// `message` is NULL or as [`options::read`] wants it, and its pointers are NULL or reach as far
 /// as its lengths say, to what stays as it is during `'a`.
-unsafe fn message_of<'a>(
-    message: *const lwm2m_gateway_message,
-) -> Result<(&'a str, &'a [u8], Option<u32>), Failure> {
+unsafe fn message_of<'a>(message: *const lwm2m_gateway_message) -> Result<Given<'a>, Failure> {
     // SAFETY: what the caller promises.
     let message = unsafe { options::read(message) }?;
     // SAFETY: what the caller promises.
@@ -513,7 +504,36 @@ unsafe fn message_of<'a>(
         }
     }
     let expiry = (message.has_message_expiry == 1).then_some(message.message_expiry);
-    Ok((topic, payload, expiry))
+    // SAFETY: what the caller promises.
+    let reply = unsafe { reply_of(&message) }?;
+    Ok(Given {
+        topic,
+        payload,
+        expiry,
+        reply,
+    })
+}
+
+/// Response topic and correlation data. Whether answers may go there is the gateway's to say.
+///
+/// # Safety
+/// As [`message_of`].
+unsafe fn reply_of<'a>(message: &lwm2m_gateway_message) -> Result<Option<GivenReply<'a>>, Failure> {
+    let (topic, length) = (message.response_topic, message.response_topic_length);
+    // SAFETY: what the caller promises.
+    let topic = unsafe { bytes_of("response_topic", topic.cast(), length) }?;
+    let (data, length) = (message.correlation_data, message.correlation_data_length);
+    // SAFETY: what the caller promises.
+    let bytes = unsafe { bytes_of("correlation_data", data, length) }?;
+    if topic.is_empty() {
+        return Ok(None);
+    }
+    let topic = std::str::from_utf8(topic);
+    let topic = topic.map_err(|_| Failure::argument("response_topic is not valid UTF-8"))?;
+    Ok(Some(GivenReply {
+        topic,
+        correlation: (!data.is_null()).then_some(bytes),
+    }))
 }
 
 /// # Safety

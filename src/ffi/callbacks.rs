@@ -293,6 +293,7 @@ impl Callbacks {
         };
         let endpoint = c_text(&*publish.endpoint);
         let topic = c_text(publish.topic);
+        let correlation = publish.correlation.as_deref();
         let publication = Publication {
             size: size_of::<Publication>(),
             kind: kind_of(publish.kind),
@@ -302,6 +303,8 @@ impl Callbacks {
             topic_length: topic.as_bytes().len(),
             payload: publish.payload.as_ptr(),
             payload_length: publish.payload.len(),
+            correlation_data: correlation.map_or(ptr::null(), <[u8]>::as_ptr),
+            correlation_data_length: correlation.map_or(0, <[u8]>::len),
         };
         // SAFETY: the host's function; the struct and what it points to outlive the call.
         let refused = unsafe { callback(self.options.user_data, &raw const publication) };

@@ -15,12 +15,12 @@ use tracing::{Dispatch, dispatcher, warn};
 use super::boundary::{Failure, InCallback, boundary};
 use super::callbacks::Callbacks;
 use super::log::{Logger, filter_of};
-use super::options::Options;
+use super::options::{Given, Options};
 use super::types::lwm2m_gateway_status as Status;
 use crate::config::Config;
 use crate::config::read::Source;
 use crate::credentials::Key;
-use crate::host::{Decision, Message};
+use crate::host::{Decision, Message, ReplyTo};
 use crate::runtime::{Gateway, ReloadError};
 use crate::telemetry::EventLog;
 
@@ -120,19 +120,15 @@ impl lwm2m_gateway {
     }
 
     /// Copies the message if it is a command.
-    pub(super) fn deliver(
-        &self,
-        topic: &str,
-        payload: &[u8],
-        expiry: Option<u32>,
-    ) -> Result<(), Failure> {
+    pub(super) fn deliver(&self, given: &Given<'_>) -> Result<(), Failure> {
         let gateway = self.running()?;
-        if gateway.is_command(topic) {
+        if gateway.is_command(given.topic) {
+            let reply = given.reply.as_ref();
             gateway.deliver(Message {
-                topic: topic.to_owned(),
-                payload: payload.to_vec(),
-                expiry,
-                reply: None,
+                topic: given.topic.to_owned(),
+                payload: given.payload.to_vec(),
+                expiry: given.expiry,
+                reply: reply.map(|it| Box::new(ReplyTo::new(it.topic, it.correlation))),
             });
         }
         Ok(())

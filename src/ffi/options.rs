@@ -78,6 +78,20 @@ pub(super) unsafe fn read<T: Versioned>(from: *const T) -> Result<T, Failure> {
     }
 }
 
+/// A message of the host, checked.
+pub(super) struct Given<'a> {
+    pub(super) topic: &'a str,
+    pub(super) payload: &'a [u8],
+    pub(super) expiry: Option<u32>,
+    pub(super) reply: Option<GivenReply<'a>>,
+}
+
+/// Response topic and correlation data.
+pub(super) struct GivenReply<'a> {
+    pub(super) topic: &'a str,
+    pub(super) correlation: Option<&'a [u8]>,
+}
+
 /// The options, checked.
 pub(super) struct Options {
     pub(super) mode: Mode,

@@ -38,7 +38,11 @@ impl Event {
     /// What it takes of the limit in bytes.
     fn cost(&self) -> usize {
         let content = match self {
-            Self::Publish(publish) => publish.topic.len().saturating_add(publish.payload.len()),
+            Self::Publish(publish) => {
+                let correlation = publish.correlation.as_deref().map_or(0, <[u8]>::len);
+                let content = publish.topic.len().saturating_add(publish.payload.len());
+                content.saturating_add(correlation)
+            }
             Self::Subscribe { filter, .. } | Self::Unsubscribe { filter } => filter.len(),
             Self::Log(line) => line.text.len(),
             Self::Authorize(request) => query_length(&request.registration.query),

@@ -132,6 +132,11 @@ pub struct lwm2m_gateway_publication {
     pub payload: *const u8,
     /// Bytes of `payload`.
     pub payload_length: usize,
+    /// Correlation Data (MQTT 5) of the command, in an answer for its `response_topic`; otherwise
+    /// NULL. Does not end with NUL.
+    pub correlation_data: *const u8,
+    /// Bytes of `correlation_data`.
+    pub correlation_data_length: usize,
 }
 
 /// A message of the host's broker, for `lwm2m_gateway_deliver()`. The host owns the struct and
@@ -161,6 +166,17 @@ pub struct lwm2m_gateway_message {
     /// What is left of the Message Expiry Interval of MQTT 5 in seconds. A command that has not
     /// gone to its device by then is answered and dropped.
     pub message_expiry: u32,
+    /// Response Topic of MQTT 5, to which the answers go as well, within `response_topics` of the
+    /// configuration. NULL: none. UTF-8; need not end with NUL. The gateway publishes there with the
+    /// rights of the host: a host whose broker knows the rights of the sender leaves it out where
+    /// the sender may not publish.
+    pub response_topic: *const c_char,
+    /// Bytes of `response_topic`.
+    pub response_topic_length: usize,
+    /// Correlation Data of MQTT 5. NULL: none.
+    pub correlation_data: *const u8,
+    /// Bytes of `correlation_data`.
+    pub correlation_data_length: usize,
 }
 
 /// A device that wants to register. Owned by the gateway, valid until the callback returns.

@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, Settings};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
-use crate::mqtt::{Message, Publish, ReplyTo};
+use crate::mqtt::{Message, Publish};
 use crate::telemetry::{Counters, LogLimiter};
 
 /// How long [`Gateway::devices`] waits.
@@ -42,7 +42,7 @@ pub struct Gateway {
 
 pub(super) struct Inner {
     pub(super) host: Arc<dyn Host>,
-    routes: RwLock<Routes>,
+    pub(super) routes: RwLock<Routes>,
     pub(super) directory: Arc<Directory>,
     pub(super) memory: Arc<Memory>,
     pub(super) mailboxes: Vec<Arc<Mailbox>>,
@@ -54,9 +54,9 @@ pub(super) struct Inner {
     pub(super) stop: Stop,
 }
 
-struct Routes {
-    router: CommandRouter,
-    settings: Arc<Settings>,
+pub(super) struct Routes {
+    pub(super) router: CommandRouter,
+    pub(super) settings: Arc<Settings>,
 }
 
 impl Inner {
@@ -66,23 +66,9 @@ impl Inner {
         self.mailboxes.get(usize::from(shard))
     }
 
-    /// Where an answer goes as well, unless it would be taken for a command there.
-    fn reply_of(
-        &self,
-        router: &CommandRouter,
-        reply: Option<Box<ReplyTo>>,
-    ) -> Option<Box<ReplyTo>> {
-        let reply = reply?;
-        if self.routes_of(router, reply.topic()).is_empty() {
-            return Some(reply);
-        }
-        self.own_counters.replies_refused.add_shared(1);
-        None
-    }
-
     /// Where the commands of a topic go: to mountpoints of the configuration, and when there is
     /// no device behind them, to those that the host has given to devices.
-    fn routes_of<'t>(&self, router: &CommandRouter, topic: &'t str) -> Vec<Route<'t>> {
+    pub(super) fn routes_of<'t>(&self, router: &CommandRouter, topic: &'t str) -> Vec<Route<'t>> {
         let configured: Vec<_> = router.routes(topic).collect();
         let is_known = |route: &Route<'_>| match &route.key {
             RouteKey::Endpoint(name) => self.directory.shard_of(name).is_some(),
@@ -172,7 +158,7 @@ impl Gateway {
         let inner = &self.inner;
         let mut refused = Vec::new();
         let routes = inner.routes.read();
-        let reply = inner.reply_of(&routes.router, message.reply);
+        let reply = inner.reply_of(&routes, message.reply);
         for route in inner.routes_of(&routes.router, &message.topic) {
             let endpoints = match route.key {
                 RouteKey::Endpoint(name) => vec![Arc::from(&*name)],
@@ -184,7 +170,7 @@ impl Gateway {
                     inner.own_counters.commands_not_ours.add_shared(1);
                     continue;
                 }
-                refused.extend(self.command(
+                refused.extend(self.take(
                     &routes.settings,
                     CommandInput {
                         endpoint,
@@ -219,9 +205,9 @@ impl Gateway {
             dialect,
             payload: message.payload,
             expiry: message.expiry,
-            reply: self.inner.reply_of(&routes.router, message.reply),
+            reply: self.inner.reply_of(&routes, message.reply),
         };
-        let mut refused = self.command(&routes.settings, input);
+        let mut refused = self.take(&routes.settings, input);
         drop(routes);
         if !refused.is_empty() {
             self.inner.host.publish(&mut refused);
@@ -230,16 +216,16 @@ impl Gateway {
 
     /// Gives a command to its shard. Returns the answers when there is no room, or when the gateway
     /// stops: the second is for where the command asked for it.
-    fn command(&self, settings: &Settings, input: CommandInput) -> Vec<Publish> {
+    fn take(&self, settings: &Settings, input: CommandInput) -> Vec<Publish> {
         let reply = input.reply.clone();
-        let Some(answer) = self.refused(settings, input) else {
+        let Some(answer) = self.command(settings, input) else {
             return Vec::new();
         };
         let copy = reply.map(|reply| reply.copy_of(&answer));
         std::iter::once(answer).chain(copy).collect()
     }
 
-    fn refused(&self, settings: &Settings, input: CommandInput) -> Option<Publish> {
+    fn command(&self, settings: &Settings, input: CommandInput) -> Option<Publish> {
         let inner = &self.inner;
         let refused = if inner.stop.is_asked() {
             input
@@ -364,6 +350,10 @@ impl Gateway {
         if inner.directory.shard_of(endpoint).is_none() {
             return false;
         }
+        // What another gateway lets pass need not pass here.
+        let routes = inner.routes.read();
+        let session = session.with_replies(|reply| inner.may_reply(&routes, reply));
+        drop(routes);
         if let Some(mailbox) = inner.mailbox_of(endpoint) {
             // Only commands are ever refused.
             let mail = Mail::Import(endpoint.into(), Box::new(session));

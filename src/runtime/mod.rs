@@ -14,6 +14,7 @@ mod mail;
 mod mailbox;
 mod memory;
 mod models;
+mod reply;
 mod secure;
 mod shard;
 mod signals;

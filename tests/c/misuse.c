@@ -3,6 +3,7 @@
 #define _POSIX_C_SOURCE 200809L
 
 #include <limits.h>
+#include <sched.h>
 #include <string.h>
 
 #include "support.h"
@@ -16,8 +17,8 @@ _Static_assert(sizeof(lwm2m_gateway_status) == 4, "enum");
 #if UINTPTR_MAX == UINT64_MAX
 _Static_assert(sizeof(lwm2m_gateway_options) == 104, "options");
 _Static_assert(offsetof(lwm2m_gateway_options, publish) == 24, "options");
-_Static_assert(sizeof(lwm2m_gateway_message) == 56, "message");
-_Static_assert(sizeof(lwm2m_gateway_publication) == 56, "publication");
+_Static_assert(sizeof(lwm2m_gateway_message) == 88, "message");
+_Static_assert(sizeof(lwm2m_gateway_publication) == 72, "publication");
 _Static_assert(sizeof(lwm2m_gateway_registration) == 48, "registration");
 _Static_assert(sizeof(lwm2m_gateway_psk_request) == 48, "psk_request");
 #endif
@@ -336,6 +337,51 @@ void test_deliver_misuse(void)
     CHECK(lwm2m_gateway_is_command(gateway, "lwm2m/x/up/resp", 15) == 0);
     CHECK(lwm2m_gateway_is_command(gateway, NULL, 3) == 0);
     CHECK(lwm2m_gateway_is_command(gateway, "\xff", 1) == 0);
+    stop_and_free(gateway, &notes);
+}
+
+/* B14: the answer comes a second time, where it was asked for. */
+void test_response_topic(void)
+{
+    struct notes notes;
+    lwm2m_gateway *gateway = create(&notes, LWM2M_GATEWAY_MODE_THREADED);
+    lwm2m_gateway_message command = message_of(
+        "lwm2m/x/dn/dm", "{\"reqID\":7,\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/0\"}}");
+    struct seen *seen;
+    OK(lwm2m_gateway_start(gateway));
+    command.response_topic = "answers/7 and more";
+    command.response_topic_length = 9;
+    command.correlation_data = (const uint8_t *)"\0c7";
+    command.correlation_data_length = 3;
+    OK(lwm2m_gateway_deliver(gateway, &command));
+    while (count_of(&notes, 'p', "\"reqID\":7") < 2)
+        sched_yield();
+    seen = wait_for(&notes, 'p', "\"reqID\":7");
+    CHECK(strcmp(seen->name, "lwm2m/x/up/resp") == 0 && seen->id == 0);
+    CHECK(strcmp(seen[1].name, "answers/7") == 0 && seen[1].id == 3);
+    CHECK(strcmp(seen->text, seen[1].text) == 0);
+    /* A topic of commands, and what is no topic, get nothing. */
+    command.response_topic = "lwm2m/x/dn/dm";
+    command.response_topic_length = 13;
+    OK(lwm2m_gateway_deliver(gateway, &command));
+    command.response_topic = "#";
+    command.response_topic_length = 1;
+    OK(lwm2m_gateway_deliver(gateway, &command));
+    while (count_of(&notes, 'p', "\"reqID\":7") < 4)
+        sched_yield();
+    CHECK(counter(gateway, "replies_refused") == 2);
+    command.response_topic = "\xff";
+    CHECK_STATUS(lwm2m_gateway_deliver(gateway, &command), A);
+    command.response_topic = NULL;
+    CHECK_STATUS(lwm2m_gateway_deliver(gateway, &command), A);
+    command.response_topic_length = 0;
+    command.correlation_data = NULL;
+    CHECK_STATUS(lwm2m_gateway_deliver(gateway, &command), A);
+    /* An older header has neither. */
+    command.size = offsetof(lwm2m_gateway_message, response_topic);
+    OK(lwm2m_gateway_deliver(gateway, &command));
+    while (count_of(&notes, 'p', "\"reqID\":7") < 5)
+        sched_yield();
     stop_and_free(gateway, &notes);
 }
 

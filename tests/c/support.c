@@ -54,7 +54,9 @@ static int on_publish(void *user_data, const lwm2m_gateway_publication *publicat
     CHECK(publication->size >= sizeof *publication);
     CHECK(strlen(publication->topic) == publication->topic_length);
     CHECK(*publication->endpoint != '\0' && publication->qos <= 2);
-    note(user_data, 'p', (int)publication->kind, 0, publication->topic,
+    note(user_data, 'p', (int)publication->kind,
+         publication->correlation_data == NULL ? 0 : publication->correlation_data_length,
+         publication->topic,
          (const char *)publication->payload, publication->payload_length);
     return ((struct notes *)user_data)->publish_result;
 }

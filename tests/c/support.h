@@ -25,7 +25,7 @@ enum { MAX_SEEN = 4096 };
 struct seen {
     char what; /* p(ublish) +(subscribe) -(unsubscribe) l(og) e(vent) a(uthorize) k(ey) */
     int number; /* kind, QoS or level */
-    uint64_t id;
+    uint64_t id; /* of a question; bytes of correlation data */
     char name[128]; /* topic, filter, target, endpoint or identity */
     char *text; /* payload, line or JSON */
     pthread_t thread;

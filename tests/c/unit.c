@@ -12,6 +12,7 @@
 #define TESTS(test)                                                                                \
     test(versions) test(create_misuse) test(create_sizes) test(create_config) test(null_gateway)   \
     test(before_start) test(after_stop) test(start_refused) test(deliver_misuse)                   \
+    test(response_topic)                                                                           \
     test(answer_misuse) test(last_error_of_a_thread)                                               \
     test(conversation_threaded) test(conversation_polled) test(json_config) test(reload)           \
     test(authorization_threaded) test(authorization_polled) test(authorization_later)              \

@@ -221,9 +221,11 @@ def test_b14_answers_go_to_the_response_topic_with_the_correlation_data(served, 
     own = bench.app.result(request_id, kind="read")
     assert own.topic == f"lwm2m/{device.endpoint}/up/resp" and own.correlation is None
     assert (copy.json, copy.correlation) == (own.json, b"\0c7")
-    # An answer is no command: topics of commands get none.
-    refused = (f"lwm2m/{device.endpoint}/dn/x", b"1")
-    request_id = bench.app.command(device.endpoint, "read", {"path": "/3/0/0"}, reply=refused)
-    device.reply(device.expect(GET), "2.05", "y", TEXT)
-    assert bench.app.result(request_id, kind="read").data["content"][0]["value"] == "y"
-    assert bench.gateway.statistics()["replies_refused"] == 1
+    # An answer is no command, and nobody speaks for another device by it.
+    for topic in (f"lwm2m/{device.endpoint}/dn/x", "lwm2m/other/up/resp", "x" * 1025):
+        refused = (topic, b"1")
+        request_id = bench.app.command(device.endpoint, "read", {"path": "/3/0/0"}, reply=refused)
+        device.reply(device.expect(GET), "2.05", "y", TEXT)
+        assert bench.app.result(request_id, kind="read").data["content"][0]["value"] == "y"
+    assert bench.gateway.statistics()["replies_refused"] == 3
+    assert not [m for m in bench.app.messages if m.topic == "lwm2m/other/up/resp"]

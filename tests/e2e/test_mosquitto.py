@@ -47,6 +47,27 @@ def version():
     return tuple(map(int, re.search(r"version (\d+)\.(\d+)\.(\d+)", done.stdout).groups()))
 
 
+def test_b14_answers_go_to_the_response_topic_with_the_correlation_data(start):
+    bench = start()
+    app = Application(bench.gateway.mqtt, filters=("lwm2m/#", "answers/#"))
+    device = bench.registered()
+    asked = {"path": "/3/0/0"}
+    request_id = app.command(device.endpoint, "read", asked, reply=("answers/7", b"\0c7"))
+    device.reply(device.expect(GET), "2.05", "x", TEXT)
+    copy = app.wait(lambda m: m.topic == "answers/7")
+    own = app.result(request_id, kind="read")
+    assert own.topic == f"lwm2m/{device.endpoint}/up/resp" and own.correlation is None
+    assert (copy.json, copy.correlation) == (own.json, b"\0c7")
+    # Neither a command, nor in the name of a device, nor the broker's own.
+    for topic in (f"lwm2m/{device.endpoint}/dn/x", "lwm2m/other/up/resp", "$SYS/x", "$share/a/b"):
+        request_id = app.command(device.endpoint, "read", asked, reply=(topic, b"1"))
+        device.reply(device.expect(GET), "2.05", "y", TEXT)
+        assert app.result(request_id, kind="read").data["content"][0]["value"] == "y"
+    app.close()
+    assert bench.gateway.statistics()["replies_refused"] == 4
+    assert not [m for m in bench.app.messages if m.topic == "lwm2m/other/up/resp"]
+
+
 # Waking the broker
 
 

@@ -1,7 +1,7 @@
 %% @doc What EMQX knows of a client, made of what the gateway says of a device.
 -module(lwm2m_gateway_emqx_client).
 
--export([connection/3, is_mountpoint/1, lifetime/2, headers/1, session/2, stats/3]).
+-export([connection/3, is_mountpoint/1, lifetime/2, headers/1, headers/2, session/2, stats/3]).
 
 -export_type([traffic/0]).
 
@@ -135,6 +135,13 @@ query(Key, Query, Default) ->
     end.
 
 %% @doc Headers that all messages of the device share.
+%% @doc Headers of a message with the properties that the gateway gives it.
+-spec headers(map(), map()) -> map().
+headers(#{correlation_data := Data}, Headers) ->
+    Headers#{properties => #{'Correlation-Data' => Data}};
+headers(#{}, Headers) ->
+    Headers.
+
 -spec headers(map()) -> map().
 headers(#{username := Username, peerhost := Host, peername := Peer}) ->
     #{

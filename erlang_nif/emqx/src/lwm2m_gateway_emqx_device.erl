@@ -172,8 +172,8 @@ handle_call(_Request, _From, State) ->
 handle_cast(_Message, State) ->
     {noreply, State, hibernate}.
 
-handle_info({publish, Kind, Topic, Payload, QoS}, State) ->
-    Next = uplink(Kind, Topic, Payload, QoS, State),
+handle_info({publish, Kind, Topic, Payload, QoS, Properties}, State) ->
+    Next = uplink(Kind, Topic, Payload, QoS, Properties, State),
     ok = lwm2m_gateway_emqx_owner:published(State#state.endpoint, State#state.pending),
     {noreply, Next, hibernate};
 handle_info({deliver, Topic, Message}, State) ->
@@ -416,11 +416,13 @@ not_registered(State) -> kick(timeout, State).
 
 %% Messages.
 
-uplink(Kind, Topic, Payload, QoS, #state{ctx = Ctx, clientinfo = ClientInfo} = State) ->
+%% Also for a response topic of a command: it is the device that publishes there.
+uplink(Kind, Topic, Payload, QoS, Properties, #state{ctx = Ctx, clientinfo = ClientInfo} = State) ->
     Action = #{action_type => publish, qos => QoS, retain => false},
     case emqx_gateway_ctx:authorize(Ctx, ClientInfo, Action, Topic) of
         allow ->
-            publish(State#state.endpoint, Topic, Payload, QoS, State#state.headers) =:= ok orelse
+            Headers = lwm2m_gateway_emqx_client:headers(Properties, State#state.headers),
+            publish(State#state.endpoint, Topic, Payload, QoS, Headers) =:= ok orelse
                 emqx_gateway_ctx:metrics_inc(Ctx, 'delivery.dropped'),
             counted(Kind, Payload, State#state{
                 denied = false, results = results(Kind, Payload, State#state.results)
@@ -480,15 +482,24 @@ deliver_held(#state{held = Held} = State) ->
         lists:reverse(Held)
     ).
 
-%% What is left of the Message-Expiry-Interval.
+%% What of the message's properties counts, the Message-Expiry-Interval less the time since then.
 properties(Message) ->
     case emqx_message:get_header(properties, Message, #{}) of
-        #{'Message-Expiry-Interval' := Seconds} ->
-            Age = erlang:system_time(millisecond) - emqx_message:timestamp(Message),
-            #{expiry => max(0, Seconds - max(0, Age) div 1000)};
+        #{} = Properties ->
+            maps:fold(fun(Key, Value, To) -> property(Key, Value, Message, To) end, #{}, Properties);
         _ ->
             #{}
     end.
+
+property('Message-Expiry-Interval', Seconds, Message, To) ->
+    Age = erlang:system_time(millisecond) - emqx_message:timestamp(Message),
+    To#{expiry => max(0, Seconds - max(0, Age) div 1000)};
+property('Response-Topic', Topic, _Message, To) ->
+    To#{response_topic => Topic};
+property('Correlation-Data', Data, _Message, To) ->
+    To#{correlation_data => Data};
+property(_Key, _Value, _Message, To) ->
+    To.
 
 command(Topic, Payload, Properties, State) ->
     #state{gateway = Gateway, endpoint = Endpoint, clientinfo = #{mountpoint := Mountpoint}} = State,

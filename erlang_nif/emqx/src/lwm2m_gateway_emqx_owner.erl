@@ -444,19 +444,22 @@ open_listeners(#state{gateway = Gateway, listeners = Open} = State) ->
 
 %% Events of the gateway.
 
-event({publish, Kind, Endpoint, Topic, Payload, QoS}, #state{pending = Pending} = State) ->
+event({publish, Kind, Endpoint, Topic, Payload, QoS}, State) ->
+    event({publish, Kind, Endpoint, Topic, Payload, QoS, #{}}, State);
+event({publish, Kind, Endpoint, Topic, Payload, QoS, Properties}, #state{pending = Pending} = State) ->
     try ets:update_counter(?DEVICES, Endpoint, {?PENDING, 1}) of
         Waiting when Waiting =< ?MAX_DEVICE_PENDING ->
             counters:add(Pending, 1, 1),
             Pid = ets:lookup_element(?DEVICES, Endpoint, 2),
-            Pid ! {publish, Kind, Topic, Payload, QoS};
+            Pid ! {publish, Kind, Topic, Payload, QoS, Properties};
         _ ->
             _ = ets:update_counter(?DEVICES, Endpoint, {?PENDING, -1}),
             emqx_gateway_ctx:metrics_inc(State#state.ctx, 'delivery.dropped')
     catch
         error:badarg ->
             %% About a device that is gone: what the gateway itself has to say.
-            _ = lwm2m_gateway_emqx_device:publish(Endpoint, Topic, Payload, QoS, #{})
+            Headers = lwm2m_gateway_emqx_client:headers(Properties, #{}),
+            _ = lwm2m_gateway_emqx_device:publish(Endpoint, Topic, Payload, QoS, Headers)
     end,
     State;
 event({subscribe, Endpoint, Mountpoint, Filter, QoS}, State) ->

@@ -35,6 +35,7 @@ all_test_() ->
         {timeout, 20, fun device_leaves/0},
         {timeout, 20, fun kick/0},
         {timeout, 20, fun commands_and_results/0},
+        {timeout, 20, fun b14_response_topic/0},
         {timeout, 20, fun observe_over_http/0},
         {timeout, 20, fun subscriptions_through_the_api/0},
         {timeout, 20, fun slow_authenticator/0},
@@ -556,6 +557,36 @@ commands_and_results() ->
     %% The report and the answer, with their bytes.
     Bytes = lists:sum([byte_size(Payload) || #{payload := Payload} <- stand_in:published()]),
     ?assertMatch({2, Bytes}, {proplists:get_value(recv_msg, Stats), proplists:get_value(recv_oct, Stats)}),
+    stop().
+
+%% The answer goes there as well, as the device's own message: with its authorization.
+b14_response_topic() ->
+    start(),
+    {_, Device} = registered(<<"ep4">>),
+    Answers = fun(Topic) ->
+        [Message || #{topic := T} = Message <- stand_in:published(), T =:= Topic]
+    end,
+    Read = fun(Reply) ->
+        stand_in:publish(
+            <<"lwm2m/ep4/dn/dm">>,
+            <<"{\"reqID\":1,\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/1\"}}">>,
+            #{properties => #{'Response-Topic' => Reply, 'Correlation-Data' => <<0, 7>>}}
+        ),
+        device:reply(Device, device:request(Device), <<"EMQ">>)
+    end,
+    Read(<<"answers/7">>),
+    wait(fun() -> Answers(<<"answers/7">>) =/= [] end),
+    [#{payload := Payload, headers := Headers}] = Answers(<<"answers/7">>),
+    ?assertMatch(#{properties := #{'Correlation-Data' := <<0, 7>>}, username := _}, Headers),
+    ?assertMatch(#{payload := Payload}, lists:last(Answers(<<"lwm2m/ep4/up/resp">>))),
+    stand_in:set({emqx_gateway_ctx, authorize}, fun
+        (_, _, #{action_type := publish}, <<"answers/8">>) -> deny;
+        (_, _, _, _) -> allow
+    end),
+    Read(<<"answers/8">>),
+    Read(<<"answers/9">>),
+    wait(fun() -> Answers(<<"answers/9">>) =/= [] end),
+    ?assertEqual([], Answers(<<"answers/8">>)),
     stop().
 
 observe_over_http() ->

@@ -50,7 +50,11 @@ impl Event {
     /// Bytes of its parts without bound, for the size of a batch.
     pub(crate) fn size(&self) -> usize {
         match self {
-            Self::Publish(publish) => publish.topic.len().saturating_add(publish.payload.len()),
+            Self::Publish(publish) => {
+                let correlation = publish.correlation.as_deref().map_or(0, <[u8]>::len);
+                let content = publish.topic.len().saturating_add(publish.payload.len());
+                content.saturating_add(correlation)
+            }
             Self::Log { text, .. } => text.len(),
             _ => 0,
         }
@@ -81,17 +85,21 @@ impl Event {
     /// collected.
     pub(crate) fn into_term(self, env: Env<'_>) -> Term<'_> {
         match self {
-            Self::Publish(publish) => make_tuple(
-                env,
-                &[
+            Self::Publish(publish) => {
+                let mut parts = vec![
                     atoms::publish().encode(env),
                     kind(publish.kind).encode(env),
                     text(env, &publish.endpoint),
                     text(env, &publish.topic),
                     binary(env, &publish.payload),
                     publish.qos.encode(env),
-                ],
-            ),
+                ];
+                if let Some(data) = &publish.correlation {
+                    let pair = (atoms::correlation_data(), binary(env, data));
+                    parts.push(map(env, &[pair]));
+                }
+                make_tuple(env, &parts)
+            }
             Self::Subscribe { filter, qos } => {
                 (atoms::subscribe(), text(env, &filter), qos).encode(env)
             }

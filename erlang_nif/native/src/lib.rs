@@ -17,8 +17,8 @@ mod pin;
 
 use std::time::Duration;
 
-use lwm2m_gateway::{AuthorizationRequest, Decision, Gateway, Message, PskRequest};
-use rustler::{Binary, Encoder, Env, Error, NifResult, ResourceArc, Term};
+use lwm2m_gateway::{AuthorizationRequest, Decision, Gateway, Message, PskRequest, ReplyTo};
+use rustler::{Binary, Decoder, Encoder, Env, Error, NifResult, ResourceArc, Term};
 
 use crate::event::Question;
 use crate::handle::Handle;
@@ -34,7 +34,7 @@ mod atoms {
         // What happened to a device.
         registered, updated, gone,
         // Keys of maps.
-        endpoint, peer, listener, identity, mountpoint, lifetime, version, queue_mode,
+        endpoint, peer, listener, identity, mountpoint, correlation_data, lifetime, version, queue_mode,
         registered_at, idle_ms, alternate_path, objects, query, observations, queued, reason,
         // Options.
         owner, subscriptions, shared, per_device, device_events, credit, max_queue, off, warning,
@@ -108,9 +108,9 @@ fn deliver<'a>(
     handle: ResourceArc<Handle>,
     topic: Binary<'a>,
     payload: Binary<'a>,
-    expiry: Term<'a>,
+    properties: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let message = message(&topic, &payload, expiry)?;
+    let message = message(&topic, &payload, properties)?;
     Ok(delivered(env, &handle, |gateway| gateway.deliver(message)))
 }
 
@@ -122,9 +122,9 @@ fn deliver_to<'a>(
     mountpoint: Binary<'a>,
     topic: Binary<'a>,
     payload: Binary<'a>,
-    expiry: Term<'a>,
+    properties: Term<'a>,
 ) -> NifResult<Term<'a>> {
-    let message = message(&topic, &payload, expiry)?;
+    let message = message(&topic, &payload, properties)?;
     let (endpoint, mountpoint) = (text(&endpoint)?, text(&mountpoint)?);
     Ok(delivered(env, &handle, |gateway| {
         gateway.deliver_to(endpoint, mountpoint, message);
@@ -138,18 +138,32 @@ fn delivered<'a>(env: Env<'a>, handle: &Handle, deliver: impl FnOnce(&Gateway)) 
     result(env, delivered.ok_or_else(atoms::stopped))
 }
 
-fn message(topic: &Binary<'_>, payload: &Binary<'_>, expiry: Term<'_>) -> NifResult<Message> {
-    let expiry = if atoms::undefined() == expiry {
-        None
-    } else {
-        Some(expiry.decode()?)
+/// `properties` are what is left of the expiry, the response topic and the correlation data.
+fn message(topic: &Binary<'_>, payload: &Binary<'_>, properties: Term<'_>) -> NifResult<Message> {
+    let (expiry, response_topic, correlation): (Term<'_>, Term<'_>, Term<'_>) =
+        properties.decode()?;
+    let response_topic: Option<Binary<'_>> = given(response_topic)?;
+    let correlation: Option<Binary<'_>> = given(correlation)?;
+    let reply = match response_topic {
+        Some(topic) => {
+            let correlation = correlation.as_ref().map(|it| it.as_slice());
+            Some(Box::new(ReplyTo::new(text(&topic)?, correlation)))
+        }
+        None => None,
     };
     Ok(Message {
         topic: text(topic)?.to_owned(),
         payload: payload.as_slice().to_vec(),
-        expiry,
-        reply: None,
+        expiry: given(expiry)?,
+        reply,
     })
+}
+
+fn given<'a, T: Decoder<'a>>(term: Term<'a>) -> NifResult<Option<T>> {
+    if atoms::undefined() == term {
+        return Ok(None);
+    }
+    term.decode().map(Some)
 }
 
 #[rustler::nif]

@@ -127,6 +127,16 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "QoS of answers there."
     ),
     key!(
+        "response_topics",
+        response_topics,
+        by(
+            || "list of topic filters".to_owned(),
+            value::topic_filters,
+            |it| format!("{it:?}")
+        ),
+        "Where answers may go as well because a command asks for it by a Response Topic of MQTT 5: topics that one of these filters matches; an empty list for nowhere. Whatever it says, no answer goes to a topic below `$`, to one that commands come by or that the gateway publishes to, or below `mqtt.ownership_topic`."
+    ),
+    key!(
         "series.boolean",
         series.boolean,
         choice(

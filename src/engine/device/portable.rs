@@ -14,6 +14,7 @@ use crate::coap::Token;
 use crate::config::AutoObserve;
 use crate::engine::context::Context;
 use crate::memory::{Heap, block};
+use crate::mqtt::ReplyTo;
 
 /// Observations and waiting commands of one device.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -29,8 +30,19 @@ impl PortableSession {
         let observations = observations
             .map(|it| size_of_val(it) + it.token.heap() + block(it.command.get().len()));
         let commands = self.commands.iter();
-        let commands = commands.map(|it| size_of_val(it) + block(it.command.get().len()));
+        let commands = commands.map(|it| {
+            let reply = ReplyTo::bytes_of(&it.reply);
+            size_of_val(it) + block(it.command.get().len()) + reply
+        });
         observations.chain(commands).sum()
+    }
+
+    /// The same, but answers go only where they may go.
+    pub(crate) fn with_replies(mut self, may: impl Fn(&ReplyTo) -> bool) -> Self {
+        for command in &mut self.commands {
+            command.reply.take_if(|reply| !may(reply));
+        }
+        self
     }
 }
 
@@ -47,6 +59,9 @@ struct PortableCommand {
     command: Box<RawValue>,
     /// Seconds until it is too late.
     expires_in: u32,
+    /// Where its answers go as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reply: Option<Box<ReplyTo>>,
 }
 
 /// The command an echo was made of; only today's dialect keeps all of it.
@@ -75,6 +90,7 @@ impl Device {
                     session.commands.push(PortableCommand {
                         command,
                         expires_in: u32::try_from(left.as_secs()).unwrap_or(u32::MAX),
+                        reply: queued.command.echo.reply().cloned().map(Box::new),
                     });
                 }
                 None => self.refuse(cx, &queued.command, &Refusal::NOT_REGISTERED),
@@ -93,7 +109,8 @@ impl Device {
             }
         }
         for queued in &session.commands {
-            if let Some(command) = parse(cx, &queued.command) {
+            if let Some(mut command) = parse(cx, &queued.command) {
+                command.echo.set_reply(queued.reply.clone());
                 let size = queued.command.get().len();
                 let expiry = Some(queued.expires_in);
                 self.handle_command(cx, Box::new(command), size, expiry);

@@ -52,13 +52,22 @@ pub(super) struct MessageEvent {
     pub(super) client: *const c_void,
     pub(super) topic: *const c_char,
     pub(super) payload: *const u8,
-    _properties: *const c_void,
+    pub(super) properties: *const c_void,
     _reason_string: *const c_char,
     pub(super) payload_len: u32,
     pub(super) qos: u8,
     _reason_code: u8,
     _retain: u8,
     _future2: [*mut c_void; 4],
+}
+
+/// A message for the broker, beside its topic.
+pub(super) struct Outgoing<'a> {
+    pub(super) payload: &'a [u8],
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    /// A list of the broker's, or NULL.
+    pub(super) properties: *mut c_void,
 }
 
 /// `mosquitto_plugin_id_t`, the broker's handle of this plugin.
@@ -182,21 +191,25 @@ impl Broker {
         unsafe { (self.log_printf)(level as c_int, c"%s".as_ptr(), line.as_ptr()) };
     }
 
-    /// Publishes to everyone who has subscribed. The broker takes copies. Whether it took it.
-    pub(super) fn publish(&self, topic: &CStr, payload: &[u8], qos: u8, retain: bool) -> bool {
-        let Ok(len) = c_int::try_from(payload.len()) else {
+    /// Publishes to everyone who has subscribed. The broker takes copies of topic and payload. Whether
+    /// it took the message; its properties are the broker's then.
+    ///
+    /// # Safety
+    /// The properties must be NULL or a list of the broker's.
+    pub(super) unsafe fn publish(&self, topic: &CStr, message: &Outgoing<'_>) -> bool {
+        let Ok(len) = c_int::try_from(message.payload.len()) else {
             return false;
         };
-        // SAFETY: topic and payload live through the call; no client, no properties.
+        // SAFETY: topic and payload live through the call; no client; the caller's promise.
         let result = unsafe {
             (self.publish_copy)(
                 ptr::null(),
                 topic.as_ptr(),
                 len,
-                payload.as_ptr().cast(),
-                c_int::from(qos),
-                retain,
-                ptr::null_mut(),
+                message.payload.as_ptr().cast(),
+                c_int::from(message.qos),
+                message.retain,
+                message.properties,
             )
         };
         result == status::SUCCESS
@@ -212,7 +225,7 @@ impl Broker {
     }
 }
 
-fn symbol(name: &'static CStr) -> Result<*mut c_void, MissingFunction> {
+pub(super) fn symbol(name: &'static CStr) -> Result<*mut c_void, MissingFunction> {
     // SAFETY: `name` is a C string; the process is searched as the linker does.
     let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
     if found.is_null() {

@@ -20,6 +20,7 @@ mod options;
 mod outbox;
 mod packet;
 mod plugin;
+mod properties;
 mod shared;
 mod sys;
 mod wake;

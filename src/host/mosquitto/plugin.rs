@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, c_int, c_void};
 use std::io::Write as _;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,17 +15,18 @@ use tracing::dispatcher::{Dispatch, with_default};
 use tracing::level_filters::LevelFilter;
 use tracing::{error, info, warn};
 
-use super::abi::{Broker, Level, MessageEvent, OnThread, event, status};
+use super::abi::{Broker, Level, MessageEvent, OnThread, Outgoing, event, status};
 use super::boundary::{caught, list};
 use super::log::BrokerLog;
 use super::options::{self, Options};
 use super::packet::{Lost, Packets, Shown};
+use super::properties::Properties;
 use super::shared::Shared;
 use super::sys::SysTree;
 use super::wake::{Bell, Tuner};
 
 use crate::config::Config;
-use crate::host::{Message, Publish};
+use crate::host::{Message, Publish, ReplyTo};
 use crate::runtime::{Gateway, block_signals};
 use crate::telemetry::EventLog;
 
@@ -58,6 +60,7 @@ pub(super) struct Plugin {
     main: RefCell<Main>,
     /// Where it is asked for.
     packets: Option<Packets>,
+    properties: Option<Properties>,
     ticks: Arc<Ticks>,
 }
 
@@ -136,6 +139,7 @@ impl Plugin {
             gateway,
             main,
             packets,
+            properties: Properties::resolve(),
             ticks,
         }))
     }
@@ -230,12 +234,29 @@ impl Plugin {
         }
         let mut published = !messages.is_empty();
         for message in messages.drain(..) {
-            self.publish(broker, message.topic, &message.payload, message.qos, false);
+            let functions = self.properties.as_ref();
+            let correlation = message.correlation.as_deref();
+            let outgoing = Outgoing {
+                payload: &message.payload,
+                qos: message.qos,
+                retain: false,
+                properties: match (functions, correlation) {
+                    (Some(functions), Some(data)) => functions.list(data),
+                    _ => ptr::null_mut(),
+                },
+            };
+            self.publish(broker, message.topic, &outgoing);
         }
         if sys.is_due(now) {
             for (topic, value) in sys.changed(&self.statistics()) {
                 published = true;
-                self.publish(broker, topic, value.as_bytes(), 0, true);
+                let outgoing = Outgoing {
+                    payload: value.as_bytes(),
+                    qos: 0,
+                    retain: true,
+                    properties: ptr::null_mut(),
+                };
+                self.publish(broker, topic, &outgoing);
             }
         }
         if published && broker.publishes_late() {
@@ -244,10 +265,14 @@ impl Plugin {
         with_default(&self.dispatch, || tuner.tick(now));
     }
 
-    fn publish(&self, broker: &Broker, topic: String, payload: &[u8], qos: u8, retain: bool) {
+    fn publish(&self, broker: &Broker, topic: String, message: &Outgoing<'_>) {
+        // SAFETY: what properties there are were made by the broker just now.
         let taken =
-            CString::new(topic).is_ok_and(|topic| broker.publish(&topic, payload, qos, retain));
+            CString::new(topic).is_ok_and(|topic| unsafe { broker.publish(&topic, message) });
         if !taken {
+            if let Some(functions) = &self.properties {
+                functions.free(message.properties);
+            }
             self.shared.outbox.counters.publish_dropped.add_shared(1);
         }
     }
@@ -286,9 +311,19 @@ impl Plugin {
                 topic: topic.to_owned(),
                 payload: payload.to_vec(),
                 expiry: self.expiry(event, topic, payload),
-                reply: None,
+                reply: self.reply_to(event),
             });
         });
+    }
+
+    fn reply_to(&self, event: &MessageEvent) -> Option<Box<ReplyTo>> {
+        let functions = self.properties.as_ref()?;
+        if event.properties.is_null() {
+            return None;
+        }
+        // SAFETY: of the event that is being handled.
+        let reply = unsafe { functions.reply_to(event.properties) };
+        reply.map(Box::new)
     }
 
     /// The Message-Expiry-Interval, where it is asked for and the broker lets it be found.

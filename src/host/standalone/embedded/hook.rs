@@ -68,7 +68,8 @@ pub(super) struct BrokerHook {
 
 fn reply_to(properties: &PublishProperties) -> Option<ReplyTo> {
     let topic = properties.response_topic.as_deref()?;
-    ReplyTo::new(topic, properties.correlation_data.as_deref())
+    let correlation = properties.correlation_data.as_deref();
+    Some(ReplyTo::new(topic, correlation))
 }
 
 impl BrokerHook {

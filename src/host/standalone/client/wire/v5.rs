@@ -61,9 +61,9 @@ pub(super) fn incoming(packet: v5::Packet) -> Incoming {
 
 fn delivery(publish: Publish) -> Delivery {
     let properties = publish.properties.unwrap_or_default();
-    let reply = properties.response_topic.as_deref().and_then(|topic| {
+    let reply = properties.response_topic.as_deref().map(|topic| {
         let correlation = properties.correlation_data.as_deref();
-        ReplyTo::new(topic, correlation).map(Box::new)
+        Box::new(ReplyTo::new(topic, correlation))
     });
     Delivery {
         topic: publish.topic.to_string(),
