@@ -135,6 +135,10 @@ pub mod simulate;
 #[cfg(all(not(feature = "internals"), feature = "standalone"))]
 mod simulate;
 #[cfg(feature = "internals")]
+pub mod store;
+#[cfg(not(feature = "internals"))]
+mod store;
+#[cfg(feature = "internals")]
 pub mod system;
 #[cfg(not(feature = "internals"))]
 mod system;

@@ -141,6 +141,16 @@ counters! {
     replies_refused,
     /// Commands that waited for a sleeping device.
     commands_queued,
+    /// Batches the store has written.
+    store_commits,
+    /// Changes in them.
+    store_changes,
+    /// Attempts to write a batch that failed.
+    store_failed,
+    /// Changes that found no room before the store could write them.
+    store_lost,
+    /// Registrations that came back from the store.
+    store_restored,
     /// Requests sent to devices.
     requests,
     /// Responses from devices.

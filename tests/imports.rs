@@ -38,6 +38,7 @@ const LAYERS: &[&str] = &[
     "engine",
     // Sockets and threads.
     "transport",
+    "store",
     "runtime",
     "simulate",
     // Who loads it.

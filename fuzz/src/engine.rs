@@ -165,6 +165,7 @@ fn take_outputs(engine: &mut Engine, request: &mut Vec<u8>) -> Option<Instant> {
             | Output::Unsubscribe { .. }
             | Output::Authorize { .. }
             | Output::DeviceEvent(_)
+            | Output::Store(_)
             | Output::Disconnect(_) => {}
             Output::Handoff { .. } => panic!("there is one shard"),
             Output::Idle(deadline) => return deadline.map(|(at, _)| at),

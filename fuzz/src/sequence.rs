@@ -388,6 +388,7 @@ impl World {
                 | Output::Unsubscribe { .. }
                 | Output::Authorize { .. }
                 | Output::DeviceEvent(_)
+                | Output::Store(_)
                 | Output::Disconnect(_) => {}
                 Output::Idle(deadline) => {
                     self.deadlines[shard] = deadline.map(|(at, _)| at);

@@ -1,5 +1,7 @@
 //! What an answer repeats of its command.
 
+use serde::{Deserialize, Serialize};
+
 use super::dialect::Dialect;
 use super::ids::Ids;
 use super::json::{Members, put, put_string, string};
@@ -30,6 +32,57 @@ pub struct Echo {
     imsi: bool,
     /// Where the answers go as well.
     reply: Option<Box<ReplyTo>>,
+    /// The command may have been answered before.
+    repeated: bool,
+}
+
+/// An [`Echo`] as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredEcho {
+    members: Box<str>,
+    name: Box<str>,
+    data: Option<Box<str>>,
+    /// The `msgType` of the operation.
+    kind: Option<Box<str>>,
+    legacy: bool,
+    legacy_pair: bool,
+    imei: bool,
+    imsi: bool,
+    reply: Option<StoredReply>,
+}
+
+/// Where answers go as well, as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredReply {
+    topic: Box<str>,
+    correlation: Option<Box<[u8]>>,
+}
+
+impl StoredReply {
+    /// For the store.
+    pub fn new(reply: &ReplyTo) -> Self {
+        Self {
+            topic: reply.topic().into(),
+            correlation: reply.correlation().map(Into::into),
+        }
+    }
+
+    /// From the store.
+    pub fn to_reply(&self) -> Box<ReplyTo> {
+        Box::new(ReplyTo::new(&self.topic, self.correlation.as_deref()))
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>() + self.topic.len() + self.correlation.as_ref().map_or(0, |it| it.len())
+    }
+}
+
+impl Heap for StoredEcho {
+    fn heap(&self) -> usize {
+        let texts = self.members.heap() + self.name.heap() + self.data.heap() + self.kind.heap();
+        texts + self.reply.as_ref().map_or(0, StoredReply::bytes)
+    }
 }
 
 impl Heap for Echo {
@@ -85,6 +138,7 @@ impl Echo {
             imei: false,
             imsi: false,
             reply: None,
+            repeated: false,
         }
     }
 
@@ -116,6 +170,7 @@ impl Echo {
             imei,
             imsi,
             reply: None,
+            repeated: false,
         }
     }
 
@@ -168,6 +223,58 @@ impl Echo {
         self.members.contains(r#""is_auto_observe":true"#)
     }
 
+    /// Answers say from now on that there may have been one before (`"repeated":true`).
+    pub fn mark_repeated(&mut self) {
+        self.repeated = true;
+    }
+
+    /// The echo of what the command began, whose messages come once each.
+    #[must_use]
+    pub fn of_observation(&self) -> Self {
+        Self {
+            repeated: false,
+            ..self.clone()
+        }
+    }
+
+    /// For the store.
+    pub fn to_stored(&self) -> StoredEcho {
+        StoredEcho {
+            members: self.members.clone(),
+            name: self.name.clone(),
+            data: self.data.clone(),
+            kind: self.kind.map(|kind| kind.name().into()),
+            legacy: self.dialect == Dialect::Legacy,
+            legacy_pair: self.pair == Dialect::Legacy,
+            imei: self.imei,
+            imsi: self.imsi,
+            reply: self.reply.as_deref().map(StoredReply::new),
+        }
+    }
+
+    /// From the store.
+    pub fn of_stored(stored: StoredEcho) -> Self {
+        let dialect = |legacy| {
+            if legacy {
+                Dialect::Legacy
+            } else {
+                Dialect::Current
+            }
+        };
+        Self {
+            members: stored.members,
+            name: stored.name,
+            data: stored.data,
+            kind: stored.kind.and_then(|name| Kind::from_name(&name)),
+            dialect: dialect(stored.legacy),
+            pair: dialect(stored.legacy_pair),
+            imei: stored.imei,
+            imsi: stored.imsi,
+            reply: stored.reply.as_ref().map(StoredReply::to_reply),
+            repeated: false,
+        }
+    }
+
     /// Bytes of what each answer repeats.
     pub(super) fn members_len(&self) -> usize {
         self.members.len() + self.name.len()
@@ -189,6 +296,9 @@ impl Echo {
         if !self.members.is_empty() {
             put(out, &self.members);
             out.push(b',');
+        }
+        if self.repeated {
+            put(out, r#""repeated":true,"#);
         }
         ids.put(out, self.imei, self.imsi);
     }

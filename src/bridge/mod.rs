@@ -47,13 +47,13 @@ pub mod topic;
 pub use answer::{content, report, series, uplink};
 pub use command::{Command, typed};
 pub use dialect::Dialect;
-pub use echo::Echo;
+pub use echo::{Echo, StoredEcho, StoredReply};
 pub use kind::Kind;
 pub use refusal::{CommandError, Reason};
 #[cfg_attr(not(feature = "internals"), allow(unused_imports))] // for tests and benchmarks
 pub use req_path::ReqPath;
 pub use router::{CommandRouter, NamedMountpoint, Route, RouteKey};
-pub use target::Target;
+pub use target::{StoredTarget, Target};
 
 #[cfg(test)]
 mod tests;

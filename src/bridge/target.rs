@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use super::refusal::{Fault, Reason};
 use super::req_path::ReqPath;
 use crate::lwm2m::{Path, PathError};
@@ -28,6 +30,15 @@ pub struct Target {
     pub paths: Vec<Path>,
     /// Of `paths` in whatever order.
     fingerprint: u64,
+}
+
+/// The target of an observation as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoredTarget {
+    /// One path, as it was written, and its queries.
+    One(String, Vec<String>),
+    /// Paths as they were written, and as they were read.
+    Several(Vec<String>, Vec<String>),
 }
 
 impl Heap for Target {
@@ -56,6 +67,31 @@ impl Target {
             path: Some(Path::ROOT),
             fingerprint: fingerprint(&paths),
             paths,
+        }
+    }
+
+    /// For the store.
+    pub fn to_stored(&self) -> StoredTarget {
+        match &self.text {
+            ReqPath::One(text) => StoredTarget::One(text.clone(), self.queries.clone()),
+            ReqPath::Several(written) => {
+                let paths = self.paths.iter().map(ToString::to_string);
+                StoredTarget::Several(written.clone(), paths.collect())
+            }
+        }
+    }
+
+    /// From the store; `None` for what makes no target.
+    pub fn of_stored(stored: StoredTarget) -> Option<Self> {
+        match stored {
+            StoredTarget::One(text, queries) => {
+                let target = Self::parse(&text).ok()?;
+                Some(Self { queries, ..target })
+            }
+            StoredTarget::Several(written, paths) => {
+                let paths: Result<Vec<Path>, _> = paths.iter().map(|it| it.parse()).collect();
+                Some(Self::composite(written, paths.ok()?))
+            }
         }
     }
 

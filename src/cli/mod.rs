@@ -12,6 +12,7 @@ mod psk;
 mod run;
 mod say;
 mod service;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -58,6 +59,9 @@ enum Command {
     /// Edit a file of pre-shared keys for DTLS
     #[command(subcommand, after_help = psk::AFTER_HELP)]
     Psk(psk::Command),
+    /// Look into a store of registrations, observations and commands
+    #[command(subcommand, after_help = store::AFTER_HELP)]
+    Store(store::Command),
 }
 
 /// Runs the command that the arguments of the process name; returns what the process is to end
@@ -70,5 +74,6 @@ pub fn main() -> ExitCode {
         Command::CheckConfig { file } => options::check(&file),
         Command::Objects(options) => objects::list(options),
         Command::Psk(command) => psk::psk(command),
+        Command::Store(command) => store::store(command),
     }
 }

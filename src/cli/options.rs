@@ -37,6 +37,9 @@ pub(crate) struct GatewayOptions {
     /// Directory of further object definitions (*.xml), which replace built-in ones
     #[arg(long, value_name = "DIR")]
     pub(crate) xml_dir: Option<String>,
+    /// Directory where registrations, observations and commands are kept for the next start
+    #[arg(long, value_name = "DIR")]
+    pub(crate) store: Option<String>,
     /// Set one key of the configuration, such as coap.nstart=2; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     pub(crate) settings: Vec<(String, String)>,
@@ -87,6 +90,7 @@ impl GatewayOptions {
             ("mqtt.bind", &self.mqtt),
             ("mqtt.broker", &self.broker),
             ("xml_dir", &self.xml_dir),
+            ("store.path", &self.store),
         ] {
             if let Some(value) = value {
                 source.set(key, value);

@@ -12,6 +12,8 @@ const REORDER_WINDOW: Duration = Duration::from_secs(128);
 pub struct Freshness {
     sequence: u32,
     at: Instant,
+    /// Whether the next one is newer in any case.
+    unknown: bool,
 }
 
 impl Freshness {
@@ -20,6 +22,15 @@ impl Freshness {
         Self {
             sequence: sequence & 0xff_ffff,
             at,
+            unknown: false,
+        }
+    }
+
+    /// Some notifications after `sequence`, nobody knows how many.
+    pub const fn unknown(sequence: u32, at: Instant) -> Self {
+        Self {
+            unknown: true,
+            ..Self::new(sequence, at)
         }
     }
 
@@ -32,7 +43,8 @@ impl Freshness {
     /// newest. Duplicates are not newer.
     pub fn accept(&mut self, sequence: u32, now: Instant) -> bool {
         let (v1, v2) = (self.sequence, sequence & 0xff_ffff);
-        let newer = (v1 < v2 && v2 - v1 < 1 << 23)
+        let newer = self.unknown
+            || (v1 < v2 && v2 - v1 < 1 << 23)
             || (v1 > v2 && v1 - v2 > 1 << 23)
             || (now - self.at > REORDER_WINDOW && v1 != v2);
         if newer {
@@ -62,5 +74,8 @@ mod tests {
             !seen.accept(2, second(400)),
             "a late duplicate stays a duplicate"
         );
+        let mut restored = Freshness::unknown(100, second(0));
+        assert!(restored.accept(7, second(1)), "the device may have wrapped");
+        assert!(!restored.accept(7, second(1)), "once");
     }
 }

@@ -1,5 +1,7 @@
 //! Settings that are one of a few words.
 
+use std::time::Duration;
+
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::ContentFormat;
 
@@ -83,4 +85,15 @@ pub enum EchoMode {
     NewAddress,
     /// `always`: every Register, Update and De-register.
     Always,
+}
+
+/// See [`Store::sync`](super::Store::sync).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreSync {
+    /// `always`: each change as soon as the disk has taken the one before.
+    Always,
+    /// A duration: so long changes wait to be written together.
+    Every(Duration),
+    /// `off`: when the system finds the time.
+    Off,
 }

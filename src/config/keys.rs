@@ -9,6 +9,7 @@ mod key;
 mod limits;
 mod listener;
 mod standalone;
+mod store;
 mod topics;
 
 use super::schema::Config;
@@ -24,5 +25,6 @@ pub(crate) static KEYS: Keys<Config> = Keys(&[
     coap::KEYS,
     limits::KEYS,
     compat::KEYS,
+    store::KEYS,
     standalone::KEYS,
 ]);

@@ -29,7 +29,7 @@ pub use crate::credentials::EndpointRule;
 pub use crate::credentials::{KeyEncoding, WorldReadable};
 pub use choices::{
     AddressChange, AutoObserve, BooleanSeries, EchoMode, FormatDefault, HostileEndpoint,
-    LifetimePolicy, UpdateCondition,
+    LifetimePolicy, StoreSync, UpdateCondition,
 };
 pub use cipher::{CipherSuite, Group};
 pub use error::{ConfigError, ConfigWarning};
@@ -39,4 +39,6 @@ pub use mqtt::Mqtt;
 #[cfg(any(feature = "internals", feature = "standalone"))]
 pub use mqtt::{MQTT_CLIENT_ID, MqttSubscribe, MqttVersion};
 pub use schema::Config;
+#[cfg(feature = "internals")]
+pub use sections::Store;
 pub use sections::{Blockwise, Coap, Compat, Limits, Log, Queue, Series, Translator};

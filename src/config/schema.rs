@@ -9,7 +9,7 @@ use super::choices::{
 use super::listener::{Listeners, PlainRegisters};
 use super::mqtt::Mqtt;
 use super::rates::Rates;
-use super::sections::{Blockwise, Coap, Compat, Limits, Log, Queue, Series, Translators};
+use super::sections::{Blockwise, Coap, Compat, Limits, Log, Queue, Series, Store, Translators};
 use crate::credentials::WorldReadable;
 
 /// Defines a struct whose fields are public with the feature `internals` only: those who use the
@@ -90,6 +90,8 @@ pub struct Config {
     /// Whether files may hold keys or passwords that everybody on the machine can read. Default
     /// `refuse`.
     pub world_readable_keys: WorldReadable,
+    /// Where registrations, observations and commands are kept for the next start.
+    pub store: Store,
     /// Number of shards (threads with a socket and an engine each); 0 = number of cores.
     pub shards: usize,
     /// Stand-alone host: the embedded broker or the broker to connect to.
@@ -138,6 +140,7 @@ impl Default for Config {
             publish_deregister: false,
             compat: Compat::default(),
             world_readable_keys: WorldReadable::Refuse,
+            store: Store::default(),
             shards: 0,
             mqtt: Mqtt::default(),
             log: Log::default(),

@@ -1,9 +1,10 @@
 //! The tables of the configuration with their defaults, but for listeners and the broker.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choices::{BooleanSeries, EchoMode};
+use super::choices::{BooleanSeries, EchoMode, StoreSync};
 use crate::lwm2m::Path;
 
 /// Topic and QoS of one kind of message; the topic is appended to the mountpoint as it is.
@@ -178,6 +179,17 @@ pub struct Compat {
     pub pass_execute_arguments: bool,
 }
 
+/// `store.*`: what outlives the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Directory of the store; `None`: there is none.
+    pub path: Option<PathBuf>,
+    /// When what is written is on the disk. Default 50 ms.
+    pub sync: StoreSync,
+    /// How late the time of a device's last message may be written. Default 60 s.
+    pub deadline_interval: Duration,
+}
+
 /// `log.*`, stand-alone host only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
@@ -290,6 +302,16 @@ impl Default for Compat {
             drop_malformed: false,
             write_content_mapping: false,
             pass_execute_arguments: true,
+        }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            path: None,
+            sync: StoreSync::Every(Duration::from_millis(50)),
+            deadline_interval: Duration::from_secs(60),
         }
     }
 }

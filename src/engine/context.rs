@@ -11,10 +11,11 @@ use super::peer::{Peer, ShardId};
 use super::reach::Reach;
 use super::settings::{ListenerSettings, Settings};
 use super::sharding::Directory;
+use super::stored::Keeping;
 use crate::config::Config;
 use crate::lwm2m::model::ObjectModels;
 use crate::telemetry::Counters;
-use crate::time::Now;
+use crate::time::{Instant, Now};
 
 /// What stays the same from call to call: the configuration, and what all shards share.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub(super) struct Environment {
     pub(super) per_device_subscriptions: bool,
     pub(super) device_events: bool,
     pub(super) authorize: bool,
+    /// With a store: what is to be kept in it, and how.
+    pub(super) keeping: Option<Keeping>,
 }
 
 impl Environment {
@@ -45,6 +48,27 @@ impl Environment {
     }
 }
 
+/// Numbers for commands in the store: none is used twice, by whichever shard, and they grow.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    last: u64,
+}
+
+impl Numbers {
+    /// The next one of this shard. The clock goes on from one start to the next.
+    pub(super) fn next(&mut self, now: Instant, shard: ShardId) -> u64 {
+        let by_time = now.as_micros() << 8;
+        let next = by_time.max((self.last | 0xff) + 1) | u64::from(shard & 0xff);
+        self.last = next;
+        next
+    }
+
+    /// One that was given before.
+    pub(super) fn note(&mut self, number: u64) {
+        self.last = self.last.max(number);
+    }
+}
+
 /// Everything that a device may touch beside itself.
 pub(super) struct Context<'a> {
     pub(super) now: Now,
@@ -54,6 +78,7 @@ pub(super) struct Context<'a> {
     pub(super) index: DeviceIndex<'a>,
     pub(super) accounts: &'a mut Accounts,
     pub(super) reach: &'a mut Reach,
+    pub(super) numbers: &'a mut Numbers,
     pub(super) effects: &'a mut Effects,
 }
 

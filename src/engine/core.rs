@@ -9,7 +9,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tracing::debug;
 
 use super::account::Accounts;
-use super::context::{Context, Environment};
+use super::context::{Context, Environment, Numbers};
 use super::device::{Device, Refusal};
 use super::effects::{Effects, Output};
 use super::identity::{Identity, SecureSession};
@@ -20,6 +20,7 @@ use super::reach::{Reach, Trust};
 use super::registration::{Location, Registration};
 use super::registry::Registry;
 use super::sharding::{Departed, HANDOFF_TIMEOUT};
+use super::stored::Change;
 use crate::bridge::report::Event;
 use crate::coap::dedup::Dedup;
 use crate::config::AddressChange;
@@ -37,6 +38,7 @@ pub(super) struct Core {
     pub(super) registry: Registry,
     pub(super) accounts: Accounts,
     pub(super) reach: Reach,
+    pub(super) numbers: Numbers,
     pub(super) effects: Effects,
     /// Replies to requests, for those that come again.
     pub(super) dedup: Dedup<Peer>,
@@ -55,6 +57,7 @@ impl Core {
             registry: Registry::default(),
             accounts: Accounts::new(memory),
             reach: Reach::new(&seed),
+            numbers: Numbers::default(),
             effects: Effects::new(env.counters.clone()),
             dedup: Dedup::new(Tally::new(memory.clone(), Kind::Duplicates), shards),
             departed: Departed::default(),
@@ -77,9 +80,13 @@ impl Core {
             index,
             accounts: &mut self.accounts,
             reach: &mut self.reach,
+            numbers: &mut self.numbers,
             effects: &mut self.effects,
         };
         let result = act(device, &mut cx);
+        if cx.effects.keeps() {
+            device.keep(&mut cx);
+        }
         self.registry.plan(key);
         Some(result)
     }
@@ -97,6 +104,7 @@ impl Core {
             index: self.registry.messages().of(DeviceKey::MAX),
             accounts: &mut self.accounts,
             reach: &mut self.reach,
+            numbers: &mut self.numbers,
             effects: &mut self.effects,
         };
         act(device, &mut cx);
@@ -223,6 +231,8 @@ impl Core {
         };
         self.forget_in_directory(&device);
         debug!(endpoint = %device.endpoint, ?reason, "gone");
+        let endpoint = &device.endpoint;
+        self.effects.keep(|| Change::Gone(endpoint.clone()));
         if self.env.device_events {
             let endpoint = device.endpoint.to_string();
             let event = DeviceEvent::Gone { endpoint, reason };
@@ -234,6 +244,11 @@ impl Core {
     /// Answers all commands of a device that is gone.
     pub(super) fn refuse_waiting(&mut self, device: &mut Device, refusal: &Refusal) {
         self.with_stray(device, |device, cx| device.refuse_waiting(cx, refusal));
+    }
+
+    /// Answers those commands of a device that the store does not keep.
+    pub(super) fn refuse_unkept(&mut self, device: &mut Device, refusal: &Refusal) {
+        self.with_stray(device, |device, cx| device.refuse_unkept(cx, refusal));
     }
 
     pub(super) fn forget_in_directory(&self, device: &Device) {
@@ -310,6 +325,7 @@ impl Core {
         }
         device.mount = mount.into();
         device.fixed_mount = fixed_mount;
+        device.unsaved = true;
         if device.peer == from {
             self.bind_peer(key);
         } else {
@@ -332,6 +348,8 @@ impl Core {
             return;
         };
         device.trust = Trust::of(to, true);
+        device.unsaved = true;
+        device.absent = false;
         let (from, bytes) = (device.peer, device.charged.registration);
         let identity = device.identity.clone();
         let identity = identity.as_deref();
@@ -353,7 +371,10 @@ impl Core {
         let old = self.registry.replace_identity(key, new.clone());
         self.accounts.let_go(peer, old.as_deref(), bytes);
         self.accounts.hold(peer, new.as_deref(), bytes);
-        self.with(key, Device::settle_registration);
+        self.with(key, |device, cx| {
+            device.unsaved = true;
+            device.settle_registration(cx);
+        });
         if let Some(old) = old {
             self.env.directory.unregistered(&old);
         }
@@ -401,6 +422,7 @@ impl Core {
         self.with(key, |device, cx| {
             device.unsubscribe(cx);
             device.mount = mount.into();
+            device.unsaved = true;
             device.settle_registration(cx);
             device.subscribe(cx);
         });
@@ -473,6 +495,10 @@ impl Core {
         for token in device.observed() {
             directory.observe(token, self.env.shard);
         }
-        self.insert(device);
+        // It lives in this shard now, perhaps at another address.
+        device.unsaved = true;
+        device.ask_store_again();
+        let key = self.insert(device);
+        self.with(key, |_, _| ());
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::info::{AuthorizationId, DeviceEvent, RegistrationRequest};
 use super::peer::{Peer, ShardId};
 use super::sharding::Handoff;
+use super::stored::Change;
 use super::timer::Reason;
 use crate::mqtt::{Publish, ReplyTo};
 use crate::telemetry::Counters;
@@ -53,6 +54,8 @@ pub enum Output {
     DeviceEvent(DeviceEvent),
     /// A DTLS session shall end with close_notify.
     Disconnect(Peer),
+    /// For the store.
+    Store(Change),
     /// For another shard.
     Handoff {
         /// Which.
@@ -69,6 +72,8 @@ pub enum Output {
 pub(in crate::engine) struct Effects {
     outputs: VecDeque<Output>,
     counters: Arc<Counters>,
+    /// Whether anybody wants to know what has to outlive the process.
+    keeping: bool,
 }
 
 impl Effects {
@@ -76,6 +81,24 @@ impl Effects {
         Self {
             outputs: VecDeque::new(),
             counters,
+            keeping: false,
+        }
+    }
+
+    /// There is a store from now on.
+    pub(in crate::engine) fn begin_keeping(&mut self) {
+        self.keeping = true;
+    }
+
+    /// Whether there is a store.
+    pub(in crate::engine) const fn keeps(&self) -> bool {
+        self.keeping
+    }
+
+    /// Something has to outlive the process, if there is a store.
+    pub(in crate::engine) fn keep(&mut self, change: impl FnOnce() -> Change) {
+        if self.keeping {
+            self.push(Output::Store(change()));
         }
     }
 

@@ -78,6 +78,7 @@ impl Engine {
             per_device_subscriptions: options.per_device_subscriptions,
             device_events: options.device_events,
             authorize: options.authorize,
+            keeping: None,
         };
         let blocks = Tally::new(options.memory.clone(), Kind::Blocks);
         Self {
@@ -264,15 +265,15 @@ impl Engine {
         !devices.any(Device::has_command_under_way)
     }
 
-    /// The gateway stops: every command that still waits is answered, and every command and device
-    /// that comes later. Devices are not told; they find the gateway again, or register anew.
+    /// The gateway stops: every command that still waits is answered, but those that the store
+    /// keeps for the next start, and every command and device that comes later. Devices are not told; they find the gateway again, or register anew.
     pub fn shut_down(&mut self) {
         self.stopping = true;
         for mut device in self.core.registry.take_all() {
             let identity = device.identity.as_deref();
             let accounts = &mut self.core.accounts;
             accounts.release(device.charged, device.peer, identity);
-            self.core.refuse_waiting(&mut device, &Refusal::STOPPING);
+            self.core.refuse_unkept(&mut device, &Refusal::STOPPING);
         }
         self.check();
     }
@@ -294,7 +295,7 @@ impl Engine {
     }
 
     /// In tests and fuzz targets: every index of the registry agrees with its devices.
-    fn check(&mut self) {
+    pub(super) fn check(&mut self) {
         #[cfg(debug_assertions)]
         self.core.registry.check();
     }

@@ -34,10 +34,12 @@ mod rebinding;
 mod registration;
 mod registry;
 mod replies;
+mod restoring;
 mod routing;
 mod server;
 mod settings;
 mod sharding;
+mod stored;
 mod timer;
 
 pub use device::PortableSession;
@@ -53,6 +55,11 @@ pub use input::CommandInput;
 #[cfg(feature = "internals")]
 pub use load::Load;
 pub use peer::{Peer, ShardId};
+#[cfg(feature = "internals")]
+pub use registration::StoredRegistration;
 pub use replies::{overflow_answer, stopping_answer};
 pub use settings::{ListenerIds, Settings};
 pub use sharding::{Directory, Handoff};
+#[cfg(feature = "internals")]
+pub use stored::StoredIdentity;
+pub use stored::{Change, Keeping, Restored, StoredCommand, StoredDevice, StoredObservation};

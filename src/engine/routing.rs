@@ -189,8 +189,9 @@ impl Engine {
         };
         let (size, expiry) = (input.payload.len(), input.expiry);
         command.echo.set_reply(input.reply);
+        let text = Some(input.payload);
         self.core.with(key, |device, cx| {
-            device.handle_command(cx, Box::new(command), size, expiry);
+            device.handle_command(cx, Box::new(command), size, expiry, text);
         });
     }
 
@@ -278,7 +279,7 @@ impl Engine {
                 ..
             }
             | Handoff::Adopt(mut device) => {
-                self.core.refuse_waiting(&mut device, &Refusal::STOPPING);
+                self.core.refuse_unkept(&mut device, &Refusal::STOPPING);
             }
             Handoff::Command { input, .. } => self.core.refuse_stopping(&input),
             Handoff::Take { .. }

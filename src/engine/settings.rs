@@ -170,6 +170,13 @@ impl Settings {
         }
     }
 
+    /// The number of a listener that is open, as in `udp:default`.
+    pub(super) fn number_of(&self, name: &str) -> Option<u16> {
+        let mut listeners = self.listeners.iter();
+        let at = listeners.position(|it| it.as_ref().is_some_and(|it| it.name == name))?;
+        u16::try_from(at).ok()
+    }
+
     /// A listener by its number.
     pub fn listener(&self, number: u16) -> Option<&ListenerSettings> {
         self.listeners.get(usize::from(number))?.as_ref()

@@ -23,10 +23,12 @@ pub enum Kind {
     Handshakes,
     /// DTLS sessions, for which one needs a key.
     Sessions,
+    /// Changes that wait to be written to the store.
+    Store,
 }
 
 /// Number of kinds.
-pub(super) const KINDS: usize = 10;
+pub(super) const KINDS: usize = 11;
 
 impl Kind {
     /// All kinds, in the order of their declaration.
@@ -41,6 +43,7 @@ impl Kind {
         Self::Outboxes,
         Self::Handshakes,
         Self::Sessions,
+        Self::Store,
     ];
 
     /// For people and logs.
@@ -56,6 +59,7 @@ impl Kind {
             Self::Outboxes => "outboxes",
             Self::Handshakes => "DTLS handshakes",
             Self::Sessions => "DTLS sessions",
+            Self::Store => "changes for the store",
         }
     }
 
@@ -72,6 +76,7 @@ impl Kind {
             Self::Outboxes => ("memory_outboxes", "memory_refused_outboxes"),
             Self::Handshakes => ("memory_handshakes", "memory_refused_handshakes"),
             Self::Sessions => ("memory_sessions", "memory_refused_sessions"),
+            Self::Store => ("memory_store", "memory_refused_store"),
         }
     }
 
@@ -79,7 +84,7 @@ impl Kind {
     /// much as a registration.
     pub(super) const fn parts(self, dtls: bool) -> usize {
         let (with, without) = match self {
-            Self::Registrations => (18, 36),
+            Self::Registrations => (18, 34),
             Self::Observations => (7, 13),
             Self::Queues => (5, 9),
             Self::Waiting => (3, 5),
@@ -88,7 +93,8 @@ impl Kind {
             Self::Mailboxes => (3, 5),
             Self::Outboxes => (5, 9),
             Self::Handshakes => (8, 0),
-            Self::Sessions => (32, 0),
+            Self::Sessions => (30, 0),
+            Self::Store => (2, 2),
         };
         if dtls { with } else { without }
     }

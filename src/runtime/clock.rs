@@ -9,6 +9,7 @@ use crate::time::{Instant, Now};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     origin: SystemInstant,
+    from: Instant,
 }
 
 /// Monotonic time for hosts, whose log lines are [`limited`](crate::telemetry) as those of the core
@@ -20,13 +21,19 @@ pub(crate) fn monotonic() -> Instant {
 
 impl Clock {
     pub(super) fn new() -> Self {
+        Self::at(Instant::ZERO)
+    }
+
+    /// One that shows `now` at this moment.
+    pub(super) fn at(now: Instant) -> Self {
         Self {
             origin: SystemInstant::now(),
+            from: now,
         }
     }
 
     pub(super) fn now(&self) -> Now {
-        let mono = Instant::ZERO + self.origin.elapsed();
+        let mono = self.from + self.origin.elapsed();
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();

@@ -50,6 +50,11 @@ impl Shard {
                         secure.disconnect(now.mono, peer);
                     }
                 }
+                Output::Store(change) => {
+                    if let Some(store) = &self.store {
+                        store.push(self.index, change);
+                    }
+                }
                 Output::Handoff { shard, handoff } => {
                     if let Some(mailbox) = self.mailboxes.get(usize::from(shard)) {
                         // Only commands are ever refused, and this is none.

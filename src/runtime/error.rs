@@ -50,6 +50,9 @@ pub enum StartError {
     /// Mountpoint and command topic make no filter.
     #[error("mountpoint: {0}")]
     Topic(#[from] TopicError),
+    /// The store cannot be opened.
+    #[error("store.path {0}")]
+    Store(String),
     /// The system refuses a descriptor, thread or random numbers.
     #[error("{what}: {source}")]
     System {

@@ -24,7 +24,11 @@ use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, 
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
 use crate::mqtt::{Message, Publish};
+use crate::store::{Store, StoreOptions};
 use crate::telemetry::{Counters, LogLimiter};
+
+/// Name of the thread that writes to the store.
+pub(super) const STORE_THREAD: &str = "lwm2m-store";
 
 /// How long [`Gateway::devices`] waits.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -45,8 +49,11 @@ pub(super) struct Inner {
     pub(super) routes: RwLock<Routes>,
     pub(super) directory: Arc<Directory>,
     pub(super) memory: Arc<Memory>,
+    pub(super) store: Option<Arc<Store>>,
     pub(super) mailboxes: Vec<Arc<Mailbox>>,
     pub(super) counters: Vec<Arc<Counters>>,
+    /// Of the store.
+    store_counters: Arc<Counters>,
     /// Of what happens outside of the shards.
     pub(super) own_counters: Counters,
     pub(super) listeners: Mutex<Listeners>,
@@ -107,6 +114,13 @@ impl Gateway {
         };
         let memory = Arc::new(super::memory::account(&config));
         host.attach(&memory);
+        let store = config.store.path.as_ref().map(|path| StoreOptions {
+            path: path.clone(),
+            sync: config.store.sync,
+        });
+        let now = super::clock::Clock::new().now();
+        let opened = store.map(|options| Store::open(&options, now)).transpose();
+        let opened = opened.map_err(|error| StartError::Store(error.to_string()))?;
         let mut listeners = Listeners::new(shards, memory.clone());
         let plan = listeners.plan(&config)?;
         let settings = Arc::new(Settings::with_ids(
@@ -126,8 +140,13 @@ impl Gateway {
         let counters: Vec<_> = (0..shards)
             .map(|_| Arc::new(Counters::new(lines.clone())))
             .collect();
+        let store_counters = Arc::new(Counters::new(lines.clone()));
+        let store = (opened.is_some())
+            .then(|| Arc::new(Store::new(memory.clone(), store_counters.clone())));
         let gateway = Self {
             inner: Arc::new(Inner {
+                store,
+                store_counters,
                 host,
                 routes: RwLock::new(Routes {
                     router,
@@ -144,7 +163,7 @@ impl Gateway {
             }),
         };
         gateway
-            .start_threads(&settings, &models, changes)
+            .start_threads(&settings, &models, changes, opened)
             .inspect_err(|_| {
                 gateway.stop(Duration::from_secs(1));
             })?;
@@ -383,7 +402,7 @@ impl Gateway {
     /// Counters of all shards, and the account of memory.
     pub fn statistics(&self) -> Statistics {
         let mut sums = BTreeMap::new();
-        let own = std::iter::once(&self.inner.own_counters);
+        let own = [&self.inner.own_counters, &*self.inner.store_counters];
         for counters in self.inner.counters.iter().map(|it| &**it).chain(own) {
             for (name, value) in counters.snapshot() {
                 *sums.entry(name).or_default() += value;
@@ -414,6 +433,7 @@ impl Gateway {
             }
         }
         let until = SystemInstant::now() + deadline;
+        self.close_store(until);
         let mut threads = self.inner.threads.lock();
         while threads.iter().any(|thread| !thread.is_finished()) && SystemInstant::now() < until {
             thread::sleep(Duration::from_millis(2));
@@ -428,6 +448,24 @@ impl Gateway {
             }
         }
         threads.is_empty()
+    }
+
+    /// Has the store write what the shards leave, once they have come to their end.
+    fn close_store(&self, until: SystemInstant) {
+        let inner = &self.inner;
+        let Some(store) = &inner.store else {
+            return;
+        };
+        let shards = |thread: &&JoinHandle<()>| thread.thread().name() != Some(STORE_THREAD);
+        let running = || {
+            let threads = inner.threads.lock();
+            let mut shards = threads.iter().filter(shards);
+            shards.any(|thread| !thread.is_finished())
+        };
+        while running() && SystemInstant::now() < until {
+            thread::sleep(Duration::from_millis(2));
+        }
+        store.close();
     }
 
     /// Subscribes to what the router needs and leaves what it needs no more.

@@ -22,6 +22,8 @@ pub(super) enum Mail {
     Authorization(AuthorizationId, Decision),
     /// A registration ends by order of the host.
     Kick(Arc<str>),
+    /// The store has noted that a command of an endpoint is sent.
+    Stored(Arc<str>, u64),
     /// A device goes to another gateway.
     Export(Arc<str>, Sender<PortableSession>),
     /// A device came from another gateway.

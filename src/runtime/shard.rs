@@ -20,12 +20,15 @@ use super::mail::{Change, Mail, SecureSettings};
 use super::mailbox::Mailbox;
 use super::secure::Secure;
 use crate::admission::{AccessRules, Gate};
+use crate::config::StoreSync;
 use crate::engine::{
-    DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions, GoneReason, Peer, Settings, ShardId,
+    DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions, GoneReason, Keeping, Peer, Restored,
+    Settings, ShardId,
 };
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::{Kind, Memory};
 use crate::mqtt::Publish;
+use crate::store::Store;
 use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
@@ -51,6 +54,10 @@ pub(super) struct Shard {
     pub(super) index: ShardId,
     pub(super) directory: Arc<Directory>,
     pub(super) memory: Arc<Memory>,
+    /// Where changes are kept, if they are.
+    pub(super) store: Option<Arc<Store>>,
+    /// What the store has for this shard; taken in before anything else.
+    pub(super) restored: Vec<Restored>,
     pub(super) listeners: Vec<Listener>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Taken from the mailbox, the oldest last. Outlives a panic, as does the order to stop.
@@ -109,8 +116,10 @@ pub(super) fn engine(
     (shard, shards): (ShardId, u16),
     seed: [u8; 32],
     host: &dyn Host,
+    keeps: bool,
 ) -> Engine {
-    Engine::new(EngineOptions {
+    let config = settings.config.store.clone();
+    let mut engine = Engine::new(EngineOptions {
         settings,
         models,
         counters,
@@ -122,7 +131,14 @@ pub(super) fn engine(
         per_device_subscriptions: host.subscriptions() == Subscriptions::PerDevice,
         authorize: host.authorizes(),
         device_events: host.watches_devices(),
-    })
+    });
+    if keeps {
+        engine.keep(Keeping {
+            deadline_interval: config.deadline_interval,
+            confirms: config.sync != StoreSync::Off,
+        });
+    }
+    engine
 }
 
 /// The gate of one shard.
@@ -137,6 +153,14 @@ pub(super) fn gate(settings: &Settings, shards: usize) -> Gate {
 }
 
 impl Shard {
+    /// Takes in what the store has for this shard. Nothing is sent before the listeners are open.
+    pub(super) fn restore(&mut self) {
+        let now = self.clock.now();
+        let restored = std::mem::take(&mut self.restored);
+        self.counters.store_restored.add(restored.len() as u64);
+        self.engine.restore(now, restored);
+    }
+
     /// Runs until told to stop. A panic, which would be a defect of the gateway or of its host,
     /// costs the shard its registrations, but nobody else anything: its devices are told 4.04 and
     /// register again.
@@ -173,6 +197,7 @@ impl Shard {
             ),
             seed,
             &*self.host,
+            self.store.is_some(),
         );
         let lost = std::mem::replace(&mut self.engine, engine).abandon();
         let reason = GoneReason::Lost;
@@ -317,6 +342,7 @@ impl Shard {
                 self.engine.handle_authorization(now, id, decision);
             }
             Mail::Kick(endpoint) => self.engine.kick(&endpoint),
+            Mail::Stored(endpoint, number) => self.engine.handle_stored(now, &endpoint, number),
             Mail::Export(endpoint, to) => {
                 if let Some(session) = self.engine.export(now, &endpoint) {
                     // Whoever asked may have given up.

@@ -1,8 +1,9 @@
 //! The threads of a gateway: its shards, and one that watches the PSK files.
 
 use std::io;
+use std::mem;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use rand_chacha::rand_core::SeedableRng as _;
 
 use super::clock::{Clock, monotonic};
 use super::error::StartError;
-use super::gateway::{Gateway, Inner};
+use super::gateway::{Gateway, Inner, STORE_THREAD};
 use super::mail::{Change, Mail};
 use super::shard::{self, Shard};
 use super::signals::block_signals;
-use crate::engine::Settings;
+use crate::engine::{Restored, Settings, ShardId};
 use crate::lwm2m::model::ObjectModels;
+use crate::store::{Clocks, Opened};
 use crate::telemetry::LogReason;
+use crate::time::Instant;
 
 /// How often PSK files are looked at.
 const FILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -29,9 +32,11 @@ impl Gateway {
         settings: &Arc<Settings>,
         models: &Arc<ObjectModels>,
         changes: Vec<Vec<Change>>,
+        opened: Option<Opened>,
     ) -> Result<(), StartError> {
         let inner = &self.inner;
-        let clock = Clock::new();
+        let (clock, mut restored) = self.start_store(opened)?;
+        let (done, restoring) = mpsc::channel::<()>();
         let count = u16::try_from(inner.mailboxes.len()).unwrap_or(u16::MAX);
         let session_numbers = Arc::new(AtomicU32::new(1));
         let stopped = Arc::new(AtomicUsize::new(0));
@@ -47,11 +52,17 @@ impl Gateway {
                     (index, count),
                     engine_seed,
                     &*inner.host,
+                    inner.store.is_some(),
                 ),
                 plan,
                 index,
                 directory: inner.directory.clone(),
                 memory: inner.memory.clone(),
+                store: inner.store.clone(),
+                restored: restored
+                    .get_mut(usize::from(index))
+                    .map(mem::take)
+                    .unwrap_or_default(),
                 listeners: Vec::new(),
                 mailbox: mailbox.clone(),
                 mail: Vec::new(),
@@ -70,10 +81,58 @@ impl Gateway {
             // Only commands are ever refused.
             let mail = Mail::Reconfigure(settings.clone(), models.clone(), changes);
             let _ = mailbox.push(mail);
-            self.start_thread(format!("lwm2m-{index}"), move || shard.run())?;
+            let done = done.clone();
+            self.start_thread(format!("lwm2m-{index}"), move || {
+                let mut shard = shard;
+                shard.restore();
+                drop(done);
+                shard.run();
+            })?;
         }
+        drop(done);
+        // Commands for devices that are not back yet would be answered 4.04. Nothing is ever sent
+        // here: it ends when the last shard is done.
+        let _ = restoring.recv();
         let watched = Arc::downgrade(inner);
         self.start_thread("lwm2m-files".to_owned(), move || watch_files(&watched))
+    }
+
+    /// Starts the thread of the store, if there is one. Returns the clock, which goes on where the
+    /// store has left it, and what each shard has to take in.
+    fn start_store(
+        &self,
+        opened: Option<Opened>,
+    ) -> Result<(Clock, Vec<Vec<Restored>>), StartError> {
+        let inner = &self.inner;
+        let (Some(mut opened), Some(store)) = (opened, inner.store.clone()) else {
+            return Ok((Clock::new(), Vec::new()));
+        };
+        let contents = mem::take(&mut opened.contents);
+        let now = Clock::new().now();
+        let known = contents.clocks.as_ref();
+        let clock = Clock::at(known.map_or(Instant::ZERO, |clocks| {
+            clocks.continued(&Clocks::now(now.mono, now.unix_ms))
+        }));
+        let mut restored = Vec::new();
+        restored.resize_with(inner.mailboxes.len(), Vec::new);
+        for device in contents.devices {
+            // The kernel brings it to the shard where it was, if there are as many as before.
+            let shard = usize::from(device.device.shard) % inner.mailboxes.len().max(1);
+            if let Some(of_shard) = restored.get_mut(shard) {
+                of_shard.push(device);
+            }
+        }
+        let mailboxes = inner.mailboxes.clone();
+        let confirm = move |shard: ShardId, endpoint: &Arc<str>, number| {
+            if let Some(mailbox) = mailboxes.get(usize::from(shard)) {
+                // Only commands are ever refused.
+                let _ = mailbox.push(Mail::Stored(endpoint.clone(), number));
+            }
+        };
+        let time = Box::new(move || clock.now());
+        let writer = opened.writer(store, inner.memory.clone(), time, Box::new(confirm));
+        self.start_thread(STORE_THREAD.to_owned(), move || writer.run())?;
+        Ok((clock, restored))
     }
 
     /// Starts a thread that leaves signals to the host and logs where the caller logs.

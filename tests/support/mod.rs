@@ -14,11 +14,12 @@ use lwm2m_gateway::coap::message::{self, Builder, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::credentials::{Credential, Key};
 use lwm2m_gateway::engine::{
-    AuthorizationId, CommandInput, Decision, DeviceEvent, Directory, Engine, EngineOptions,
-    Handoff, Output, Peer, RegistrationRequest, SecureSession, Settings,
+    AuthorizationId, Change, CommandInput, Decision, DeviceEvent, Directory, Engine, EngineOptions,
+    Handoff, Keeping, Output, Peer, RegistrationRequest, SecureSession, Settings,
 };
 use lwm2m_gateway::lwm2m::model::ObjectModels;
 use lwm2m_gateway::memory::{Kind, Memory, Shares};
+use lwm2m_gateway::store::{Backend, MemoryBackend};
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 use serde_json::Value;
@@ -31,6 +32,11 @@ pub struct Published {
     pub qos: u8,
     pub correlation: Option<Box<[u8]>>,
 }
+
+const KEEPING: Keeping = Keeping {
+    deadline_interval: Duration::from_secs(60),
+    confirms: true,
+};
 
 /// Shards that share a directory, and everything that came out of them.
 pub struct World {
@@ -50,6 +56,11 @@ pub struct World {
     pub held: Vec<VecDeque<Handoff>>,
     /// Handoffs wait in `held` for [`World::hand_over`] instead of arriving at once.
     pub hold_handoffs: bool,
+    /// What the engines have given to be kept; `None` without a store.
+    pub store: Option<MemoryBackend>,
+    /// Whether the store is silent about what it has written.
+    pub store_waits: bool,
+    settings: Arc<Settings>,
     /// Devices answer pings as CoAP wants (RFC 7252 §4.3), and nobody sees them.
     pub answers_pings: bool,
     deadlines: Vec<Option<Instant>>,
@@ -120,9 +131,72 @@ impl World {
             disconnected: Vec::new(),
             held: (0..shards).map(|_| VecDeque::new()).collect(),
             hold_handoffs: false,
+            store: None,
+            store_waits: false,
+            settings,
             answers_pings: true,
             deadlines: vec![None; usize::from(shards)],
         }
+    }
+
+    /// Shards with a store.
+    pub fn stored(shards: u16, change: impl FnOnce(&mut Config)) -> Self {
+        let mut world = Self::sharded(shards, change);
+        world.store = Some(MemoryBackend::default());
+        world.engines.iter_mut().for_each(|it| it.keep(KEEPING));
+        world
+    }
+
+    /// The process ends without a word, and another one begins after `down`, with `settings` of its
+    /// own if there are any. Nothing that came out of the old one is left.
+    pub fn crash(&mut self, down: Duration, settings: Option<Config>) {
+        let contents = self.store.as_mut().expect("a store").load().expect("one");
+        let settings = settings.map(|config| Arc::new(Settings::new(config)));
+        let settings = settings.unwrap_or_else(|| self.settings.clone());
+        let shards = self.engines.len();
+        self.now = self.now.after(down);
+        self.directory = Arc::new(Directory::default());
+        self.memory = Arc::new(Memory::new(Shares::new(1 << 32, true)));
+        self.counters = (0..shards).map(|_| Arc::default()).collect();
+        self.settings = settings.clone();
+        self.engines = (0..shards)
+            .map(|shard| {
+                Engine::new(EngineOptions {
+                    settings: settings.clone(),
+                    models: Arc::new(ObjectModels::builtin()),
+                    counters: self.counters[shard].clone(),
+                    directory: self.directory.clone(),
+                    memory: self.memory.clone(),
+                    shards: shards as u16,
+                    shard: shard as u16,
+                    seed: [self.now.unix_ms as u8 ^ shard as u8; 32],
+                    per_device_subscriptions: true,
+                    authorize: false,
+                    device_events: true,
+                })
+            })
+            .collect();
+        self.sent.clear();
+        self.published.clear();
+        self.subscribed.clear();
+        self.events.clear();
+        self.held.iter_mut().for_each(VecDeque::clear);
+        for shard in 0..shards {
+            let of_shard = |it: &&_| {
+                let restored: &lwm2m_gateway::engine::Restored = it;
+                usize::from(restored.device.shard) == shard
+            };
+            let devices: Vec<_> = contents.devices.iter().filter(of_shard).cloned().collect();
+            self.engines[shard].keep(KEEPING);
+            self.engines[shard].restore(self.now, devices);
+            self.drain(shard);
+        }
+    }
+
+    /// The store tells a shard that it has noted that a command is sent.
+    pub fn confirm(&mut self, shard: usize, endpoint: &str, number: u64) {
+        self.engines[shard].handle_stored(self.now, endpoint, number);
+        self.drain(shard);
     }
 
     /// A datagram arrives at shard 0.
@@ -274,6 +348,7 @@ impl World {
 
     fn drain(&mut self, shard: usize) {
         let mut pinged = Vec::new();
+        let mut confirmed = Vec::new();
         loop {
             match self.engines[shard].poll_output() {
                 Output::Transmit { to, datagram } => match message::as_empty(&datagram) {
@@ -291,6 +366,18 @@ impl World {
                 Output::Authorize { id, request } => self.asked.push_back((shard, id, request)),
                 Output::DeviceEvent(event) => self.events.push_back(event),
                 Output::Disconnect(peer) => self.disconnected.push(peer),
+                Output::Store(change) => {
+                    self.store.as_mut().expect("a store").apply(&change);
+                    if let Change::Sent {
+                        endpoint,
+                        number,
+                        confirm: true,
+                    } = change
+                        && !self.store_waits
+                    {
+                        confirmed.push((endpoint, number));
+                    }
+                }
                 Output::Subscribe { filter, .. } => self.subscribed.push((filter, true)),
                 Output::Unsubscribe { filter, .. } => self.subscribed.push((filter, false)),
                 Output::Handoff { shard: to, handoff } => {
@@ -304,8 +391,11 @@ impl World {
                 }
                 Output::Idle(deadline) => {
                     self.deadlines[shard] = deadline.map(|(at, _)| at);
-                    if pinged.is_empty() {
+                    if pinged.is_empty() && confirmed.is_empty() {
                         return;
+                    }
+                    for (endpoint, number) in std::mem::take(&mut confirmed) {
+                        self.engines[shard].handle_stored(self.now, &endpoint, number);
                     }
                     for (from, reset) in std::mem::take(&mut pinged) {
                         self.engines[shard].handle_datagram(self.now, from, &reset);

@@ -70,6 +70,7 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
             format,
             echo,
             ttl: ttl(command),
+            number: 0,
         }),
         Err(fault) => Err(fault.into_error(echo, req_path)),
     }

@@ -74,6 +74,7 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
             format: None,
             echo,
             ttl: None,
+            number: 0,
         }),
         Err(fault) => Err(fault.into_error(echo, req_path)),
     }

@@ -7,6 +7,7 @@ use crate::bridge::kind::Kind;
 use crate::bridge::req_path::ReqPath;
 use crate::bridge::target::Target;
 use crate::lwm2m::codec::ContentFormat;
+use crate::lwm2m::operation::WriteMode;
 use crate::lwm2m::{Operation, Path};
 use crate::memory::Heap;
 
@@ -32,6 +33,8 @@ pub struct Command {
     /// `mheaders.ttl`: how long the command may wait for a sleeping device; zero = it is sent at
     /// once or not at all.
     pub ttl: Option<Duration>,
+    /// By which number the store knows it; zero: not at all.
+    pub number: u64,
 }
 
 impl Heap for Command {
@@ -52,7 +55,22 @@ impl Command {
             format: None,
             echo: Echo::auto_observe(path),
             ttl: None,
+            number: 0,
         }
+    }
+
+    /// Whether a device that has done it can do it once more without harm: all but Execute, Create
+    /// and a Write that updates.
+    pub const fn is_repeatable(&self) -> bool {
+        !matches!(
+            self.operation,
+            Operation::Execute { .. }
+                | Operation::Create { .. }
+                | Operation::Write {
+                    mode: WriteMode::Update,
+                    ..
+                }
+        )
     }
 
     /// The command that asks again for an observation of `target`.
@@ -99,6 +117,7 @@ impl Command {
             format,
             echo: echo.clone(),
             ttl: None,
+            number: 0,
         }
     }
 }

@@ -57,6 +57,7 @@ impl Device {
         );
         self.publish_answer(cx, &command.echo, payload);
         self.publish_series(cx, &body);
+        self.keep_answered(cx, command.number);
     }
 
     /// A value of an observation.
@@ -125,8 +126,12 @@ impl Device {
         let Some(exchange) = self.exchange_by_mid(mid) else {
             return;
         };
+        let mut number = 0;
         let echo = match &exchange.job.purpose {
-            Purpose::Command { command, .. } => command.echo.clone(),
+            Purpose::Command { command, .. } => {
+                number = command.number;
+                command.echo.clone()
+            }
             Purpose::Refresh { observation } | Purpose::Notification { observation } => {
                 let token = *observation;
                 // What becomes of its command is said once.
@@ -148,6 +153,9 @@ impl Device {
         if let Some(payload) = payload {
             self.publish_answer(cx, &echo, payload);
         }
+        if status != Status::Ack {
+            self.keep_answered(cx, number);
+        }
     }
 
     /// A command is refused by the gateway.
@@ -160,6 +168,7 @@ impl Device {
         cx.counters().commands_refused.inc();
         let payload = local_error(command, &self.ids(), refusal);
         self.publish_answer(cx, &command.echo, payload);
+        self.keep_answered(cx, command.number);
     }
 
     fn publish_answer(&self, cx: &mut Context<'_>, echo: &Echo, payload: Vec<u8>) {

@@ -56,7 +56,7 @@ impl Device {
         let again: HashSet<Token> = again.map(|observation| observation.token).collect();
         self.refresh.retain(|token| !again.contains(token));
         for path in paths.into_iter().take(limit) {
-            self.handle_command(cx, Box::new(Command::auto_observe(&path)), 0, None);
+            self.handle_command(cx, Box::new(Command::auto_observe(&path)), 0, None, None);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::effort::Effort;
 use super::format::{self, FormatChoice};
 use super::job::{Job, Purpose, Transfer};
-use super::queue::Queued;
+use super::queue::{Clearance, Queued};
 use super::refusal::Refusal;
 use super::request::{self, BuildError, RequestParts};
 use super::state::Device;
@@ -34,13 +34,14 @@ pub(super) struct Attempt {
 
 impl Device {
     /// Queues a command and sends what may be sent. `size`: of its JSON, in bytes; `expiry`: of its
-    /// message, in seconds.
+    /// message, in seconds; `text`: its JSON, for the store, unless its echo has all of it.
     pub(in crate::engine) fn handle_command(
         &mut self,
         cx: &mut Context<'_>,
-        command: Box<Command>,
+        mut command: Box<Command>,
         size: usize,
         expiry: Option<u32>,
+        text: Option<Vec<u8>>,
     ) {
         let bounds = cx.config().queue;
         let immediate = command.ttl == Some(Duration::ZERO);
@@ -55,15 +56,18 @@ impl Device {
         if let Err(full) = cx.accounts.check_queue(self.charged.queue, bytes) {
             return self.refuse(cx, &command, &Refusal::memory(full));
         }
+        let kept = self.number_command(cx, &mut command, text);
         let queued = Queued {
             command,
             bytes,
             expires,
             size,
             immediate,
+            clearance: Clearance::NotAsked,
         };
         match self.queue.push(queued, &bounds) {
             Ok(()) => {
+                self.keep_queued(cx, kept, expires, immediate);
                 self.settle_queue(cx);
                 self.pump(cx);
                 if self.queue.front().is_some() {
@@ -72,7 +76,9 @@ impl Device {
             }
             Err((queued, error)) => {
                 cx.accounts.queues.trim();
-                self.refuse(cx, &queued.command, &Refusal::not_queued(error));
+                let mut command = queued.command;
+                command.number = 0;
+                self.refuse(cx, &command, &Refusal::not_queued(error));
             }
         }
     }
@@ -89,13 +95,16 @@ impl Device {
                 self.go_on_with(cx, transfer);
                 continue;
             }
+            if self.absent {
+                return;
+            }
             let awake = !self.registration.queue_mode || self.awake_until > cx.now.mono;
             if awake && let Some(token) = self.next_refresh() {
                 self.refresh(cx, token);
                 continue;
             }
             let front = self.queue.front();
-            if !front.is_some_and(|front| awake || front.immediate) {
+            if !front.is_some_and(|front| awake || front.immediate) || !self.clear_front(cx) {
                 return;
             }
             let Some(queued) = self.queue.pop() else {

@@ -287,6 +287,10 @@ impl Device {
         let known = observation.and_then(|token| self.observation_mut(token));
         if let Some(known) = known {
             known.choice.accept = Some(format);
+            let token = known.token;
+            if let Some(known) = self.observation(token) {
+                self.keep_observation(cx, known);
+            }
         }
         if matches!(job.purpose, Purpose::Notification { .. }) {
             // Only its observation can bring the notification's value again.

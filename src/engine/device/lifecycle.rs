@@ -5,6 +5,7 @@ use super::job::{Purpose, Transfer};
 use super::refusal::Refusal;
 use super::request::Method;
 use super::state::Device;
+use crate::bridge::Command;
 use crate::coap::Token;
 use crate::engine::context::{Context, Environment};
 use crate::time::Now;
@@ -28,6 +29,7 @@ impl Device {
     /// asked for again, what waits for it stays.
     pub(in crate::engine) fn begin_anew(&mut self, cx: &mut Context<'_>) {
         self.registered_at = cx.now.unix_ms;
+        self.unsaved = true;
         self.refused = Refused::default();
         self.refresh = self.observed().collect();
         self.settle_registration(cx);
@@ -56,6 +58,19 @@ impl Device {
 
     /// The device is gone: all its commands are answered.
     pub(in crate::engine) fn refuse_waiting(&mut self, cx: &mut Context<'_>, refusal: &Refusal) {
+        for command in self.take_commands() {
+            self.refuse(cx, &command, refusal);
+        }
+    }
+
+    /// The gateway stops: commands are answered that the store does not keep for its next start.
+    pub(in crate::engine) fn refuse_unkept(&mut self, cx: &mut Context<'_>, refusal: &Refusal) {
+        for command in self.take_commands().filter(|command| command.number == 0) {
+            self.refuse(cx, &command, refusal);
+        }
+    }
+
+    fn take_commands(&mut self) -> impl Iterator<Item = Box<Command>> + use<> {
         let exchanges = std::mem::take(&mut self.exchanges).into_iter();
         let transfers = std::mem::take(&mut self.transfers).into_iter();
         let parked = transfers.filter_map(|transfer| match transfer {
@@ -68,8 +83,6 @@ impl Device {
             Purpose::Refresh { .. } | Purpose::Notification { .. } => None,
         });
         let waiting: Vec<_> = self.queue.drain().map(|queued| queued.command).collect();
-        for command in in_flight.chain(waiting) {
-            self.refuse(cx, &command, refusal);
-        }
+        in_flight.chain(waiting)
     }
 }

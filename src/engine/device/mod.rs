@@ -30,6 +30,7 @@ mod reaching;
 mod refusal;
 pub mod request;
 mod state;
+mod storing;
 mod transfer;
 
 pub(in crate::engine) use accounting::registration_bytes;

@@ -41,6 +41,24 @@ impl Observation {
         }
     }
 
+    /// One that came back from the store: how many values there were since is not known.
+    pub(in crate::engine) const fn restored(
+        token: Token,
+        target: Target,
+        echo: Echo,
+        choice: FormatChoice,
+        sequence: u32,
+        now: Instant,
+    ) -> Self {
+        Self {
+            token,
+            target,
+            echo,
+            choice,
+            freshness: Freshness::unknown(sequence, now),
+        }
+    }
+
     /// The Observe option of the newest value that was published.
     pub(in crate::engine) const fn sequence(&self) -> u32 {
         self.freshness.sequence()

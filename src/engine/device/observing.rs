@@ -201,13 +201,19 @@ impl Device {
         if let Some(token) = older.map(|known| known.token) {
             self.end_observation(cx, token);
         }
-        let (target, echo) = (command.target.clone(), command.echo.clone());
+        let (target, echo) = (command.target.clone(), command.echo.of_observation());
         let observation = Observation::new(token, target, echo, choice, sequence, cx.now.mono);
         self.add_observation(cx, observation);
     }
 
-    /// Puts an observation into all tables.
+    /// Puts an observation into all tables, and into the store.
     pub(super) fn add_observation(&mut self, cx: &mut Context<'_>, observation: Observation) {
+        self.keep_observation(cx, &observation);
+        self.place_observation(cx, observation);
+    }
+
+    /// Puts an observation into all tables.
+    pub(super) fn place_observation(&mut self, cx: &mut Context<'_>, observation: Observation) {
         let token = observation.token;
         // No more than its request took.
         self.charge_work(cx, observation.bytes());
@@ -232,6 +238,7 @@ impl Device {
         observations.set(observations.get().saturating_sub(1));
         cx.env.directory.forget_observation(token);
         self.drop_token(cx, token);
+        self.keep_unobserved(cx, token);
     }
 
     /// A message with the token of an observation (RFC 7641 §3.2).

@@ -113,7 +113,7 @@ impl Device {
                 command.echo.set_reply(queued.reply.clone());
                 let size = queued.command.get().len();
                 let expiry = Some(queued.expires_in);
-                self.handle_command(cx, Box::new(command), size, expiry);
+                self.handle_command(cx, Box::new(command), size, expiry, None);
             }
         }
         self.pump(cx);

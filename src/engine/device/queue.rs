@@ -21,6 +21,19 @@ pub(in crate::engine) struct Queued {
     pub(in crate::engine) bytes: usize,
     /// To be sent whether the device is taken to be awake or not (`mheaders.ttl` = 0).
     pub(in crate::engine) immediate: bool,
+    /// Whether it may be sent, as far as the store is concerned.
+    pub(in crate::engine) clearance: Clearance,
+}
+
+/// What must not be sent twice is sent only after the store has noted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Clearance {
+    /// The store has not been asked, where that is necessary.
+    NotAsked,
+    /// It has been asked to note it.
+    Asked,
+    /// It has noted it.
+    Given,
 }
 
 /// Why a command may not wait.
@@ -99,13 +112,26 @@ impl CommandQueue {
             self.tidy();
             return Err((queued, QueueError::Full));
         }
+        self.put(queued);
+        Ok(())
+    }
+
+    /// Appends whatever the bounds: for commands that were within them once.
+    pub(in crate::engine) fn put(&mut self, queued: Queued) {
+        let waiting = self.0.get_or_insert_default();
         let place = (!queued.immediate, waiting.next);
         waiting.next += 1;
         waiting.bytes += queued.size;
         waiting.memory += queued.bytes;
         waiting.expiries.insert((queued.expires, place));
         waiting.commands.insert(place, queued);
-        Ok(())
+    }
+
+    /// All that waits, to have its clearance changed.
+    pub(in crate::engine) fn clearances(&mut self) -> impl Iterator<Item = (u64, &mut Clearance)> {
+        let commands = self.0.iter_mut();
+        let commands = commands.flat_map(|waiting| waiting.commands.values_mut());
+        commands.map(|queued| (queued.command.number, &mut queued.clearance))
     }
 
     /// What it takes of memory, in bytes.
@@ -196,6 +222,7 @@ mod tests {
             size,
             bytes: size + 1,
             immediate,
+            clearance: Clearance::NotAsked,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::engine::registration::Location;
 const EMPTY: usize = 4;
 
 /// Bytes that requests leave for a ping and a question, see [`Device::probe`].
-const RESERVE: usize = EMPTY + 18;
+pub(super) const RESERVE: usize = EMPTY + 18;
 
 /// Messages of a device that acknowledge or reset what is not under way, after which none counts
 /// that has but a message id to show: it has 16 bits, and somebody may be guessing.
@@ -108,6 +108,7 @@ impl Device {
             return;
         }
         self.trust = Trust::Proven;
+        self.unsaved = true;
         for exchange in self.exchanges.iter_mut().filter(|it| it.withheld) {
             exchange.withheld = false;
             cx.effects.transmit(self.peer, exchange.datagram.to_vec());

@@ -33,6 +33,11 @@ impl Refusal {
         reason: "expired",
         detail: None,
     };
+    pub(in crate::engine) const RESTARTED: Self = Self {
+        code: Code::GATEWAY_TIMEOUT,
+        reason: "restarted",
+        detail: None,
+    };
     pub(in crate::engine) const STOPPING: Self = Self {
         code: Code::SERVICE_UNAVAILABLE,
         reason: "gateway_stopping",

@@ -63,6 +63,12 @@ pub struct Device {
     pub(in crate::engine) charged: Charged,
     /// Whether it has shown that it receives at its address.
     pub(in crate::engine) trust: Trust,
+    /// Something of it has changed that outlives the process and is not written yet.
+    pub(in crate::engine) unsaved: bool,
+    /// It came back from the store and its DTLS session is gone: nothing can be sent to it.
+    pub(in crate::engine) absent: bool,
+    /// What the store knows of [`Device::last_seen`].
+    pub(super) saved_seen: Instant,
     /// Acknowledgements and resets from its address since the last request that named nothing that
     /// was under way.
     pub(super) strays: u8,
@@ -109,6 +115,9 @@ impl Device {
                 ..Charged::default()
             },
             trust: Trust::of(new.peer, false),
+            unsaved: true,
+            absent: false,
+            saved_seen: now.mono,
             strays: 0,
         })
     }

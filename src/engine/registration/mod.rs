@@ -10,11 +10,13 @@ use crate::memory::{Heap, block};
 mod error;
 mod location;
 mod query;
+mod stored;
 mod strings;
 
 pub(in crate::engine) use error::{MAX_ENDPOINT, RegisterError};
 pub(crate) use location::Location;
 pub(in crate::engine) use query::Query;
+pub use stored::StoredRegistration;
 pub(in crate::engine) use strings::Strings;
 
 use error::MAX_ALTERNATE_PATH;

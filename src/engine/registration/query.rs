@@ -27,6 +27,16 @@ impl Query {
         items.collect::<Result<_, _>>().map(Self)
     }
 
+    /// From items that were within the bounds when they came.
+    pub(in crate::engine) fn of_items<'a>(items: impl Iterator<Item = &'a str>) -> Self {
+        Self(items.collect())
+    }
+
+    /// As they were sent.
+    pub(in crate::engine) fn items(&self) -> impl Iterator<Item = &str> {
+        self.0.iter()
+    }
+
     pub(in crate::engine) fn get(&self, key: &str) -> Option<&str> {
         // Notifications ask for two keys each: no more work than needed.
         self.0

@@ -122,10 +122,13 @@ impl Server<'_> {
             self.core.check_growth(from, identity, before, bytes)?;
         }
         let updated = self.core.with(key, |device, cx| {
+            let compares = growth > 0 && cx.effects.keeps();
+            let before = compares.then(|| device.registration.clone());
             let publish = device.registration.update(query, body, config)?;
             if growth > 0 {
                 device.settle_registration(cx);
             }
+            device.unsaved |= before.is_some_and(|before| before != device.registration);
             Ok(publish)
         });
         updated.ok_or(RegisterError::MissingEndpoint)?

@@ -313,6 +313,19 @@ impl Directory {
         self.inner.read().identities.contains_key(presented)
     }
 
+    /// A registration of an identity came back from the store; the identity is not connected.
+    pub(in crate::engine) fn remember(&self, identity: &Identity, shard: ShardId, peer: Peer) {
+        let mut inner = self.inner.write();
+        let new = Connection {
+            shard,
+            peer,
+            live: false,
+            registrations: 0,
+        };
+        let known = inner.identities.entry(identity.presented.clone());
+        known.or_insert(new).registrations += 1;
+    }
+
     pub(in crate::engine) fn registered(&self, identity: &Identity) {
         if let Some(connection) = self.inner.write().identities.get_mut(&identity.presented) {
             connection.registrations += 1;

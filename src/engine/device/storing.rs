@@ -1,0 +1,324 @@
+//! What of a device outlives the process: what is told the store, and what is made of it again.
+//! A notification, and an Update that changes nothing but the deadline, tell it nothing; when the
+//! device was last heard of is told now and then.
+
+use std::sync::Arc;
+
+use super::format::FormatChoice;
+use super::observation::Observation;
+use super::queue::{Clearance, Queued};
+use super::reaching::RESERVE;
+use super::refusal::Refusal;
+use super::state::{Device, NewDevice};
+use crate::bridge::{Command, CommandError, Dialect, Echo, StoredReply, Target, command};
+use crate::coap::Token;
+use crate::engine::context::Context;
+use crate::engine::identity::Identity;
+use crate::engine::peer::Peer;
+use crate::engine::reach::Trust;
+use crate::engine::registration::Registration;
+use crate::engine::stored::{
+    Change, StoredCommand, StoredDevice, StoredIdentity, StoredObservation,
+};
+use crate::lwm2m::codec::ContentFormat;
+use crate::time::{Instant, Now};
+
+/// What is told the store.
+impl Device {
+    /// Tells the store what has changed of the device itself since it was told last.
+    pub(in crate::engine) fn keep(&mut self, cx: &mut Context<'_>) {
+        if self.unsaved {
+            self.unsaved = false;
+            self.saved_seen = self.last_seen;
+            let device = Box::new(self.to_stored(cx));
+            return cx.effects.keep(|| Change::Device(device));
+        }
+        let interval = cx.env.keeping.map(|keeping| keeping.deadline_interval);
+        if interval.is_some_and(|interval| self.last_seen >= self.saved_seen + interval) {
+            self.saved_seen = self.last_seen;
+            cx.effects.keep(|| Change::Seen {
+                endpoint: self.endpoint.clone(),
+                at: self.last_seen,
+            });
+        }
+    }
+
+    fn to_stored(&self, cx: &Context<'_>) -> StoredDevice {
+        let identity = self.identity.as_deref();
+        StoredDevice {
+            endpoint: (*self.endpoint).into(),
+            listener: cx.env.listener_name(self.peer).into(),
+            address: self.peer.address,
+            session: self.peer.session,
+            identity: identity.map(|identity| StoredIdentity {
+                presented: (*identity.presented).into(),
+                public: identity.public.clone(),
+            }),
+            proven: self.trust.is_proven(),
+            registered_at: self.registered_at,
+            mount: self.mount.clone(),
+            fixed_mount: self.fixed_mount,
+            registration: self.registration.to_stored(),
+            last_seen: self.last_seen.as_micros(),
+            shard: cx.env.shard,
+        }
+    }
+
+    pub(super) fn keep_observation(&self, cx: &mut Context<'_>, observation: &Observation) {
+        cx.effects.keep(|| Change::Observed {
+            endpoint: self.endpoint.clone(),
+            observation: Box::new(StoredObservation {
+                token: observation.token.0,
+                target: observation.target.to_stored(),
+                echo: observation.echo.to_stored(),
+                accept: observation.choice.accept.map(|format| format.0),
+                write: observation.choice.write.0,
+                sequence: observation.sequence(),
+            }),
+        });
+    }
+
+    pub(super) fn keep_unobserved(&self, cx: &mut Context<'_>, token: Token) {
+        cx.effects.keep(|| Change::Unobserved {
+            endpoint: self.endpoint.clone(),
+            token: token.0,
+        });
+    }
+
+    /// Gives a command its number in the store, if there is one. Returns its text.
+    pub(super) fn number_command(
+        &self,
+        cx: &mut Context<'_>,
+        command: &mut Command,
+        text: Option<Vec<u8>>,
+    ) -> Option<StoredCommand> {
+        if !cx.effects.keeps() {
+            return None;
+        }
+        let text = text.or_else(|| command.echo.command().map(String::into_bytes))?;
+        command.number = cx.numbers.next(cx.now.mono, cx.env.shard);
+        Some(StoredCommand {
+            number: command.number,
+            payload: text.into(),
+            legacy: command.echo.pair() == Dialect::Legacy,
+            received: cx.now.unix_ms,
+            expires: 0,
+            immediate: false,
+            reply: command.echo.reply().map(StoredReply::new),
+        })
+    }
+
+    /// The command is in the queue.
+    pub(super) fn keep_queued(
+        &self,
+        cx: &mut Context<'_>,
+        command: Option<StoredCommand>,
+        expires: Instant,
+        immediate: bool,
+    ) {
+        let Some(command) = command else {
+            return;
+        };
+        cx.effects.keep(|| Change::Queued {
+            endpoint: self.endpoint.clone(),
+            command: Box::new(StoredCommand {
+                expires: expires.as_micros(),
+                immediate,
+                ..command
+            }),
+        });
+    }
+
+    /// A command has its final answer.
+    pub(super) fn keep_answered(&self, cx: &mut Context<'_>, number: u64) {
+        if number != 0 {
+            cx.effects.keep(|| Change::Answered {
+                endpoint: self.endpoint.clone(),
+                number,
+            });
+        }
+    }
+
+    /// Whether the next command of the queue may be sent, as far as the store is concerned. What
+    /// must not be sent twice waits until the store has noted it: after a crash nobody could tell
+    /// otherwise.
+    pub(super) fn clear_front(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(front) = self.queue.front() else {
+            return false;
+        };
+        let number = front.command.number;
+        if number == 0 || front.clearance == Clearance::Given {
+            return true;
+        }
+        let waits = !front.command.is_repeatable()
+            && cx.env.keeping.is_some_and(|keeping| keeping.confirms);
+        if front.clearance == Clearance::Asked {
+            return false;
+        }
+        cx.effects.keep(|| Change::Sent {
+            endpoint: self.endpoint.clone(),
+            number,
+            confirm: waits,
+        });
+        if waits {
+            self.set_clearance(number, Clearance::Asked);
+        }
+        !waits
+    }
+
+    fn set_clearance(&mut self, number: u64, new: Clearance) {
+        let mut clearances = self.queue.clearances();
+        if let Some((_, clearance)) = clearances.find(|(it, _)| *it == number) {
+            *clearance = new;
+        }
+    }
+
+    /// The store has noted that a command is sent.
+    pub(in crate::engine) fn handle_stored(&mut self, cx: &mut Context<'_>, number: u64) {
+        self.set_clearance(number, Clearance::Given);
+        self.pump(cx);
+    }
+
+    /// The device is in another shard now, where the answer of the store will not come.
+    pub(in crate::engine) fn ask_store_again(&mut self) {
+        for (_, clearance) in self.queue.clearances() {
+            if *clearance == Clearance::Asked {
+                *clearance = Clearance::NotAsked;
+            }
+        }
+    }
+}
+
+/// What is made of it again.
+impl Device {
+    /// A device as the store has it, without what belongs to it.
+    pub(in crate::engine) fn of_stored(
+        now: Now,
+        stored: &StoredDevice,
+        place: (Arc<str>, Peer, String),
+        registration: Registration,
+        bytes: usize,
+    ) -> Box<Self> {
+        let (endpoint, peer, mount) = place;
+        let unsaved = *mount != *stored.mount;
+        let new = NewDevice {
+            endpoint,
+            peer,
+            mount,
+            fixed_mount: stored.fixed_mount,
+            registration,
+            register_mid: 0,
+            bytes,
+        };
+        let mut device = Self::new(now, new);
+        let last_seen = Instant::from_micros(stored.last_seen).min(now.mono);
+        device.identity = stored.identity.as_ref().map(|identity| {
+            Arc::new(Identity {
+                presented: (*identity.presented).into(),
+                public: identity.public.clone(),
+            })
+        });
+        device.registered_at = stored.registered_at;
+        device.last_seen = last_seen;
+        device.saved_seen = last_seen;
+        device.unsaved = unsaved;
+        device.absent = peer.session != 0;
+        if stored.proven {
+            device.trust = Trust::Proven;
+        } else {
+            // Enough to ask whether it is there; its Register has paid for it.
+            device.trust.add(RESERVE);
+        }
+        device
+    }
+
+    /// Takes in what belonged to the device: its observations as they were, and its commands. One
+    /// that had been sent is sent again, or answered if it must not be.
+    pub(in crate::engine) fn restore(
+        &mut self,
+        cx: &mut Context<'_>,
+        observations: Vec<StoredObservation>,
+        commands: Vec<(StoredCommand, bool)>,
+    ) {
+        let config = cx.config();
+        // As long as it was awake when it was last heard of; its lifetime as if it had been heard of
+        // just before that would have been written.
+        self.awake_until = self.last_seen + config.qmode_time_window;
+        let unwritten = cx.env.keeping.map(|keeping| keeping.deadline_interval);
+        let heard = self.last_seen + unwritten.unwrap_or_default();
+        self.last_seen = heard.min(cx.now.mono);
+        self.saved_seen = self.last_seen;
+        for stored in observations {
+            if let Some(observation) = observation(stored, cx.now.mono)
+                && cx.index.add_token(observation.token)
+            {
+                self.place_observation(cx, observation);
+            }
+        }
+        let options = command::Options::new(config);
+        for (stored, sent) in commands {
+            cx.numbers.note(stored.number);
+            match read(&stored, &options) {
+                Ok(command) => self.restore_command(cx, command, &stored, sent),
+                // The configuration takes it no more.
+                Err(_) => self.keep_answered(cx, stored.number),
+            }
+        }
+        self.settle_queue(cx);
+    }
+
+    fn restore_command(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut command: Command,
+        stored: &StoredCommand,
+        sent: bool,
+    ) {
+        command.number = stored.number;
+        let reply = stored.reply.as_ref().map(StoredReply::to_reply);
+        command.echo.set_reply(reply);
+        if sent {
+            // Its answer may have been published.
+            command.echo.mark_repeated();
+            if !command.is_repeatable() {
+                return self.refuse(cx, &command, &Refusal::RESTARTED);
+            }
+        }
+        let command = Box::new(command);
+        self.queue.put(Queued {
+            bytes: Queued::bytes_of(&command),
+            command,
+            expires: Instant::from_micros(stored.expires),
+            size: stored.payload.len(),
+            immediate: stored.immediate,
+            clearance: Clearance::NotAsked,
+        });
+    }
+}
+
+fn observation(stored: StoredObservation, now: Instant) -> Option<Observation> {
+    let choice = FormatChoice {
+        accept: stored.accept.map(ContentFormat),
+        write: ContentFormat(stored.write),
+    };
+    let target = Target::of_stored(stored.target)?;
+    let echo = Echo::of_stored(stored.echo);
+    let token = Token(stored.token);
+    Some(Observation::restored(
+        token,
+        target,
+        echo,
+        choice,
+        stored.sequence,
+        now,
+    ))
+}
+
+fn read(stored: &StoredCommand, options: &command::Options) -> Result<Command, CommandError> {
+    let dialect = if stored.legacy {
+        Dialect::Legacy
+    } else {
+        Dialect::Current
+    };
+    command::parse(&stored.payload, dialect, options)
+}

@@ -1,0 +1,201 @@
+//! What outlives the process, as values: changes come out of an engine, and what has been made of
+//! them goes in again at the next start. Times are those of the gateway's monotonic clock, which
+//! goes on from one start to the next when there is a store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::peer::ShardId;
+use super::registration::StoredRegistration;
+use crate::bridge::{StoredEcho, StoredReply, StoredTarget};
+use crate::memory::{Heap, block};
+use crate::time::Instant;
+
+/// How an engine keeps what has to outlive it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keeping {
+    /// How late the time of a device's last message may be written.
+    pub deadline_interval: std::time::Duration,
+    /// Whether [`Change::Sent`] of what must not be sent twice is waited for.
+    pub confirms: bool,
+}
+
+/// A change of what has to outlive the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// A device registered, or its registration is another one now.
+    Device(Box<StoredDevice>),
+    /// A device was heard of; written now and then.
+    Seen {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// When.
+        at: Instant,
+    },
+    /// A registration ended, and everything that belonged to it.
+    Gone(Arc<str>),
+    /// An observation stands.
+    Observed {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// What is observed.
+        observation: Box<StoredObservation>,
+    },
+    /// And no more.
+    Unobserved {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Its token.
+        token: u64,
+    },
+    /// A command was accepted.
+    Queued {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// The command.
+        command: Box<StoredCommand>,
+    },
+    /// A command is sent to its device.
+    Sent {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Of the command.
+        number: u64,
+        /// The engine waits until this is written
+        /// ([`Engine::handle_stored`](super::Engine::handle_stored)).
+        confirm: bool,
+    },
+    /// A command has its final answer.
+    Answered {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Of the command.
+        number: u64,
+    },
+}
+
+impl Change {
+    /// Bytes that it takes where it waits.
+    pub fn bytes(&self) -> usize {
+        let inner = match self {
+            Self::Device(device) => device.bytes(),
+            Self::Observed { observation, .. } => observation.bytes(),
+            Self::Queued { command, .. } => {
+                let reply = command.reply.as_ref().map_or(0, StoredReply::bytes);
+                size_of::<StoredCommand>() + block(command.payload.len()) + reply
+            }
+            Self::Seen { .. }
+            | Self::Gone(_)
+            | Self::Unobserved { .. }
+            | Self::Sent { .. }
+            | Self::Answered { .. } => 0,
+        };
+        size_of::<Self>() + inner
+    }
+}
+
+/// A registered device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredDevice {
+    /// Endpoint name.
+    pub endpoint: Box<str>,
+    /// Listener, as in `udp:default`.
+    pub listener: Box<str>,
+    /// Address it was last heard of from.
+    pub address: SocketAddr,
+    /// Number of its DTLS session, which is gone by now; 0 without DTLS.
+    pub session: u32,
+    /// Who registered it, over DTLS.
+    pub identity: Option<StoredIdentity>,
+    /// It has shown that it receives at its address.
+    pub proven: bool,
+    /// Milliseconds since 1970.
+    pub registered_at: u64,
+    /// Rendered mountpoint.
+    pub mount: Box<str>,
+    /// It is the host's, not the configuration's.
+    pub fixed_mount: bool,
+    /// What it said of itself.
+    pub registration: StoredRegistration,
+    /// Microseconds of the clock that goes on.
+    pub last_seen: u64,
+    /// Where it lived.
+    pub shard: ShardId,
+}
+
+impl StoredDevice {
+    fn bytes(&self) -> usize {
+        let identity = self.identity.as_ref();
+        let identity = identity.map_or(0, |it| it.presented.len() + it.public.len());
+        let texts = self.endpoint.heap() + self.listener.heap() + self.mount.heap();
+        size_of::<Self>() + texts + identity + self.registration.heap()
+    }
+}
+
+/// A PSK identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredIdentity {
+    /// As sent in the handshake.
+    pub presented: Box<[u8]>,
+    /// As configured.
+    pub public: Box<[u8]>,
+}
+
+/// An observation that stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredObservation {
+    /// Its token.
+    pub token: u64,
+    /// What is observed.
+    pub target: StoredTarget,
+    /// What its notifications repeat.
+    pub echo: StoredEcho,
+    /// Accept of its request.
+    pub accept: Option<u16>,
+    /// Content-Format of its request.
+    pub write: u16,
+    /// Observe option of a value that was published.
+    pub sequence: u32,
+}
+
+impl StoredObservation {
+    fn bytes(&self) -> usize {
+        let target = match &self.target {
+            StoredTarget::One(text, queries) => text.heap() + queries.heap(),
+            StoredTarget::Several(written, paths) => written.heap() + paths.heap(),
+        };
+        size_of::<Self>() + target + self.echo.heap()
+    }
+}
+
+/// A command that was accepted and has no final answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredCommand {
+    /// In order of receipt; none is used twice.
+    pub number: u64,
+    /// JSON, as it came.
+    pub payload: Box<[u8]>,
+    /// It came by the older topic pair.
+    pub legacy: bool,
+    /// When, in milliseconds since 1970.
+    pub received: u64,
+    /// When it is too late, in microseconds of the clock that goes on.
+    pub expires: u64,
+    /// It is sent whether the device is taken to be awake or not.
+    pub immediate: bool,
+    /// Where its answers go as well.
+    pub reply: Option<StoredReply>,
+}
+
+/// A device as it comes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// Its registration, with the newest [`Change::Seen`].
+    pub device: StoredDevice,
+    /// What is observed.
+    pub observations: Vec<StoredObservation>,
+    /// In order of their numbers; whether each was sent.
+    pub commands: Vec<(StoredCommand, bool)>,
+}

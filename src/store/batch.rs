@@ -1,0 +1,95 @@
+//! Changes that are written together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::engine::Change;
+
+/// Changes in their order, without those that a later one makes needless.
+#[derive(Debug, Default)]
+pub struct Batch {
+    changes: Vec<Option<Change>>,
+    /// Where the device itself was changed last.
+    devices: HashMap<Arc<str>, usize>,
+    /// Where a device was heard of last.
+    seen: HashMap<Arc<str>, usize>,
+    /// Where a command came, and where it was sent.
+    commands: HashMap<(Arc<str>, u64), [Option<usize>; 2]>,
+}
+
+impl Batch {
+    /// Whether there is nothing to be written.
+    pub fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    /// What is to be written, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().flatten()
+    }
+
+    /// Appends one.
+    pub fn push(&mut self, change: Change) {
+        let at = self.changes.len();
+        match &change {
+            Change::Device(device) => {
+                let endpoint: Arc<str> = (*device.endpoint).into();
+                let seen = self.seen.remove(&endpoint);
+                let before = self.devices.insert(endpoint, at);
+                self.forget(seen);
+                self.forget(before);
+            }
+            Change::Seen { endpoint, .. } => {
+                let before = self.seen.insert(endpoint.clone(), at);
+                self.forget(before);
+            }
+            Change::Gone(endpoint) => {
+                let seen = self.seen.remove(endpoint);
+                let device = self.devices.remove(endpoint);
+                self.forget(seen);
+                self.forget(device);
+            }
+            Change::Queued { endpoint, command } => {
+                let key = (endpoint.clone(), command.number);
+                self.commands.insert(key, [Some(at), None]);
+            }
+            Change::Sent {
+                endpoint, number, ..
+            } => {
+                let key = (endpoint.clone(), *number);
+                let [_, sent] = self.commands.entry(key).or_default();
+                *sent = Some(at);
+            }
+            Change::Answered { endpoint, number } => {
+                let known = self.commands.remove(&(endpoint.clone(), *number));
+                let [queued, sent] = known.unwrap_or_default();
+                self.forget(sent);
+                if queued.is_some() {
+                    // The disk never knew of it.
+                    return self.forget(queued);
+                }
+            }
+            Change::Observed { .. } | Change::Unobserved { .. } => {}
+        }
+        self.changes.push(Some(change));
+    }
+
+    /// What is to be written, to be tried again with more.
+    pub fn into_changes(self) -> Vec<Change> {
+        self.changes.into_iter().flatten().collect()
+    }
+
+    fn forget(&mut self, at: Option<usize>) {
+        if let Some(slot) = at.and_then(|at| self.changes.get_mut(at)) {
+            *slot = None;
+        }
+    }
+}
+
+impl FromIterator<Change> for Batch {
+    fn from_iter<I: IntoIterator<Item = Change>>(changes: I) -> Self {
+        let mut batch = Self::default();
+        changes.into_iter().for_each(|change| batch.push(change));
+        batch
+    }
+}

@@ -1,0 +1,401 @@
+//! A store in one file: redb, an embedded database whose commits are whole or not there.
+
+use std::collections::HashMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+#[cfg(any(feature = "internals", feature = "standalone"))]
+use std::path::PathBuf;
+
+use redb::backends::FileBackend;
+use redb::{
+    DatabaseError, ReadableDatabase as _, ReadableTable, StorageError, TableDefinition, TableError,
+    WriteTransaction,
+};
+use tracing::error;
+
+use super::backend::{Backend, Contents};
+use super::batch::Batch;
+use super::clock::Clocks;
+use super::directory::{Directory, options};
+use super::error::StoreError;
+use super::record::{decode, encode};
+use super::synced::Unsynced;
+use crate::engine::{Change, Restored, StoredCommand, StoredDevice, StoredObservation};
+
+/// What the tables and records below are called when they change.
+const FORMAT: u32 = 1;
+
+/// Pages that the database keeps in memory, in bytes.
+const CACHE: usize = 16 << 20;
+
+/// `format` and `clocks`.
+const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
+const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
+/// When a device was heard of, where that is later than its record.
+const SEEN: TableDefinition<'_, &str, u64> = TableDefinition::new("seen");
+/// By endpoint and token.
+const OBSERVATIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("observations");
+/// By endpoint and number.
+const COMMANDS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("commands");
+/// Those that were sent.
+const SENT: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("sent");
+
+/// See the module.
+#[derive(Debug)]
+pub struct Database {
+    directory: Directory,
+    syncs: bool,
+    /// `None` after an error, until it is opened again.
+    open: Option<redb::Database>,
+}
+
+impl Database {
+    /// Takes the directory and opens the database in it; one that is damaged or none is moved aside.
+    /// `syncs`: a commit ends when it is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else has it, when it is of a newer release, and when the system refuses.
+    pub fn open(path: &Path, syncs: bool, unix_ms: u64) -> Result<(Self, Contents), StoreError> {
+        let directory = Directory::take(path)?;
+        let mut database = Self {
+            directory,
+            syncs,
+            open: None,
+        };
+        match database.load() {
+            Ok(contents) => Ok((database, contents)),
+            Err(damaged @ StoreError::Damaged { .. }) => {
+                database.open = None;
+                let moved = database.directory.set_aside(unix_ms);
+                let moved = moved.map_err(|source| StoreError::Io {
+                    path: database.directory.database(),
+                    source,
+                })?;
+                error!(%damaged, moved = %moved.display(), "the store cannot be used: it begins anew");
+                let contents = database.load()?;
+                Ok((database, contents))
+            }
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Opens a database that is there, to look at it; nothing is moved.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::open`], and when it is damaged or not there.
+    #[cfg(any(feature = "internals", feature = "standalone"))]
+    pub fn inspect(path: &Path) -> Result<(Self, Contents), StoreError> {
+        if !path.is_dir() {
+            return Err(StoreError::Io {
+                path: path.to_owned(),
+                source: std::io::ErrorKind::NotFound.into(),
+            });
+        }
+        let mut database = Self {
+            directory: Directory::take(path)?,
+            syncs: true,
+            open: None,
+        };
+        let contents = database.load()?;
+        Ok((database, contents))
+    }
+
+    /// Gives back what the file does not need; whether it has become smaller.
+    ///
+    /// # Errors
+    ///
+    /// When the database refuses.
+    #[cfg(any(feature = "internals", feature = "standalone"))]
+    pub fn compact(&mut self) -> Result<bool, StoreError> {
+        self.database()?;
+        let Some(open) = &mut self.open else {
+            return Ok(false);
+        };
+        open.compact()
+            .map_err(|error| StoreError::Database(error.to_string()))
+    }
+
+    /// The file.
+    #[cfg(any(feature = "internals", feature = "standalone"))]
+    pub fn file(&self) -> PathBuf {
+        self.directory.database()
+    }
+
+    fn database(&mut self) -> Result<&redb::Database, StoreError> {
+        if self.open.is_none() {
+            self.open = Some(self.opened()?);
+        }
+        self.open
+            .as_ref()
+            .ok_or_else(|| StoreError::Database("not open".to_owned()))
+    }
+
+    fn opened(&self) -> Result<redb::Database, StoreError> {
+        let path = self.directory.database();
+        let io_error = |source| StoreError::Io {
+            path: path.clone(),
+            source,
+        };
+        let file = options().open(&path).map_err(io_error)?;
+        let mut builder = redb::Builder::new();
+        // A file that somebody has changed would make it panic later.
+        builder
+            .set_cache_size(CACHE)
+            .set_check_integrity_on_open(true);
+        let open = || {
+            if self.syncs {
+                builder.create_with_backend(FileBackend::new(file)?)
+            } else {
+                let backend = Unsynced::new(file).map_err(StorageError::Io)?;
+                builder.create_with_backend(backend)
+            }
+        };
+        let damaged = |reason| StoreError::Damaged {
+            path: path.clone(),
+            reason,
+        };
+        match panic::catch_unwind(AssertUnwindSafe(open)) {
+            Err(_) => Err(damaged("the database is damaged".to_owned())),
+            Ok(Ok(database)) => Ok(database),
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(StoreError::Locked(path.clone())),
+            Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) => match error.kind() {
+                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
+                    Err(damaged(error.to_string()))
+                }
+                _ => Err(io_error(error)),
+            },
+            Ok(Err(other)) => Err(damaged(other.to_string())),
+        }
+    }
+
+    /// Reads everything; `None` for a new database.
+    fn read(database: &redb::Database, path: &Path) -> Result<Option<Contents>, StoreError> {
+        let broken = |error: &dyn std::fmt::Display| StoreError::Damaged {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        };
+        let transaction = database.begin_read().map_err(|error| broken(&error))?;
+        let about = match transaction.open_table(ABOUT) {
+            Ok(about) => about,
+            Err(TableError::TableDoesNotExist(_)) => {
+                let tables = transaction.list_tables().map_err(|error| broken(&error))?;
+                return match tables.count() {
+                    0 => Ok(None),
+                    _ => Err(broken(&"another program's database")),
+                };
+            }
+            Err(error) => return Err(broken(&error)),
+        };
+        let get = |key: &str| -> Result<Option<Vec<u8>>, StoreError> {
+            let value = about.get(key).map_err(|error| broken(&error))?;
+            Ok(value.map(|value| value.value().to_vec()))
+        };
+        let format = get("format")?.and_then(|bytes| bytes.try_into().ok());
+        match format.map(u32::from_be_bytes) {
+            Some(FORMAT) => {}
+            Some(newer) if newer > FORMAT => {
+                return Err(StoreError::Newer {
+                    path: path.to_owned(),
+                    found: newer,
+                    known: FORMAT,
+                });
+            }
+            _ => return Err(broken(&"no format that was ever used")),
+        }
+        let clocks = get("clocks")?.and_then(|bytes| decode(&bytes));
+        let mut contents = Contents {
+            clocks,
+            ..Contents::default()
+        };
+        collect(&transaction, &mut contents).map_err(|error| broken(&error))?;
+        Ok(Some(contents))
+    }
+}
+
+/// Puts devices together with what belongs to them. Records that cannot be read are left out.
+fn collect(
+    transaction: &redb::ReadTransaction,
+    contents: &mut Contents,
+) -> Result<(), redb::Error> {
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for entry in transaction.open_table(DEVICES)?.iter()? {
+        let (key, value) = entry?;
+        let Some(device) = decode::<StoredDevice>(value.value()) else {
+            contents.unreadable += 1;
+            continue;
+        };
+        places.insert(key.value().to_owned(), contents.devices.len());
+        contents.devices.push(Restored {
+            device,
+            observations: Vec::new(),
+            commands: Vec::new(),
+        });
+    }
+    for entry in transaction.open_table(SEEN)?.iter()? {
+        let (key, at) = entry?;
+        if let Some(device) = place(&places, contents, key.value()) {
+            let last_seen = &mut device.device.last_seen;
+            *last_seen = (*last_seen).max(at.value());
+        }
+    }
+    for entry in transaction.open_table(OBSERVATIONS)?.iter()? {
+        let (key, value) = entry?;
+        match decode::<StoredObservation>(value.value()) {
+            Some(observation) => {
+                if let Some(device) = place(&places, contents, key.value().0) {
+                    device.observations.push(observation);
+                }
+            }
+            None => contents.unreadable += 1,
+        }
+    }
+    let sent = transaction.open_table(SENT)?;
+    for entry in transaction.open_table(COMMANDS)?.iter()? {
+        let (key, value) = entry?;
+        let was_sent = sent.get(key.value())?.is_some();
+        match decode::<StoredCommand>(value.value()) {
+            Some(command) => {
+                if let Some(device) = place(&places, contents, key.value().0) {
+                    device.commands.push((command, was_sent));
+                }
+            }
+            None => contents.unreadable += 1,
+        }
+    }
+    Ok(())
+}
+
+fn place<'a>(
+    places: &HashMap<String, usize>,
+    contents: &'a mut Contents,
+    endpoint: &str,
+) -> Option<&'a mut Restored> {
+    contents.devices.get_mut(*places.get(endpoint)?)
+}
+
+impl Backend for Database {
+    fn load(&mut self) -> Result<Contents, StoreError> {
+        let path = self.directory.database();
+        let database = self.database()?;
+        let read = || Self::read(database, &path);
+        match panic::catch_unwind(AssertUnwindSafe(read)) {
+            Ok(Ok(Some(contents))) => Ok(contents),
+            Ok(Ok(None)) => {
+                write(database, |transaction| {
+                    transaction
+                        .open_table(ABOUT)?
+                        .insert("format", FORMAT.to_be_bytes().as_slice())?;
+                    Tables::open(transaction).map(drop)
+                })?;
+                Ok(Contents::default())
+            }
+            Ok(Err(error)) => Err(error),
+            Err(_) => Err(StoreError::Damaged {
+                path,
+                reason: "the database is damaged".to_owned(),
+            }),
+        }
+    }
+
+    fn commit(&mut self, batch: &Batch, clocks: &Clocks) -> Result<(), StoreError> {
+        let database = self.database()?;
+        let apply = |transaction: &WriteTransaction| {
+            transaction
+                .open_table(ABOUT)?
+                .insert("clocks", encode(clocks).as_slice())?;
+            let mut tables = Tables::open(transaction)?;
+            batch.iter().try_for_each(|change| tables.apply(change))
+        };
+        let committed = panic::catch_unwind(AssertUnwindSafe(|| write(database, apply)));
+        let committed =
+            committed.unwrap_or_else(|_| Err(StoreError::Database("it panicked".to_owned())));
+        if committed.is_err() {
+            // After an error it takes nothing more before it is opened again.
+            self.open = None;
+        }
+        committed
+    }
+}
+
+fn write(
+    database: &redb::Database,
+    apply: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), StoreError> {
+    let write = || {
+        let transaction = database.begin_write()?;
+        apply(&transaction)?;
+        transaction.commit()?;
+        Ok(())
+    };
+    write().map_err(|error: redb::Error| StoreError::Database(error.to_string()))
+}
+
+/// The tables of a transaction.
+struct Tables<'t> {
+    devices: redb::Table<'t, &'static str, &'static [u8]>,
+    seen: redb::Table<'t, &'static str, u64>,
+    observations: redb::Table<'t, (&'static str, u64), &'static [u8]>,
+    commands: redb::Table<'t, (&'static str, u64), &'static [u8]>,
+    sent: redb::Table<'t, (&'static str, u64), ()>,
+}
+
+impl<'t> Tables<'t> {
+    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
+        Ok(Self {
+            devices: transaction.open_table(DEVICES)?,
+            seen: transaction.open_table(SEEN)?,
+            observations: transaction.open_table(OBSERVATIONS)?,
+            commands: transaction.open_table(COMMANDS)?,
+            sent: transaction.open_table(SENT)?,
+        })
+    }
+
+    fn apply(&mut self, change: &Change) -> Result<(), redb::Error> {
+        match change {
+            Change::Device(device) => {
+                let record = encode(&**device);
+                self.devices.insert(&*device.endpoint, record.as_slice())?;
+                self.seen.remove(&*device.endpoint)?;
+            }
+            Change::Seen { endpoint, at } => {
+                self.seen.insert(&**endpoint, at.as_micros())?;
+            }
+            Change::Gone(endpoint) => {
+                let all = (&**endpoint, 0)..=(&**endpoint, u64::MAX);
+                self.devices.remove(&**endpoint)?;
+                self.seen.remove(&**endpoint)?;
+                self.observations.retain_in(all.clone(), |_, _| false)?;
+                self.commands.retain_in(all.clone(), |_, _| false)?;
+                self.sent.retain_in(all, |_, ()| false)?;
+            }
+            Change::Observed {
+                endpoint,
+                observation,
+            } => {
+                let record = encode(&**observation);
+                let key = (&**endpoint, observation.token);
+                self.observations.insert(key, record.as_slice())?;
+            }
+            Change::Unobserved { endpoint, token } => {
+                self.observations.remove((&**endpoint, *token))?;
+            }
+            Change::Queued { endpoint, command } => {
+                let record = encode(&**command);
+                let key = (&**endpoint, command.number);
+                self.commands.insert(key, record.as_slice())?;
+            }
+            Change::Sent {
+                endpoint, number, ..
+            } => {
+                self.sent.insert((&**endpoint, *number), ())?;
+            }
+            Change::Answered { endpoint, number } => {
+                self.commands.remove((&**endpoint, *number))?;
+                self.sent.remove((&**endpoint, *number))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,209 @@
+//! The thread that writes: takes what shards have left, puts it together and commits it.
+
+use std::mem;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::backend::{Backend, Contents};
+use super::batch::Batch;
+use super::clock::Clocks;
+use super::database::Database;
+use super::error::StoreError;
+use super::feed::{Feed, Taken};
+use crate::config::StoreSync;
+use crate::engine::{Change, ShardId};
+use crate::memory::{Kind, Memory};
+use crate::telemetry::Counters;
+use crate::time::Now;
+
+/// How long a store that cannot be written is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Tells a shard that what it waits for is written: the endpoint and the number of a command.
+pub(crate) type Confirm = Box<dyn Fn(ShardId, &Arc<str>, u64) + Send>;
+
+/// What a store is opened with.
+#[derive(Debug)]
+pub(crate) struct StoreOptions {
+    pub(crate) path: PathBuf,
+    pub(crate) sync: StoreSync,
+}
+
+/// What shards know of the store.
+#[derive(Debug)]
+pub(crate) struct Store {
+    feed: Feed,
+    /// It cannot be written at the moment.
+    failing: AtomicBool,
+    counters: Arc<Counters>,
+}
+
+/// A store that has been opened, before its thread runs.
+pub(crate) struct Opened {
+    database: Database,
+    sync: StoreSync,
+    /// What it has.
+    pub(crate) contents: Contents,
+}
+
+impl Store {
+    /// Takes the directory and reads what is there.
+    pub(crate) fn open(options: &StoreOptions, now: Now) -> Result<Opened, StoreError> {
+        let syncs = options.sync != StoreSync::Off;
+        let (database, contents) = Database::open(&options.path, syncs, now.unix_ms)?;
+        if contents.unreadable > 0 {
+            warn!(
+                records = contents.unreadable,
+                "records of the store cannot be read"
+            );
+        }
+        Ok(Opened {
+            database,
+            sync: options.sync,
+            contents,
+        })
+    }
+
+    pub(crate) fn new(memory: Arc<Memory>, counters: Arc<Counters>) -> Self {
+        Self {
+            feed: Feed::new(memory),
+            failing: AtomicBool::new(false),
+            counters,
+        }
+    }
+
+    /// A shard has something to be kept. Never waits.
+    pub(crate) fn push(&self, shard: ShardId, change: Change) {
+        if !self.feed.push(shard, change) {
+            self.counters.store_lost.add_shared(1);
+        }
+    }
+
+    /// Nothing more comes; the thread ends when everything is written.
+    pub(crate) fn close(&self) {
+        self.feed.close();
+    }
+}
+
+/// The thread of a store.
+pub(crate) struct Writer {
+    store: Arc<Store>,
+    backend: Box<dyn Backend>,
+    together: Duration,
+    memory: Arc<Memory>,
+    /// The clock of the gateway.
+    clock: Box<dyn Fn() -> Now + Send>,
+    confirm: Confirm,
+    /// Changes that are not written yet, because the last attempt failed.
+    kept: Vec<Change>,
+    kept_bytes: usize,
+}
+
+impl Opened {
+    /// The thread that writes to it.
+    pub(crate) fn writer(
+        self,
+        store: Arc<Store>,
+        memory: Arc<Memory>,
+        clock: Box<dyn Fn() -> Now + Send>,
+        confirm: Confirm,
+    ) -> Writer {
+        Writer {
+            store,
+            backend: Box::new(self.database),
+            together: match self.sync {
+                StoreSync::Always => Duration::ZERO,
+                StoreSync::Every(together) => together,
+                StoreSync::Off => Duration::from_millis(50),
+            },
+            memory,
+            clock,
+            confirm,
+            kept: Vec::new(),
+            kept_bytes: 0,
+        }
+    }
+}
+
+impl Writer {
+    /// Runs until the store is closed and everything is written, or cannot be.
+    pub(crate) fn run(mut self) {
+        loop {
+            let together = if self.kept.is_empty() {
+                self.together
+            } else {
+                RETRY
+            };
+            let taken = self.store.feed.take(together);
+            let closed = taken.closed;
+            let written = self.write(taken);
+            if closed && (!written || self.kept.is_empty()) {
+                return;
+            }
+        }
+    }
+
+    /// Whether everything is written.
+    fn write(&mut self, taken: Taken) -> bool {
+        let counters = self.store.counters.clone();
+        let waiting: Vec<(ShardId, Arc<str>, u64)> = taken
+            .left
+            .iter()
+            .filter_map(|(shard, change)| match change {
+                Change::Sent {
+                    endpoint,
+                    number,
+                    confirm: true,
+                } => Some((*shard, endpoint.clone(), *number)),
+                _ => None,
+            })
+            .collect();
+        if taken.lost > 0 {
+            error!(
+                changes = taken.lost,
+                "the store does not keep up: changes are lost"
+            );
+        }
+        self.kept_bytes += taken.bytes;
+        let mut changes = mem::take(&mut self.kept);
+        changes.extend(taken.left.into_iter().map(|(_, change)| change));
+        let count = changes.len() as u64;
+        let batch: Batch = changes.into_iter().collect();
+        let now = (self.clock)();
+        let clocks = Clocks::now(now.mono, now.unix_ms);
+        // Commands that were answered meanwhile leave nothing to be written.
+        let committed = match batch.is_empty() {
+            true => Ok(()),
+            false => self.backend.commit(&batch, &clocks),
+        };
+        let written = match committed {
+            Ok(()) => {
+                counters.store_commits.add_shared(1);
+                counters.store_changes.add_shared(count);
+                self.memory
+                    .release(Kind::Store, mem::take(&mut self.kept_bytes));
+                if self.store.failing.swap(false, Ordering::AcqRel) {
+                    info!("the store can be written again");
+                }
+                true
+            }
+            Err(error) => {
+                counters.store_failed.add_shared(1);
+                if !self.store.failing.swap(true, Ordering::AcqRel) {
+                    error!(%error, "the store cannot be written: what is new is kept in memory only");
+                }
+                self.kept = batch.into_changes();
+                false
+            }
+        };
+        // The service goes on without the disk.
+        for (shard, endpoint, number) in waiting {
+            (self.confirm)(shard, &endpoint, number);
+        }
+        written
+    }
+}

@@ -1,0 +1,231 @@
+"""Nothing lost: what a gateway with a store knows after it was killed."""
+
+import os
+import random
+import threading
+import time
+
+import pytest
+
+from application import Application
+from coap import ACK, GET, POST, RST, TEXT
+from device import Device
+from gateway import Process, Standalone, binary, free_tcp_port, free_udp_port, answers_ping, accepts_tcp
+
+pytestmark = pytest.mark.standalone_only
+
+
+class Kept(Standalone):
+    """A gateway with a store, which comes back at the same addresses."""
+
+    def __init__(self, directory, settings=None, broker=None):
+        self.directory = directory
+        self.settings = {"shards": "2", **(settings or {})}
+        self.again = {"broker": broker, "arguments": ["--store", str(directory)]}
+        super().__init__(self.settings, **self.again)
+        self.arguments = self.command
+
+    def restart(self, number=9):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.process.wait(15)
+        Process.__init__(self, self.arguments)
+        self.wait_ready(lambda: answers_ping(self.udp) and accepts_tcp(self.mqtt))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    running = []
+
+    def start(settings=None, directory=None, **kwargs):
+        gateway = Kept(directory or tmp_path / "store", settings, **kwargs)
+        running.append(gateway)
+        return gateway
+
+    yield start
+    for gateway in running:
+        gateway.stop()
+        assert "panicked" not in gateway.log()
+
+
+def written():
+    """Longer than `store.sync`."""
+    time.sleep(0.2)
+
+
+def serve(device, app, request_id, value):
+    device.reply(device.expect(GET), "2.05", value, TEXT)
+    return app.result(request_id)
+
+
+@pytest.mark.parametrize("number", [9, 15])
+def test_a_device_is_there_again(kept, number):
+    gateway = kept()
+    device = Device(gateway)
+    device.register()
+    app = Application(gateway.mqtt)
+    observe = app.command(device.endpoint, "observe", {"path": "/3303/0/5700"})
+    request = device.expect(GET)
+    device.reply(request, "2.05", "20", TEXT, observe=1)
+    app.result(observe)
+    app.close()
+    written()
+    gateway.restart(number)
+    app = Application(gateway.mqtt)
+    # A notification of the old observation.
+    device.notify(request, 2, "21", TEXT)
+    notification = app.wait(lambda m: m.type == "notify" and m.json["reqID"] == observe)
+    assert notification.data["content"][0]["value"] == 21
+    device.silence(0.3, lambda m: m.type == RST)
+    device.update()
+    read = app.command(device.endpoint, "read", {"path": "/3/0/0"})
+    assert "repeated" not in serve(device, app, read, "x").json
+    app.close()
+    device.close()
+
+
+def test_commands_wait_for_their_device(kept):
+    gateway = kept({"qmode_time_window": '"1s"'})
+    device = Device(gateway)
+    device.register(extra=["b=U", "Q"])
+    app = Application(gateway.mqtt)
+    time.sleep(1.2)
+    ids = [app.command(device.endpoint, "read", {"path": f"/3/0/{n}"}) for n in (0, 1)]
+    ids.append(app.command(device.endpoint, "execute", {"path": "/3/0/4"}))
+    app.close()
+    written()
+    gateway.restart()
+    app = Application(gateway.mqtt)
+    device.silence(0.3)
+    device.update()
+    for request_id in ids[:2]:
+        serve(device, app, request_id, "x")
+    device.reply(device.expect(POST, "/3/0/4"), "2.04")
+    assert app.result(ids[2]).data["code"] == "2.04"
+    app.close()
+    device.close()
+
+
+def test_an_execute_is_not_sent_twice(kept):
+    gateway = kept()
+    device = Device(gateway)
+    device.register()
+    device.update()
+    app = Application(gateway.mqtt)
+    execute = app.command(device.endpoint, "execute", {"path": "/3/0/4"})
+    device.expect(POST, "/3/0/4")
+    gateway.restart()
+    app.close()
+    device.inbox.clear()
+    app = Application(gateway.mqtt)
+    device.silence(1.0, lambda m: m.code == POST)
+    app.close()
+    device.close()
+
+
+def test_a_directory_is_for_one(kept, tmp_path):
+    gateway = kept()
+    command = [binary(), "run", "--udp", str(free_udp_port()), "--mqtt", str(free_tcp_port())]
+    other = Process([*command, "--store", tmp_path / "store"])
+    assert other.process.wait(10) == 1
+    assert "in use by another process" in other.log()
+    assert oct(os.stat(gateway.directory).st_mode & 0o777) == "0o700"
+
+
+@pytest.mark.parametrize("damage", ["foreign", "cut", "overwritten"])
+def test_a_damaged_store_is_moved_aside(kept, damage):
+    gateway = kept()
+    device = Device(gateway)
+    device.register()
+    written()
+    assert gateway.stop() == 0
+    file = gateway.directory / "store.redb"
+    data = file.read_bytes()
+    if damage == "foreign":
+        file.write_text("not a store\n")
+    elif damage == "cut":
+        file.write_bytes(data[: len(data) // 3])
+    else:
+        middle = random.Random(7).randbytes(len(data) // 2)
+        file.write_bytes(data[: len(data) // 4] + middle + data[len(data) // 4 + len(middle) :])
+    gateway.restart()
+    assert gateway.log().count("the store cannot be used") == 1, gateway.log()
+    assert [name for name in os.listdir(gateway.directory) if "damaged" in name]
+    device.update(expect="4.04")
+    device.register()
+    written()
+    gateway.restart()
+    device.update()
+    device.close()
+
+
+def test_killed_at_any_moment(kept):
+    """Commands under load while the gateway is killed again and again: each that was accepted is
+    answered, none twice but what says so, and no Execute is done twice."""
+    rounds = int(os.environ.get("STORE_ROUNDS", "5"))
+    gateway = kept({"store.sync": '"always"', "coap.max_retransmit": "4"})
+    devices = [Device(gateway) for _ in range(8)]
+    executed = []
+    stopping = threading.Event()
+
+    def live(device):
+        while not stopping.is_set():
+            device._receive(0.1)
+            while device.inbox:
+                message = device.inbox.pop(0)
+                if message.code == GET:
+                    device.reply(message, "2.05", "x", TEXT)
+                elif message.code == POST:
+                    executed.append(bytes(message.payload))
+                    device.reply(message, "2.04")
+
+    for device in devices:
+        device.register(lt=3600)
+        device.update()
+    threads = [threading.Thread(target=live, args=(device,)) for device in devices]
+    for thread in threads:
+        thread.start()
+    answers, accepted, number = {}, set(), 0
+    chance = random.Random(os.environ.get("STORE_SEED", "1"))
+    try:
+        for _ in range(rounds):
+            app = Application(gateway.mqtt)
+            sent = []
+            for _ in range(chance.randrange(20, 120)):
+                device = chance.choice(devices)
+                number += 1
+                if chance.random() < 0.5:
+                    request = app.command(device.endpoint, "read", {"path": "/3/0/0"})
+                else:
+                    data = {"path": "/3/0/4", "args": f"0='{number}'"}
+                    request = app.command(device.endpoint, "execute", data)
+                sent.append(request)
+            time.sleep(chance.random() * 0.3)
+            # The embedded broker has acknowledged them; they are durable a moment later.
+            accepted.update(sent)
+            time.sleep(0.1)
+            gateway.process.kill()
+            gateway.process.wait(15)
+            for message in app.messages:
+                if "reqID" in message.json and message.type not in ("notify", "ack"):
+                    answers.setdefault(message.json["reqID"], []).append(message.json)
+            app.close()
+            # An application that was there would have heard what is said from now on.
+            Process.__init__(gateway, gateway.arguments)
+            app = None
+            gateway.wait_ready(lambda: accepts_tcp(gateway.mqtt))
+            app = Application(gateway.mqtt)
+            time.sleep(1.0)
+            for message in app.messages:
+                if "reqID" in message.json and message.type not in ("notify", "ack"):
+                    answers.setdefault(message.json["reqID"], []).append(message.json)
+            app.close()
+    finally:
+        stopping.set()
+        for thread in threads:
+            thread.join()
+        for device in devices:
+            device.close()
+    assert len(executed) == len(set(executed)), "an Execute was done twice"
+    for request, said in answers.items():
+        assert len([it for it in said if not it.get("repeated")]) <= 1, said
