@@ -196,6 +196,11 @@ const DEVIATIONS: &[(&str, &str, &str)] = &[
         r#"{"code":"2.04","codeMsg":"changed","reqPath":"/3/0/0"}"#,
     ),
     (
+        "U199",
+        "a discover that finds nothing has no links, not an empty one",
+        r#"{"code":"2.05","codeMsg":"content","content":[],"reqPath":"/3/0/0"}"#,
+    ),
+    (
         "U205",
         CRASH,
         r#"{"code":"2.03","codeMsg":"valid","reqPath":"/3/0/0"}"#,

@@ -260,12 +260,12 @@ fn notifications_of_unknown_objects_are_delivered() {
         .answer(&request, Code::CONTENT)
         .uint(option::OBSERVE, 1)
         .uint(option::CONTENT_FORMAT, 11542)
-        .payload([0xc1, 7, 42, 0xc2, 8, b'o', b'k']);
+        .payload([0xc1, 7, 42, 0xc3, 8, b'o', b'k', b'!']);
     world.datagram(device.peer, &answer.build());
     assert_eq!(
         world.next_published().json["data"]["content"],
-        json!([{"path": "/40000/0/7", "value": "*", "inferred": true},
-               {"path": "/40000/0/8", "value": "ok", "inferred": true}])
+        json!([{"path": "/40000/0/7", "value": 42, "inferred": true},
+               {"path": "/40000/0/8", "value": "ok!", "inferred": true}])
     );
     device.next_mid();
 }

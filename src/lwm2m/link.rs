@@ -9,6 +9,7 @@ use std::borrow::Cow;
 
 use thiserror::Error;
 
+use super::Path;
 use super::model::Version;
 
 /// More attributes of one link are ignored; a repeated one counts each time.
@@ -94,10 +95,13 @@ pub fn parse(payload: &[u8]) -> Result<Vec<Link<'_>>, LinkError> {
     Ok(links)
 }
 
-/// The entries of a list of links as text, as an application gets them from Discover. An empty
-/// payload is one empty entry. Bytes that are no UTF-8 become U+FFFD.
+/// The entries of a list of links as text, as an application gets them from Discover, without
+/// blanks around them and without empty ones. Bytes that are no UTF-8 become U+FFFD.
 pub fn entries(payload: &[u8]) -> impl Iterator<Item = Cow<'_, str>> {
-    split(payload).map(String::from_utf8_lossy)
+    split(payload)
+        .map(<[u8]>::trim_ascii)
+        .filter(|entry| !entry.is_empty())
+        .map(String::from_utf8_lossy)
 }
 
 /// The payload cut at each comma that is neither in a target nor in a quoted value.
@@ -255,15 +259,13 @@ impl RegistrationLinks {
             .or_else(|| links.iter().find(|link| link.target == "/"));
         let alternate_path = root.map_or("/", |link| link.target);
         let prefix = alternate_path.trim_end_matches('/');
-        let objects: Vec<(&str, &Link<'_>)> = links
+        let objects: Vec<(Cow<'_, str>, &Link<'_>)> = links
             .iter()
             .filter(|link| !link.is_root() && link.target != "/")
             .map(|link| {
                 let below = link.target.strip_prefix(prefix);
-                (
-                    below.filter(|b| b.starts_with('/')).unwrap_or(link.target),
-                    link,
-                )
+                let target = below.filter(|b| b.starts_with('/')).unwrap_or(link.target);
+                (absolute(target), link)
             })
             .collect();
         let mut versions: Vec<(u16, Version)> = objects
@@ -295,12 +297,23 @@ impl RegistrationLinks {
             },
             objects: objects
                 .iter()
-                .map(|(target, _)| (*target).to_owned())
+                .map(|(target, _)| target.to_string())
                 .collect(),
             versions,
             content_formats,
             heartbeat: root.is_some_and(|link| link.attribute("hb").is_some()),
         }
+    }
+}
+
+/// The target with the slash in front that some devices leave out.
+fn absolute(target: &str) -> Cow<'_, str> {
+    let is_path =
+        target.starts_with(|c: char| c.is_ascii_digit()) && target.parse::<Path>().is_ok();
+    if is_path {
+        Cow::Owned(format!("/{target}"))
+    } else {
+        Cow::Borrowed(target)
     }
 }
 
@@ -372,8 +385,18 @@ mod tests {
     fn entries_keep_quoted_commas() {
         let seen: Vec<_> = entries(b"</3/0/7>;title=\"a,b\",</3/0/8>").collect();
         assert_eq!(seen, ["</3/0/7>;title=\"a,b\"", "</3/0/8>"]);
-        assert_eq!(entries(b"").collect::<Vec<_>>(), [""]);
-        assert_eq!(entries(b"</1>,").collect::<Vec<_>>(), ["</1>", ""]);
+    }
+
+    #[test]
+    fn a11_no_empty_entries() {
+        let none: [&str; 0] = [];
+        assert_eq!(entries(b"").collect::<Vec<_>>(), none);
+        assert_eq!(entries(b" ").collect::<Vec<_>>(), none);
+        assert_eq!(entries(b"</1>,").collect::<Vec<_>>(), ["</1>"]);
+        assert_eq!(
+            entries(b"</1>, </3/0>").collect::<Vec<_>>(),
+            ["</1>", "</3/0>"]
+        );
     }
 
     #[test]
@@ -398,6 +421,9 @@ mod tests {
                 &["/lwm2mx/1"],
             ),
             ("", "/", &[]),
+            // A17
+            ("<1/1>,<3>,<x/1>,<>", "/", &["/1/1", "/3", "x/1", ""]),
+            ("</lwm2m>;rt=oma.lwm2m,<1/1>", "/lwm2m", &["/1/1"]),
         ] {
             let links = registration(text);
             assert_eq!(links.alternate_path, alternate_path, "{text}");

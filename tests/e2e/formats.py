@@ -4,6 +4,7 @@ It shares no line with the gateway, so the two cannot agree on a mistake.
 """
 
 import base64
+import datetime
 import json
 
 import cbor2
@@ -129,7 +130,10 @@ def decode(content_format, payload, path=""):
         flatten(cbor2.loads(payload), "", out)
         return out
     if content_format == CBOR:
-        return {path: cbor2.loads(payload)}
+        value = cbor2.loads(payload)
+        # Tag 1 makes a time of it; the device holds seconds.
+        is_time = isinstance(value, datetime.datetime)
+        return {path: int(value.timestamp()) if is_time else value}
     if content_format == TEXT:
         return {path: payload.decode()}
     return {path: payload}

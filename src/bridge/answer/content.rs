@@ -7,7 +7,8 @@ use crate::bridge::kind::Kind;
 use crate::config::Compat;
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::{
-    BadRecord, ContentFormat, DecodeError, DecodeOptions, Record, Schema, decode_partial,
+    BadRecord, ContentFormat, DecodeError, DecodeOptions, Record, RecordError, Schema,
+    decode_partial, missing_format,
 };
 
 /// A response or notification of a device.
@@ -153,8 +154,8 @@ fn read_payload<'a>(
     payload: &'a [u8],
     context: &Context<'_>,
 ) -> Body<'a> {
-    let format = content_format.map_or(ContentFormat::TEXT, ContentFormat);
     let Some(path) = context.path else {
+        let format = content_format.map_or(ContentFormat::TEXT, ContentFormat);
         let readable = is_text(format) || format == ContentFormat::LINK;
         return match std::str::from_utf8(payload) {
             Ok(text) if readable => Body::Text(text),
@@ -162,6 +163,10 @@ fn read_payload<'a>(
                 foreign: format != ContentFormat::OPAQUE,
             },
         };
+    };
+    let format = match content_format {
+        Some(format) => ContentFormat(format),
+        None => missing_format(path, payload, context.schema),
     };
     let options = DecodeOptions {
         text_opaque_raw: context.compat.encode_text_opaque,
@@ -180,6 +185,12 @@ fn read_payload<'a>(
                 }
                 // Bytes that the device calls bytes are no guess.
                 record.inferred &= format != ContentFormat::OPAQUE;
+            }
+            if let Some(error) = not_asked(path, &records) {
+                return Body::Bad {
+                    reason: "undecodable",
+                    detail: error.to_string(),
+                };
             }
             let typed = is_text(format) || is_tlv(format);
             let guessed = records.iter().find(|record| record.inferred);
@@ -201,6 +212,18 @@ fn read_payload<'a>(
             detail: error.to_string(),
         },
     }
+}
+
+/// The first of the values when none of them is of `path` or below it. Beside what was asked for a
+/// device may say more.
+fn not_asked(path: &Path, records: &[Record<'_>]) -> Option<BadRecord> {
+    // What a gateway puts in front of its devices' paths is its own affair.
+    let asked = |record: &Record<'_>| record.path.ids().starts_with(path.ids());
+    let first = records.first().filter(|_| !records.iter().any(asked))?;
+    Some(BadRecord {
+        path: first.path.to_string(),
+        reason: RecordError::NotAsked,
+    })
 }
 
 pub(super) fn is_tlv(format: ContentFormat) -> bool {

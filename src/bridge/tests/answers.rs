@@ -360,3 +360,84 @@ fn errors_of_the_gateway() {
         )
     );
 }
+
+/// A read of `path`, answered by a payload without or with a Content-Format.
+fn read_of(path: &str, content_format: Option<u16>, payload: &[u8]) -> Json {
+    let models = crate::lwm2m::model::ObjectModels::builtin();
+    let versions = [];
+    let schema = crate::lwm2m::model::DeviceSchema::new(
+        &models,
+        &versions,
+        crate::lwm2m::model::Version::V1_0,
+    );
+    let compat = Compat::default();
+    let numeric: Option<Path> = path.parse().ok();
+    let context = Context {
+        alternate_path: "/",
+        path: numeric.as_ref(),
+        schema: &schema,
+        compat: &compat,
+        now: None,
+    };
+    let answer = Answer {
+        content_format,
+        ..answer(0x45, 0, payload)
+    };
+    let echo = echo(READ);
+    let body = content::read(echo.kind(), &answer, &context);
+    let path = ReqPath::One(path.to_owned());
+    let json = response(&echo, &NO_IDS, Some(&path), &answer, &body, &context);
+    serde_json::from_slice::<Json>(&json).unwrap()["data"].take()
+}
+
+#[test]
+fn a4_an_empty_answer_for_an_object_is_no_error() {
+    for format in [None, Some(0), Some(42), Some(110), Some(11542), Some(11543)] {
+        for path in ["/3303", "/3303/0"] {
+            let data = read_of(path, format, b"");
+            assert_eq!(data["code"], "2.05", "{format:?} {path}");
+            assert_eq!(data["content"], json!([]), "{format:?} {path}");
+        }
+    }
+    assert_eq!(read_of("/3/0/11", None, b"")["content"], json!([]));
+    assert_eq!(read_of("/3/0/9", None, b"")["code"], "4.00");
+}
+
+#[test]
+fn a5_an_instance_without_a_content_format() {
+    let data = read_of("/3/0", None, b"\xc1\x00\x58\xc1\x09\x5f");
+    let expected = json!([{"path": "/3/0/0", "value": "X"}, {"path": "/3/0/9", "value": 95}]);
+    assert_eq!(data["content"], expected);
+    assert_eq!(read_of("/3/0/9", None, b"95")["content"][0]["value"], 95);
+}
+
+#[test]
+fn a7_what_was_not_asked_for_is_no_value() {
+    let senml = br#"[{"n":"/3/0/0","vs":"Acme"}]"#;
+    for (format, payload) in [(11542, &b"\xc4\x00\x41\x63\x6d\x65"[..]), (110, senml)] {
+        let data = read_of("/3/0/9", Some(format), payload);
+        assert_eq!(data["code"], "4.00", "{format}");
+        assert_eq!(data["reason"], "undecodable");
+        let detail = data["detail"].as_str().unwrap();
+        assert!(detail.contains("/3/0/0") && detail.contains("not what was asked for"));
+        assert_eq!(data.get("content"), None);
+    }
+    // Beside what was asked for, it stands at its own path.
+    let both = br#"[{"n":"/3/0/0","vs":"Acme"},{"n":"/3/0/9","v":95}]"#;
+    let data = read_of("/3/0/9", Some(110), both);
+    let expected = json!([{"path": "/3/0/0", "value": "Acme"}, {"path": "/3/0/9", "value": 95}]);
+    assert_eq!(data["content"], expected);
+}
+
+#[test]
+fn a11_a_discover_without_links() {
+    let echo = echo(r#"{"msgType":"discover","data":{"path":"/3/0"}}"#);
+    for (payload, links) in [
+        (&b""[..], json!([])),
+        (b"</3/0>,", json!(["</3/0>"])),
+        (b"</3>, </3/0>", json!(["</3>", "</3/0>"])),
+    ] {
+        let data = respond(&echo, "/3/0", &answer(0x45, 40, payload), Compat::default());
+        assert_eq!(data["data"]["content"], links);
+    }
+}

@@ -14,7 +14,7 @@ use crate::config::Translator;
 use crate::engine::context::Context;
 use crate::engine::effects::Output;
 use crate::lwm2m::Path;
-use crate::lwm2m::codec::Schema;
+use crate::lwm2m::codec::{Remembering, Schema};
 use crate::mqtt::{Publish, PublishKind};
 use crate::time::Now;
 
@@ -43,7 +43,8 @@ impl Device {
         answer: &Answer<'_>,
         message: &Message,
     ) {
-        let schema = self.registration.schema(&cx.env.models);
+        let definitions = self.registration.schema(&cx.env.models);
+        let schema = Remembering::new(&definitions, &self.guesses);
         let context = self.content_context(cx, &schema, command.target.path.as_ref());
         let body = content::read(Some(command.kind), answer, &context);
         let payload = uplink::response_with(
@@ -66,7 +67,8 @@ impl Device {
             return;
         };
         let (target, echo) = (&observation.target, &observation.echo);
-        let schema = self.registration.schema(&cx.env.models);
+        let definitions = self.registration.schema(&cx.env.models);
+        let schema = Remembering::new(&definitions, &self.guesses);
         let context = self.content_context(cx, &schema, target.path.as_ref());
         // An error has no Observe option (RFC 7641 §4.2); applications find the last number there.
         let sequence = answer.observe.unwrap_or_else(|| observation.sequence());
@@ -111,7 +113,8 @@ impl Device {
         message: &Message,
         body: &[u8],
     ) -> Result<(), SendError> {
-        let schema = self.registration.schema(&cx.env.models);
+        let definitions = self.registration.schema(&cx.env.models);
+        let schema = Remembering::new(&definitions, &self.guesses);
         let context = self.content_context(cx, &schema, None);
         let body = content::read_send(message.content_format(), body, &context)?;
         let payload = uplink::send(&self.ids(), &body, &context);

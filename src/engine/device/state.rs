@@ -1,5 +1,6 @@
 //! Everything the engine knows of one registered device. A device moves between shards as a whole.
 
+use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use crate::engine::peer::Peer;
 use crate::engine::reach::Trust;
 use crate::engine::registration::Registration;
 use crate::engine::timer::Reason;
+use crate::lwm2m::codec::Guesses;
 use crate::time::{Instant, Now};
 
 /// Longest `imei` and `imsi` in bytes that answers carry.
@@ -50,6 +52,8 @@ pub struct Device {
     pub(super) observations: Vec<Observation>,
     /// Content formats it would not take since it registered.
     pub(super) refused: Refused,
+    /// What its resources without a definition have been since it registered.
+    pub(super) guesses: RefCell<Guesses>,
     /// Transfers whose first block came, in that order: devices that cannot tell them apart serve
     /// the rest of them so.
     pub(super) transfers: VecDeque<Transfer>,
@@ -106,6 +110,7 @@ impl Device {
             queue: CommandQueue::default(),
             observations: Vec::new(),
             refused: Refused::default(),
+            guesses: RefCell::default(),
             transfers: VecDeque::new(),
             refresh: Vec::new(),
             register_mid: new.register_mid,

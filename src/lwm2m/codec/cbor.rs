@@ -4,8 +4,8 @@ use super::cbor_item::{Reader, Writer};
 use super::error::{DecodeError, EncodeError};
 use super::items::single_value;
 use super::record::{Record, Schema};
-use crate::lwm2m::Path;
 use crate::lwm2m::operation::WriteItem;
+use crate::lwm2m::{Path, Value};
 
 const FORMAT: &str = "cbor";
 
@@ -52,7 +52,11 @@ pub fn decode<'a>(
 /// [`EncodeError`] when there is not exactly one value at `base`.
 pub fn encode(base: &Path, items: &[WriteItem]) -> Result<Vec<u8>, EncodeError> {
     let mut writer = Writer::default();
-    writer.value(single_value(FORMAT, base, items)?);
+    let value = single_value(FORMAT, base, items)?;
+    if matches!(value, Value::Time(_)) {
+        writer.epoch();
+    }
+    writer.value(value);
     Ok(writer.finish())
 }
 
@@ -87,12 +91,55 @@ mod tests {
                 Value::Opaque(Cow::Borrowed(b"\xff")),
                 false,
             ),
+            (
+                "/9/0/5",
+                "c0 7819323032332d31312d31345432323a31333a32302b30303a3030",
+                Value::Time(1_700_000_000),
+                false,
+            ),
             ("/9/0/1", "61 78", Value::String("x".into()), true),
             ("/9/0/20", "f5", Value::Boolean(true), true),
         ] {
             assert_eq!(
                 read(path, &hex(payload)),
                 Ok((value, inferred)),
+                "{payload}"
+            );
+        }
+    }
+
+    #[test]
+    fn a8_a_date_as_text() {
+        let payload = hex("c07819323032332d31312d31345432323a31333a32302d30303a3030");
+        let value = read("/9/0/5", &payload);
+        assert_eq!(value, Ok((Value::Time(1_700_000_000), false)));
+    }
+
+    #[test]
+    fn a9_a_time_is_tagged() {
+        let item = |value| WriteItem {
+            path: "/9/0/5".parse().unwrap(),
+            value,
+        };
+        let path = "/9/0/5".parse().unwrap();
+        let time = encode(&path, &[item(Value::Time(1_700_000_000))]).unwrap();
+        assert_eq!(time, hex("c11a6553f100"));
+        let number = encode(&path, &[item(Value::Integer(1_700_000_000))]).unwrap();
+        assert_eq!(number, hex("1a6553f100"));
+    }
+
+    #[test]
+    fn a10_object_links() {
+        let link = |object, instance| Value::ObjectLink { object, instance };
+        for (payload, value) in [
+            ("64333a3000", link(3, 0)),
+            ("3a7cb9ffff", link(33_606, 0)),
+            ("1a83460000", link(33_606, 0)),
+            ("4400030001", link(3, 1)),
+        ] {
+            assert_eq!(
+                read("/9/0/6", &hex(payload)),
+                Ok((value, false)),
                 "{payload}"
             );
         }

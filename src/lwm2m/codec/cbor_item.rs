@@ -14,6 +14,9 @@ const MAX_NESTING: usize = 16;
 /// Ends an item of indefinite length (RFC 8949 §3.2.1).
 const BREAK: u8 = 0xff;
 
+/// Tag 1 (RFC 8949 §3.4.2).
+const EPOCH: u8 = 0xc1;
+
 /// Starts a float of 64 bits (RFC 8949 §3.3).
 const FLOAT64: u8 = 0xfb;
 
@@ -310,6 +313,11 @@ impl Writer {
             self.0.push(major | 27);
             self.0.extend(argument.to_be_bytes());
         }
+    }
+
+    /// Says that the next item is a time (RFC 8949 §3.4.2).
+    pub(super) fn epoch(&mut self) {
+        self.0.push(EPOCH);
     }
 
     /// The start of an array of `length` items.

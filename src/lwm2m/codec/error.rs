@@ -79,6 +79,9 @@ pub enum RecordError {
     /// One field several times, or several values.
     #[error("a field occurs twice")]
     Repeated,
+    /// The value of something else than what was asked for.
+    #[error("not what was asked for")]
+    NotAsked,
     /// In place of the record: so many are listed already.
     #[error("more records cannot be read")]
     More,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Number;
 
 use super::error::{DecodeError, EncodeError};
-use super::forms::{FIRST_ABSOLUTE_TIME, MAX_NAME, parse_base64, parse_object_link};
+use super::forms::{FIRST_ABSOLUTE_TIME, MAX_NAME, object_link, parse_base64, parse_object_link};
 use super::items::effective_items;
 use super::record::{DecodeOptions, MAX_RECORDS, Record, Schema};
 use super::text;
@@ -87,7 +87,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Elements<'a> {
 
 /// Appends the records of the payload.
 ///
-/// A path is the base name and the name put together, with one slash between them; without a base
+/// A path is the base name and the name put together, with one slash between them unless the base
+/// ends within an id; without a base
 /// name it is the name, below the request unless it starts with a slash. The element's time `t`
 /// counts from the base time `bt`. A number keeps the form the device gave it, as in
 /// [`text::decode`]. A value that does not fit its definition is kept as it is written.
@@ -152,6 +153,12 @@ fn path_of(
     full_name: &mut String,
 ) -> Result<Path, DecodeError> {
     full_name.clear();
+    if let Some(base) = base
+        && let Some(path) = as_text(request, base, name, full_name)
+    {
+        return Ok(path);
+    }
+    full_name.clear();
     match base {
         Some(base) => full_name.push_str(base.strip_suffix('/').unwrap_or(base)),
         None if name.starts_with('/') => {}
@@ -172,6 +179,24 @@ fn path_of(
     full_name
         .parse()
         .map_err(|error| malformed(format!("{error}")))
+}
+
+/// The base name and the name put together as text, where the base ends within an id: `3/0/1` and
+/// `1/0`. `None` where a slash was left out between them, which makes no path below the request.
+fn as_text(request: &Path, base: &str, name: &str, full_name: &mut String) -> Option<Path> {
+    let joint = base.ends_with('/') || name.starts_with('/') || base.is_empty() || name.is_empty();
+    if joint || base.len() + name.len() > MAX_NAME {
+        return None;
+    }
+    // A base that leads to what was asked for ends with an id.
+    let leads = |path: Path| request.ids().starts_with(path.ids());
+    if base.parse().is_ok_and(leads) {
+        return None;
+    }
+    full_name.push_str(base);
+    full_name.push_str(name);
+    let path: Path = full_name.parse().ok()?;
+    path.ids().starts_with(request.ids()).then_some(path)
 }
 
 fn time_of(base: Option<f64>, offset: Option<f64>, now: Option<f64>) -> Option<f64> {
@@ -238,6 +263,7 @@ fn typed_number(kind: ResourceType, number: &Number) -> Option<Value<'static>> {
             1 => Some(Value::Boolean(true)),
             _ => None,
         },
+        ResourceType::ObjectLink => object_link(number.as_i64()?.into()),
         _ => None,
     }
 }

@@ -14,25 +14,32 @@ pub mod text;
 pub mod tlv;
 
 mod cbor_item;
+mod date;
 mod error;
 mod format;
 mod forms;
+mod guess;
 mod items;
+mod missing;
 mod record;
+mod remembering;
 mod scalar;
 mod senml;
 mod sink;
 #[cfg(test)]
 mod testing;
 
-pub use error::{BadRecord, DecodeError, EncodeError};
+pub use error::{BadRecord, DecodeError, EncodeError, RecordError};
 pub use format::ContentFormat;
+pub use guess::{Guess, guess};
+pub use missing::missing_format;
 #[cfg(feature = "internals")]
 pub use record::NoSchema;
 pub use record::{DecodeOptions, Record, ResourceSchema, Schema};
+pub use remembering::{Guesses, Remembering};
 
 /// Reads the payload of an answer to, or a notification of, `request` and appends its records to
-/// `out`. No `format` means text/plain. After an error `out` is as it was before.
+/// `out`. Without a `format` it is that of [`missing_format`]. After an error `out` is as it was before.
 ///
 /// A resource without a definition, or a value that does not fit its definition beside others
 /// that do, gets the type its form suggests and is marked [`Record::inferred`]. Formats that tell
@@ -82,7 +89,12 @@ pub fn decode_partial<'a>(
     bad: &mut Vec<BadRecord>,
 ) -> Result<(), DecodeError> {
     let (records, refused) = (out.len(), bad.len());
-    let mut result = match format.unwrap_or(ContentFormat::TEXT) {
+    let format = format.unwrap_or_else(|| missing_format(request, payload, schema));
+    // An object or an instance of which there is nothing, whatever it is called.
+    if payload.is_empty() && request.depth() < 3 && format.has_codec() {
+        return Ok(());
+    }
+    let mut result = match format {
         ContentFormat::TEXT | ContentFormat::OLD_TEXT => {
             text::decode(request, payload, schema, options, out)
         }

@@ -27,6 +27,12 @@ impl ContentFormat {
             .or_else(|| text.parse().ok().filter(|_| digits).map(Self))
     }
 
+    /// Whether payloads of this format can be read.
+    pub(super) fn has_codec(self) -> bool {
+        let old = [Self::OLD_TEXT, Self::OLD_TLV, Self::OLD_JSON];
+        self.name().is_some() || old.contains(&self)
+    }
+
     /// Its name, when it has one.
     pub fn name(self) -> Option<&'static str> {
         let mut names = NAMES.iter();

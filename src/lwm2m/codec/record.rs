@@ -1,5 +1,6 @@
 //! What codecs read: values at paths, with the types of an object definition.
 
+use super::guess::Guess;
 use crate::lwm2m::{Path, ResourceType, Value};
 
 /// One value at one path, as a device sent it or is to be sent it.
@@ -28,6 +29,14 @@ pub struct ResourceSchema {
 pub trait Schema {
     /// The definition of `resource` of `object`, if known.
     fn resource(&self, object: u16, resource: u16) -> Option<ResourceSchema>;
+
+    /// What a resource without a definition has been before, if that is remembered.
+    fn guess(&self, _object: u16, _resource: u16) -> Option<Guess> {
+        None
+    }
+
+    /// Remembers what a resource without a definition has shown itself to be.
+    fn guessed(&self, _object: u16, _resource: u16, _guess: Guess) {}
 }
 
 /// A schema that knows nothing: every type is inferred.

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::forms::{parse_base64, parse_object_link};
+use super::date::parse_date;
+use super::forms::{object_link, parse_base64, parse_object_link};
 use super::text;
 use crate::lwm2m::{ResourceType, Value};
 
@@ -65,6 +66,8 @@ impl Number {
                 1 => Some(Value::Boolean(true)),
                 _ => None,
             },
+            // Zephyr writes the four bytes of TLV as a number.
+            ResourceType::ObjectLink => object_link(self.whole()?),
             _ => None,
         }
     }
@@ -148,6 +151,11 @@ fn parsed(text: &str, kind: ResourceType) -> Option<Value<'static>> {
     if matches!(kind, ResourceType::Boolean | ResourceType::ObjectLink) {
         return text::parse_as(kind, text).map(Value::into_owned);
     }
+    if kind == ResourceType::Time
+        && let Some(seconds) = parse_date(text)
+    {
+        return Some(Value::Time(seconds));
+    }
     let text = text.trim();
     let number = match text.parse() {
         Ok(number) => Number::Whole(number),
@@ -166,6 +174,13 @@ fn typed_bytes(bytes: Cow<'_, [u8]>, kind: Option<ResourceType>) -> (Value<'_>, 
             Ok(text) => typed_text(text, kind),
             Err(bytes) => (Value::Opaque(bytes), true),
         },
+        Some(ResourceType::ObjectLink) if bytes.len() == 4 => {
+            let number = bytes.iter().fold(0, |n, byte| n << 8 | i128::from(*byte));
+            match object_link(number) {
+                Some(link) => (link, false),
+                None => (Value::Opaque(bytes), true),
+            }
+        }
         kind => (Value::Opaque(bytes), kind != Some(ResourceType::Opaque)),
     }
 }
@@ -286,6 +301,37 @@ mod tests {
             Some((Value::Opaque(b"\xfb\xff".into()), false))
         );
         assert_eq!(Scalar::None.typed(Some(T::Integer)), None);
+    }
+
+    #[test]
+    fn a8_a10_times_and_links_in_every_form() {
+        use ResourceType as T;
+        let link = |object, instance| Value::ObjectLink { object, instance };
+        let whole = |number| Scalar::Number(Number::Whole(number));
+        let text = |text: &'static str| Scalar::Text(text.into());
+        for (written, kind, value) in [
+            (whole(-2_092_564_480), T::ObjectLink, link(33_606, 0)),
+            (whole(2_202_402_816), T::ObjectLink, link(33_606, 0)),
+            (whole(3 << 16), T::ObjectLink, link(3, 0)),
+            (whole(-1), T::ObjectLink, link(65_535, 65_535)),
+            (text("3:0\0"), T::ObjectLink, link(3, 0)),
+            (
+                Scalar::Bytes(b"\x00\x03\x00\x01"[..].into()),
+                T::ObjectLink,
+                link(3, 1),
+            ),
+            (
+                text("2023-11-14T22:13:20+00:00"),
+                T::Time,
+                Value::Time(1_700_000_000),
+            ),
+            (text("1700000000"), T::Time, Value::Time(1_700_000_000)),
+        ] {
+            let shown = format!("{written:?} {kind:?}");
+            assert_eq!(written.typed(Some(kind)), Some((value, false)), "{shown}");
+        }
+        let no_link = whole(1 << 32).typed(Some(T::ObjectLink));
+        assert_eq!(no_link, Some((Value::Integer(1 << 32), true)));
     }
 
     #[test]

@@ -4,8 +4,10 @@ use std::borrow::Cow;
 
 use base64::Engine as _;
 
+use super::date::parse_date;
 use super::error::{DecodeError, EncodeError};
 use super::forms::{parse_base64, parse_object_link};
+use super::guess::Guess;
 use super::items::single_value;
 use super::record::{DecodeOptions, Record, Schema};
 use crate::lwm2m::operation::WriteItem;
@@ -38,7 +40,13 @@ pub fn decode<'a>(
     };
     let kind = schema.resource(object, resource).and_then(|s| s.kind);
     let (value, inferred) = match kind {
-        None => (infer(payload), true),
+        None => {
+            let (value, shown) = infer(payload, schema.guess(object, resource));
+            if let Some(shown) = shown {
+                schema.guessed(object, resource, shown);
+            }
+            (value, true)
+        }
         Some(ResourceType::Opaque) if options.text_opaque_raw => {
             (Value::Opaque(Cow::Borrowed(payload)), false)
         }
@@ -88,7 +96,9 @@ pub(super) fn parse_as<'a>(expected: ResourceType, text: &'a str) -> Option<Valu
         },
         ResourceType::Time => match trimmed.parse() {
             Ok(seconds) => Some(Value::Time(seconds)),
-            Err(_) => finite_float(trimmed),
+            Err(_) => parse_date(trimmed)
+                .map(Value::Time)
+                .or_else(|| finite_float(trimmed)),
         },
         ResourceType::Boolean => match trimmed {
             "1" | "true" => Some(Value::Boolean(true)),
@@ -116,28 +126,41 @@ fn finite_float(text: &str) -> Option<Value<'static>> {
         .map(Value::Float)
 }
 
-/// The value of a resource without a definition. Only what JSON takes for a number is one, so
-/// telephone numbers and serial numbers with a leading `+` or `0` stay text.
-fn infer(payload: &[u8]) -> Value<'_> {
+/// The value of a resource without a definition, and what it shows the resource to be. Only what
+/// JSON takes for a number is one, so telephone numbers and serial numbers with a leading `+` or
+/// `0` stay text. What is `known` to be text stays so; what is known to be a number does not become
+/// text by a word in between.
+fn infer(payload: &[u8], known: Option<Guess>) -> (Value<'_>, Option<Guess>) {
     let Ok(text) = std::str::from_utf8(payload) else {
-        return Value::Opaque(Cow::Borrowed(payload));
+        return (Value::Opaque(Cow::Borrowed(payload)), None);
     };
+    let as_text = Value::String(Cow::Borrowed(text));
+    match (known, number(text)) {
+        (Some(Guess::Text | Guess::Opaque), _) => (as_text, None),
+        (None, Some(number)) => (number, Some(Guess::Number)),
+        (Some(_), Some(number)) => (number, None),
+        // `nan` and the like are no words.
+        (None, None) if !text.is_empty() && text.trim().parse::<f64>().is_err() => {
+            (as_text, Some(Guess::Text))
+        }
+        (_, None) => (as_text, None),
+    }
+}
+
+fn number(text: &str) -> Option<Value<'static>> {
     let numeric = text
         .bytes()
         .all(|b| matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'));
-    let number = if numeric {
-        serde_json::from_str::<serde_json::Number>(text).ok()
-    } else {
-        None
-    };
-    match number {
-        Some(number) if number.is_i64() => number.as_i64().map(Value::Integer),
+    if !numeric {
+        return None;
+    }
+    let number = serde_json::from_str::<serde_json::Number>(text).ok()?;
+    match number.as_i64() {
+        Some(number) => Some(Value::Integer(number)),
         // More digits than an integer holds are a serial number, not a quantity.
-        Some(number) if text.contains(['.', 'e', 'E']) => number.as_f64().map(Value::Float),
-        Some(_) => None,
+        None if text.contains(['.', 'e', 'E']) => number.as_f64().map(Value::Float),
         None => None,
     }
-    .unwrap_or(Value::String(Cow::Borrowed(text)))
 }
 
 /// Writes one value as text.
@@ -263,6 +286,33 @@ mod tests {
                 "{text:?}"
             );
         }
+    }
+
+    #[test]
+    fn b9_the_type_of_a_resource_does_not_flip() {
+        let series = |texts: &[&'static str]| {
+            let mut known = None;
+            let values = texts.iter().map(|text| {
+                let (value, shown) = infer(text.as_bytes(), known);
+                known = shown.or(known);
+                value
+            });
+            values.collect::<Vec<_>>()
+        };
+        let texts = series(&["v1", "10", "-2.5"]);
+        assert!(texts.iter().all(|value| matches!(value, Value::String(_))));
+        let numbers = series(&["nan", "", "21.5", "off", "22"]);
+        assert_eq!(numbers[2], Value::Float(21.5));
+        assert_eq!(numbers[4], Value::Integer(22));
+    }
+
+    #[test]
+    fn a8_dates() {
+        assert_eq!(
+            read(Some(ResourceType::Time), b"2023-11-14T22:13:20Z"),
+            Some((Value::Time(1_700_000_000), false))
+        );
+        assert_eq!(read(Some(ResourceType::Time), b"yesterday"), None);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 
 use super::error::{DecodeError, EncodeError};
+use super::forms::parse_object_link;
+use super::guess::{guess, signed};
 use super::items::{effective_items, groups};
 use super::record::{DecodeOptions, Record, Schema};
 use crate::lwm2m::operation::WriteItem;
@@ -78,9 +80,9 @@ fn malformed(reason: &str) -> DecodeError {
 /// Appends the records of the payload; an empty payload is an instance without resources.
 ///
 /// Paths follow the ids in the TLVs, completed from the request. A lone Resource of a request for
-/// a resource, and a lone Object Instance of a request for an instance, have the path of the
-/// request, so that a device that counts its ids otherwise is still understood. Resources of a
-/// request for an object belong to its instance 0.
+/// one of its instances has the path of the request, and so has a lone Object Instance of a request
+/// for an instance, so that a device that counts its instances otherwise is still understood.
+/// Resources of a request for an object belong to its instance 0.
 ///
 /// # Errors
 ///
@@ -120,7 +122,7 @@ pub fn decode<'a>(
             Kind::MultipleResource => {
                 sink.multiple(&child(&instance_of(request)?, tlv.id)?, tlv.value)?;
             }
-            Kind::Resource if alone && request.depth() >= 3 => {
+            Kind::Resource if alone && request.ids().iter().skip(2).any(|id| *id == tlv.id) => {
                 sink.only_value(request.clone(), tlv.value)?;
             }
             Kind::Resource => sink.value(child(&instance_of(request)?, tlv.id)?, tlv.value)?,
@@ -132,6 +134,32 @@ pub fn decode<'a>(
         }
     }
     refuse_duplicates(out.get(first..).unwrap_or_default())
+}
+
+/// Whether the payload is TLVs to its last byte, as an object or an instance has them.
+pub(super) fn is_whole(payload: &[u8]) -> bool {
+    let mut reader = Reader(payload);
+    loop {
+        match reader.next() {
+            Ok(None) => return true,
+            Ok(Some(tlv)) if tlv.kind != Kind::ResourceInstance => {}
+            _ => return false,
+        }
+    }
+}
+
+/// Whether the payload is one TLV with the id of the resource, or instance of one, `request`.
+pub(super) fn is_of(request: &Path, payload: &[u8]) -> bool {
+    let mut reader = Reader(payload);
+    let Ok(Some(tlv)) = reader.next() else {
+        return false;
+    };
+    let id = match tlv.kind {
+        Kind::ResourceInstance => request.resource_instance(),
+        Kind::Resource | Kind::MultipleResource => request.resource(),
+        Kind::ObjectInstance => None,
+    };
+    reader.0.is_empty() && id == Some(tlv.id)
 }
 
 fn mismatch(request: &Path) -> DecodeError {
@@ -206,7 +234,7 @@ impl<'a> Sink<'a, '_> {
     fn value(&mut self, path: Path, bytes: &'a [u8]) -> Result<(), DecodeError> {
         let kind = self.kind(&path);
         let (value, inferred) = match kind.map(|kind| value_of(kind, bytes)) {
-            None => (infer_bytes(bytes), true),
+            None => (self.guess(&path, bytes), true),
             Some(None) => (Value::Opaque(Cow::Borrowed(bytes)), true),
             Some(Some(value)) => (value, false),
         };
@@ -225,6 +253,17 @@ impl<'a> Sink<'a, '_> {
             }
             _ => self.value(path, bytes),
         }
+    }
+
+    fn guess(&self, path: &Path, bytes: &'a [u8]) -> Value<'a> {
+        let (Some(object), Some(resource)) = (path.object(), path.resource()) else {
+            return guess(bytes, None).0;
+        };
+        let (value, shown) = guess(bytes, self.schema.guess(object, resource));
+        if let Some(shown) = shown {
+            self.schema.guessed(object, resource, shown);
+        }
+        value
     }
 
     fn kind(&self, path: &Path) -> Option<ResourceType> {
@@ -268,63 +307,21 @@ fn value_of(kind: ResourceType, bytes: &[u8]) -> Option<Value<'_>> {
             [1] => Value::Boolean(true),
             _ => return None,
         },
-        ResourceType::ObjectLink => match *bytes {
-            [a, b, c, d] => Value::ObjectLink {
-                object: u16::from_be_bytes([a, b]),
-                instance: u16::from_be_bytes([c, d]),
+        ResourceType::ObjectLink => match (link_text(bytes), bytes) {
+            (Some(link), _) => link,
+            (None, [a, b, c, d]) => Value::ObjectLink {
+                object: u16::from_be_bytes([*a, *b]),
+                instance: u16::from_be_bytes([*c, *d]),
             },
             _ => return None,
         },
     })
 }
 
-/// The best guess at bytes without a definition: text when they are printable UTF-8, a float when
-/// they make an everyday one of 64 bits, a signed
-/// integer when they are as long as one, else Opaque.
-fn infer_bytes(bytes: &[u8]) -> Value<'_> {
-    if let Ok(text) = std::str::from_utf8(bytes)
-        && !text.is_empty()
-        && !text
-            .chars()
-            .any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r'))
-    {
-        return Value::String(Cow::Borrowed(text));
-    }
-    match plausible_float(bytes) {
-        Some(number) => Value::Float(number),
-        None => signed(bytes).map_or(Value::Opaque(Cow::Borrowed(bytes)), Value::Integer),
-    }
-}
-
-/// Four or eight bytes that make an everyday floating-point number and, as an integer, a huge one:
-/// devices send sensor values so, and hardly ever such integers. Unix times are no such floats.
-fn plausible_float(bytes: &[u8]) -> Option<f64> {
-    let integer = signed(bytes)?.unsigned_abs();
-    let (number, ordinary, huge) = match *bytes {
-        [a, b, c, d] => (
-            f64::from(f32::from_be_bytes([a, b, c, d])),
-            1e-3..1e7,
-            1 << 24,
-        ),
-        [a, b, c, d, e, f, g, h] => (
-            f64::from_be_bytes([a, b, c, d, e, f, g, h]),
-            1e-9..1e15,
-            1 << 53,
-        ),
-        _ => return None,
-    };
-    (ordinary.contains(&number.abs()) && integer > huge).then_some(number)
-}
-
-/// A big-endian signed integer of 1, 2, 4 or 8 bytes.
-fn signed(bytes: &[u8]) -> Option<i64> {
-    Some(match *bytes {
-        [a] => i64::from(i8::from_be_bytes([a])),
-        [a, b] => i64::from(i16::from_be_bytes([a, b])),
-        [a, b, c, d] => i64::from(i32::from_be_bytes([a, b, c, d])),
-        [a, b, c, d, e, f, g, h] => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
-        _ => return None,
-    })
+/// An object link as some devices write it in TLV as well. No object has the number that such a
+/// text would be.
+fn link_text(bytes: &[u8]) -> Option<Value<'static>> {
+    parse_object_link(std::str::from_utf8(bytes).ok()?)
 }
 
 /// A big-endian unsigned integer of 0, 1, 2, 4 or 8 bytes.

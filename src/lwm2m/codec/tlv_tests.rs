@@ -60,8 +60,10 @@ fn paths_of_every_shape() {
     let bare = b"\x41\x00\x01\x41\x07\x05";
     for (request, payload, expected) in [
         ("/3/0/9", &resource[..], &["/3/0/9"][..]),
-        ("/3/0/10", resource, &["/3/0/10"]),
-        ("/3/0/6/4", resource, &["/3/0/6/4"]),
+        ("/3/0/10", resource, &["/3/0/9"]),
+        ("/3/0/6/4", resource, &["/3/0/9"]),
+        ("/3/0/6/4", b"\xc1\x06\x05", &["/3/0/6/4"]),
+        ("/3/0/6/4", b"\xc1\x04\x05", &["/3/0/6/4"]),
         ("/3/4", resource, &["/3/4/9"]),
         ("/3", resource, &["/3/0/9"]),
         ("/dev0/3/4", resource, &["/dev0/3/4/9"]),
@@ -95,7 +97,8 @@ fn paths_of_every_shape() {
 #[test]
 fn one_bad_value_or_unknown_resource_leaves_the_rest() {
     // 9 of three bytes, 13 of one byte, 200 unknown text, 201 unknown number, 202 unknown bytes.
-    let payload = b"\xc3\x09\x01\x02\x03\xc1\x0d\xff\xc2\xc8ok\xc2\xc9\x01\x02\xc3\xca\x00\x01\x02";
+    let payload =
+        b"\xc3\x09\x01\x02\x03\xc1\x0d\xff\xc3\xc8ok!\xc2\xc9\x01\x02\xc3\xca\x00\x01\x02";
     let records = read("/3/0", payload).unwrap();
     let seen: Vec<_> = records
         .iter()
@@ -106,7 +109,7 @@ fn one_bad_value_or_unknown_resource_leaves_the_rest() {
         [
             (Value::Opaque(Cow::Borrowed(b"\x01\x02\x03")), true),
             (Value::Time(255), false),
-            (Value::String("ok".into()), true),
+            (Value::String("ok!".into()), true),
             (Value::Integer(258), true),
             (Value::Opaque(Cow::Borrowed(b"\x00\x01\x02")), true),
         ]
@@ -121,6 +124,27 @@ fn one_bad_value_or_unknown_resource_leaves_the_rest() {
             expected: ResourceType::Integer
         })
     );
+}
+
+#[test]
+fn a7_a_resource_that_was_not_asked_for_keeps_its_own_path() {
+    let records = read("/3/0/9", b"\xc4\x00\x41\x63\x6d\x65").unwrap();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].path, path("/3/0/0"));
+    assert_eq!(records[0].value, Value::String("Acme".into()));
+}
+
+#[test]
+fn a10_object_links_as_text() {
+    let link = |object, instance| Value::ObjectLink { object, instance };
+    for (payload, value) in [
+        (&b"\xc4\x67\x00\x03\x00\x00"[..], link(3, 0)),
+        (b"\xc3\x673:0", link(3, 0)),
+        (b"\xc4\x6766:0", link(66, 0)),
+        (b"\xc4\x673:0\0", link(3, 0)),
+    ] {
+        assert_eq!(read("/3/0/103", payload).unwrap()[0].value, value);
+    }
 }
 
 #[test]

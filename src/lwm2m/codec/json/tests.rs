@@ -71,6 +71,25 @@ fn names() {
 }
 
 #[test]
+fn b6_a_base_may_end_within_an_id() {
+    for (request, base, name, expected) in [
+        ("/3/0/11", "3/0/1", "1/0", "/3/0/11/0"),
+        ("/3/0/11", "3/0/1", "1/1", "/3/0/11/1"),
+        ("/3/0/11", "/3/0/1", "1", "/3/0/11"),
+        ("/3303", "/33", "03/0/5700", "/3303/0/5700"),
+        // A slash that was left out.
+        ("/3/0", "/3/0", "1/1", "/3/0/1/1"),
+        ("/3/0/11", "/3/0", "11", "/3/0/11"),
+        ("/3/0/11", "/3/0/11", "0", "/3/0/11/0"),
+        ("/3", "/3/0", "/9", "/3/0/9"),
+    ] {
+        let payload = format!(r#"{{"bn":"{base}","e":[{{"n":"{name}","v":1}}]}}"#);
+        let records = read(request, &payload).unwrap();
+        assert_eq!(records[0].path.to_string(), expected, "{base} {name}");
+    }
+}
+
+#[test]
 fn values_and_guesses() {
     let payload = r#"{"bn":"/9/0/","e":[{"n":"0","sv":"a\u00e9"},{"n":"1","v":5},
         {"n":"1/1","v":5.5},{"n":"2","v":2},{"n":"3","bv":true},{"n":"3/1","v":0},
