@@ -251,6 +251,42 @@ fn commands_beyond_the_share_of_queues_are_answered() {
 }
 
 #[test]
+fn b9_what_is_remembered_of_resources_is_bounded_and_charged() {
+    let mut world = world(1 << 20);
+    let mut device = Device::registered(&mut world, "dev", 5000);
+    let before = world.memory.used(Kind::Registrations);
+    let read = |world: &mut World, resource: u8, value: &[u8]| {
+        let path = format!("/40000/0/{resource}");
+        let json = format!(r#"{{"reqID":1,"msgType":"read","data":{{"path":"{path}"}}}}"#);
+        world.command("dev", &json);
+        let request = world.next_for(device.peer);
+        let payload = [&[0xc0 | value.len() as u8, resource], value].concat();
+        let answer = device
+            .answer(&request, Code::CONTENT)
+            .uint(option::CONTENT_FORMAT, 11542)
+            .payload(payload);
+        world.datagram(device.peer, &answer.build());
+        let content = world.next_published().json["data"]["content"].clone();
+        audit(world);
+        content[0]["value"].clone()
+    };
+    assert_eq!(read(&mut world, 0, b"off"), "off");
+    assert_eq!(read(&mut world, 0, b"on"), "on", "it has shown itself");
+    assert!(world.memory.used(Kind::Registrations) > before);
+    for resource in 1..100 {
+        read(&mut world, resource, b"off");
+    }
+    let taken = world.memory.used(Kind::Registrations) - before;
+    assert!(taken < 1000, "{taken} bytes");
+    assert_eq!(read(&mut world, 99, b"on"), 0x6f6e, "one too many");
+
+    device.register(&mut world, &[], "</3/0>");
+    world.next_published();
+    audit(&world);
+    assert_all_given_back(&mut world);
+}
+
+#[test]
 fn observations_and_answers_beyond_their_share_are_refused() {
     let mut world = World::with(|config| {
         config.limits.memory = Some(1 << 20);

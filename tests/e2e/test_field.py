@@ -8,7 +8,7 @@ import time
 import pytest
 
 from application import Application
-from coap import GET, JSON, LINK, POST, PUT, TLV, resource
+from coap import CONTENT_FORMAT, GET, JSON, LINK, POST, PUT, TLV, resource
 
 
 @pytest.fixture
@@ -114,6 +114,26 @@ def test_b9_a_text_stays_text(bench, device):
     for text in (b"off", b"on", b"A", b"open"):
         result = bench.read(device, "/40000/0/2", "2.05", resource(2, text), TLV)
         assert content(result) == {"/40000/0/2": text.decode()}
+
+
+@pytest.mark.parametrize(
+    ("version", "formats", "tried"),
+    [("1.1", "0 42", [42]), ("1.1", None, [42]), ("1.1", "110 112", [42]), ("1.0", None, [TLV, 42])],
+)
+def test_b1_bytes_go_as_they_are(bench, version, formats, tried):
+    device = bench.device()
+    root = f'</>;rt="oma.lwm2m";ct="{formats}"' if formats else '</>;rt="oma.lwm2m"'
+    device.register(f"{root},</5/0>", lwm2m=version)
+    image = bytes(range(256))
+    value = base64.b64encode(image).decode()
+    data = {"path": "/5/0/0", "type": "Opaque", "value": value}
+    request_id = bench.app.command(device.endpoint, "write", data)
+    for number in tried:
+        request = device.expect(PUT, "/5/0/0")
+        assert request.uint(CONTENT_FORMAT) == number
+        device.reply(request, "2.04" if number == 42 else "4.15")
+    assert request.payload == image
+    assert bench.app.result(request_id).data["code"] == "2.04"
 
 
 def test_b2_attributes_are_unset(bench, device):

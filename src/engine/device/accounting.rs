@@ -99,10 +99,19 @@ impl Device {
         self.charged.sum()
     }
 
-    /// What its registration takes, in bytes.
+    /// What its registration takes, and what is remembered of its resources, in bytes.
     fn registration_bytes(&self) -> usize {
         let identity = self.identity.as_deref();
         registration_bytes(&self.endpoint, &self.mount, &self.registration, identity)
+            + self.guesses.borrow().heap()
+    }
+
+    /// Charges a device with what is remembered of its resources, if that took `before` bytes and
+    /// takes more by now.
+    pub(super) fn settle_guesses(&mut self, cx: &mut Context<'_>, before: usize) {
+        if self.guesses.get_mut().heap() != before {
+            self.settle_registration(cx);
+        }
     }
 
     /// Charges a device with what its registration takes by now.

@@ -15,6 +15,7 @@ use crate::engine::context::Context;
 use crate::engine::effects::Output;
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::{Remembering, Schema};
+use crate::memory::Heap;
 use crate::mqtt::{Publish, PublishKind};
 use crate::time::Now;
 
@@ -37,12 +38,13 @@ impl Device {
 
     /// The final answer to a command, of which `message` is the last.
     pub(super) fn answer(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         command: &Command,
         answer: &Answer<'_>,
         message: &Message,
     ) {
+        let remembered = self.guesses.get_mut().heap();
         let definitions = self.registration.schema(&cx.env.models);
         let schema = Remembering::new(&definitions, &self.guesses);
         let context = self.content_context(cx, &schema, command.target.path.as_ref());
@@ -59,10 +61,12 @@ impl Device {
         self.publish_answer(cx, &command.echo, payload);
         self.publish_series(cx, &body);
         self.keep_answered(cx, command.number);
+        self.settle_guesses(cx, remembered);
     }
 
     /// A value of an observation.
-    pub(super) fn notify(&self, cx: &mut Context<'_>, token: Token, answer: &Answer<'_>) {
+    pub(super) fn notify(&mut self, cx: &mut Context<'_>, token: Token, answer: &Answer<'_>) {
+        let remembered = self.guesses.get_mut().heap();
         let Some(observation) = self.observation(token) else {
             return;
         };
@@ -104,6 +108,7 @@ impl Device {
             correlation: None,
         });
         self.publish_series(cx, &body);
+        self.settle_guesses(cx, remembered);
     }
 
     /// Send (LwM2M Core 1.2 §6.4.6): what a device reports by itself.
@@ -113,8 +118,8 @@ impl Device {
         message: &Message,
         body: &[u8],
     ) -> Result<(), SendError> {
-        let definitions = self.registration.schema(&cx.env.models);
-        let schema = Remembering::new(&definitions, &self.guesses);
+        // Its formats tell types apart: nothing is guessed.
+        let schema = self.registration.schema(&cx.env.models);
         let context = self.content_context(cx, &schema, None);
         let body = content::read_send(message.content_format(), body, &context)?;
         let payload = uplink::send(&self.ids(), &body, &context);

@@ -31,7 +31,6 @@ impl Device {
         self.registered_at = cx.now.unix_ms;
         self.unsaved = true;
         self.refused = Refused::default();
-        self.guesses.take();
         self.refresh = self.observed().collect();
         self.settle_registration(cx);
         // A command that is not idempotent may be why the device restarted (a reboot, say): it is

@@ -52,7 +52,7 @@ pub struct Device {
     pub(super) observations: Vec<Observation>,
     /// Content formats it would not take since it registered.
     pub(super) refused: Refused,
-    /// What its resources without a definition have been since it registered.
+    /// What its resources without a definition have been since it is known.
     pub(super) guesses: RefCell<Guesses>,
     /// Transfers whose first block came, in that order: devices that cannot tell them apart serve
     /// the rest of them so.

@@ -27,7 +27,7 @@ pub enum Guess {
 
 /// The bytes as a value, and what they show beyond doubt: that is to be remembered. `known` is
 /// what was remembered of the resource; bytes that cannot be of that type are guessed anew.
-pub fn guess(bytes: &[u8], known: Option<Guess>) -> (Value<'_>, Option<Guess>) {
+pub(super) fn guess(bytes: &[u8], known: Option<Guess>) -> (Value<'_>, Option<Guess>) {
     match known.and_then(|known| as_known(bytes, known)) {
         Some((value, guess)) => (value, Some(guess)),
         None => anew(bytes),
@@ -36,9 +36,7 @@ pub fn guess(bytes: &[u8], known: Option<Guess>) -> (Value<'_>, Option<Guess>) {
 
 fn as_known(bytes: &[u8], known: Guess) -> Option<(Value<'_>, Guess)> {
     let value = match known {
-        Guess::Number => {
-            return number(bytes).map(|(value, guess)| (value, guess.unwrap_or(known)));
-        }
+        Guess::Number => return number(bytes),
         Guess::Integer => Value::Integer(signed(bytes)?),
         Guess::Float => match (small_integer(bytes), float(bytes)) {
             (Some(whole), _) => Value::Float(whole as f64),
@@ -59,25 +57,23 @@ fn anew(bytes: &[u8]) -> (Value<'_>, Option<Guess>) {
         }
         (Some(_), Some((value, _))) => (value, None),
         (Some(text), None) => (Value::String(Cow::Borrowed(text)), Some(Guess::Text)),
-        (None, Some(number)) => number,
+        (None, Some((value, shown))) => (value, Some(shown)),
         (None, None) if bytes.is_empty() => (Value::Opaque(Cow::Borrowed(bytes)), None),
         (None, None) => (Value::Opaque(Cow::Borrowed(bytes)), Some(Guess::Opaque)),
     }
 }
 
 /// The bytes as a number, float or integer, and which of them it shows itself to be.
-fn number(bytes: &[u8]) -> Option<(Value<'_>, Option<Guess>)> {
+fn number(bytes: &[u8]) -> Option<(Value<'_>, Guess)> {
     let whole = signed(bytes)?;
     Some(match (bytes.len(), plausible_float(bytes)) {
-        (_, Some(number)) => (Value::Float(number), Some(Guess::Float)),
+        (_, Some(number)) => (Value::Float(number), Guess::Float),
         // Zero is the same in both, and what is short may be a float that is whole.
-        (1 | 2, None) => (Value::Integer(whole), Some(Guess::Number)),
-        (_, None) if whole == 0 => (Value::Integer(whole), Some(Guess::Number)),
-        (_, None) if small_integer(bytes).is_some() => {
-            (Value::Integer(whole), Some(Guess::Integer))
+        (4 | 8, None) if whole != 0 && small_integer(bytes).is_some() => {
+            (Value::Integer(whole), Guess::Integer)
         }
-        // A huge integer, or a float that is not an everyday one.
-        (_, None) => (Value::Integer(whole), None),
+        // Or a huge integer, a time say, or a float that is not an everyday one.
+        (_, None) => (Value::Integer(whole), Guess::Number),
     })
 }
 

@@ -229,6 +229,12 @@ fn b9_the_type_of_a_resource_does_not_flip() {
             .all(|value| matches!(value, Value::Integer(_))),
         "{counter:?}"
     );
+    // Times of four bytes, of which some are readable.
+    let times = series(&[&0x6761_6200_i32.to_be_bytes(), b"gabc", b"gabd"]);
+    assert_eq!(
+        times,
+        [0x6761_6200, 0x6761_6263, 0x6761_6264].map(Value::Integer)
+    );
     // A whole number at first does not hide the fraction that comes.
     let late = series(&[&0_f32.to_be_bytes(), &20.5_f32.to_be_bytes(), b"ANff"]);
     assert_eq!(late[1], Value::Float(20.5));
@@ -263,6 +269,32 @@ fn what_cannot_be_of_the_known_type_is_guessed_anew() {
 }
 
 proptest! {
+    /// Once it has shown itself, a series of measured values has one type whatever its bytes look
+    /// like, and so has a series of texts.
+    #[test]
+    fn b9_a_series_keeps_its_type(
+        tenths in prop::collection::vec(-10_000..=100_000_i32, 1..30),
+        double in any::<bool>(),
+        texts in prop::collection::vec(prop::sample::select(TEXTS), 1..30),
+    ) {
+        let values: Vec<Vec<u8>> = tenths
+            .iter()
+            .map(|tenth| f64::from(*tenth) / 10.0)
+            .map(|number| match double {
+                true => number.to_be_bytes().to_vec(),
+                false => (number as f32).to_be_bytes().to_vec(),
+            })
+            .collect();
+        let values: Vec<&[u8]> = values.iter().map(|value| &value[..]).collect();
+        for value in series(&values) {
+            prop_assert!(matches!(value, Value::Float(_) | Value::Integer(0)));
+        }
+        let texts: Vec<&[u8]> = texts.iter().map(|text| text.as_bytes()).collect();
+        for value in series(&texts) {
+            prop_assert!(matches!(value, Value::String(_)));
+        }
+    }
+
     /// Whatever was known, what is remembered next reads the same bytes in the same way.
     #[test]
     fn what_is_remembered_holds_for_what_showed_it(

@@ -31,7 +31,6 @@ mod testing;
 
 pub use error::{BadRecord, DecodeError, EncodeError, RecordError};
 pub use format::ContentFormat;
-pub use guess::{Guess, guess};
 pub use missing::missing_format;
 #[cfg(feature = "internals")]
 pub use record::NoSchema;
