@@ -137,6 +137,18 @@ counters! {
     commands_returned,
     /// Commands for endpoints that are not registered here, left to other gateways.
     commands_not_ours,
+    /// Devices claimed as this gateway's own (`mqtt.ownership_topic`), each registration once.
+    ownership_claimed,
+    /// Devices given to another gateway.
+    ownership_given,
+    /// Devices of another gateway with which this one went on.
+    ownership_taken,
+    /// Devices of another gateway from which nothing came in time.
+    ownership_without,
+    /// Messages below `mqtt.ownership_topic` that are none, or that nobody asked for.
+    ownership_refused,
+    /// Events and messages about ownership for which there was no room.
+    ownership_dropped,
     /// Response topics of commands to which no answer goes (`response_topics`).
     replies_refused,
     /// Commands that waited for a sleeping device.

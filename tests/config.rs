@@ -819,6 +819,35 @@ fn b16_b7_the_version_of_mqtt_and_how_commands_are_asked_for() {
 }
 
 #[test]
+fn b7_ownership_needs_a_broker_and_a_filter_for_each_device() {
+    let with = |more: &str| format!("[mqtt]\nownership_topic = \"site/gateways\"\n{more}");
+    let shared = "broker = \"mqtt://b\"";
+    let good = format!("{shared}\nsubscribe = \"per-device\"");
+    let mqtt = read(&with(&good)).mqtt;
+    assert_eq!(mqtt.ownership_topic.as_deref(), Some("site/gateways"));
+    assert_eq!(Config::default().mqtt.ownership_topic, None);
+    for wrong in ["", shared] {
+        assert_eq!(errors(&with(wrong))[0].key, "mqtt.ownership_topic");
+    }
+    for topic in ["a/+", "#", "$SYS/a", "a/", ""] {
+        let errors = errors(&format!("[mqtt]\n{good}\nownership_topic = {topic:?}"));
+        assert_eq!(errors[0].key, "mqtt.ownership_topic", "{topic:?}");
+    }
+}
+
+#[test]
+fn b14_response_topics_are_filters() {
+    assert_eq!(Config::default().response_topics, ["#"]);
+    let config = read("response_topics = [\"answers/#\", \"+/x\"]");
+    assert_eq!(config.response_topics, ["answers/#", "+/x"]);
+    assert!(read("response_topics = []").response_topics.is_empty());
+    for wrong in ["\"answers/#\"", "[\"a/#/b\"]", "[\"a+\"]", "[\"\"]", "[1]"] {
+        let errors = errors(&format!("response_topics = {wrong}"));
+        assert_eq!(errors[0].key, "response_topics", "{wrong}");
+    }
+}
+
+#[test]
 fn settings_win_over_the_file() {
     let mut source = Source::from_toml("shards = 1\nlisteners.udp.default.bind = 5683\n");
     source.set("shards", "2");

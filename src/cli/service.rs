@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::config::read::ConfigWarning;
+use crate::engine::PortableSession;
 use crate::host::standalone::{Broker, Commands};
 use crate::host::{Host, Message};
 use crate::runtime::Gateway;
@@ -37,6 +38,14 @@ impl Commands for ToGateway {
 
     fn deliver(&self, message: Message) {
         self.0.deliver(message);
+    }
+
+    fn export(&self, endpoint: &str) -> Option<PortableSession> {
+        self.0.export(endpoint)
+    }
+
+    fn import(&self, endpoint: &str, session: PortableSession) -> bool {
+        self.0.import(endpoint, session)
     }
 }
 

@@ -7,6 +7,7 @@ use super::choices::HostileEndpoint;
 use super::error::{ConfigError, ConfigWarning};
 use super::filter::{is_filter, matches_filter};
 use super::listener::{DtlsListener, PlainRegisters, UdpListener};
+use super::mqtt::MqttSubscribe;
 use super::schema::Config;
 use crate::credentials::EndpointRule;
 
@@ -333,6 +334,25 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
     if mqtt.username.is_some() && !has_password && mqtt.broker.is_none() {
         let reason = "needs mqtt.password or mqtt.password_file: without one nobody can log in";
         error("mqtt.username".to_owned(), reason.to_owned());
+    }
+    if let Some(topic) = &mqtt.ownership_topic {
+        let mut refuse = |reason: &str| error("mqtt.ownership_topic".to_owned(), reason.to_owned());
+        let is_bad = topic.is_empty()
+            || topic.len() > 255
+            || topic.starts_with('$')
+            || topic.ends_with('/')
+            || topic.contains(['+', '#'])
+            || topic.chars().any(char::is_control);
+        if is_bad {
+            refuse("is no start of a topic: 1 to 255 bytes, no + or #, no $ in front, no / behind");
+        }
+        if mqtt.broker.is_none() {
+            refuse("needs mqtt.broker: it is for several gateways on one broker");
+        } else if mqtt.subscribe != MqttSubscribe::PerDevice {
+            refuse(
+                "needs mqtt.subscribe = \"per-device\": a gateway has to be silent about the devices of others",
+            );
+        }
     }
     if mqtt.certfile.is_some() != mqtt.keyfile.is_some() {
         let (given, missing) = match mqtt.certfile {

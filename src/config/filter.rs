@@ -1,5 +1,30 @@
 //! Topic filters of MQTT.
 
+use serde_json::Value;
+
+use super::value::{Parsed, filled_text, shown};
+
+/// A list of topic filters.
+pub(crate) fn topic_filters(value: &Value) -> Parsed<Vec<String>> {
+    let Value::Array(list) = value else {
+        return Err(format!(
+            "expected topic filters such as [\"answers/#\"], found {}",
+            shown(value)
+        ));
+    };
+    if list.len() > 256 {
+        return Err("holds more than 256 filters".to_owned());
+    }
+    let filter = |entry: &Value| {
+        let filter = filled_text(entry)?;
+        match is_filter(&filter) {
+            true => Ok(filter),
+            false => Err(format!("{filter:?} is not a topic filter")),
+        }
+    };
+    list.iter().map(filter).collect()
+}
+
 /// Whether a text is a topic filter (MQTT 5 section 4.7.1).
 pub(crate) fn is_filter(filter: &str) -> bool {
     let mut levels = filter.split('/').peekable();

@@ -49,6 +49,9 @@ pub struct Mqtt {
     pub version: MqttVersion,
     /// `mqtt.subscribe`: how commands are asked for.
     pub subscribe: MqttSubscribe,
+    /// `mqtt.ownership_topic`: below it gateways on one broker say which devices are theirs. Default
+    /// none.
+    pub ownership_topic: Option<String>,
     /// `mqtt.client_id`. Default [`MQTT_CLIENT_ID`].
     pub client_id: String,
     /// `mqtt.keepalive`. Default 30 s.
@@ -90,6 +93,7 @@ impl Default for Mqtt {
             password_file: None,
             version: MqttVersion::Auto,
             subscribe: MqttSubscribe::Shared,
+            ownership_topic: None,
             client_id: MQTT_CLIENT_ID.to_owned(),
             keepalive: Duration::from_secs(30),
             max_queued: 100_000,

@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::choices::{AutoObserve, FormatDefault};
-use super::filter::is_filter;
 use crate::admission::{AccessRuleError, AccessRules, MAX_RULES, Rate};
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::ContentFormat;
@@ -39,7 +38,7 @@ pub(crate) fn quoted<T: ToString + ?Sized>(it: &T) -> String {
 }
 
 /// A value as it is named in a message, short enough for one line.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) => "a table".to_owned(),
         Value::Array(_) => "a list".to_owned(),
@@ -446,27 +445,6 @@ pub(crate) fn series_mapping(value: &Value) -> Parsed<BTreeMap<Path, String>> {
         }
     }
     Ok(mapping)
-}
-
-/// A list of topic filters.
-pub(crate) fn topic_filters(value: &Value) -> Parsed<Vec<String>> {
-    let Value::Array(list) = value else {
-        return Err(format!(
-            "expected topic filters such as [\"answers/#\"], found {}",
-            shown(value)
-        ));
-    };
-    if list.len() > 256 {
-        return Err("holds more than 256 filters".to_owned());
-    }
-    let filter = |entry: &Value| {
-        let filter = filled_text(entry)?;
-        match is_filter(&filter) {
-            true => Ok(filter),
-            false => Err(format!("{filter:?} is not a topic filter")),
-        }
-    };
-    list.iter().map(filter).collect()
 }
 
 /// `false`, `true`, `"off"`, `"on"`, a list of paths, or one string with commas.

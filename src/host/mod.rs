@@ -2,6 +2,8 @@
 
 pub mod mosquitto;
 #[cfg(feature = "standalone")]
+mod ownership;
+#[cfg(feature = "standalone")]
 pub mod standalone;
 
 pub use crate::engine::{Decision, DeviceEvent};

@@ -4,6 +4,12 @@ use super::gateway::{Inner, Routes};
 use crate::config::matches_filter;
 use crate::mqtt::ReplyTo;
 
+/// Whether a topic is the start of some topics, or one of them.
+fn is_below(start: Option<&str>, topic: &str) -> bool {
+    let rest = start.and_then(|start| topic.strip_prefix(start));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 impl Inner {
     /// Where an answer goes as well, if it may go there. Refusals are counted.
     pub(super) fn reply_of(
@@ -21,6 +27,10 @@ impl Inner {
         let mut allowed = routes.settings.config.response_topics.iter();
         let may = reply.is_fit()
             && allowed.any(|filter| matches_filter(filter, topic))
+            && !is_below(
+                routes.settings.config.mqtt.ownership_topic.as_deref(),
+                topic,
+            )
             && self.routes_of(&routes.router, topic).is_empty()
             && !self.is_uplink(routes, topic);
         if !may {

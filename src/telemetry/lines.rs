@@ -56,6 +56,10 @@ reasons! {
     HostSilent,
     /// A registration ended because its new mountpoint is another endpoint's.
     MountpointTaken,
+    /// A message about which gateway has a device is refused.
+    OwnershipRefused,
+    /// A device of another gateway came, and nothing of what it had set up.
+    OwnershipWithout,
     /// A message of the gateway's own came back as a command.
     OwnMessage,
 }

@@ -21,7 +21,19 @@ class Mosquitto:
         self.file.write_text(
             f"listener {self.address[1]} 127.0.0.1\nallow_anonymous true\n{user}"
             f"persistence true\npersistence_location {folder}/\nmax_queued_messages 10000\n"
+            "log_type all\n"
         )
+
+    def bridge(self, other, filters):
+        """These topics go to another one and come from there, with QoS 1."""
+        lines = [
+            "connection other",
+            "address %s:%d" % other.address,
+            "restart_timeout 1",
+            *(f"topic {topic} both 1" for topic in filters),
+        ]
+        with self.file.open("a") as file:
+            file.write("\n".join(lines) + "\n")
 
     def start(self):
         self.process = Process(["mosquitto", "-c", self.file])

@@ -73,6 +73,12 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "How commands are asked for at that broker: by one filter for all devices, or by one for each device, from its registration to its end. For several gateways on one broker: with `per-device` a gateway answers nothing for devices of others, and a command that comes before its device has registered is answered by nobody. Read at the start."
     ),
     key!(
+        "mqtt.ownership_topic",
+        mqtt.ownership_topic,
+        optional_text,
+        "For several gateways on one broker, or on brokers that are bridged: below this topic each says which devices are its own, by retained messages, so that a device that registers at another one leaves the first and its observations and waiting commands go along. The same for all of them; `mqtt.subscribe` has to be `per-device`. Whoever may publish there can take devices away and have commands carried out: protect it at the broker. None, the default, turns it off. Read at the start."
+    ),
+    key!(
         "mqtt.keepalive",
         mqtt.keepalive,
         duration(SECOND, Duration::from_secs(65_535)),

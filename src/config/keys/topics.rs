@@ -3,7 +3,7 @@
 use super::key::{Key, key};
 use crate::config::choices::BooleanSeries;
 use crate::config::schema::Config;
-use crate::config::value;
+use crate::config::{filter, value};
 
 pub(super) static KEYS: &[Key<Config>] = &[
     key!(
@@ -131,7 +131,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
         response_topics,
         by(
             || "list of topic filters".to_owned(),
-            value::topic_filters,
+            filter::topic_filters,
             |it| format!("{it:?}")
         ),
         "Where answers may go as well because a command asks for it by a Response Topic of MQTT 5: topics that one of these filters matches; an empty list for nowhere. Whatever it says, no answer goes to a topic below `$`, to one that commands come by or that the gateway publishes to, or below `mqtt.ownership_topic`."

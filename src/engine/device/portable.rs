@@ -16,6 +16,9 @@ use crate::engine::context::Context;
 use crate::memory::{Heap, block};
 use crate::mqtt::ReplyTo;
 
+/// Bytes of JSON around a command, about.
+const PLACE_BYTES: usize = 64;
+
 /// Observations and waiting commands of one device.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct PortableSession {
@@ -35,6 +38,39 @@ impl PortableSession {
             size_of_val(it) + block(it.command.get().len()) + reply
         });
         observations.chain(commands).sum()
+    }
+
+    /// The same in parts of about so many bytes of JSON, at least one; a command is never divided.
+    #[cfg_attr(not(feature = "standalone"), expect(dead_code))] // hosts of a broker's cluster
+    pub(crate) fn split(self, bytes: usize) -> Vec<Self> {
+        let mut parts = vec![Self::default()];
+        let mut size = 0usize;
+        // The last part, or a new one when it has no room for so many bytes more.
+        let mut part_for = |more: usize, parts: &mut Vec<Self>| {
+            if size > 0 && size.saturating_add(more) > bytes {
+                parts.push(Self::default());
+                size = 0;
+            }
+            size = size.saturating_add(more);
+        };
+        for observation in self.observations {
+            part_for(PLACE_BYTES + observation.command.get().len(), &mut parts);
+            if let Some(part) = parts.last_mut() {
+                part.observations.push(observation);
+            }
+        }
+        for command in self.commands {
+            // A byte of correlation data is a number of up to four characters.
+            let reply = 4 * ReplyTo::bytes_of(&command.reply);
+            part_for(
+                PLACE_BYTES + command.command.get().len() + reply,
+                &mut parts,
+            );
+            if let Some(part) = parts.last_mut() {
+                part.commands.push(command);
+            }
+        }
+        parts
     }
 
     /// The same, but answers go only where they may go.

@@ -7,15 +7,28 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::outbox::Bounds;
 use crate::config::{Config, Mqtt};
+use crate::engine::PortableSession;
 use crate::host::Message;
 
-/// Where messages from the broker go. Neither method may block.
+/// Where messages from the broker go. No method blocks but those that say so.
 pub trait Commands: Send + Sync + 'static {
     /// Whether a message on `topic` may be a command.
     fn is_command(&self, topic: &str) -> bool;
 
     /// Takes a message for which [`Commands::is_command`] said yes.
     fn deliver(&self, message: Message);
+
+    /// Ends a registration, for another gateway to go on with; may block.
+    fn export(&self, endpoint: &str) -> Option<PortableSession> {
+        let _ = endpoint;
+        None
+    }
+
+    /// Goes on with what another gateway had; false when the device is not registered here.
+    fn import(&self, endpoint: &str, session: PortableSession) -> bool {
+        let _ = (endpoint, session);
+        false
+    }
 }
 
 /// Why the broker side cannot start.

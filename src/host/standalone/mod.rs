@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::config::broker_url::BrokerUrl;
-use crate::host::{Host, Publish, Subscriptions};
+use crate::host::{DeviceEvent, Host, Publish, Subscriptions};
 use crate::memory::Memory;
 use crate::telemetry::Counters;
 
@@ -131,6 +131,20 @@ impl Host for Broker {
         match self {
             Self::Remote(client) if client.is_per_device() => Subscriptions::PerDevice,
             _ => Subscriptions::Shared,
+        }
+    }
+
+    fn watches_devices(&self) -> bool {
+        match self {
+            Self::Remote(client) => client.watches_devices(),
+            Self::Embedded(_) => false,
+        }
+    }
+
+    fn device_events(&self, batch: &mut Vec<DeviceEvent>) {
+        match self {
+            Self::Remote(client) => client.device_events(batch),
+            Self::Embedded(_) => batch.clear(),
         }
     }
 

@@ -206,6 +206,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         for packet in packets {
             self.send(packet);
         }
+        if let Some(owner) = &self.shared.owner {
+            owner.connected(welcome.session_present);
+        }
     }
 
     /// Asks for what is wanted by now.
@@ -249,7 +252,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
     }
 
     fn publish(&mut self, publish: Publish) {
+        let owner = self.shared.owner.as_ref();
         let message = Message {
+            retain: owner.is_some_and(|owner| owner.retains(&publish.topic)),
             topic: Bytes::from(publish.topic),
             payload: Bytes::from(publish.payload),
             qos: publish.qos,
@@ -296,7 +301,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 Fact::Command(delivery) => {
                     // The acknowledgement comes after what it stands for: from here on the
                     // command is answered, whatever comes.
-                    if !self.closing && self.commands.is_command(&delivery.topic) {
+                    let owner = self.shared.owner.as_ref();
+                    if let Some(owner) = owner.filter(|it| it.concerns(&delivery.topic)) {
+                        owner.heard(&delivery.topic, &delivery.payload);
+                    } else if !self.closing && self.commands.is_command(&delivery.topic) {
                         self.commands.deliver(crate::host::Message {
                             topic: delivery.topic.clone(),
                             payload: delivery.payload.to_vec(),

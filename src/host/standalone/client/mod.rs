@@ -7,6 +7,7 @@
 
 mod connection;
 mod identifier;
+mod owner;
 mod patience;
 mod session;
 #[cfg(test)]
@@ -31,6 +32,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 
 use self::connection::{Connection, Ended};
+use self::owner::Owner;
 use self::patience::Patience;
 use self::session::Session;
 use self::shared::Shared;
@@ -41,7 +43,7 @@ use super::outbox::Outbox;
 use super::tls;
 use crate::config::broker_url::BrokerUrl;
 use crate::config::{Config, MqttSubscribe, MqttVersion};
-use crate::host::Publish;
+use crate::host::{DeviceEvent, Publish};
 use crate::memory::Memory;
 use crate::telemetry::Counters;
 
@@ -101,12 +103,13 @@ impl Client {
             }
             false => None,
         };
+        let client_id = identifier::identifier(config);
         let per_device = mqtt.subscribe == MqttSubscribe::PerDevice;
         let dialer = Dialer {
             broker: url.clone(),
             tls,
             connect: wire::Connect {
-                client_id: identifier::identifier(config),
+                client_id: client_id.clone(),
                 clean: false,
                 username,
                 password,
@@ -125,6 +128,7 @@ impl Client {
             broker: url.clone(),
             per_device,
             shared: Arc::new(Shared {
+                owner: Owner::new(config, &client_id, &counters),
                 outbox: Outbox::new(common::bounds(mqtt), counters),
                 subscriptions: Mutex::default(),
                 changed: Notify::new(),
@@ -140,6 +144,14 @@ impl Client {
         let (Some(runtime), Some(dialer)) = (&*runtime, self.dialer.lock().take()) else {
             return;
         };
+        if let Some(owner) = &self.shared.owner {
+            for filter in owner.filters() {
+                self.subscribe(&filter, 1, "");
+            }
+            let shared = Arc::clone(&self.shared);
+            let out = move |publish| shared.outbox.push(&mut vec![publish]);
+            owner.start(Arc::clone(&commands), Box::new(out));
+        }
         let task = run(dialer, commands, Arc::clone(&self.shared));
         *self.task.lock() = Some(runtime.spawn(task));
     }
@@ -150,6 +162,19 @@ impl Client {
 
     pub(super) fn publish(&self, batch: &mut Vec<Publish>) {
         self.shared.outbox.push(batch);
+    }
+
+    /// Whether it wants to know of devices.
+    pub(super) fn watches_devices(&self) -> bool {
+        self.shared.owner.is_some()
+    }
+
+    /// Devices came and went.
+    pub(super) fn device_events(&self, batch: &mut Vec<DeviceEvent>) {
+        if let Some(owner) = &self.shared.owner {
+            owner.devices(batch);
+        }
+        batch.clear();
     }
 
     /// Whether commands are asked for device by device (`mqtt.subscribe`).
@@ -183,6 +208,9 @@ impl Client {
             return;
         };
         let end = Instant::now() + deadline;
+        if let Some(owner) = &self.shared.owner {
+            owner.stop();
+        }
         self.pause();
         self.shared.closing.store(true, Ordering::Release);
         self.shared.control.notify_one();

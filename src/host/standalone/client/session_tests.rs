@@ -14,6 +14,7 @@ fn message(number: usize, qos: u8) -> Message {
         topic: Bytes::from_static(b"t"),
         payload: Bytes::from(number.to_string()),
         qos,
+        retain: false,
         correlation: None,
     }
 }

@@ -6,10 +6,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::super::outbox::Outbox;
+use super::owner::Owner;
 use super::subscriptions::Subscriptions;
 
 pub(super) struct Shared {
     pub(super) outbox: Outbox,
+    /// Where gateways say which devices are theirs.
+    pub(super) owner: Option<Owner>,
     pub(super) subscriptions: Mutex<Subscriptions>,
     /// Set off by a change of the subscriptions.
     pub(super) changed: Notify,

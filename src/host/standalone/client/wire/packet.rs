@@ -38,6 +38,8 @@ pub(in crate::host::standalone::client) struct Message {
     pub(in crate::host::standalone::client) payload: Bytes,
     /// 0, 1 or 2.
     pub(in crate::host::standalone::client) qos: u8,
+    /// Whether the broker keeps it for later subscribers.
+    pub(in crate::host::standalone::client) retain: bool,
     /// Correlation Data (MQTT 5).
     pub(in crate::host::standalone::client) correlation: Option<Bytes>,
 }

@@ -56,7 +56,7 @@ pub(super) fn outgoing(packet: Outgoing) -> Option<v3::Packet> {
         Outgoing::Connect(connect) => v3::Packet::Connect(Box::new(hello(connect))),
         Outgoing::Publish { id, again, message } => v3::Packet::Publish(Box::new(Publish {
             dup: again,
-            retain: false,
+            retain: message.retain,
             qos: qos(message.qos),
             topic: message.topic.try_into().ok()?,
             packet_id: id,

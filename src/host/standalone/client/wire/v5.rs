@@ -98,7 +98,7 @@ pub(super) fn outgoing(packet: Outgoing) -> Option<v5::Packet> {
         })),
         Outgoing::Publish { id, again, message } => v5::Packet::Publish(Box::new(Publish {
             dup: again,
-            retain: false,
+            retain: message.retain,
             qos: qos(message.qos),
             topic: message.topic.try_into().ok()?,
             packet_id: id,
