@@ -1,5 +1,6 @@
 """The gateway as a client of brokers of other makers, and several gateways on one of them."""
 
+import json
 import time
 
 import pytest
@@ -118,6 +119,43 @@ def test_b7_b16_nothing_of_qos_1_is_lost_over_a_restart_of_the_broker(
     wait_for(lambda: connections(bench) == 2, 60, "the gateway is back")
     device.update()
     assert answers(bench, device, "x")
+
+
+@pytest.mark.parametrize("subscribe", SUBSCRIBE)
+@pytest.mark.parametrize("kind", KINDS)
+def test_b16_no_command_of_qos_1_is_lost_over_a_restart_of_the_broker(
+    broker, start, kind, subscribe
+):
+    there = broker(kind)
+    bench = start(there, {"mqtt.subscribe": subscribe})
+    device = bench.registered()
+    numbers = range(1, 31)
+
+    def send():
+        for number in numbers:
+            command = {"reqID": number, "msgType": "read", "data": {"path": f"/33000/0/{number}"}}
+            bench.app.client.publish(f"lwm2m/{device.endpoint}/dn/dm", json.dumps(command), 1)
+
+    there.stop()
+    wait_for(lambda: not bench.app.client.is_connected(), 10, "the application has noticed")
+    if kind == "aedes":
+        # It forgets its sessions: who is there later than the application misses what it publishes.
+        there.start()
+        wait_for(lambda: connections(bench) == 2, 60, "the gateway is back")
+        wait_for(bench.app.client.is_connected, 20, "the application is back")
+        send()
+    else:
+        # The application sends all of it as soon as it is back, mostly before the gateway is.
+        send()
+        there.start()
+    left = set(numbers)
+    while left:
+        request = device.expect(GET, timeout=60)
+        device.reply(request, "2.05", f"at {request.path}", TEXT)
+        left.discard(int(request.path.rpartition("/")[2]))
+    for number in numbers:
+        answer = bench.app.result(number, timeout=30, kind="read")
+        assert answer.data["content"][0]["value"] == f"at /33000/0/{number}"
 
 
 def connections(bench):
