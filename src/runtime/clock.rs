@@ -15,16 +15,9 @@ pub(super) struct Clock {
 /// Monotonic time for hosts, whose log lines are [`limited`](crate::telemetry) as those of the core
 /// are.
 pub(crate) fn monotonic() -> Instant {
-    HOSTS.now().mono
+    static CLOCK: LazyLock<Clock> = LazyLock::new(Clock::new);
+    CLOCK.now().mono
 }
-
-/// The same with the wall clock.
-#[cfg(feature = "standalone")]
-pub(crate) fn now() -> Now {
-    HOSTS.now()
-}
-
-static HOSTS: LazyLock<Clock> = LazyLock::new(Clock::new);
 
 impl Clock {
     pub(super) fn new() -> Self {

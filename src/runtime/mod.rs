@@ -22,8 +22,6 @@ mod stop;
 mod threads;
 
 pub(crate) use clock::monotonic;
-#[cfg(feature = "standalone")]
-pub(crate) use clock::now;
 pub use error::{ReloadError, StartError};
 pub use gateway::{Gateway, Statistics};
 pub use host::{AuthorizationRequest, Host, PskRequest, Subscriptions};

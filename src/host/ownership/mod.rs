@@ -5,8 +5,8 @@
 //! ownership. Claims of one endpoint have an order (see [`Claim`]) that all gateways see alike, so
 //! of those who believe that they have the device all but one give it up: whoever hears a higher
 //! claim ends its registration and sends observations and queue to the new one, whoever hears a
-//! lower one says its own again. What is sent arrives in parts that need no putting together; a
-//! gateway takes them for a while after it has claimed a device, and waits for nothing.
+//! lower one says its own again. What is sent arrives in parts that need no putting together, and the
+//! new gateway waits for none of it.
 
 mod claim;
 mod parts;
@@ -20,9 +20,9 @@ use self::claim::Claim;
 use self::parts::Part;
 use self::topics::{About, Topics};
 use crate::engine::PortableSession;
-use crate::time::{Instant, Now};
+use crate::time::Instant;
 
-/// How long after its claim a gateway takes what the one before sends.
+/// How long after its claim a gateway expects what the one before sends.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Endpoints of other gateways that are remembered at most. Beyond them, clocks alone say which
@@ -55,7 +55,7 @@ struct Held {
     claim: Claim,
     /// The epoch of the claim since which it has been held.
     since: u64,
-    /// Parts that came, while they are taken.
+    /// Parts that came, until the last one.
     taking: Option<u32>,
     /// Whether some other gateway had it before.
     followed: bool,
@@ -110,11 +110,19 @@ impl Ownership {
         self.topics.filters()
     }
 
-    /// A device has registered here, for `lifetime` seconds.
-    pub(crate) fn registered(&mut self, now: Now, endpoint: &str, lifetime: u64) -> Vec<Action> {
+    /// A device has registered here `at` so many milliseconds since 1970, for `lifetime` seconds.
+    /// That is long ago for one that a restart has found in the store; it may have gone to another
+    /// gateway meanwhile.
+    pub(crate) fn registered(
+        &mut self,
+        now: Instant,
+        endpoint: &str,
+        at: u64,
+        lifetime: u64,
+    ) -> Vec<Action> {
         let endpoint: Arc<str> = endpoint.into();
         let entry = self.entries.entry(Arc::clone(&endpoint)).or_default();
-        let claim = Claim::above(entry.best.as_ref(), &self.own, now.unix_ms, lifetime);
+        let claim = Claim::above(entry.best.as_ref(), &self.own, at, lifetime);
         let followed = entry.best.as_ref().is_some_and(|it| it.gateway != self.own);
         entry.best = Some(claim.clone());
         match &mut entry.held {
@@ -126,7 +134,7 @@ impl Ownership {
                     taking: Some(0),
                     followed,
                 });
-                self.plan(&endpoint, Some(now.mono + PATIENCE));
+                self.plan(&endpoint, Some(now + PATIENCE));
             }
         }
         self.say(&endpoint).into_iter().collect()
@@ -143,7 +151,7 @@ impl Ownership {
     }
 
     /// A message came by one of the filters.
-    pub(crate) fn heard(&mut self, now: Now, topic: &str, payload: &[u8]) -> Vec<Action> {
+    pub(crate) fn heard(&mut self, now: Instant, topic: &str, payload: &[u8]) -> Vec<Action> {
         let refuse = |reason| {
             let topic = topic.to_owned();
             vec![Action::Refuse { topic, reason }]
@@ -203,9 +211,10 @@ impl Ownership {
                 continue;
             };
             entry.due = None;
-            match &mut entry.held {
+            match &entry.held {
+                // What comes later is taken all the same.
                 Some(held) => {
-                    if held.taking.take().is_some() && held.followed {
+                    if held.taking == Some(0) && held.followed {
                         actions.push(Action::GoOnWithout { endpoint });
                     }
                 }
@@ -225,7 +234,7 @@ impl Ownership {
 
     fn claimed(
         &mut self,
-        now: Now,
+        now: Instant,
         endpoint: &str,
         claim: Claim,
     ) -> Result<Vec<Action>, &'static str> {
@@ -264,7 +273,7 @@ impl Ownership {
             (None, _) => {
                 let lifetime = Duration::from_secs(claim.lifetime);
                 entry.best = Some(claim);
-                let due = is_ours.then(|| now.mono + lifetime.max(PATIENCE));
+                let due = is_ours.then(|| now + lifetime.max(PATIENCE));
                 self.plan(&endpoint, due);
                 Ok(Vec::new())
             }
@@ -296,7 +305,7 @@ impl Ownership {
             Some(next) if part.part < next => return Ok(Vec::new()),
             Some(next) if part.part == next => held.taking = Some(next.saturating_add(1)),
             Some(_) => return Err("a part of a session is missing"),
-            None => return Err("a session that is over, or comes too late"),
+            None => return Err("a session that is over"),
         }
         let endpoint: Arc<str> = endpoint.into();
         if part.last {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::time::Now;
 
 const EP: &str = "ep";
 
@@ -17,6 +18,12 @@ fn at(seconds: u64, skew: i64) -> Now {
 
 fn gateway(name: &str) -> Ownership {
     Ownership::new(name, "own", 1 << 20)
+}
+
+impl Ownership {
+    fn registers(&mut self, now: Now, endpoint: &str) -> Vec<Action> {
+        self.registered(now.mono, endpoint, now.unix_ms, 300)
+    }
 }
 
 fn session(commands: usize) -> PortableSession {
@@ -52,7 +59,7 @@ fn hear(
     session: impl Fn() -> PortableSession,
 ) -> Vec<(String, Vec<u8>)> {
     let mut messages = Vec::new();
-    for action in to.heard(now, topic, payload) {
+    for action in to.heard(now.mono, topic, payload) {
         match action {
             Action::Export {
                 endpoint,
@@ -70,19 +77,19 @@ fn hear(
 fn b7_a_device_that_registers_elsewhere_leaves_and_takes_its_session_along() {
     let (mut a, mut b) = (gateway("a"), gateway("b"));
     // The clock of the second is an hour late.
-    let claim = one(a.registered(at(1, 0), EP, 300));
+    let claim = one(a.registers(at(1, 0), EP));
     assert_eq!(claim.0, "own/owner/ep");
     assert!(hear(&mut b, at(1, -3_600_000), &claim, PortableSession::default).is_empty());
-    let claim = one(b.registered(at(2, -3_600_000), EP, 300));
+    let claim = one(b.registers(at(2, -3_600_000), EP));
     let parts = hear(&mut a, at(2, 0), &claim, || session(300));
     assert!(!a.holds(EP) && b.holds(EP));
     assert!(parts.len() > 2, "{}", parts.len());
     for (number, (topic, payload)) in parts.iter().enumerate() {
         assert_eq!(topic, "own/session/b/ep");
         assert!(payload.len() < 200_000);
-        let actions = b.heard(at(3, 0), topic, payload);
+        let actions = b.heard(at(3, 0).mono, topic, payload);
         assert!(matches!(&*actions, [Action::Import { .. }]), "{number}");
-        let again = b.heard(at(3, 0), topic, payload);
+        let again = b.heard(at(3, 0).mono, topic, payload);
         let is_last = number + 1 == parts.len();
         assert!(if is_last {
             refused(&again)
@@ -100,62 +107,83 @@ fn b7_a_device_that_registers_elsewhere_leaves_and_takes_its_session_along() {
 #[test]
 fn b7_a_gateway_that_is_dead_sends_nothing_and_is_not_waited_for() {
     let mut b = gateway("b");
-    let claim = one(gateway("a").registered(at(1, 0), EP, 300));
-    b.heard(at(1, 0), &claim.0, &claim.1);
-    b.registered(at(2, 0), EP, 300);
+    let claim = one(gateway("a").registers(at(1, 0), EP));
+    b.heard(at(1, 0).mono, &claim.0, &claim.1);
+    b.registers(at(2, 0), EP);
     assert!(b.tick(at(31, 0).mono).is_empty());
     assert!(matches!(
         &*b.tick(at(32, 0).mono),
         [Action::GoOnWithout { .. }]
     ));
-    // What comes after all is late. Where nobody was before, nobody is missed.
+    // What comes after all is taken, once. Where nobody was before, nobody is missed.
     let late = gateway("a").exported(&EP.into(), "b", 1_002_000, session(1));
     let (topic, payload) = one(late);
-    assert!(refused(&b.heard(at(33, 0), &topic, &payload)));
-    b.registered(at(2, 0), "new", 300);
+    let taken = b.heard(at(33, 0).mono, &topic, &payload);
+    assert!(matches!(&*taken, [Action::Import { .. }]));
+    assert!(refused(&b.heard(at(33, 0).mono, &topic, &payload)));
+    b.registers(at(2, 0), "new");
     assert!(b.tick(at(99, 0).mono).is_empty());
 }
 
 #[test]
 fn b7_a_restart_finds_the_claims_and_clears_those_of_devices_that_stay_away() {
     let mut before = gateway("a");
-    let claims = ["stays", "comes", "moves"].map(|ep| one(before.registered(at(1, 0), ep, 300)));
+    let claims = ["stays", "comes", "moves"].map(|ep| one(before.registers(at(1, 0), ep)));
     // Its clock was put back meanwhile.
     let mut a = gateway("a");
     for (topic, payload) in &claims {
-        assert!(a.heard(at(10, -5_000_000), topic, payload).is_empty());
+        assert!(a.heard(at(10, -5_000_000).mono, topic, payload).is_empty());
     }
-    let again = one(a.registered(at(11, -5_000_000), "comes", 300));
+    let again = one(a.registers(at(11, -5_000_000), "comes"));
     assert!(read(&again).is_above(&read(&claims[1])));
-    let other = one(gateway("b").registered(at(12, 0), "moves", 300));
-    assert!(a.heard(at(12, 0), &other.0, &other.1).is_empty());
+    let other = one(gateway("b").registers(at(12, 0), "moves"));
+    assert!(a.heard(at(12, 0).mono, &other.0, &other.1).is_empty());
     assert!(a.tick(at(300, 0).mono).is_empty());
     let cleared = published(a.tick(at(311, 0).mono));
     assert_eq!(cleared, [("own/owner/stays".to_owned(), Vec::new())]);
     // An old claim of ours that comes late does not stand above the new one.
     let mut a = gateway("a");
-    let new = one(a.registered(at(1, -5_000_000), EP, 300));
+    let new = one(a.registers(at(1, -5_000_000), EP));
     let mut old = read(&claims[0]);
     old.epoch += 1000;
-    let answer = one(a.heard(at(2, 0), "own/owner/ep", &old.write()));
+    let answer = one(a.heard(at(2, 0).mono, "own/owner/ep", &old.write()));
     assert!(read(&answer).is_above(&old) && old.is_above(&read(&new)));
+}
+
+/// What a store brings back is as old as it is: the device may be at another gateway by now.
+#[test]
+fn b7_a_registration_from_the_store_is_not_newer_than_one_elsewhere() {
+    let first = one(gateway("a").registers(at(1, 0), EP));
+    let mut b = gateway("b");
+    b.heard(at(1, 0).mono, &first.0, &first.1);
+    let moved = one(b.registers(at(50, 0), EP));
+    let mut a = gateway("a");
+    let old = one(a.registered(at(100, 0).mono, EP, at(1, 0).unix_ms, 300));
+    assert_eq!(one(b.heard(at(100, 0).mono, &old.0, &old.1)), moved);
+    let parts = hear(&mut a, at(100, 0), &moved, || session(1));
+    assert!(!a.holds(EP) && parts[0].0 == "own/session/b/ep");
+    // One that has not moved stays, above what the broker has of before.
+    let mut a = gateway("a");
+    a.registered(at(100, 0).mono, EP, at(1, 0).unix_ms - 5, 300);
+    let again = one(a.heard(at(100, 0).mono, &first.0, &first.1));
+    assert!(a.holds(EP) && read(&again).is_above(&read(&first)));
 }
 
 #[test]
 fn b7_what_the_broker_lost_is_said_again() {
     let mut a = gateway("a");
-    let claim = one(a.registered(at(1, 0), EP, 300));
+    let claim = one(a.registers(at(1, 0), EP));
     assert!(a.connected(true).is_empty());
     assert_eq!(one(a.connected(false)), claim);
     // So is what somebody clears that has no business with it.
-    assert_eq!(one(a.heard(at(2, 0), "own/owner/ep", b"")), claim);
-    assert!(a.heard(at(2, 0), "own/owner/other", b"").is_empty());
+    assert_eq!(one(a.heard(at(2, 0).mono, "own/owner/ep", b"")), claim);
+    assert!(a.heard(at(2, 0).mono, "own/owner/other", b"").is_empty());
 }
 
 #[test]
 fn b7_what_is_no_message_of_a_gateway_harms_nobody() {
     let mut a = gateway("a");
-    let claim = one(a.registered(at(1, 0), EP, 300));
+    let claim = one(a.registers(at(1, 0), EP));
     let long = "x".repeat(300);
     let huge = format!(
         r#"{{"gateway":"b","epoch":{},"time":1,"lifetime":1}}"#,
@@ -193,26 +221,26 @@ fn b7_what_is_no_message_of_a_gateway_harms_nobody() {
         ),
     ] {
         assert!(
-            refused(&a.heard(at(2, 0), topic, payload.as_bytes())),
+            refused(&a.heard(at(2, 0).mono, topic, payload.as_bytes())),
             "{topic} {payload}"
         );
     }
     assert!(a.holds(EP) && a.entries.len() == 1);
     // A part out of turn is not taken, and those that are right still are.
     let parts = published(gateway("b").exported(&EP.into(), "a", 1_001_000, session(300)));
-    assert!(refused(&a.heard(at(2, 0), &parts[1].0, &parts[1].1)));
-    assert!(!refused(&a.heard(at(2, 0), &parts[0].0, &parts[0].1)));
+    assert!(refused(&a.heard(at(2, 0).mono, &parts[1].0, &parts[1].1)));
+    assert!(!refused(&a.heard(at(2, 0).mono, &parts[0].0, &parts[0].1)));
 }
 
 #[test]
 fn b7_names_stand_in_one_level() {
     let mut a = gateway("a/+");
-    let (topic, payload) = one(a.registered(at(1, 0), "$e/p#%", 300));
+    let (topic, payload) = one(a.registers(at(1, 0), "$e/p#%"));
     assert_eq!(topic, "own/owner/%24e%2Fp%23%25");
     let mut b = gateway("b");
-    b.heard(at(1, 0), &topic, &payload);
+    b.heard(at(1, 0).mono, &topic, &payload);
     assert!(b.entries.contains_key("$e/p#%"));
-    let claim = one(b.registered(at(2, 0), "$e/p#%", 300));
+    let claim = one(b.registers(at(2, 0), "$e/p#%"));
     let parts = hear(&mut a, at(2, 0), &claim, PortableSession::default);
     assert_eq!(parts[0].0, "own/session/b/%24e%2Fp%23%25");
     assert_eq!(a.filters()[1], "own/session/a%2F%2B/+");
@@ -269,7 +297,7 @@ impl World {
         match step {
             Step::Register(who) => {
                 let now = self.now(who);
-                let said = self.gateways[who].registered(now, EP, 300);
+                let said = self.gateways[who].registers(now, EP);
                 self.up[who].extend(published(said));
             }
             Step::Deregister(who) => {

@@ -13,7 +13,7 @@ use super::super::common::{self, Commands};
 use crate::config::Config;
 use crate::host::ownership::{Action, Ownership};
 use crate::host::{DeviceEvent, Publish, PublishKind};
-use crate::runtime::{block_signals, monotonic, now};
+use crate::runtime::{block_signals, monotonic};
 use crate::telemetry::{Counters, limited};
 
 /// Events that wait at most.
@@ -39,10 +39,22 @@ pub(super) struct Owner {
 }
 
 enum Event {
-    Registered { endpoint: Box<str>, lifetime: u64 },
-    Gone { endpoint: Box<str> },
-    Heard { topic: Box<str>, payload: Box<[u8]> },
-    Connected { kept: bool },
+    Registered {
+        endpoint: Box<str>,
+        /// Milliseconds since 1970.
+        at: u64,
+        lifetime: u64,
+    },
+    Gone {
+        endpoint: Box<str>,
+    },
+    Heard {
+        topic: Box<str>,
+        payload: Box<[u8]>,
+    },
+    Connected {
+        kept: bool,
+    },
     Stop,
 }
 
@@ -98,6 +110,7 @@ impl Owner {
             match event {
                 DeviceEvent::Registered(info) => self.put(Event::Registered {
                     endpoint: info.endpoint.into(),
+                    at: info.registered_at,
                     lifetime: info.lifetime,
                 }),
                 DeviceEvent::Gone { endpoint, .. } => self.put(Event::Gone {
@@ -182,15 +195,20 @@ impl Worker {
 
     fn event(&mut self, event: Event) -> Vec<Action> {
         match event {
-            Event::Registered { endpoint, lifetime } => {
+            Event::Registered {
+                endpoint,
+                at,
+                lifetime,
+            } => {
                 self.counters.ownership_claimed.add_shared(1);
-                self.ownership.registered(now(), &endpoint, lifetime)
+                self.ownership
+                    .registered(monotonic(), &endpoint, at, lifetime)
             }
             Event::Gone { endpoint } => self.ownership.gone(&endpoint),
             Event::Heard { topic, payload } => {
                 let size = topic.len().saturating_add(payload.len());
                 self.waiting.fetch_sub(size, Ordering::AcqRel);
-                self.ownership.heard(now(), &topic, &payload)
+                self.ownership.heard(monotonic(), &topic, &payload)
             }
             Event::Connected { kept } => self.ownership.connected(kept),
             Event::Stop => Vec::new(),
@@ -233,8 +251,8 @@ impl Worker {
                         monotonic(),
                         OwnershipWithout,
                         %endpoint,
-                        "the gateway that had the device has sent nothing of it: observations and \
-                         waiting commands are lost"
+                        "the gateway that had the device has sent nothing of it so far: its \
+                         observations and waiting commands are missing"
                     );
                 }
                 Action::Refuse { topic, reason } => {
