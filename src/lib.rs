@@ -123,6 +123,10 @@ mod mac;
 pub mod memory;
 mod mqtt;
 #[cfg(feature = "internals")]
+pub mod network;
+#[cfg(not(feature = "internals"))]
+mod network;
+#[cfg(feature = "internals")]
 pub mod printable;
 #[cfg(not(feature = "internals"))]
 mod printable;

@@ -41,7 +41,7 @@ fn closed(world: &mut World) -> Vec<(SocketAddr, CloseReason)> {
     world.pass(Duration::ZERO);
     let events = std::mem::take(&mut world.events);
     let closed = events.into_iter().filter_map(|event| match event {
-        Output::Closed { peer, reason, .. } => Some((peer, reason)),
+        Output::Closed { peer, reason, .. } => Some((peer.remote, reason)),
         _ => None,
     });
     closed.collect()

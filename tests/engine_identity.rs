@@ -14,6 +14,7 @@ use lwm2m_gateway::coap::{Code, MessageType};
 use lwm2m_gateway::config::{DtlsListener, EndpointRule, PlainRegisters, UdpListener};
 use lwm2m_gateway::credentials::{Credential, EndpointPattern, Key};
 use lwm2m_gateway::engine::{CommandInput, Decision, DeviceEvent, GoneReason, Peer, Settings};
+use lwm2m_gateway::network::LocalAddress;
 use proptest::prelude::*;
 use support::{Device, World, peer};
 
@@ -74,6 +75,7 @@ fn secured_by(
     let mut device = Device::new(endpoint, port);
     device.peer = Peer {
         listener: SECURE,
+        local: LocalAddress::default(),
         session: u32::from(port),
         ..device.peer
     };

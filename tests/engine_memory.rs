@@ -12,6 +12,7 @@ use lwm2m_gateway::coap::message::option;
 use lwm2m_gateway::coap::{Code, Message};
 use lwm2m_gateway::engine::{Decision, Peer};
 use lwm2m_gateway::memory::{Kind, Shares};
+use lwm2m_gateway::network::LocalAddress;
 use support::{Device, World};
 
 /// Longer than any lifetime, wait or memory of these tests.
@@ -25,6 +26,7 @@ fn at(address: &str) -> Peer {
     let address: SocketAddr = address.parse().unwrap();
     Peer {
         listener: 0,
+        local: LocalAddress::default(),
         address,
         session: 0,
     }

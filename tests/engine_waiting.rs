@@ -10,6 +10,7 @@ use std::time::Duration;
 use lwm2m_gateway::coap::message::{Builder, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
 use lwm2m_gateway::engine::{Decision, Peer};
+use lwm2m_gateway::network::LocalAddress;
 
 use support::World;
 
@@ -19,6 +20,7 @@ const PLACES: usize = 65_536;
 fn peer(address: impl Into<SocketAddr>) -> Peer {
     Peer {
         listener: 0,
+        local: LocalAddress::default(),
         address: address.into(),
         session: 0,
     }

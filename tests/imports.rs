@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "time",
     "system",
     "printable",
+    "network",
     "mac",
     "memory",
     "admission",

@@ -23,6 +23,7 @@ use lwm2m_gateway::engine::{
 };
 use lwm2m_gateway::lwm2m::model::ObjectModels;
 use lwm2m_gateway::memory::{Memory, Shares};
+use lwm2m_gateway::network::LocalAddress;
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 
@@ -132,6 +133,7 @@ impl Fleet {
             endpoint: format!("urn:imei:35000000{index:07}"),
             peer: Peer {
                 listener: 0,
+                local: LocalAddress::default(),
                 address: SocketAddr::from(([10, a, b, c], 56_830)),
                 session: 0,
             },

@@ -12,6 +12,7 @@ use lwm2m_gateway::engine::{
     CommandInput, Directory, Engine, EngineOptions, Load, Output, Peer, Settings,
 };
 use lwm2m_gateway::memory::{Kind, Memory, Shares};
+use lwm2m_gateway::network::LocalAddress;
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 
@@ -60,6 +61,7 @@ pub fn engine(mut data: &[u8]) {
         let work = EVENT.0.of_bytes(EVENT.1, bytes.len());
         let peer = Peer {
             listener: 0,
+            local: LocalAddress::default(),
             address: SocketAddr::from(([127, 0, 0, 1], 5000 + u16::from(event % PEERS))),
             session: 0,
         };

@@ -13,6 +13,7 @@ use lwm2m_gateway::engine::{
     CommandInput, Directory, Engine, EngineOptions, Handoff, Load, Output, Peer, Settings,
 };
 use lwm2m_gateway::memory::{Memory, Shares};
+use lwm2m_gateway::network::LocalAddress;
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 use serde_json::Value;
@@ -458,6 +459,7 @@ const PORT: u16 = 5000;
 fn address(peer: usize) -> Peer {
     Peer {
         listener: 0,
+        local: LocalAddress::default(),
         address: SocketAddr::from(([127, 0, 0, 1], PORT + peer as u16)),
         session: 0,
     }

@@ -7,8 +7,8 @@
 //! again; and it keeps 17 kB for each encrypted record that comes before the ChangeCipherSpec, or as
 //! payload before the Finished.
 
+use crate::network::NetworkPath;
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
@@ -62,7 +62,7 @@ const MAX_UNDECIPHERABLE: usize = 2;
 const MAX_SILENCES: u8 = 2;
 
 pub(super) struct Handshake {
-    pub peer: SocketAddr,
+    pub peer: NetworkPath,
     /// When it must be over.
     pub deadline: Instant,
     /// When to do something about it, as in the server's list of timers.
@@ -146,7 +146,7 @@ impl Handshake {
     pub(super) fn new(
         context: &Context,
         now: Instant,
-        peer: SocketAddr,
+        peer: NetworkPath,
         random: [u8; 32],
         hello: &Record<'_>,
         wire: &mut Wire,

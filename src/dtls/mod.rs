@@ -27,7 +27,7 @@ mod sources;
 mod table;
 mod wire;
 
-use std::net::SocketAddr;
+use crate::network::NetworkPath;
 
 pub use context::{Context, DtlsError, Options};
 pub use identity::Identity;
@@ -43,14 +43,14 @@ pub enum Output {
     /// A datagram to send.
     Transmit {
         /// To whom.
-        to: SocketAddr,
+        to: NetworkPath,
         /// All of it.
         datagram: Vec<u8>,
     },
     /// The payload of an authentic record.
     Received {
         /// From whom; there is a session.
-        from: SocketAddr,
+        from: NetworkPath,
         /// Never empty.
         payload: Vec<u8>,
     },
@@ -59,14 +59,14 @@ pub enum Output {
         /// Names the question.
         ticket: CredentialTicket,
         /// Who presents it.
-        peer: SocketAddr,
+        peer: NetworkPath,
         /// What it presents; nothing is proved yet.
         identity: Identity,
     },
     /// A handshake is complete: the peer has the key of this identity.
     Established {
         /// Who.
-        peer: SocketAddr,
+        peer: NetworkPath,
         /// The identity presented.
         identity: Identity,
         /// Whether an earlier session was resumed, without looking at the key again.
@@ -79,7 +79,7 @@ pub enum Output {
     /// A session is over, the one that [`Output::Established`] announced.
     Closed {
         /// Whose.
-        peer: SocketAddr,
+        peer: NetworkPath,
         /// The identity presented.
         identity: Identity,
         /// Why.

@@ -4,8 +4,8 @@ mod handshakes;
 mod idle;
 mod room;
 
+use crate::network::NetworkPath;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::context::Context;
@@ -39,7 +39,7 @@ pub struct Server {
     counters: Arc<Counters>,
     cookies: Cookies,
     decoys: Decoys,
-    peers: HashMap<SocketAddr, Peer>,
+    peers: HashMap<NetworkPath, Peer>,
     sessions: Table<Session>,
     /// Sessions by last use.
     order: Order,
@@ -111,7 +111,8 @@ impl Server {
     }
 
     /// Takes a datagram from a device. Whatever is wrong with it is counted, nothing more.
-    pub fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    pub fn handle_datagram(&mut self, now: Instant, from: impl Into<NetworkPath>, datagram: &[u8]) {
+        let from = from.into();
         self.make_room(true);
         let first = match Record::split(datagram) {
             Some((first, _)) if datagram.len() <= MAX_DATAGRAM => first,
@@ -184,15 +185,20 @@ impl Server {
     /// # Errors
     ///
     /// When there is no session with it, or the payload is empty or longer than a record.
-    pub fn send(&mut self, now: Instant, to: SocketAddr, payload: &[u8]) -> Result<(), SendError> {
-        let result = self.seal(now, to, payload);
+    pub fn send(
+        &mut self,
+        now: Instant,
+        to: impl Into<NetworkPath>,
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        let result = self.seal(now, to.into(), payload);
         if result.is_err() {
             self.counters.dtls_send_failed.inc();
         }
         result
     }
 
-    fn seal(&mut self, now: Instant, to: SocketAddr, payload: &[u8]) -> Result<(), SendError> {
+    fn seal(&mut self, now: Instant, to: NetworkPath, payload: &[u8]) -> Result<(), SendError> {
         let peer = self.peers.get(&to).ok_or(SendError::NoSession)?;
         let key = peer.session.ok_or(SendError::NoSession)?;
         self.warm_up(key).ok_or(SendError::Failed)?;
@@ -208,8 +214,8 @@ impl Server {
     }
 
     /// Closes the session with a device, if there is one. A handshake goes on.
-    pub fn close(&mut self, _now: Instant, peer: SocketAddr) {
-        if let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session) {
+    pub fn close(&mut self, _now: Instant, peer: impl Into<NetworkPath>) {
+        if let Some(session) = self.peers.get(&peer.into()).and_then(|peer| peer.session) {
             self.close_session(session, CloseReason::Local);
         }
     }
@@ -292,13 +298,13 @@ impl Server {
 
     /// The identity of the session with a device.
     #[cfg(feature = "internals")]
-    pub fn identity(&self, peer: SocketAddr) -> Option<&Identity> {
-        let key = self.peers.get(&peer)?.session?;
+    pub fn identity(&self, peer: impl Into<NetworkPath>) -> Option<&Identity> {
+        let key = self.peers.get(&peer.into())?.session?;
         self.sessions.get(key).map(|session| &session.identity)
     }
 
     /// Address and identity of all sessions.
-    pub fn peers(&self) -> impl Iterator<Item = (SocketAddr, &Identity)> {
+    pub fn peers(&self) -> impl Iterator<Item = (NetworkPath, &Identity)> {
         let sessions = self.sessions.iter();
         sessions.map(|session| (session.peer, &session.identity))
     }
@@ -444,7 +450,7 @@ impl Server {
         self.warm.push_back(key);
     }
 
-    fn transmit(&mut self, to: SocketAddr) {
+    fn transmit(&mut self, to: NetworkPath) {
         while let Some(datagram) = self.wire.take() {
             self.outputs.push_back(Output::Transmit { to, datagram });
         }

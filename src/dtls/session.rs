@@ -1,8 +1,8 @@
 //! A session: a completed handshake and its keys. Only this file knows that OpenSSL protects the
 //! records.
 
+use crate::network::NetworkPath;
 use openssl::ssl::{ErrorCode, SslRef, SslStream};
-use std::net::SocketAddr;
 
 use super::identity::Identity;
 use super::openssl::{NoMemory, Stream};
@@ -17,7 +17,7 @@ use crate::time::Instant;
 const MAX_PAYLOAD: usize = 16_384;
 
 pub(super) struct Session {
-    pub peer: SocketAddr,
+    pub peer: NetworkPath,
     pub identity: Identity,
     pub suite: CipherSuite,
     pub seat: Seat,
@@ -41,7 +41,7 @@ pub(super) enum Read {
 impl Session {
     /// The session of a completed handshake.
     pub(super) fn new(
-        peer: SocketAddr,
+        peer: NetworkPath,
         identity: Identity,
         suite: CipherSuite,
         stream: Stream,

@@ -3,6 +3,8 @@
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
+use crate::network::{LocalAddress, NetworkPath};
+
 /// Index of a device in its shard.
 pub(in crate::engine) type DeviceKey = u32;
 
@@ -14,6 +16,8 @@ pub type ShardId = u16;
 pub struct Peer {
     /// Number of the listener, see [`Settings::listener`](super::Settings::listener).
     pub listener: u16,
+    /// The address of this machine that it speaks to.
+    pub local: LocalAddress,
     /// Address and port of the device.
     pub address: SocketAddr,
     /// Which DTLS session of that address; 0 without DTLS. Messages of one session have nothing
@@ -21,8 +25,19 @@ pub struct Peer {
     pub session: u32,
 }
 
+impl Peer {
+    /// Both ends of the way to it.
+    pub const fn path(&self) -> NetworkPath {
+        NetworkPath {
+            remote: self.address,
+            local: self.local,
+        }
+    }
+}
+
 /// In as few pieces as there can be: most of the tables are by peer, and each piece costs. Flow label
-/// and scope of IPv6 are left out, peers that differ in nothing else are few.
+/// and scope of IPv6 and the address of this machine are left out: peers that differ in nothing
+/// else are few.
 impl Hash for Peer {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let port = u64::from(self.address.port()) << 48;

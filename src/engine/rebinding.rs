@@ -118,11 +118,13 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::network::LocalAddress;
 
     #[test]
     fn a14_bounded_and_forgotten() {
         let peer = |port| Peer {
             listener: 0,
+            local: LocalAddress::default(),
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             session: 0,
         };

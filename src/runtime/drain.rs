@@ -73,7 +73,7 @@ impl Shard {
                 ..
             }) => secure.send(now.mono, to, &datagram),
             Some(listener) => {
-                listener.transmits.push((to.address, datagram));
+                listener.transmits.push((to.path(), datagram));
                 true
             }
             None => false,

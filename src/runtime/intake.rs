@@ -1,12 +1,11 @@
 //! Which datagrams a shard looks at.
 
-use std::net::SocketAddr;
-
 use tracing::warn;
 
 use super::shard::Shard;
 use crate::admission::Refused;
 use crate::engine::Peer;
+use crate::network::NetworkPath;
 use crate::telemetry::LogReason;
 use crate::time::Instant;
 
@@ -58,7 +57,7 @@ impl Shard {
         &mut self,
         now: Instant,
         index: usize,
-        from: SocketAddr,
+        from: NetworkPath,
         strict: bool,
     ) -> bool {
         let Some(listener) = self.listeners.get_mut(index) else {
@@ -77,7 +76,8 @@ impl Shard {
             None => {
                 let peer = Peer {
                     listener: listener.number,
-                    address: from,
+                    local: from.local,
+                    address: from.remote,
                     session: 0,
                 };
                 self.engine.admit(now, peer, limit)

@@ -15,7 +15,8 @@ use crate::config::{Config, DtlsListener, DtlsOptions, UdpListener};
 use crate::credentials::{Coverage, CredentialStore};
 use crate::engine::ListenerIds;
 use crate::memory::Memory;
-use crate::transport::udp::UdpSocket;
+use crate::transport::LocalAddresses;
+use crate::transport::udp::{BindOptions, UdpSocket};
 
 /// An open listener.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub(super) struct Listeners {
     shards: usize,
     memory: Arc<Memory>,
     pub(super) ids: ListenerIds,
+    locals: Arc<LocalAddresses>,
     open: BTreeMap<String, Open>,
 }
 
@@ -64,6 +66,7 @@ impl Listeners {
             shards,
             memory,
             ids: ListenerIds::default(),
+            locals: Arc::default(),
             open: BTreeMap::new(),
         }
     }
@@ -99,7 +102,8 @@ impl Listeners {
                         bind: common.bind,
                         source,
                     };
-                    let (bound, sockets) = bind_all(common, self.shards).map_err(bind)?;
+                    let (bound, sockets) =
+                        bind_all(common, self.shards, &self.locals).map_err(bind)?;
                     for (changes, socket) in plan.changes.iter_mut().zip(sockets) {
                         changes.push(Change::Open {
                             listener: id,
@@ -247,8 +251,20 @@ fn same_handshakes(old: &DtlsListener, new: &DtlsListener) -> bool {
 
 /// One socket a shard. The first binds alone, so that an address somebody else uses is noticed:
 /// with `SO_REUSEPORT` on both sides the kernel would share it silently.
-fn bind_all(listener: &UdpListener, shards: usize) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
-    let open = |address, share| UdpSocket::bind(address, share, listener.recbuf, listener.sndbuf);
+fn bind_all(
+    listener: &UdpListener,
+    shards: usize,
+    locals: &Arc<LocalAddresses>,
+) -> io::Result<(SocketAddr, Vec<UdpSocket>)> {
+    let open = |address, share| {
+        let options = BindOptions {
+            share,
+            recbuf: listener.recbuf,
+            sndbuf: listener.sndbuf,
+            locals: locals.clone(),
+        };
+        UdpSocket::bind(address, &options)
+    };
     let probe = open(listener.bind, false)?;
     let address = probe.local_addr()?;
     if shards == 1 {

@@ -1,7 +1,6 @@
 //! A DTLS listener in a shard: between its socket and the engine.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,6 +17,7 @@ use crate::dtls::{
 };
 use crate::engine::{Peer, SecureSession};
 use crate::memory::Memory;
+use crate::network::NetworkPath;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 
@@ -56,7 +56,7 @@ pub(super) fn context(
 #[derive(Debug)]
 pub(super) enum Event {
     /// To be sent as it is.
-    Transmit(SocketAddr, Vec<u8>),
+    Transmit(NetworkPath, Vec<u8>),
     /// A CoAP message.
     Received(Peer, Vec<u8>),
     Established(Peer, SecureSession),
@@ -81,7 +81,7 @@ pub(super) struct Secure {
     listener: u16,
     settings: Arc<SecureSettings>,
     server: Server,
-    sessions: HashMap<SocketAddr, Session>,
+    sessions: HashMap<NetworkPath, Session>,
     /// Credentials the engine has to hear of.
     renewed: Vec<(Peer, Arc<Credential>)>,
     /// Numbers sessions across the shards.
@@ -122,7 +122,7 @@ impl Secure {
     pub(super) fn admit(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: NetworkPath,
         limit: Option<Limit>,
     ) -> Option<bool> {
         let session = self.sessions.get_mut(&from)?;
@@ -177,19 +177,19 @@ impl Secure {
         }
     }
 
-    pub(super) fn handle_datagram(&mut self, now: Instant, from: SocketAddr, datagram: &[u8]) {
+    pub(super) fn handle_datagram(&mut self, now: Instant, from: NetworkPath, datagram: &[u8]) {
         self.server.handle_datagram(now, from, datagram);
     }
 
     /// Sends a CoAP message; false when the session is not there any more.
     pub(super) fn send(&mut self, now: Instant, to: Peer, payload: &[u8]) -> bool {
-        self.is_current(to) && self.server.send(now, to.address, payload).is_ok()
+        self.is_current(to) && self.server.send(now, to.path(), payload).is_ok()
     }
 
     /// Ends a session, if it is still the one meant.
     pub(super) fn disconnect(&mut self, now: Instant, peer: Peer) {
         if self.is_current(peer) {
-            self.server.close(now, peer.address);
+            self.server.close(now, peer.path());
         }
     }
 
@@ -270,7 +270,7 @@ impl Secure {
     fn established(
         &mut self,
         now: Instant,
-        address: SocketAddr,
+        address: NetworkPath,
         identity: &Identity,
         resumed: bool,
         key: Option<Key>,
@@ -315,7 +315,7 @@ impl Secure {
         &mut self,
         now: Instant,
         ticket: CredentialTicket,
-        peer: SocketAddr,
+        peer: NetworkPath,
         identity: &Identity,
     ) {
         let known = self.settings.credentials.find(identity.as_bytes());
@@ -336,13 +336,13 @@ impl Secure {
 
     fn ask_host(
         &self,
-        peer: SocketAddr,
+        peer: NetworkPath,
         identity: &Identity,
         answer: impl FnOnce(Option<Key>) + Send + 'static,
     ) {
         self.host.psk_lookup(PskRequest {
             listener: self.settings.name.clone(),
-            peer,
+            peer: peer.remote,
             identity: identity.as_bytes().into(),
             answer: Some(Box::new(answer)),
         });
@@ -350,19 +350,20 @@ impl Secure {
 
     fn is_current(&self, peer: Peer) -> bool {
         self.sessions
-            .get(&peer.address)
+            .get(&peer.path())
             .is_some_and(|session| session.number == peer.session)
     }
 
-    const fn peer(&self, address: SocketAddr, session: u32) -> Peer {
-        peer(self.listener, address, session)
+    const fn peer(&self, path: NetworkPath, session: u32) -> Peer {
+        peer(self.listener, path, session)
     }
 }
 
-const fn peer(listener: u16, address: SocketAddr, session: u32) -> Peer {
+const fn peer(listener: u16, path: NetworkPath, session: u32) -> Peer {
     Peer {
         listener,
-        address,
+        local: path.local,
+        address: path.remote,
         session,
     }
 }

@@ -2,7 +2,6 @@
 
 #![allow(unsafe_code)] // poll(2)
 
-use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -29,6 +28,7 @@ use crate::lwm2m::model::ObjectModels;
 use crate::memory::{Kind, Memory};
 use crate::mqtt::Publish;
 use crate::store::Store;
+use crate::network::NetworkPath;
 use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
@@ -94,7 +94,7 @@ pub(super) struct Listener {
     pub(super) number: u16,
     pub(super) socket: UdpSocket,
     /// What the engine wants to send, or its DTLS session.
-    pub(super) transmits: Vec<(SocketAddr, Vec<u8>)>,
+    pub(super) transmits: Vec<(NetworkPath, Vec<u8>)>,
     pub(super) secure: Option<Secure>,
     pub(super) access: Arc<AccessRules>,
     /// Datagrams the kernel has dropped at this socket; wraps around.
@@ -476,18 +476,19 @@ impl Shard {
         };
         let strict = received > 0 && self.gate.received(now.mono, received);
         let mut taken = 0;
-        for (address, datagram) in buffers.datagrams() {
-            if !self.admit(now.mono, index, address, strict) {
+        for (path, datagram) in buffers.datagrams() {
+            if !self.admit(now.mono, index, path, strict) {
                 continue;
             }
             taken += 1;
             let secure = self.listeners.get_mut(index);
             match secure.and_then(|listener| listener.secure.as_mut()) {
-                Some(secure) => secure.handle_datagram(now.mono, address, datagram),
+                Some(secure) => secure.handle_datagram(now.mono, path, datagram),
                 None => {
                     let peer = Peer {
                         listener: number,
-                        address,
+                        local: path.local,
+                        address: path.remote,
                         session: 0,
                     };
                     self.engine.handle_datagram(now, peer, datagram);

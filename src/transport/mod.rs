@@ -1,3 +1,7 @@
 //! Datagrams in and out of the kernel.
 
+mod local;
+mod sockaddr;
 pub mod udp;
+
+pub use local::LocalAddresses;

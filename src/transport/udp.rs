@@ -1,13 +1,19 @@
 //! UDP sockets with batched system calls: `recvmmsg` and `sendmmsg` move up to [`BATCH`]
-//! datagrams at a time, `SO_REUSEPORT` gives each shard a socket of its own.
+//! datagrams at a time, `SO_REUSEPORT` gives each shard a socket of its own. What comes to a
+//! secondary address of the machine is answered from there (`IP_PKTINFO`, RFC 3542 §6).
 
 #![allow(unsafe_code)] // the socket calls
 
 use std::io;
 use std::mem;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::Arc;
+
+use super::local::{Control, LocalAddresses};
+use super::sockaddr::{from_sockaddr, size_of_u32, to_sockaddr};
+use crate::network::{LocalAddress, NetworkPath};
 
 /// Datagrams per system call.
 pub const BATCH: usize = 64;
@@ -17,24 +23,33 @@ pub const BATCH: usize = 64;
 /// a cache line keeps the starts of the buffers from falling into the same cache set.
 pub const DATAGRAM_SIZE: usize = 65_600;
 
+/// How a socket is bound.
+#[derive(Debug, Clone, Default)]
+pub struct BindOptions {
+    /// Several sockets may bind the address and the kernel spreads peers over them
+    /// (`SO_REUSEPORT`).
+    pub share: bool,
+    /// Receive buffer in bytes. A wish: the kernel's limits win.
+    pub recbuf: usize,
+    /// Send buffer in bytes. A wish as well.
+    pub sndbuf: usize,
+    /// The addresses of this machine that devices speak to, for all sockets whose paths meet.
+    pub locals: Arc<LocalAddresses>,
+}
+
 /// A non-blocking UDP socket.
 #[derive(Debug)]
 pub struct UdpSocket {
     fd: OwnedFd,
+    locals: Arc<LocalAddresses>,
 }
 
 impl UdpSocket {
-    /// Binds `address`. With `share`, several sockets may bind it and the kernel spreads peers
-    /// over them (`SO_REUSEPORT`). `recbuf` and `sndbuf` are wishes: the kernel's limits win.
+    /// Binds `address`.
     ///
     /// # Errors
     /// Whatever `socket(2)` or `bind(2)` say, as in "address in use".
-    pub fn bind(
-        address: SocketAddr,
-        share: bool,
-        recbuf: usize,
-        sndbuf: usize,
-    ) -> io::Result<Self> {
+    pub fn bind(address: SocketAddr, options: &BindOptions) -> io::Result<Self> {
         let family = if address.is_ipv4() {
             libc::AF_INET
         } else {
@@ -45,23 +60,32 @@ impl UdpSocket {
         let raw = check(unsafe { libc::socket(family, kind, 0) })?;
         // SAFETY: `raw` is a fresh descriptor that nobody else owns.
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
-        if share {
+        if options.share {
             set_option(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
         }
         // FORCE needs privileges and lifts the limit; the plain option is the fallback.
         for (force, plain, size) in [
-            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, recbuf),
-            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, sndbuf),
+            (libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, options.recbuf),
+            (libc::SO_SNDBUFFORCE, libc::SO_SNDBUF, options.sndbuf),
         ] {
             let size = libc::c_int::try_from(size).unwrap_or(libc::c_int::MAX);
             if set_option(&fd, libc::SOL_SOCKET, force, size).is_err() {
                 set_option(&fd, libc::SOL_SOCKET, plain, size)?;
             }
         }
+        // A socket that is bound to one address needs not be told which.
+        if address.ip().is_unspecified() {
+            let (level, name) = match address {
+                SocketAddr::V4(_) => (libc::IPPROTO_IP, libc::IP_PKTINFO),
+                SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO),
+            };
+            set_option(&fd, level, name, 1)?;
+        }
         let (storage, length) = to_sockaddr(address);
         // SAFETY: `storage` is a valid address of `length` bytes for the time of the call.
         check(unsafe { libc::bind(fd.as_raw_fd(), ptr::from_ref(&storage).cast(), length) })?;
-        Ok(Self { fd })
+        let locals = options.locals.clone();
+        Ok(Self { fd, locals })
     }
 
     /// The bound address, with the port the kernel chose for port 0.
@@ -101,17 +125,19 @@ impl UdpSocket {
         let rooms = buffers
             .data
             .chunks_exact_mut(DATAGRAM_SIZE)
-            .zip(&mut buffers.addresses);
-        for ((iovec, header), (room, address)) in slots.zip(rooms) {
+            .zip(&mut buffers.addresses)
+            .zip(&mut buffers.controls);
+        for ((iovec, header), ((room, address), control)) in slots.zip(rooms) {
             iovec.iov_base = room.as_mut_ptr().cast();
             iovec.iov_len = room.len();
             header.msg_hdr.msg_iov = iovec;
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_name = ptr::from_mut(address).cast();
             header.msg_hdr.msg_namelen = size_of_u32::<libc::sockaddr_storage>();
+            control.attach(&mut header.msg_hdr);
         }
-        // SAFETY: the headers point to `iovecs`, `data` and `addresses`, all alive and large
-        // enough for what their lengths say; there are BATCH of each.
+        // SAFETY: the headers point to `iovecs`, `data`, `addresses` and `controls`, all alive and
+        // large enough for what their lengths say; there are BATCH of each.
         let count = unsafe {
             libc::recvmmsg(
                 self.fd.as_raw_fd(),
@@ -132,6 +158,17 @@ impl UdpSocket {
                 0
             } else {
                 header.msg_len as usize
+            };
+        }
+        let controls = buffers.controls.iter().zip(&mut buffers.locals);
+        for ((control, local), header) in controls.zip(headers.iter().take(count)) {
+            *local = match control.address(&header.msg_hdr) {
+                None => LocalAddress::default(),
+                Some(address) if address == buffers.last.0 => buffers.last.1,
+                Some(address) => {
+                    buffers.last = (address, self.locals.number(address));
+                    buffers.last.1
+                }
             };
         }
         buffers.received = count;
@@ -165,14 +202,14 @@ impl UdpSocket {
     }
 
     /// Sends all of `batch` in order. Returns how many the kernel did not take.
-    pub fn send(&self, batch: &[(SocketAddr, Vec<u8>)]) -> usize {
+    pub fn send(&self, batch: &[(NetworkPath, Vec<u8>)]) -> usize {
         batch
             .chunks(BATCH)
             .map(|chunk| self.send_chunk(chunk))
             .sum()
     }
 
-    fn send_chunk(&self, chunk: &[(SocketAddr, Vec<u8>)]) -> usize {
+    fn send_chunk(&self, chunk: &[(NetworkPath, Vec<u8>)]) -> usize {
         // SAFETY: all-zero is a valid sockaddr_storage and a valid mmsghdr.
         let (mut addresses, mut headers): (
             [libc::sockaddr_storage; BATCH],
@@ -182,9 +219,12 @@ impl UdpSocket {
             iov_base: ptr::null_mut(),
             iov_len: 0,
         });
+        let mut controls = [Control::default(); BATCH];
+        let mut last = (LocalAddress::default(), Control::default());
         let slots = addresses.iter_mut().zip(&mut iovecs).zip(&mut headers);
-        for (((address, iovec), header), (to, datagram)) in slots.zip(chunk) {
-            let (storage, length) = to_sockaddr(*to);
+        let slots = slots.zip(&mut controls);
+        for ((((address, iovec), header), control), (to, datagram)) in slots.zip(chunk) {
+            let (storage, length) = to_sockaddr(to.remote);
             *address = storage;
             iovec.iov_base = datagram.as_ptr().cast_mut().cast();
             iovec.iov_len = datagram.len();
@@ -192,14 +232,21 @@ impl UdpSocket {
             header.msg_hdr.msg_namelen = length;
             header.msg_hdr.msg_iov = iovec;
             header.msg_hdr.msg_iovlen = 1;
+            if to.local != LocalAddress::default() {
+                if to.local != last.0 {
+                    last = (to.local, Control::new(self.locals.address(to.local)));
+                }
+                *control = last.1;
+                control.attach_to_send(&mut header.msg_hdr);
+            }
         }
         let mut failed = 0;
         let mut sent = 0;
         while sent < chunk.len() {
             let rest = headers.get_mut(sent..chunk.len()).unwrap_or_default();
             let length = libc::c_uint::try_from(rest.len()).unwrap_or(0);
-            // SAFETY: `rest` are headers filled in above, pointing to live addresses, iovecs and
-            // datagrams; the kernel only reads the datagrams.
+            // SAFETY: `rest` are headers filled in above, pointing to live addresses, iovecs,
+            // controls and datagrams; the kernel only reads the datagrams.
             let result = unsafe {
                 libc::sendmmsg(
                     self.fd.as_raw_fd(),
@@ -211,6 +258,8 @@ impl UdpSocket {
             match check(result) {
                 Ok(count) => sent += usize::try_from(count).unwrap_or(0).max(1),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // The address may have left this machine: another is better than none.
+                Err(_) if Control::detach(rest) => {}
                 // An unreachable peer, an old ICMP error or a full buffer: this datagram is lost
                 // like any other that the network loses, the next one may go.
                 Err(_) => {
@@ -243,6 +292,10 @@ impl AsFd for UdpSocket {
 pub struct ReceiveBuffers {
     data: Vec<u8>,
     addresses: Vec<libc::sockaddr_storage>,
+    controls: Vec<Control>,
+    locals: [LocalAddress; BATCH],
+    /// The address that was seen last and its number: most machines have one.
+    last: (IpAddr, LocalAddress),
     lengths: [usize; BATCH],
     received: usize,
 }
@@ -253,6 +306,9 @@ impl Default for ReceiveBuffers {
             data: vec![0; BATCH * DATAGRAM_SIZE],
             // SAFETY: all-zero is a valid sockaddr_storage.
             addresses: vec![unsafe { mem::zeroed() }; BATCH],
+            controls: vec![Control::default(); BATCH],
+            locals: [LocalAddress::default(); BATCH],
+            last: (Ipv4Addr::UNSPECIFIED.into(), LocalAddress::default()),
             lengths: [0; BATCH],
             received: 0,
         }
@@ -261,13 +317,18 @@ impl Default for ReceiveBuffers {
 
 impl ReceiveBuffers {
     /// What the last [`UdpSocket::receive`] brought; a truncated datagram is empty.
-    pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8])> {
+    pub fn datagrams(&self) -> impl Iterator<Item = (NetworkPath, &[u8])> {
         let rooms = self.data.chunks_exact(DATAGRAM_SIZE).zip(&self.lengths);
+        let ends = self.addresses.iter().zip(&self.locals);
         rooms
-            .zip(&self.addresses)
+            .zip(ends)
             .take(self.received)
-            .filter_map(|((room, length), address)| {
-                Some((from_sockaddr(address)?, room.get(..*length)?))
+            .filter_map(|((room, length), (address, local))| {
+                let path = NetworkPath {
+                    remote: from_sockaddr(address)?,
+                    local: *local,
+                };
+                Some((path, room.get(..*length)?))
             })
     }
 }
@@ -299,73 +360,6 @@ fn set_option(
     .map(drop)
 }
 
-/// Sizes of address structures fit a socklen_t.
-fn size_of_u32<T>() -> libc::socklen_t {
-    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
-}
-
-fn to_sockaddr(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
-    // SAFETY: all-zero is a valid sockaddr_storage.
-    let mut storage: libc::sockaddr_storage = unsafe { mem::zeroed() };
-    let length = match address {
-        SocketAddr::V4(v4) => {
-            let raw = libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: v4.port().to_be(),
-                sin_addr: libc::in_addr {
-                    s_addr: u32::from_ne_bytes(v4.ip().octets()),
-                },
-                sin_zero: [0; 8],
-            };
-            // SAFETY: sockaddr_storage is larger than and aligned for every address type.
-            unsafe {
-                ptr::from_mut(&mut storage)
-                    .cast::<libc::sockaddr_in>()
-                    .write(raw)
-            };
-            size_of_u32::<libc::sockaddr_in>()
-        }
-        SocketAddr::V6(v6) => {
-            let raw = libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: v6.port().to_be(),
-                sin6_flowinfo: v6.flowinfo(),
-                sin6_addr: libc::in6_addr {
-                    s6_addr: v6.ip().octets(),
-                },
-                sin6_scope_id: v6.scope_id(),
-            };
-            // SAFETY: as above.
-            unsafe {
-                ptr::from_mut(&mut storage)
-                    .cast::<libc::sockaddr_in6>()
-                    .write(raw)
-            };
-            size_of_u32::<libc::sockaddr_in6>()
-        }
-    };
-    (storage, length)
-}
-
-fn from_sockaddr(storage: &libc::sockaddr_storage) -> Option<SocketAddr> {
-    match libc::c_int::from(storage.ss_family) {
-        libc::AF_INET => {
-            // SAFETY: the family says it is a sockaddr_in, which is smaller than the storage.
-            let raw = unsafe { ptr::from_ref(storage).cast::<libc::sockaddr_in>().read() };
-            let ip = Ipv4Addr::from(raw.sin_addr.s_addr.to_ne_bytes());
-            Some(SocketAddrV4::new(ip, u16::from_be(raw.sin_port)).into())
-        }
-        libc::AF_INET6 => {
-            // SAFETY: the family says it is a sockaddr_in6, which is smaller than the storage.
-            let raw = unsafe { ptr::from_ref(storage).cast::<libc::sockaddr_in6>().read() };
-            let ip = Ipv6Addr::from(raw.sin6_addr.s6_addr);
-            let port = u16::from_be(raw.sin6_port);
-            Some(SocketAddrV6::new(ip, port, raw.sin6_flowinfo, raw.sin6_scope_id).into())
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -373,12 +367,17 @@ mod tests {
     #[test]
     fn batches_there_and_back() {
         for local in ["127.0.0.1:0", "[::1]:0"] {
-            let bind = || UdpSocket::bind(local.parse().unwrap(), false, 1 << 20, 1 << 20);
+            let options = BindOptions {
+                recbuf: 1 << 20,
+                sndbuf: 1 << 20,
+                ..BindOptions::default()
+            };
+            let bind = || UdpSocket::bind(local.parse().unwrap(), &options);
             let (Ok(a), Ok(b)) = (bind(), bind()) else {
                 eprintln!("skipped: no {local} on this machine");
                 continue;
             };
-            let to = b.local_addr().unwrap();
+            let to = NetworkPath::from(b.local_addr().unwrap());
             let batch: Vec<_> = (0..100u8)
                 .map(|n| (to, vec![n; usize::from(n) + 1]))
                 .collect();
@@ -403,11 +402,16 @@ mod tests {
 
     #[test]
     fn a_full_buffer_is_noticed() {
-        let bind = || UdpSocket::bind("127.0.0.1:0".parse().unwrap(), false, 4096, 1 << 20);
+        let options = BindOptions {
+            recbuf: 4096,
+            sndbuf: 1 << 20,
+            ..BindOptions::default()
+        };
+        let bind = || UdpSocket::bind("127.0.0.1:0".parse().unwrap(), &options);
         let (a, b) = (bind().unwrap(), bind().unwrap());
         let empty = b.backlog().unwrap();
         assert_eq!((empty.fill, empty.drops), (0, 0));
-        let batch = vec![(b.local_addr().unwrap(), vec![7; 1000]); 100];
+        let batch = vec![(NetworkPath::from(b.local_addr().unwrap()), vec![7; 1000]); 100];
         a.send(&batch);
         let full = b.backlog().unwrap();
         assert!(full.fill > 500, "{full:?}");
@@ -416,10 +420,76 @@ mod tests {
 
     #[test]
     fn an_address_is_shared_only_on_request() {
-        let first = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), true, 0, 0).unwrap();
+        let alone = BindOptions::default();
+        let share = BindOptions {
+            share: true,
+            ..BindOptions::default()
+        };
+        let first = UdpSocket::bind("127.0.0.1:0".parse().unwrap(), &share).unwrap();
         let address = first.local_addr().unwrap();
-        assert!(UdpSocket::bind(address, true, 0, 0).is_ok());
-        let error = UdpSocket::bind(address, false, 0, 0).unwrap_err();
+        assert!(UdpSocket::bind(address, &share).is_ok());
+        let error = UdpSocket::bind(address, &alone).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// All of 127.0.0.0/8 is this machine's.
+    #[test]
+    fn an_answer_leaves_from_the_address_that_was_spoken_to() {
+        for (local, spoken_to) in [
+            ("0.0.0.0:0", ["127.0.0.2", "127.0.0.3"]),
+            ("[::]:0", ["127.0.0.4", "127.0.0.5"]),
+        ] {
+            let options = BindOptions::default();
+            let Ok(server) = UdpSocket::bind(local.parse().unwrap(), &options) else {
+                eprintln!("skipped: no {local} on this machine");
+                continue;
+            };
+            let port = server.local_addr().unwrap().port();
+            let devices = spoken_to.map(|address| {
+                let device = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+                device.connect((address, port)).unwrap();
+                device.send(address.as_bytes()).unwrap();
+                device
+            });
+            let mut buffers = ReceiveBuffers::default();
+            let mut answers = Vec::new();
+            while server.receive(&mut buffers).unwrap() > 0 {
+                let came = buffers.datagrams();
+                answers.extend(came.map(|(from, datagram)| (from, datagram.to_vec())));
+            }
+            assert_eq!(answers.len(), 2, "{local}");
+            assert_eq!(server.send(&answers), 0);
+            for (device, address) in devices.iter().zip(spoken_to) {
+                let mut answer = [0; 64];
+                device
+                    .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+                    .unwrap();
+                let length = device.recv(&mut answer).unwrap();
+                assert_eq!(answer[..length], *address.as_bytes(), "{local}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_gone_is_replaced() {
+        let options = BindOptions::default();
+        let server = UdpSocket::bind("0.0.0.0:0".parse().unwrap(), &options).unwrap();
+        let device = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        // Of TEST-NET-1 (RFC 5737): nobody's.
+        let gone = options.locals.number("192.0.2.1".parse().unwrap());
+        let to = NetworkPath {
+            remote: device.local_addr().unwrap(),
+            local: gone,
+        };
+        let batch = [(to, b"a".to_vec()), (to, b"b".to_vec())];
+        assert_eq!(server.send(&batch), 0);
+        for expected in [b"a", b"b"] {
+            let mut answer = [0; 8];
+            device
+                .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+                .unwrap();
+            let length = device.recv(&mut answer).unwrap();
+            assert_eq!(answer[..length], *expected);
+        }
     }
 }

@@ -211,7 +211,7 @@ def toml(value):
     """Text that begins with a bracket is TOML already."""
     if isinstance(value, bool):
         return str(value).lower()
-    if str(value).startswith(("[", "{")):
+    if str(value).startswith(("[", "{")) and str(value).endswith(("]", "}")):
         return value
     return f'"{value}"' if isinstance(value, str) else str(value)
 

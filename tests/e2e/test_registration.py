@@ -1,5 +1,6 @@
 """Register, Update, De-register, expiry and what the application is told of them."""
 
+import copy
 import re
 import time
 
@@ -7,6 +8,7 @@ import pytest
 
 from coap import BLOCK1, CON, DELETE, GET, LINK, NON, POST, URI_PATH, Message, uint
 from device import Device
+from gateway import free_udp_port
 
 LIST = '</>;rt="oma.lwm2m";ct=11543,</1/0>,</3/0>,</4/0>,</5/0>'
 
@@ -349,3 +351,22 @@ def test_register_has_a_limit_of_registrations(gateway):
     bench.device().register(expect="5.03")
     second.deregister()
     bench.registered()
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0", "[::]"])
+def test_answers_leave_from_the_address_that_the_device_speaks_to(request, gateway, bind):
+    """Whatever the route would choose: a device takes nothing from another one."""
+    kind, address = request.config.getoption("--transport"), ("127.0.0.77", free_udp_port())
+    settings = {f"listeners.{kind}.everywhere.bind": f"{bind}:{address[1]}"}
+    if kind == "dtls":
+        settings["listeners.dtls.everywhere.psk_file"] = str(request.getfixturevalue("pool"))
+    bench = gateway(settings)
+    bench.gateway = copy.copy(bench.gateway)
+    bench.gateway.udp = bench.gateway.dtls = address
+    device = bench.registered()
+    bench.read(device, "/3/0/0", "2.05", "x", 0)
+    # Comes back from elsewhere, and speaks to another address as well.
+    bench.gateway.udp = bench.gateway.dtls = ("127.0.0.78", address[1])
+    device.new_address()
+    device.update()
+    bench.read(device, "/3/0/0", "2.05", "x", 0)

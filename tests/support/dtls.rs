@@ -128,14 +128,14 @@ impl World {
     pub fn drain(&mut self) {
         loop {
             match self.server.poll_output() {
-                Output::Transmit { to, datagram } => self.sent.push_back((to, datagram)),
+                Output::Transmit { to, datagram } => self.sent.push_back((to.remote, datagram)),
                 Output::CredentialWanted {
                     ticket,
                     peer,
                     identity,
                 } => {
                     if self.hold_credentials {
-                        self.asked.push((ticket, peer, identity));
+                        self.asked.push((ticket, peer.remote, identity));
                     } else {
                         let key = self.keys.get(identity.as_bytes()).cloned();
                         let key = key.map(Key::new);
@@ -169,21 +169,21 @@ impl World {
                 resumed,
                 suite,
                 ..
-            } => Some((peer, identity, resumed, suite)),
+            } => Some((peer.remote, identity, resumed, suite)),
             other => panic!("not established: {other:?}"),
         }
     }
 
     pub fn received(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         match self.events.pop_front()? {
-            Output::Received { from, payload } => Some((from, payload)),
+            Output::Received { from, payload } => Some((from.remote, payload)),
             other => panic!("not received: {other:?}"),
         }
     }
 
     pub fn closed(&mut self) -> Option<(SocketAddr, CloseReason)> {
         match self.events.pop_front()? {
-            Output::Closed { peer, reason, .. } => Some((peer, reason)),
+            Output::Closed { peer, reason, .. } => Some((peer.remote, reason)),
             other => panic!("not closed: {other:?}"),
         }
     }

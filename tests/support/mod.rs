@@ -20,6 +20,7 @@ use lwm2m_gateway::engine::{
 use lwm2m_gateway::lwm2m::model::ObjectModels;
 use lwm2m_gateway::memory::{Kind, Memory, Shares};
 use lwm2m_gateway::store::{Backend, MemoryBackend};
+use lwm2m_gateway::network::LocalAddress;
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 use serde_json::Value;
@@ -457,6 +458,7 @@ pub struct Device {
 pub fn peer(port: u16) -> Peer {
     Peer {
         listener: 0,
+        local: LocalAddress::default(),
         address: SocketAddr::from(([127, 0, 0, 1], port)),
         session: 0,
     }

@@ -1,6 +1,6 @@
 //! The part of the server that deals with handshakes: from the first hello to the session.
 
-use std::net::SocketAddr;
+use crate::network::NetworkPath;
 use std::time::Duration;
 
 use super::super::cookie::COOKIE;
@@ -32,7 +32,7 @@ impl Server {
     pub(super) fn handle_hello(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: NetworkPath,
         datagram: &[u8],
         record: &Record<'_>,
     ) {
@@ -43,13 +43,13 @@ impl Server {
                 return;
             }
         };
-        if !self.cookies.verify(now, from, &hello) {
+        if !self.cookies.verify(now, from.remote, &hello) {
             if hello.cookie.is_empty() {
                 self.counters.dtls_hellos.inc();
             } else {
                 self.counters.dtls_bad_cookies.inc();
             }
-            let cookie = self.cookies.make(now, from, &hello);
+            let cookie = self.cookies.make(now, from.remote, &hello);
             self.outputs.push_back(Output::Transmit {
                 to: from,
                 datagram: hello::verify_request(record, &hello, &cookie),
@@ -89,7 +89,7 @@ impl Server {
     fn begin_handshake(
         &mut self,
         now: Instant,
-        from: SocketAddr,
+        from: NetworkPath,
         datagram: &[u8],
         record: &Record<'_>,
         hello: &ClientHello<'_>,
@@ -141,7 +141,7 @@ impl Server {
 
     /// The place of one more handshake, and its bytes; another one may be given up for it. `None`
     /// when there is none.
-    fn place(&mut self, now: Instant, from: SocketAddr) -> Option<Option<Reservation>> {
+    fn place(&mut self, now: Instant, from: NetworkPath) -> Option<Option<Reservation>> {
         if self.handshakes.len() < self.context.options.max_handshakes
             && let Ok(reserved) = self.context.reserve_handshake()
         {
@@ -153,7 +153,7 @@ impl Server {
         self.context.reserve_handshake().ok()
     }
 
-    fn give_up_another(&mut self, now: Instant, from: SocketAddr) -> bool {
+    fn give_up_another(&mut self, now: Instant, from: NetworkPath) -> bool {
         let options = &self.context.options;
         let patience = options.retransmit_timeout.saturating_mul(PATIENCE);
         let late = now + options.handshake_timeout.saturating_sub(patience);
@@ -276,7 +276,7 @@ impl Server {
     }
 
     /// A handshake has failed for want of a key.
-    fn note_failure(&self, now: Instant, peer: SocketAddr) {
+    fn note_failure(&self, now: Instant, peer: NetworkPath) {
         self.counters.dtls_keys_failed.inc();
         let report = self.context.failures.lock().failed(now, peer.ip());
         if let Some(Report { failed, slowed }) = report {

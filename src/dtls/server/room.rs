@@ -1,6 +1,6 @@
 //! The part of the server that deals with too many sessions: which of them give way.
 
-use std::net::SocketAddr;
+use crate::network::NetworkPath;
 use std::time::Duration;
 
 use super::super::identity::Identity;
@@ -20,8 +20,8 @@ const MAX_MOVED: usize = 32;
 impl Server {
     /// Whose key a session has, where that is not the identity that it presented: a credential may
     /// serve identities with suffixes. Its sessions are counted together.
-    pub fn set_credential(&mut self, peer: SocketAddr, identity: &[u8]) {
-        let key = self.peers.get(&peer).and_then(|peer| peer.session);
+    pub fn set_credential(&mut self, peer: impl Into<NetworkPath>, identity: &[u8]) {
+        let key = self.peers.get(&peer.into()).and_then(|peer| peer.session);
         let Some(key) = key else {
             return;
         };

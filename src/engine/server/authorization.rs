@@ -92,11 +92,13 @@ mod tests {
     use std::net::{Ipv6Addr, SocketAddr};
 
     use super::*;
+    use crate::network::LocalAddress;
 
     fn waiting(address: impl Into<SocketAddr>) -> Waiting {
         Waiting {
             peer: Peer {
                 listener: 0,
+                local: LocalAddress::default(),
                 address: address.into(),
                 session: 0,
             },

@@ -228,6 +228,7 @@ mod tests {
     use crate::coap::MessageType;
     use crate::coap::message::Builder;
     use crate::memory::{Memory, Shares};
+    use crate::network::LocalAddress;
 
     const LIFETIME: Duration = Duration::from_secs(247);
 
@@ -261,6 +262,7 @@ mod tests {
         let (message, block) = block(number, more, query);
         let peer = Peer {
             listener: 0,
+            local: LocalAddress::default(),
             address: from.parse().unwrap(),
             session: 0,
         };

@@ -126,10 +126,12 @@ mod tests {
     use std::net::SocketAddr;
 
     use super::*;
+    use crate::network::LocalAddress;
 
     fn peer(port: u16) -> Peer {
         Peer {
             listener: 0,
+            local: LocalAddress::default(),
             address: SocketAddr::from(([127, 0, 0, 1], port)),
             session: 0,
         }
