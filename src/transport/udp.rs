@@ -361,6 +361,7 @@ fn set_option(
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_types)] // devices with sockets of the standard library
 mod tests {
     use super::*;
 
