@@ -68,6 +68,41 @@ fn no_import_runs_back_up() {
     assert!(found.is_empty(), "\n{}", found.join("\n"));
 }
 
+/// The compiler never sees a file that no other declares; it would rot unnoticed.
+#[test]
+fn every_file_is_a_module() {
+    let sources = source::sources(&["src"]);
+    let orphans = orphans(&sources);
+    assert!(orphans.is_empty(), "\n{}", orphans.join("\n"));
+}
+
+/// Files that no `mod` names where Rust looks for it, nor a `#[path]`.
+fn orphans(sources: &BTreeMap<String, String>) -> Vec<&str> {
+    let declared = |file: &str| {
+        let Some((folder, name)) = file.rsplit_once('/') else {
+            return false;
+        };
+        let (folder, module) = match name {
+            "lib.rs" | "main.rs" => return true,
+            "mod.rs" => folder.rsplit_once('/').unwrap_or_default(),
+            name => (folder, name.strip_suffix(".rs").unwrap_or(name)),
+        };
+        let by_name = format!("mod {module};");
+        let by_path = format!("#[path = \"{name}\"]");
+        let parents = ["mod.rs", "lib.rs", "main.rs"].map(|parent| format!("{folder}/{parent}"));
+        let parents = parents.into_iter().chain([format!("{folder}.rs")]);
+        let mut beside = sources
+            .iter()
+            .filter(|(other, _)| other.starts_with(folder));
+        parents
+            .filter_map(|parent| sources.get(&parent))
+            .any(|text| text.contains(&by_name))
+            || beside.any(|(_, text)| text.contains(&by_path))
+    };
+    let names = sources.keys().map(String::as_str);
+    names.filter(|file| !declared(file)).collect()
+}
+
 /// What is wrong with the imports, by the folder that has to change.
 fn faults(imports: &[Import], layers: &[&str]) -> BTreeMap<String, Vec<String>> {
     let mut faults: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -256,4 +291,21 @@ fn faults_are_found() {
         up["low"],
         ["runs up:\n  src/low.rs:2 uses src/high.rs (crate::high::H)"]
     );
+}
+
+#[test]
+fn a_file_that_nobody_declares_is_found() {
+    let tree = tree(&[
+        ("src/lib.rs", "mod a;\nmod b;"),
+        (
+            "src/a.rs",
+            "mod c;\n#[cfg(test)]\n#[path = \"a_tests.rs\"]\nmod tests;",
+        ),
+        ("src/a/c.rs", ""),
+        ("src/a_tests.rs", ""),
+        ("src/b/mod.rs", ""),
+        ("src/b/left.rs", ""),
+        ("src/gone.rs", "mod b;"),
+    ]);
+    assert_eq!(orphans(&tree), ["src/b/left.rs", "src/gone.rs"]);
 }

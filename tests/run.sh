@@ -13,6 +13,8 @@ mkdir -p "$cache"
 export E2E_CACHE=$cache
 failed=()
 missing=()
+# How long each step took.
+took=()
 
 title() { printf '\n== %s\n' "$*"; }
 
@@ -20,7 +22,9 @@ step() {
     local name=$1
     shift
     title "$name"
+    local began=$SECONDS
     "$@" || failed+=("$name")
+    took+=("$((SECONDS - began)) s: $name")
 }
 
 # Notes a step that may run beside those of other lanes; a lane is named by its ports, and its steps
@@ -45,7 +49,9 @@ run_beside() {
                 log=$cache/lane-$lane-$((number++))
                 echo "$1" >"$log.name"
                 shift
+                began=$SECONDS
                 "$@" >"$log.out" 2>&1 </dev/null || touch "$log.failed"
+                echo "$((SECONDS - began)) s" >"$log.took"
             done < <(printf '%s' "${lanes[$lane]}")
         ) &
         pids+=($!)
@@ -58,6 +64,7 @@ run_beside() {
         name=$(cat "$log.name")
         title "$name"
         cat "$log.out"
+        took+=("$(cat "$log.took"), beside others: $name")
         [ ! -e "$log.failed" ] || failed+=("$name")
     done
 }
@@ -269,6 +276,7 @@ if command -v mosquitto >/dev/null; then
 fi
 
 title "summary"
+printf '%s\n' "${took[@]}"
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'FAILED: %s\n' "${failed[@]}"
     exit 1
