@@ -1,5 +1,6 @@
 //! What a call brings along for the device it concerns.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -41,6 +42,16 @@ impl Environment {
     pub(super) fn listener_name(&self, peer: Peer) -> String {
         let listener = self.listener(peer.listener);
         listener.map(|it| it.name.clone()).unwrap_or_default()
+    }
+
+    /// The address of this machine that a device speaks to, if that is known.
+    pub(super) fn address_of(&self, peer: Peer) -> Option<IpAddr> {
+        let one = |listener: &ListenerSettings| {
+            let address = listener.bind.ip();
+            (!address.is_unspecified()).then_some(address)
+        };
+        let told = self.directory.locals().address(peer.local);
+        told.or_else(|| self.listener(peer.listener).and_then(one))
     }
 
     pub(super) fn listener(&self, number: u16) -> Option<&ListenerSettings> {

@@ -11,6 +11,7 @@ use super::peer::Peer;
 use super::registration::Registration;
 use super::sharding::MountClaim;
 use super::stored::{Change, Keeping, Restored};
+use crate::network::LocalAddress;
 use crate::telemetry::limited;
 use crate::time::Now;
 
@@ -55,13 +56,19 @@ impl Core {
         let settings = self.env.settings.clone();
         let endpoint: Arc<str> = (*stored.endpoint).into();
         let number = settings.number_of(&stored.listener);
+        let listener = number.and_then(|number| settings.listener(number));
+        // One that listens at a single address does not tell them apart.
+        let any = listener.is_some_and(|listener| listener.bind.ip().is_unspecified());
+        let local = stored.local.filter(|_| any);
         let peer = Peer {
             listener: number.unwrap_or(NO_LISTENER),
+            local: local.map_or_else(LocalAddress::default, |address| {
+                self.env.directory.locals().number(address)
+            }),
             address: stored.address,
             session: stored.session,
         };
         let registration = Registration::of_stored(&endpoint, &stored.registration);
-        let listener = number.and_then(|number| settings.listener(number));
         let mut device = {
             let place = (endpoint.clone(), peer, stored.mount.to_string());
             Device::of_stored(self.now, &stored, place, registration, 0)

@@ -1,5 +1,6 @@
 //! The configuration as the engine uses it: templates compiled, listeners by number.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admission::{AccessRules, Door, Newcomers};
@@ -13,6 +14,8 @@ use crate::credentials::Coverage;
 pub struct ListenerSettings {
     /// `udp:NAME` or `dtls:NAME`
     pub name: String,
+    /// Where it listens.
+    pub bind: SocketAddr,
     /// Its own mountpoint or the gateway's.
     pub mountpoint: TopicTemplate,
     /// Whether that mountpoint names the endpoint, so that no two devices here can have the same.
@@ -48,6 +51,7 @@ impl ListenerSettings {
         let mountpoint = TopicTemplate::parse(mountpoint);
         Self {
             name,
+            bind: listener.bind,
             names_endpoint: NamedMountpoint::new(&mountpoint).is_some(),
             mountpoint,
             others: Vec::new(),

@@ -2,7 +2,7 @@
 //! them goes in again at the next start. Times are those of the gateway's monotonic clock, which
 //! goes on from one start to the next when there is a store.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,8 @@ pub struct StoredDevice {
     pub listener: Box<str>,
     /// Address it was last heard of from.
     pub address: SocketAddr,
+    /// The address of this machine that it spoke to, if that is known.
+    pub local: Option<IpAddr>,
     /// Number of its DTLS session, which is gone by now; 0 without DTLS.
     pub session: u32,
     /// Who registered it, over DTLS.

@@ -121,7 +121,8 @@ impl Gateway {
         let now = super::clock::Clock::new().now();
         let opened = store.map(|options| Store::open(&options, now)).transpose();
         let opened = opened.map_err(|error| StartError::Store(error.to_string()))?;
-        let mut listeners = Listeners::new(shards, memory.clone());
+        let directory = Arc::new(Directory::default());
+        let mut listeners = Listeners::new(shards, memory.clone(), directory.locals().clone());
         let plan = listeners.plan(&config)?;
         let settings = Arc::new(Settings::with_ids(
             config,
@@ -152,7 +153,7 @@ impl Gateway {
                     router,
                     settings: settings.clone(),
                 }),
-                directory: Arc::new(Directory::default()),
+                directory,
                 memory,
                 mailboxes,
                 counters,

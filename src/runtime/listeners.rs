@@ -15,7 +15,7 @@ use crate::config::{Config, DtlsListener, DtlsOptions, UdpListener};
 use crate::credentials::{Coverage, CredentialStore};
 use crate::engine::ListenerIds;
 use crate::memory::Memory;
-use crate::transport::LocalAddresses;
+use crate::network::LocalAddresses;
 use crate::transport::udp::{BindOptions, UdpSocket};
 
 /// An open listener.
@@ -61,12 +61,12 @@ impl Plan {
 }
 
 impl Listeners {
-    pub(super) fn new(shards: usize, memory: Arc<Memory>) -> Self {
+    pub(super) fn new(shards: usize, memory: Arc<Memory>, locals: Arc<LocalAddresses>) -> Self {
         Self {
             shards,
             memory,
             ids: ListenerIds::default(),
-            locals: Arc::default(),
+            locals,
             open: BTreeMap::new(),
         }
     }

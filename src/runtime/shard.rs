@@ -27,8 +27,8 @@ use crate::engine::{
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::{Kind, Memory};
 use crate::mqtt::Publish;
-use crate::store::Store;
 use crate::network::NetworkPath;
+use crate::store::Store;
 use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};

@@ -1,46 +1,10 @@
-//! Which address of this machine a datagram came to, and is to leave from (`ip(7)`: `IP_PKTINFO`;
+//! Which address of this machine a datagram came to, and is to leave from, as the kernel says it (`ip(7)`: `IP_PKTINFO`;
 //! RFC 3542 §6: `IPV6_PKTINFO`).
 
 #![allow(unsafe_code)] // ancillary data of socket calls
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
-
-use parking_lot::Mutex;
-
-use crate::network::LocalAddress;
-
-/// Addresses that are told apart. A machine has few, but a whole network may be routed to it, and
-/// senders choose among its addresses. What is beyond is answered from the address that the route
-/// gives.
-const MAX_ADDRESSES: usize = 1024;
-
-/// The addresses of this machine that devices have spoken to, by number.
-#[derive(Debug, Default)]
-pub struct LocalAddresses(Mutex<Vec<IpAddr>>);
-
-impl LocalAddresses {
-    /// The number of an address; the default if there are too many.
-    pub fn number(&self, address: IpAddr) -> LocalAddress {
-        let mut known = self.0.lock();
-        let at = known.iter().position(|it| *it == address);
-        let at = match at {
-            Some(at) => at,
-            None if known.len() < MAX_ADDRESSES => {
-                known.push(address);
-                known.len() - 1
-            }
-            None => return LocalAddress::default(),
-        };
-        LocalAddress::new(u16::try_from(at + 1).unwrap_or_default())
-    }
-
-    /// The address with a number; `None` for the default.
-    pub fn address(&self, local: LocalAddress) -> Option<IpAddr> {
-        let at = usize::from(local.number()).checked_sub(1)?;
-        self.0.lock().get(at).copied()
-    }
-}
 
 /// Room for one control message with an address, as the kernel wants it aligned.
 #[derive(Debug, Clone, Copy, Default)]
@@ -165,19 +129,6 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn addresses_are_numbered_up_to_a_bound() {
-        let locals = LocalAddresses::default();
-        let address = |n: u32| IpAddr::from(Ipv4Addr::from_bits(n));
-        for n in 0..2 * MAX_ADDRESSES as u32 {
-            let local = locals.number(address(n));
-            assert_eq!(locals.number(address(n)), local);
-            let expected = ((n as usize) < MAX_ADDRESSES).then_some(address(n));
-            assert_eq!(locals.address(local), expected);
-        }
-        assert_eq!(locals.address(LocalAddress::default()), None);
-    }
 
     #[test]
     fn a_control_message_there_and_back() {

@@ -3,5 +3,3 @@
 mod local;
 mod sockaddr;
 pub mod udp;
-
-pub use local::LocalAddresses;

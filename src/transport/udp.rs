@@ -11,9 +11,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 
-use super::local::{Control, LocalAddresses};
+use super::local::Control;
 use super::sockaddr::{from_sockaddr, size_of_u32, to_sockaddr};
-use crate::network::{LocalAddress, NetworkPath};
+use crate::network::{LocalAddress, LocalAddresses, NetworkPath};
 
 /// Datagrams per system call.
 pub const BATCH: usize = 64;

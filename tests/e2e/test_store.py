@@ -84,6 +84,27 @@ def test_a_device_is_there_again(kept, number):
     device.close()
 
 
+def test_a_device_is_known_at_each_address_of_the_gateway(kept):
+    """What it spoke to is kept: nothing but its address shows whose a Send is."""
+    gateway = kept()
+    port = free_udp_port()
+    gateway.arguments += ["--set", f'listeners.udp.everywhere.bind="0.0.0.0:{port}"']
+    gateway.restart()
+    gateway.udp = ("127.0.0.99", port)
+    device = Device(gateway)
+    device.register(lwm2m="1.1")
+    written()
+    gateway.restart()
+    app = Application(gateway.mqtt)
+    read = app.command(device.endpoint, "read", {"path": "/3/0/0"})
+    serve(device, app, read, "x")
+    payload = b'[{"n":"/3/0/9","v":74}]'
+    answer = device.request(POST, "/dp", payload=payload, content_format=110)
+    assert answer.code_text == "2.04"
+    app.close()
+    device.close()
+
+
 def test_commands_wait_for_their_device(kept):
     gateway = kept({"qmode_time_window": '"1s"'})
     device = Device(gateway)

@@ -19,8 +19,8 @@ use lwm2m_gateway::engine::{
 };
 use lwm2m_gateway::lwm2m::model::ObjectModels;
 use lwm2m_gateway::memory::{Kind, Memory, Shares};
-use lwm2m_gateway::store::{Backend, MemoryBackend};
 use lwm2m_gateway::network::LocalAddress;
+use lwm2m_gateway::store::{Backend, MemoryBackend};
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::{Instant, Now};
 use serde_json::Value;

@@ -49,6 +49,7 @@ impl Device {
             endpoint: (*self.endpoint).into(),
             listener: cx.env.listener_name(self.peer).into(),
             address: self.peer.address,
+            local: cx.env.address_of(self.peer),
             session: self.peer.session,
             identity: identity.map(|identity| StoredIdentity {
                 presented: (*identity.presented).into(),

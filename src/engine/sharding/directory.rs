@@ -13,10 +13,12 @@ use crate::coap::Token;
 use crate::engine::identity::Identity;
 use crate::engine::peer::{Peer, ShardId};
 use crate::engine::registration::Location;
+use crate::network::LocalAddresses;
 
 /// Endpoints, locations and mountpoints of all shards.
 #[derive(Debug, Default)]
 pub struct Directory {
+    locals: Arc<LocalAddresses>,
     inner: RwLock<Inner>,
 }
 
@@ -111,6 +113,11 @@ struct Connection {
 }
 
 impl Directory {
+    /// The addresses of this machine that devices speak to.
+    pub const fn locals(&self) -> &Arc<LocalAddresses> {
+        &self.locals
+    }
+
     /// The shard of an endpoint.
     pub fn shard_of(&self, endpoint: &str) -> Option<ShardId> {
         let inner = self.inner.read();
