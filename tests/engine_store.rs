@@ -396,3 +396,113 @@ fn an_identity_finds_its_registration_again() {
     );
     world.assert_quiet();
 }
+
+/// What an application and a device can tell of an engine.
+fn picture(world: &mut World) -> Vec<String> {
+    let mut infos = world.engines[0].device_infos(world.now);
+    infos.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+    let stored = world.store.as_mut().map(|store| {
+        let contents = lwm2m_gateway::store::Backend::load(store).unwrap();
+        let tokens = contents.devices.into_iter().map(|it| it.observations);
+        tokens.collect::<Vec<_>>()
+    });
+    let devices = infos.into_iter().map(|mut info| {
+        info.idle_ms = 0;
+        // One that was sent waits again, or is sent again.
+        info.queued = 0;
+        format!("{info:?}")
+    });
+    devices.chain([format!("{stored:?}")]).collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Any sequence of events, restored from its changes, gives the same engine; and every command
+    /// that has no answer yet gets one.
+    #[test]
+    fn a_restored_engine_is_the_same(
+        steps in proptest::collection::vec((0..9u8, 0..3usize, 0..4u8), 1..40)
+    ) {
+        let mut world = world();
+        let mut devices: Vec<_> = (0..3)
+            .map(|number| Device::new(&format!("dev{number}"), 5000 + number))
+            .collect();
+        let (mut asked, mut answered) = (0, std::collections::BTreeMap::<u64, u32>::new());
+        for (step, which, detail) in steps {
+            let device = &mut devices[which];
+            let there = world.directory.shard_of(&device.endpoint).is_some();
+            match step {
+                0 => {
+                    let mut before = std::mem::take(&mut world.sent);
+                    device.register(&mut world, &["b=UQ"], "</1/0>,</3/0>,</3303/0>");
+                    before.append(&mut world.sent);
+                    world.sent = before;
+                }
+                1 if there => {
+                    let location = device.location.clone();
+                    let lifetime = format!("lt={}", 300 + u32::from(detail));
+                    let query = [lifetime.as_str()];
+                    let query = if detail > 1 { &query[..] } else { &[] };
+                    let request = device.request(Code::POST, &["rd", &location], query);
+                    world.datagram(device.peer, &request.build());
+                }
+                2 if there && detail == 0 => {
+                    let location = device.location.clone();
+                    let request = device.request(Code::DELETE, &["rd", &location], &[]);
+                    world.datagram(device.peer, &request.build());
+                }
+                3 | 4 if there => {
+                    let kinds = ["read", "execute", "observe", "cancel-observe"];
+                    let kind = kinds[usize::from(detail)];
+                    asked += 1;
+                    let text = command(asked, kind, json!({"path": "/3303/0/5700"}));
+                    let endpoint = device.endpoint.clone();
+                    world.command(&endpoint, &text);
+                }
+                5 | 6 => {
+                    let at = world.sent.iter().position(|(to, datagram)| {
+                        let code = Message::parse(datagram).map(|it| it.code());
+                        *to == device.peer && code.is_ok_and(Code::is_request)
+                    });
+                    if let Some(at) = at {
+                        let request = world.sent.remove(at).unwrap();
+                        world.sent.push_front(request);
+                        serve(&mut world, device, "20");
+                    }
+                }
+                7 => world.pass(Duration::from_secs(u64::from(detail) * 10)),
+                8 => {
+                    collect(&mut world, &mut answered);
+                    let before = picture(&mut world);
+                    world.crash(Duration::ZERO, None);
+                    let after = picture(&mut world);
+                    proptest::prop_assert_eq!(before, after);
+                }
+                _ => {}
+            }
+        }
+        collect(&mut world, &mut answered);
+        let before = picture(&mut world);
+        world.crash(Duration::ZERO, None);
+        proptest::prop_assert_eq!(before, picture(&mut world));
+        // Silent devices: everything that waits is answered in the end.
+        world.pass(Duration::from_secs(8000));
+        collect(&mut world, &mut answered);
+        for number in 1..=u64::from(asked) {
+            let count = answered.get(&number).copied().unwrap_or_default();
+            proptest::prop_assert_eq!(count, 1, "answers to {}", number);
+        }
+    }
+}
+
+/// Counts final answers that are the first as far as they say.
+fn collect(world: &mut World, answered: &mut std::collections::BTreeMap<u64, u32>) {
+    for published in world.published.drain(..) {
+        let json = published.json;
+        let is_final = json["msgType"] != "ack" && json["msgType"] != "notify";
+        if let Some(number) = json["reqID"].as_u64().filter(|_| is_final) {
+            *answered.entry(number).or_default() += 1;
+        }
+    }
+}

@@ -394,6 +394,73 @@ fn a_panic_costs_a_shard_its_registrations_only() {
 }
 
 #[test]
+fn a_panic_costs_nothing_that_the_store_has() {
+    let directory = temporary("panic");
+    let running = start(1, |config| config.store.path = Some(directory.clone()));
+    let mut device = Device::new(&running);
+    device.register("ep1", "</3/0>");
+    running.next();
+    let mut evil = Device::new(&running);
+    evil.register("panic", "</3/0>");
+    let path: Vec<Vec<u8>> = device.location.clone();
+    let path: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+    assert_eq!(device.request(&path, &[], b"").code(), Code::CHANGED);
+    let statistics = running.gateway.statistics().0;
+    assert_eq!(statistics["shard_panics"], 1);
+    assert_eq!(statistics["store_restored"], 2);
+    assert!(running.gateway.stop(PATIENCE));
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_gateway_goes_on_with_what_the_one_before_has_stored() {
+    for shards in [1, 3] {
+        let directory = temporary(&format!("again-{shards}"));
+        let keep = |config: &mut Config| config.store.path = Some(directory.clone());
+        let running = start(2, keep);
+        for number in 0..20 {
+            Device::new(&running).register(&format!("ep{number}"), "</3/0>");
+        }
+        let mut before = running.gateway.devices();
+        // A second one is refused for as long as the first runs.
+        let mut config = config(1);
+        keep(&mut config);
+        let (published, _) = channel();
+        let (subscribed, _) = channel();
+        let host = Arc::new(Recorder {
+            published,
+            subscribed,
+        });
+        let error = Gateway::start(config, host).unwrap_err();
+        assert!(error.to_string().contains("in use by another process"));
+        assert!(running.gateway.stop(PATIENCE));
+
+        // Another number of shards, all back before it says that it runs.
+        let running = start(shards, keep);
+        assert_eq!(running.gateway.registrations(), 20);
+        let mut after = running.gateway.devices();
+        before.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        after.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        for (before, after) in before.iter().zip(&after) {
+            assert_eq!(before.objects, after.objects);
+            assert_eq!(before.registered_at, after.registered_at);
+        }
+        assert!(running.gateway.kick("ep7"));
+        assert!(running.gateway.stop(PATIENCE));
+        let running = start(1, keep);
+        assert_eq!(running.gateway.registrations(), 19);
+        assert!(running.gateway.stop(PATIENCE));
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}
+
+/// A directory of this test run's own.
+fn temporary(name: &str) -> std::path::PathBuf {
+    let name = format!("lwm2m-store-{}-{name}", std::process::id());
+    std::env::temp_dir().join(name)
+}
+
+#[test]
 fn a_panic_does_not_lose_the_order_to_stop() {
     let running = start(1, |_| {});
     // Its refusal is published to a topic that the host panics at.

@@ -34,6 +34,8 @@ pub struct Echo {
     reply: Option<Box<ReplyTo>>,
     /// The command may have been answered before.
     repeated: bool,
+    /// The command was accepted while the store could not be written.
+    volatile: bool,
 }
 
 /// An [`Echo`] as it is stored.
@@ -139,6 +141,7 @@ impl Echo {
             imsi: false,
             reply: None,
             repeated: false,
+            volatile: false,
         }
     }
 
@@ -171,6 +174,7 @@ impl Echo {
             imsi,
             reply: None,
             repeated: false,
+            volatile: false,
         }
     }
 
@@ -228,11 +232,17 @@ impl Echo {
         self.repeated = true;
     }
 
+    /// Answers say that the command would not have survived a restart (`"durable":false`).
+    pub fn mark_volatile(&mut self) {
+        self.volatile = true;
+    }
+
     /// The echo of what the command began, whose messages come once each.
     #[must_use]
     pub fn of_observation(&self) -> Self {
         Self {
             repeated: false,
+            volatile: false,
             ..self.clone()
         }
     }
@@ -272,6 +282,7 @@ impl Echo {
             imsi: stored.imsi,
             reply: stored.reply.as_ref().map(StoredReply::to_reply),
             repeated: false,
+            volatile: false,
         }
     }
 
@@ -299,6 +310,9 @@ impl Echo {
         }
         if self.repeated {
             put(out, r#""repeated":true,"#);
+        }
+        if self.volatile {
+            put(out, r#""durable":false,"#);
         }
         ids.put(out, self.imei, self.imsi);
     }

@@ -87,6 +87,15 @@ pub enum EchoMode {
     Always,
 }
 
+/// See [`Store::on_failure`](super::Store::on_failure).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnStoreFailure {
+    /// `continue`: they are taken, and answered with `"durable":false`.
+    Continue,
+    /// `refuse`: they are answered 5.03.
+    Refuse,
+}
+
 /// See [`Store::sync`](super::Store::sync).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreSync {

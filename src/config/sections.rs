@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choices::{BooleanSeries, EchoMode, StoreSync};
+use super::choices::{BooleanSeries, EchoMode, OnStoreFailure, StoreSync};
 use crate::lwm2m::Path;
 
 /// Topic and QoS of one kind of message; the topic is appended to the mountpoint as it is.
@@ -186,6 +186,8 @@ pub struct Store {
     pub path: Option<PathBuf>,
     /// When what is written is on the disk. Default 50 ms.
     pub sync: StoreSync,
+    /// What becomes of commands while the store cannot be written. Default `continue`.
+    pub on_failure: OnStoreFailure,
     /// How late the time of a device's last message may be written. Default 60 s.
     pub deadline_interval: Duration,
 }
@@ -311,6 +313,7 @@ impl Default for Store {
         Self {
             path: None,
             sync: StoreSync::Every(Duration::from_millis(50)),
+            on_failure: OnStoreFailure::Continue,
             deadline_interval: Duration::from_secs(60),
         }
     }

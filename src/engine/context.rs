@@ -31,6 +31,8 @@ pub(super) struct Environment {
     pub(super) authorize: bool,
     /// With a store: what is to be kept in it, and how.
     pub(super) keeping: Option<Keeping>,
+    /// The store cannot be written at the moment.
+    pub(super) volatile: bool,
 }
 
 impl Environment {

@@ -79,6 +79,7 @@ impl Engine {
             device_events: options.device_events,
             authorize: options.authorize,
             keeping: None,
+            volatile: false,
         };
         let blocks = Tally::new(options.memory.clone(), Kind::Blocks);
         Self {

@@ -26,6 +26,11 @@ impl Engine {
         self.core.effects.begin_keeping();
     }
 
+    /// Whether the store can be written at the moment.
+    pub fn set_durable(&mut self, durable: bool) {
+        self.core.env.volatile = !durable;
+    }
+
     /// Takes devices in that the store has. A device whose listener is gone ends, and so does one
     /// whose mountpoint is another endpoint's by now; their commands are answered.
     pub fn restore(&mut self, now: Now, devices: impl IntoIterator<Item = Restored>) {

@@ -2,6 +2,7 @@
 
 #![allow(unsafe_code)] // poll(2)
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -44,6 +45,12 @@ const BATCHES_PER_TURN: usize = 64;
 /// How long requests under way may still be answered after a stop was asked for.
 const STOP_GRACE: Duration = Duration::from_millis(500);
 
+/// How long a shard that begins anew waits for the store to say what it has.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long after a panic another one costs the shard everything.
+const STORE_PAUSE: Duration = Duration::from_secs(60);
+
 /// Between two looks at whether the other shards have come to their end.
 const STOP_STEP: Duration = Duration::from_millis(2);
 
@@ -56,6 +63,8 @@ pub(super) struct Shard {
     pub(super) memory: Arc<Memory>,
     /// Where changes are kept, if they are.
     pub(super) store: Option<Arc<Store>>,
+    /// When a panic was last the reason to ask the store.
+    pub(super) restored_at: Option<Instant>,
     /// What the store has for this shard; taken in before anything else.
     pub(super) restored: Vec<Restored>,
     pub(super) listeners: Vec<Listener>,
@@ -172,9 +181,17 @@ impl Shard {
                 Err(_) => {
                     error!(
                         shard = self.index,
-                        "panic: all registrations of the shard are lost"
+                        "panic: all registrations of the shard are lost, but for those of the store"
                     );
-                    if panic::catch_unwind(AssertUnwindSafe(|| self.begin_anew())).is_err() {
+                    // What comes back must not cause the same again and again.
+                    let now = self.clock.now().mono;
+                    let before = self.restored_at.replace(now);
+                    let from_store = before.is_none_or(|at| now - at > STORE_PAUSE);
+                    let mut anew = |from_store| {
+                        let anew = || self.begin_anew(from_store);
+                        panic::catch_unwind(AssertUnwindSafe(anew)).is_ok()
+                    };
+                    if !(from_store && anew(true)) && !anew(false) {
                         error!(shard = self.index, "the shard cannot go on");
                         return;
                     }
@@ -183,7 +200,8 @@ impl Shard {
         }
     }
 
-    fn begin_anew(&mut self) {
+    /// With what the store has of it, if that is wanted.
+    fn begin_anew(&mut self, from_store: bool) {
         self.counters.shard_panics.inc();
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
@@ -201,9 +219,16 @@ impl Shard {
         );
         let lost = std::mem::replace(&mut self.engine, engine).abandon();
         let reason = GoneReason::Lost;
+        let known: HashSet<String> = lost.iter().cloned().collect();
         let gone = |endpoint| DeviceEvent::Gone { endpoint, reason };
         self.host
             .device_events(&mut lost.into_iter().map(gone).collect());
+        if let Some(store) = self.store.clone().filter(|_| from_store) {
+            let mut devices = store.devices(STORE_PATIENCE);
+            devices.retain(|it| known.contains(&*it.device.endpoint));
+            self.counters.store_restored.add(devices.len() as u64);
+            self.engine.restore(self.clock.now(), devices);
+        }
         for index in 0..self.listeners.len() {
             let Some(listener) = self.listeners.get_mut(index) else {
                 continue;
@@ -221,8 +246,12 @@ impl Shard {
         let mut buffers = ReceiveBuffers::default();
         let mut effects = Effects::default();
         let mut deadline = None;
-        // After a panic mail may be left.
+        // After a panic mail may be left, and what devices of the store want.
         let mut busy = !self.mail.is_empty();
+        if !self.listeners.is_empty() {
+            deadline = self.drain(self.clock.now(), &mut effects);
+            self.flush(&mut effects);
+        }
         loop {
             let wait_until = [deadline, self.stop_at].into_iter().flatten().min();
             self.wait(wait_until, busy);
@@ -336,7 +365,12 @@ impl Shard {
 
     fn open(&mut self, now: Now, mail: Mail, effects: &mut Effects) {
         match mail {
-            Mail::Command(input) => self.engine.handle_command(now, input),
+            Mail::Command(input) => {
+                if let Some(store) = &self.store {
+                    self.engine.set_durable(store.is_durable());
+                }
+                self.engine.handle_command(now, input);
+            }
             Mail::Handoff(handoff) => self.engine.handle_handoff(now, handoff),
             Mail::Authorization(id, decision) => {
                 self.engine.handle_authorization(now, id, decision);

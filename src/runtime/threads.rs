@@ -59,6 +59,7 @@ impl Gateway {
                 directory: inner.directory.clone(),
                 memory: inner.memory.clone(),
                 store: inner.store.clone(),
+                restored_at: None,
                 restored: restored
                     .get_mut(usize::from(index))
                     .map(mem::take)

@@ -9,7 +9,7 @@ use crate::engine::Change;
 #[derive(Debug, Default)]
 pub struct Batch {
     changes: Vec<Option<Change>>,
-    /// Where the device itself was changed last.
+    /// Where the device itself was changed first, and stands as it was last.
     devices: HashMap<Arc<str>, usize>,
     /// Where a device was heard of last.
     seen: HashMap<Arc<str>, usize>,
@@ -35,9 +35,13 @@ impl Batch {
             Change::Device(device) => {
                 let endpoint: Arc<str> = (*device.endpoint).into();
                 let seen = self.seen.remove(&endpoint);
-                let before = self.devices.insert(endpoint, at);
+                let first = *self.devices.entry(endpoint).or_insert(at);
                 self.forget(seen);
-                self.forget(before);
+                // What belongs to the device comes behind it.
+                if let Some(before) = self.changes.get_mut(first) {
+                    *before = Some(change);
+                    return;
+                }
             }
             Change::Seen { endpoint, .. } => {
                 let before = self.seen.insert(endpoint.clone(), at);

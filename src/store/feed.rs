@@ -2,11 +2,12 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::{Change, ShardId};
+use crate::engine::{Change, Restored, ShardId};
 use crate::memory::{Kind, Memory};
 
 /// A change and where it comes from.
@@ -20,8 +21,15 @@ struct Inner {
     /// Somebody waits for its being written.
     urgent: bool,
     closed: bool,
+    asked: Vec<Sender<Vec<Restored>>>,
     /// Changes that found no room since this was last asked.
     lost: u64,
+}
+
+impl Inner {
+    fn is_quiet(&self) -> bool {
+        self.left.is_empty() && self.asked.is_empty() && self.lost == 0 && !self.closed
+    }
 }
 
 /// See the module.
@@ -39,6 +47,7 @@ pub(super) struct Taken {
     /// To be given back once it is written.
     pub(super) bytes: usize,
     pub(super) lost: u64,
+    pub(super) asked: Vec<Sender<Vec<Restored>>>,
     /// Nothing more comes.
     pub(super) closed: bool,
 }
@@ -81,11 +90,20 @@ impl Feed {
         self.changed.notify_all();
     }
 
-    /// Waits for changes, and then `together` for others to be written with them, unless somebody
-    /// waits for it.
-    pub(super) fn take(&self, together: Duration) -> Taken {
+    /// Somebody wants to know what is written when all of this is.
+    pub(super) fn ask(&self, to: Sender<Vec<Restored>>) {
         let mut inner = self.inner.lock();
-        while inner.left.is_empty() && !inner.closed && inner.lost == 0 {
+        inner.asked.push(to);
+        inner.urgent = true;
+        drop(inner);
+        self.changed.notify_all();
+    }
+
+    /// Waits for changes, unless some are to be tried `again`, and then `together` for others to be
+    /// written with them, unless somebody waits for it.
+    pub(super) fn take(&self, again: bool, together: Duration) -> Taken {
+        let mut inner = self.inner.lock();
+        while !again && inner.is_quiet() {
             self.changed.wait(&mut inner);
         }
         if !together.is_zero() && !inner.urgent && !inner.closed {
@@ -97,6 +115,7 @@ impl Feed {
             left: mem::take(&mut inner.left),
             bytes: mem::take(&mut inner.bytes),
             lost: mem::take(&mut inner.lost),
+            asked: mem::take(&mut inner.asked),
             closed: inner.closed,
         }
     }

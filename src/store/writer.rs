@@ -2,8 +2,8 @@
 
 use std::mem;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -15,7 +15,7 @@ use super::database::Database;
 use super::error::StoreError;
 use super::feed::{Feed, Taken};
 use crate::config::StoreSync;
-use crate::engine::{Change, ShardId};
+use crate::engine::{Change, Restored, ShardId};
 use crate::memory::{Kind, Memory};
 use crate::telemetry::Counters;
 use crate::time::Now;
@@ -83,6 +83,19 @@ impl Store {
         }
     }
 
+    /// What is written when everything is that was left so far, from other threads than the
+    /// store's; nothing when that takes longer than `patience`.
+    pub(crate) fn devices(&self, patience: Duration) -> Vec<Restored> {
+        let (to, answer) = mpsc::channel();
+        self.feed.ask(to);
+        answer.recv_timeout(patience).unwrap_or_default()
+    }
+
+    /// Whether it can be written, as far as is known.
+    pub(crate) fn is_durable(&self) -> bool {
+        !self.failing.load(Ordering::Acquire)
+    }
+
     /// Nothing more comes; the thread ends when everything is written.
     pub(crate) fn close(&self) {
         self.feed.close();
@@ -133,14 +146,16 @@ impl Writer {
     /// Runs until the store is closed and everything is written, or cannot be.
     pub(crate) fn run(mut self) {
         loop {
-            let together = if self.kept.is_empty() {
-                self.together
-            } else {
-                RETRY
-            };
-            let taken = self.store.feed.take(together);
-            let closed = taken.closed;
+            let again = !self.kept.is_empty();
+            let together = if again { RETRY } else { self.together };
+            let mut taken = self.store.feed.take(again, together);
+            let (closed, asked) = (taken.closed, mem::take(&mut taken.asked));
             let written = self.write(taken);
+            for to in asked {
+                let contents = self.backend.load().unwrap_or_default();
+                // Whoever asked may have given up.
+                let _ = to.send(contents.devices);
+            }
             if closed && (!written || self.kept.is_empty()) {
                 return;
             }

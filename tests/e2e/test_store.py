@@ -2,6 +2,7 @@
 
 import os
 import random
+import subprocess
 import threading
 import time
 
@@ -10,7 +11,7 @@ import pytest
 from application import Application
 from coap import ACK, GET, POST, RST, TEXT
 from device import Device
-from gateway import Process, Standalone, binary, free_tcp_port, free_udp_port, answers_ping, accepts_tcp
+from gateway import Process, Standalone, binary, free_tcp_port, free_udp_port, answers_ping, accepts_tcp, wait_for
 
 pytestmark = pytest.mark.standalone_only
 
@@ -178,6 +179,62 @@ def test_a_damaged_store_is_moved_aside(kept, damage):
     gateway.restart()
     device.update()
     device.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A small file system."""
+    path = tmp_path / "small"
+    path.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("no file system can be mounted here")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_full_disk(kept, small_disk, refuses):
+    settings = {"store.on_failure": '"refuse"'} if refuses else {}
+    gateway = kept(settings, small_disk / "store")
+    device = Device(gateway)
+    device.register(lt=3600)
+    app = Application(gateway.mqtt)
+    written()
+    # Nothing is left for others.
+    with open(small_disk / "ballast", "wb", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(bytes(4096))
+        except OSError:
+            pass
+    others = []
+    while "the store cannot be written" not in gateway.log():
+        assert len(others) < 200
+        others.append(Device(gateway))
+        others[-1].register(lt=3600, extra=[f"filler={'x' * 3000}"])
+        time.sleep(0.06)
+    # The service goes on.
+    read = app.command(device.endpoint, "read", {"path": "/3/0/0"})
+    if refuses:
+        answer = app.result(read)
+        assert (answer.data["code"], answer.data["reason"]) == ("5.03", "not_durable")
+    else:
+        assert serve(device, app, read, "x").json["durable"] is False
+    late = Device(gateway)
+    late.register(lt=3600)
+    # Room again: what was kept in memory is written.
+    os.unlink(small_disk / "ballast")
+    subprocess.run(["mount", "-o", "remount,size=40m", str(small_disk)], check=True)
+    wait_for(lambda: "the store can be written again" in gateway.log(), 10, "the store")
+    read = app.command(device.endpoint, "read", {"path": "/3/0/0"})
+    assert "durable" not in serve(device, app, read, "x").json
+    app.close()
+    written()
+    gateway.restart()
+    for it in [device, *others, late]:
+        it.update()
+        it.close()
 
 
 def test_killed_at_any_moment(kept):

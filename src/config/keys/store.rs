@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::key::{HOUR, Key, SECOND, key};
-use crate::config::choices::StoreSync;
+use crate::config::choices::{OnStoreFailure, StoreSync};
 use crate::config::schema::Config;
 use crate::config::value;
 
@@ -41,6 +41,15 @@ pub(super) static KEYS: &[Key<Config>] = &[
             })
         ),
         "When a change is on the disk: at once, within that time, together with others, or when the system finds the time. A change takes effect at the next start."
+    ),
+    key!(
+        "store.on_failure",
+        store.on_failure,
+        choice(
+            "continue" = OnStoreFailure::Continue,
+            "refuse" = OnStoreFailure::Refuse
+        ),
+        "What becomes of commands while the store cannot be written, because the disk is full for instance: they are taken, and their answers carry `\"durable\": false`, or they are answered 5.03 `not_durable`."
     ),
     key!(
         "store.deadline_interval",

@@ -12,7 +12,7 @@ use super::state::Device;
 use crate::bridge::{Command, Reason};
 use crate::coap::block::Sender;
 use crate::coap::{Code, Token};
-use crate::config::FormatDefault;
+use crate::config::{FormatDefault, OnStoreFailure};
 use crate::engine::context::Context;
 
 /// Requests of one device that may be open at a time. Those that it has acknowledged do not count
@@ -53,6 +53,9 @@ impl Device {
             .min();
         let expires = cx.now.mono + wait.unwrap_or(bounds.max_age);
         let bytes = Queued::bytes_of(&command);
+        if cx.env.volatile && cx.config().store.on_failure == OnStoreFailure::Refuse {
+            return self.refuse(cx, &command, &Refusal::NOT_DURABLE);
+        }
         if let Err(full) = cx.accounts.check_queue(self.charged.queue, bytes) {
             return self.refuse(cx, &command, &Refusal::memory(full));
         }

@@ -38,6 +38,11 @@ impl Refusal {
         reason: "restarted",
         detail: None,
     };
+    pub(in crate::engine) const NOT_DURABLE: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "not_durable",
+        detail: None,
+    };
     pub(in crate::engine) const STOPPING: Self = Self {
         code: Code::SERVICE_UNAVAILABLE,
         reason: "gateway_stopping",

@@ -96,6 +96,9 @@ impl Device {
         if !cx.effects.keeps() {
             return None;
         }
+        if cx.env.volatile {
+            command.echo.mark_volatile();
+        }
         let text = text.or_else(|| command.echo.command().map(String::into_bytes))?;
         command.number = cx.numbers.next(cx.now.mono, cx.env.shard);
         Some(StoredCommand {
