@@ -125,11 +125,16 @@ proptest! {
         let mut batch = Batch::default();
         let clocks = clocks();
         let mut numbers = 0;
-        for (kind, which, number, ends) in steps {
+        for (step, (kind, which, number, ends)) in (0..).zip(steps) {
             // A command's number is given once, and only a device that is there has commands.
             let fresh = kind > 5;
             numbers += u64::from(fresh);
-            let number = if fresh { 100 + numbers } else { 100 + number };
+            let number = match kind {
+                // Time goes on.
+                1 => step,
+                _ if fresh => 100 + numbers,
+                _ => 100 + number,
+            };
             let change = change(kind, which, number, &devices);
             let known = model.load().unwrap().devices;
             let name = &*devices[which].endpoint;
