@@ -191,7 +191,8 @@ impl Shard {
                         let anew = || self.begin_anew(from_store);
                         panic::catch_unwind(AssertUnwindSafe(anew)).is_ok()
                     };
-                    if !(from_store && anew(true)) && !anew(false) {
+                    let begun = from_store && anew(true) || anew(false);
+                    if !begun {
                         error!(shard = self.index, "the shard cannot go on");
                         return;
                     }
