@@ -43,8 +43,8 @@ def pair(request, start, tmp_path, programs, cache):  # noqa: F811
     return [gateway(start, there[-index], name) for index, name in enumerate(names)]
 
 
-def gateway(start, there, name):  # noqa: F811
-    bench = start(there, {**SETTINGS, "mqtt.client_id": f'"{name}"'})
+def gateway(start, there, name, **settings):  # noqa: F811
+    bench = start(there, {**SETTINGS, "mqtt.client_id": f'"{name}"', **settings})
     bench.there = there
     return bench
 
@@ -156,6 +156,39 @@ def test_b7_a_dead_gateway_is_not_waited_for_and_finds_the_claims_when_it_comes_
     assert value(b.app.result(waiting, kind="read")) == "home"
     there.update(expect="4.04")
     owner(b, endpoint, "gateway-a")
+
+
+def test_b7_a_store_brings_no_device_back_that_has_gone_but_what_waits_for_it(
+    start, broker, tmp_path  # noqa: F811
+):
+    there = broker("mosquitto")
+    store = {"store.path": f'"{tmp_path}/store"'}
+    a, b = gateway(start, there, "gateway-a", **store), gateway(start, there, "gateway-b")
+    device = a.registered(extra=SLEEPS)
+    endpoint, app = device.endpoint, b.app
+    observed = app.command(endpoint, "observe", {"path": "/3/0/9"})
+    request = device.expect(GET, "/3/0/9")
+    device.reply(request, "2.05", "1", TEXT, observe=1)
+    app.result(observed)
+    owner(b, endpoint, "gateway-a")
+    time.sleep(1.3)
+    waiting = app.command(endpoint, "read", {"path": "/3/0/0"})
+    device.silence(0.5)
+    a.gateway.process.send_signal(signal.SIGKILL)
+    a.gateway.process.wait()
+    moved = arrives(b, endpoint, SLEEPS)
+    owner(b, endpoint, "gateway-b")
+    back = gateway(start, there, "gateway-a", **store)
+    assert back.gateway.statistics()["store_restored"] == 1
+    wait_for(lambda: back.gateway.statistics()["ownership_given"] == 1, 10, "it is given")
+    owner(b, endpoint, "gateway-b")
+    moved.update()
+    again = moved.expect(GET, "/3/0/9")
+    assert again.token == request.token
+    moved.reply(again, "2.05", "2", TEXT, observe=2)
+    moved.reply(moved.expect(GET, "/3/0/0"), "2.05", "x", TEXT)
+    assert value(app.result(waiting, kind="read")) == "x"
+    assert back.gateway.statistics()["ownership_given"] == 1
 
 
 def test_b7_a_device_at_both_at_once_is_left_with_one(pair):
