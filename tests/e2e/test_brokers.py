@@ -1,6 +1,7 @@
 """The gateway as a client of brokers of other makers, and several gateways on one of them."""
 
 import json
+import signal
 import time
 
 import pytest
@@ -134,7 +135,8 @@ def test_b16_no_command_of_qos_1_is_lost_over_a_restart_of_the_broker(
     def send():
         for number in numbers:
             command = {"reqID": number, "msgType": "read", "data": {"path": f"/33000/0/{number}"}}
-            bench.app.client.publish(f"lwm2m/{device.endpoint}/dn/dm", json.dumps(command), 1)
+            topic = f"lwm2m/{device.endpoint}/dn/dm"
+            bench.app.client.publish(topic, json.dumps(command), 1)
 
     there.stop()
     wait_for(lambda: not bench.app.client.is_connected(), 10, "the application has noticed")
@@ -145,9 +147,14 @@ def test_b16_no_command_of_qos_1_is_lost_over_a_restart_of_the_broker(
         wait_for(bench.app.client.is_connected, 20, "the application is back")
         send()
     else:
-        # The application sends all of it as soon as it is back, mostly before the gateway is.
+        # The broker has all of it before the gateway is back.
+        bench.gateway.send_signal(signal.SIGSTOP)
+        taken = []
+        bench.app.client.on_publish = lambda *_: taken.append(1)
         send()
         there.start()
+        wait_for(lambda: len(taken) == len(numbers), 60, "the broker has the commands")
+        bench.gateway.send_signal(signal.SIGCONT)
     left = set(numbers)
     while left:
         request = device.expect(GET, timeout=60)

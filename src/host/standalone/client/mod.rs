@@ -311,9 +311,11 @@ impl Dialer {
             ..self.connect.clone()
         };
         let welcome = in_time(until, connection.connect(connect)).await?;
-        if self.clean.swap(false, Ordering::Relaxed) && version == Version::V311 {
-            // A clean session of this version ends with its connection (MQTT 3.1.1 section
-            // 3.1.2.4), and what is on its way to us with it. The next one stays.
+        if self.clean.swap(false, Ordering::Relaxed) {
+            // A clean session of MQTT 3.1.1 ends with its connection (section 3.1.2.4), and what is
+            // on its way to us with it. Of MQTT 5, Mosquitto 2.0 does not save it to disk: whether a
+            // connection asked for a clean start counts, not when the session expires. The next one
+            // stays.
             connection.disconnect().await?;
             return Err(Ended::Cleared);
         }
