@@ -506,3 +506,105 @@ fn collect(world: &mut World, answered: &mut std::collections::BTreeMap<u64, u32
         }
     }
 }
+
+#[test]
+fn what_waits_is_listed_and_cancelled() {
+    let mut world = world();
+    let mut device = sleeper(&mut world);
+    world.pass(Duration::from_secs(30));
+    for id in 1..=4 {
+        world.command(
+            "dev",
+            &command(id, "read", json!({"path": format!("/3/0/{id}")})),
+        );
+    }
+    world.crash(NOTHING, None);
+    world.command(
+        "dev",
+        &json!({"reqID": "l", "msgType": "list-queue"}).to_string(),
+    );
+    let list = world.next_published().json;
+    assert_eq!(
+        (&list["reqID"], &list["msgType"]),
+        (&json!("l"), &json!("list-queue"))
+    );
+    assert_eq!(list["data"]["code"], "2.05");
+    let content = list["data"]["content"].as_array().unwrap();
+    assert_eq!(content.len(), 4);
+    assert_eq!(content[1]["reqID"], 2);
+    assert_eq!(content[1]["msgType"], "read");
+    assert_eq!(content[1]["reqPath"], "/3/0/2");
+    assert_eq!(content[1]["state"], "waiting");
+    let time = |name: &str| content[1][name].as_u64().unwrap();
+    assert_eq!(time("until") - time("since"), 7_200_000);
+
+    world.command("dev", &command(5, "cancel", json!({"reqID": 2})));
+    let gone = world.next_published().json;
+    assert_eq!(
+        (&gone["reqID"], &gone["data"]["reason"]),
+        (&json!(2), &json!("cancelled"))
+    );
+    assert_eq!(world.next_published().json["data"]["cancelled"], 1);
+    world.command("dev", &command(6, "cancel", json!({"reqID": 2})));
+    assert_eq!(
+        world.next_published().json["data"]["reason"],
+        "no_such_command"
+    );
+    world.command("dev", &command(7, "cancel", json!({})));
+    assert_eq!(world.next_published().json["data"]["code"], "4.00");
+
+    assert_eq!(update(&mut world, &mut device), Code::CHANGED);
+    world.command("dev", &command(8, "list-queue", json!({})));
+    let list = world.next_published().json;
+    let states: Vec<_> = list["data"]["content"].as_array().unwrap().iter().collect();
+    assert_eq!(
+        (&states[0]["reqID"], &states[0]["state"]),
+        (&json!(1), &json!("sent"))
+    );
+    world.command("dev", &command(9, "cancel", json!({"all": true})));
+    assert_eq!(world.next_published().json["reqID"], 3);
+    assert_eq!(world.next_published().json["reqID"], 4);
+    assert_eq!(world.next_published().json["data"]["cancelled"], 2);
+    serve(&mut world, &device, "x");
+    assert_eq!(world.next_published().json["reqID"], 1);
+    world.crash(NOTHING, None);
+    assert_eq!(update(&mut world, &mut device), Code::CHANGED);
+    world.assert_quiet();
+    world.command("other", &command(10, "list-queue", json!({})));
+    assert_eq!(
+        world.next_published().json["data"]["reason"],
+        "not_registered"
+    );
+}
+
+#[test]
+fn observations_of_a_new_registration_follow_the_policy() {
+    use lwm2m_gateway::config::ObservePolicy;
+    for policy in [
+        ObservePolicy::Keep,
+        ObservePolicy::Renew,
+        ObservePolicy::Drop,
+    ] {
+        let mut world = World::stored(1, |config| config.observe_policy = policy);
+        let mut device = Device::registered(&mut world, "dev", 5000);
+        let text = command(7, "observe", json!({"path": "/3303/0/5700"}));
+        world.command("dev", &text);
+        let token = serve(&mut world, &device, "20").token().to_vec();
+        world.next_published();
+        device.register(&mut world, &[], "</1/0>,</3/0>,</3303/0>");
+        world.next_published();
+        match policy {
+            ObservePolicy::Renew => {
+                let request = serve(&mut world, &device, "21");
+                assert_eq!((request.token(), request.observe()), (&*token, Some(0)));
+                assert_eq!(world.next_published().json["msgType"], "notify");
+            }
+            ObservePolicy::Keep | ObservePolicy::Drop => world.assert_quiet(),
+        }
+        world.crash(NOTHING, None);
+        notify(&mut world, &device, &token, 22, "22");
+        let reply = world.next_for(device.peer).kind();
+        let goes_on = policy != ObservePolicy::Drop;
+        assert_eq!(reply == MessageType::Acknowledgement, goes_on, "{policy:?}");
+    }
+}

@@ -222,6 +222,13 @@ impl Echo {
         ))
     }
 
+    /// JSON text of `reqID`.
+    pub fn request_id(&self) -> Option<String> {
+        let members = format!("{{{}}}", self.members);
+        let members = Members::parse(&members).ok()?;
+        members.value("reqID").map(|id| id.get().to_owned())
+    }
+
     /// Whether the gateway asks for this by itself.
     pub fn is_auto_observe(&self) -> bool {
         self.members.contains(r#""is_auto_observe":true"#)

@@ -44,7 +44,7 @@ pub mod command;
 pub mod router;
 pub mod topic;
 
-pub use answer::{content, report, series, uplink};
+pub use answer::{content, report, series, uplink, waiting};
 pub use command::{Command, typed};
 pub use dialect::Dialect;
 pub use echo::{Echo, StoredEcho, StoredReply};

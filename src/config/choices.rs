@@ -87,6 +87,17 @@ pub enum EchoMode {
     Always,
 }
 
+/// See [`Config::observe_policy`](super::Config::observe_policy).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObservePolicy {
+    /// `keep`: they are taken to go on.
+    Keep,
+    /// `renew`: they are asked for again.
+    Renew,
+    /// `drop`: they end.
+    Drop,
+}
+
 /// See [`Store::on_failure`](super::Store::on_failure).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStoreFailure {

@@ -29,7 +29,7 @@ pub use crate::credentials::EndpointRule;
 pub use crate::credentials::{KeyEncoding, WorldReadable};
 pub use choices::{
     AddressChange, AutoObserve, BooleanSeries, EchoMode, FormatDefault, HostileEndpoint,
-    LifetimePolicy, OnStoreFailure, StoreSync, UpdateCondition,
+    LifetimePolicy, ObservePolicy, OnStoreFailure, StoreSync, UpdateCondition,
 };
 pub use cipher::{CipherSuite, Group};
 pub use error::{ConfigError, ConfigWarning};

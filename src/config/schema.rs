@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::choices::{
-    AddressChange, AutoObserve, FormatDefault, HostileEndpoint, LifetimePolicy, UpdateCondition,
+    AddressChange, AutoObserve, FormatDefault, HostileEndpoint, LifetimePolicy, ObservePolicy,
+    UpdateCondition,
 };
 use super::listener::{Listeners, PlainRegisters};
 use super::mqtt::Mqtt;
@@ -57,6 +58,8 @@ pub struct Config {
     pub qmode_time_window: Duration,
     /// Objects observed as soon as a device registers. Default off.
     pub auto_observe: AutoObserve,
+    /// What becomes of the observations of a device that registers anew. Default `renew`.
+    pub observe_policy: ObservePolicy,
     /// Which Updates are published. Default [`UpdateCondition::ObjectListChanged`].
     pub update_msg_publish_condition: UpdateCondition,
     /// Topics and QoS by kind of message.
@@ -124,6 +127,7 @@ impl Default for Config {
             lifetime_policy: LifetimePolicy::Ignore,
             qmode_time_window: Duration::from_secs(22),
             auto_observe: AutoObserve::Off,
+            observe_policy: ObservePolicy::Renew,
             update_msg_publish_condition: UpdateCondition::ObjectListChanged,
             translators: Translators::default(),
             series: Series::default(),

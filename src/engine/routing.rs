@@ -2,14 +2,14 @@
 
 use tracing::debug;
 
-use super::device::{Refusal, unregistered_payload};
+use super::device::{Refusal, unregistered_answer, unregistered_payload};
 use super::front::{Engine, TIMEOUTS_PER_CALL};
 use super::input::CommandInput;
 use super::peer::{DeviceKey, Peer};
 use super::rebinding::Question;
 use super::server::{Request, Server, Stage};
 use super::sharding::{Handoff, Held, Withheld};
-use crate::bridge::command;
+use crate::bridge::{CommandError, Reason, command};
 use crate::coap::message::{self, MessageError};
 use crate::coap::{Code, Message, MessageType, Token};
 
@@ -176,7 +176,7 @@ impl Engine {
         let options = command::Options::new(self.core.env.config());
         let mut command = match command::parse(&input.payload, input.dialect, &options) {
             Ok(command) => command,
-            Err(error) => return self.core.refuse_malformed(&input, &error),
+            Err(error) => return self.take_unreadable(&input, error, here),
         };
         // A mountpoint of several placeholders may name the endpoint and still be another one's.
         let meant = |key: &DeviceKey| {
@@ -193,6 +193,39 @@ impl Engine {
         self.core.with(key, |device, cx| {
             device.handle_command(cx, Box::new(command), size, expiry, text);
         });
+    }
+
+    /// A command that is none for a device: one about its queue, or a mistake.
+    fn take_unreadable(
+        &mut self,
+        input: &CommandInput,
+        mut error: CommandError,
+        here: Option<DeviceKey>,
+    ) {
+        let unknown = error.reason == Reason::UnknownMsgType;
+        let request = unknown.then(|| command::queue_request(&input.payload));
+        match request.flatten() {
+            Some(Ok(request)) => {
+                let meant = |key: &DeviceKey| {
+                    let device = self.core.device(*key);
+                    device.is_some_and(|device| *device.mount == *input.mount)
+                };
+                let Some(key) = here.filter(meant) else {
+                    let payload = unregistered_answer(&error.echo);
+                    return self.core.refuse_input(input, &error.echo, payload);
+                };
+                error.echo.set_reply(input.reply.clone());
+                self.core.with(key, |device, cx| {
+                    device.handle_queue_request(cx, &error.echo, &request);
+                });
+            }
+            Some(Err(missing)) => {
+                error.reason = Reason::MissingData;
+                error.detail = missing.to_owned();
+                self.core.refuse_malformed(input, &error);
+            }
+            None => self.core.refuse_malformed(input, &error),
+        }
     }
 
     pub(super) fn take_handoff(&mut self, handoff: Handoff) {

@@ -7,3 +7,4 @@ mod remarks;
 pub mod report;
 pub mod series;
 pub mod uplink;
+pub mod waiting;

@@ -148,7 +148,7 @@ pub fn refused(error: &CommandError, ids: &Ids<'_>) -> Vec<u8> {
 }
 
 /// Opens the message up to and including `"data":`. `name` is JSON text.
-fn open(
+pub(super) fn open(
     echo: &Echo,
     ids: &Ids<'_>,
     name: &str,
@@ -169,7 +169,7 @@ fn open(
     out
 }
 
-fn put_req_path(out: &mut Vec<u8>, req_path: Option<&ReqPath>) {
+pub(super) fn put_req_path(out: &mut Vec<u8>, req_path: Option<&ReqPath>) {
     match req_path {
         None => put(out, r#"{"reqPath":null"#),
         Some(ReqPath::One(text)) => {

@@ -12,6 +12,7 @@ mod parse;
 mod parsed;
 pub mod typed;
 mod unreadable;
+mod waiting;
 mod write;
 
 // The engine asks for it here.
@@ -19,3 +20,4 @@ pub use crate::bridge::refusal::Reason;
 pub use options::Options;
 pub use parse::parse;
 pub use parsed::Command;
+pub use waiting::{QueueRequest, queue_request};

@@ -2,7 +2,7 @@
 
 use super::key::{Key, LONGEST, SECOND, key};
 use crate::config::choices::{
-    AddressChange, AutoObserve, HostileEndpoint, LifetimePolicy, UpdateCondition,
+    AddressChange, AutoObserve, HostileEndpoint, LifetimePolicy, ObservePolicy, UpdateCondition,
 };
 use crate::config::listener::PlainRegisters;
 use crate::config::schema::Config;
@@ -88,6 +88,16 @@ pub(super) static KEYS: &[Key<Config>] = &[
             }
         ),
         "Objects observed as soon as a device registers: none, all that have a definition, or those of the listed paths of which the device lists one, or one above or below."
+    ),
+    key!(
+        "observe_policy",
+        observe_policy,
+        choice(
+            "keep" = ObservePolicy::Keep,
+            "renew" = ObservePolicy::Renew,
+            "drop" = ObservePolicy::Drop
+        ),
+        "What becomes of the observations of a device that registers anew: they are taken to go on, asked for again with their tokens, or they end."
     ),
     key!(
         "update_msg_publish_condition",

@@ -179,7 +179,7 @@ impl Device {
         self.keep_answered(cx, command.number);
     }
 
-    fn publish_answer(&self, cx: &mut Context<'_>, echo: &Echo, payload: Vec<u8>) {
+    pub(super) fn publish_answer(&self, cx: &mut Context<'_>, echo: &Echo, payload: Vec<u8>) {
         let translator = response_translator(&cx.env.settings, echo);
         let answer = self.message(PublishKind::Response, translator, payload);
         cx.effects.publish_to(answer, echo.reply());

@@ -66,6 +66,7 @@ impl Device {
             expires,
             size,
             immediate,
+            received: cx.now.unix_ms,
             clearance: Clearance::NotAsked,
         };
         match self.queue.push(queued, &bounds) {

@@ -7,6 +7,7 @@ use super::request::Method;
 use super::state::Device;
 use crate::bridge::Command;
 use crate::coap::Token;
+use crate::config::ObservePolicy;
 use crate::engine::context::{Context, Environment};
 use crate::time::Now;
 
@@ -31,7 +32,17 @@ impl Device {
         self.registered_at = cx.now.unix_ms;
         self.unsaved = true;
         self.refused = Refused::default();
-        self.refresh = self.observed().collect();
+        let observed = self.observed().collect();
+        self.refresh = Vec::new();
+        match cx.config().observe_policy {
+            ObservePolicy::Renew => self.refresh = observed,
+            ObservePolicy::Keep => {}
+            ObservePolicy::Drop => {
+                for token in observed {
+                    self.end_observation(cx, token);
+                }
+            }
+        }
         self.settle_registration(cx);
         // A command that is not idempotent may be why the device restarted (a reboot, say): it is
         // not sent again, only waited for.

@@ -32,11 +32,12 @@ pub mod request;
 mod state;
 mod storing;
 mod transfer;
+mod waiting;
 
 pub(in crate::engine) use accounting::registration_bytes;
 pub use portable::PortableSession;
 pub(in crate::engine) use refusal::{
-    Refusal, local_error, response_translator, unregistered_payload,
+    Refusal, local_error, response_translator, unregistered_answer, unregistered_payload,
 };
 pub use state::Device;
 pub(in crate::engine) use state::NewDevice;

@@ -21,6 +21,8 @@ pub(in crate::engine) struct Queued {
     pub(in crate::engine) bytes: usize,
     /// To be sent whether the device is taken to be awake or not (`mheaders.ttl` = 0).
     pub(in crate::engine) immediate: bool,
+    /// When it came, in milliseconds since 1970.
+    pub(in crate::engine) received: u64,
     /// Whether it may be sent, as far as the store is concerned.
     pub(in crate::engine) clearance: Clearance,
 }
@@ -127,6 +129,29 @@ impl CommandQueue {
         waiting.commands.insert(place, queued);
     }
 
+    /// What waits, in order.
+    pub(in crate::engine) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        let commands = self.0.iter();
+        commands.flat_map(|waiting| waiting.commands.values())
+    }
+
+    /// Takes out what is wanted, in order.
+    pub(in crate::engine) fn take_where(
+        &mut self,
+        wanted: impl Fn(&Queued) -> bool,
+    ) -> Vec<Queued> {
+        let Some(waiting) = &mut self.0 else {
+            return Vec::new();
+        };
+        let commands = waiting.commands.iter();
+        let places = commands.filter(|(_, queued)| wanted(queued));
+        let places: Vec<Place> = places.map(|(place, _)| *place).collect();
+        let taken = places.into_iter().filter_map(|place| waiting.take(place));
+        let taken = taken.collect();
+        self.tidy();
+        taken
+    }
+
     /// All that waits, to have its clearance changed.
     pub(in crate::engine) fn clearances(&mut self) -> impl Iterator<Item = (u64, &mut Clearance)> {
         let commands = self.0.iter_mut();
@@ -222,6 +247,7 @@ mod tests {
             size,
             bytes: size + 1,
             immediate,
+            received: 0,
             clearance: Clearance::NotAsked,
         }
     }

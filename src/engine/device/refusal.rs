@@ -38,6 +38,11 @@ impl Refusal {
         reason: "restarted",
         detail: None,
     };
+    pub(in crate::engine) const CANCELLED: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "cancelled",
+        detail: None,
+    };
     pub(in crate::engine) const NOT_DURABLE: Self = Self {
         code: Code::SERVICE_UNAVAILABLE,
         reason: "not_durable",
@@ -134,6 +139,12 @@ pub(in crate::engine) fn local_error(
     let (code, detail) = (refusal.code.0, refusal.detail.as_deref());
     let path = Some(&command.target.text);
     uplink::local_error(&command.echo, ids, path, code, refusal.reason, detail)
+}
+
+/// The answer to a command of this echo for an endpoint that is not registered.
+pub(in crate::engine) fn unregistered_answer(echo: &Echo) -> Vec<u8> {
+    let Refusal { code, reason, .. } = Refusal::NOT_REGISTERED;
+    uplink::local_error(echo, &Ids::default(), None, code.0, reason, None)
 }
 
 /// The answer to a command for an endpoint that is not registered.

@@ -295,6 +295,7 @@ impl Device {
             expires: Instant::from_micros(stored.expires),
             size: stored.payload.len(),
             immediate: stored.immediate,
+            received: stored.received,
             clearance: Clearance::NotAsked,
         });
     }
