@@ -547,3 +547,32 @@ def test_loaded_twice(tmp_path):
     again = [line for line in again.splitlines() if line.startswith("plugin")]
     log = refused(tmp_path, [("listeners.udp.default.bind", "127.0.0.1:0")], again)
     assert "the plugin is loaded already" in log
+
+
+def test_a_killed_broker_loses_no_device_and_no_command(programs, tmp_path):
+    settings = {"store.path": str(tmp_path / "store"), "qmode_time_window": "1s"}
+    gateway = Mosquitto(settings)
+    programs.append(gateway)
+    app = Application(gateway.mqtt)
+    bench = Bench(gateway, app)
+    device = bench.registered(extra=["b=U", "Q"])
+    observe = app.command(device.endpoint, "observe", {"path": "/3303/0/5700"})
+    observation = device.expect(GET)
+    device.reply(observation, "2.05", "20", TEXT, observe=1)
+    app.result(observe)
+    time.sleep(1.2)
+    read = app.command(device.endpoint, "read", {"path": "/3/0/0"})
+    app.close()
+    time.sleep(0.3)  # `store.sync`
+    gateway.process.kill()
+    gateway.process.wait(15)
+    gateway = Mosquitto(settings, again=gateway)
+    programs.append(gateway)
+    app = Application(gateway.mqtt)
+    device.notify(observation, 2, "21", TEXT)
+    app.wait(lambda m: m.type == "notify" and m.json["reqID"] == observe)
+    device.reply(device.expect(GET, "/3/0/0"), "2.05", "x", TEXT)
+    assert app.result(read).data["content"][0]["value"] == "x"
+    device.update()
+    app.close()
+    device.close()

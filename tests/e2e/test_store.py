@@ -1,5 +1,6 @@
 """Nothing lost: what a gateway with a store knows after it was killed."""
 
+import json
 import os
 import random
 import subprocess
@@ -9,7 +10,7 @@ import time
 import pytest
 
 from application import Application
-from coap import ACK, GET, POST, RST, TEXT
+from coap import CON, GET, POST, RST, TEXT, Message
 from device import Device
 from gateway import Process, Standalone, binary, free_tcp_port, free_udp_port, answers_ping, accepts_tcp, wait_for
 
@@ -298,6 +299,17 @@ def test_killed_at_any_moment(kept):
                 if "reqID" in message.json and message.type not in ("notify", "ack"):
                     answers.setdefault(message.json["reqID"], []).append(message.json)
             app.close()
+        # What waits goes to its device, or is answered in its place.
+        def left():
+            for device in devices:
+                device.send(Message(CON, 0, device.next_mid()))
+            app = Application(gateway.mqtt)
+            lists = [app.command(device.endpoint, "list-queue") for device in devices]
+            waiting = [app.result(it).data["content"] for it in lists]
+            app.close()
+            return not any(waiting)
+
+        wait_for(left, 30, "answers to all commands")
     finally:
         stopping.set()
         for thread in threads:
@@ -305,5 +317,12 @@ def test_killed_at_any_moment(kept):
         for device in devices:
             device.close()
     assert len(executed) == len(set(executed)), "an Execute was done twice"
+    assert gateway.stop() == 0
+    export = subprocess.run(
+        [binary(), "store", "export", gateway.directory], capture_output=True, text=True, check=True
+    )
+    stored = [json.loads(line) for line in export.stdout.splitlines()]
+    assert sorted(it["endpoint"] for it in stored) == sorted(it.endpoint for it in devices)
+    assert not any(it["commands"] for it in stored), "without an answer"
     for request, said in answers.items():
         assert len([it for it in said if not it.get("repeated")]) <= 1, said
