@@ -172,6 +172,27 @@ fn a_command_that_is_answered_in_its_batch_leaves_nothing_to_write() {
 }
 
 #[test]
+fn without_fsync_it_survives_its_process() {
+    let directory = Directory::new();
+    let (mut database, _) = Database::open(&directory.0, false, 7).unwrap();
+    let device = stored("a");
+    let batch: Batch = [Change::Device(Box::new(device.clone()))]
+        .into_iter()
+        .collect();
+    database.commit(&batch, &clocks()).unwrap();
+    // As the end of a process leaves it.
+    std::mem::forget(database);
+    let bytes = fs::read(directory.file()).unwrap();
+    let copy = Directory::new();
+    fs::create_dir_all(&copy.0).unwrap();
+    fs::write(copy.file(), bytes).unwrap();
+    let (_, devices) = copy.open();
+    assert_eq!(devices.len(), 1);
+    assert_eq!(devices[0].device, device);
+    assert_eq!(copy.names(), ["lock", "store.redb"]);
+}
+
+#[test]
 fn one_process_at_a_time() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = Directory::new();

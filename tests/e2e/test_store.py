@@ -240,7 +240,8 @@ def test_a_full_disk(kept, small_disk, refuses):
 
 def test_killed_at_any_moment(kept):
     """Commands under load while the gateway is killed again and again: each that was accepted is
-    answered, none twice but what says so, and no Execute is done twice."""
+    answered, none twice but what says so, and no Execute is done twice. `STORE_ROUNDS=100` and
+    `STORE_SEED` make more of it."""
     rounds = int(os.environ.get("STORE_ROUNDS", "5"))
     gateway = kept({"store.sync": '"always"', "coap.max_retransmit": "4"})
     devices = [Device(gateway) for _ in range(8)]
