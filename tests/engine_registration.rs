@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lwm2m_gateway::coap::message::{Builder, empty, option};
 use lwm2m_gateway::coap::{Code, Message, MessageType};
-use lwm2m_gateway::config::{AddressChange, AutoObserve, HostileEndpoint, UpdateCondition};
+use lwm2m_gateway::config::{AddressChange, AutoObserve, Config, HostileEndpoint, UpdateCondition};
 use serde_json::json;
 use support::{Device, World, peer, uri};
 
@@ -484,6 +484,65 @@ fn auto_observe() {
             assert_eq!(published.json["msgType"], "observe");
         }
         world.assert_quiet();
+    }
+}
+
+#[test]
+fn auto_observe_that_is_switched_off_ends_when_a_device_registers_again() {
+    let everything = AutoObserve::All;
+    let another = AutoObserve::Paths(vec!["/1/0".parse().unwrap()]);
+    for (rule, asked) in [
+        (AutoObserve::Off, &["/3303/0/5700"][..]),
+        (another, &["/1/0", "/3303/0/5700"]),
+        (everything.clone(), &["/3/0", "/3303/0/5700"]),
+    ] {
+        let mut world = World::with(|config| config.auto_observe = everything.clone());
+        let mut device = Device::new("ep1", 5001);
+        device.register(&mut world, &[], "</1/0>,</3/0>");
+        world.next_published();
+        let confirm = |world: &mut World, device: &Device| {
+            let request = world.next_for(device.peer);
+            let answer = device
+                .answer(&request, Code::CONTENT)
+                .uint(option::OBSERVE, 1)
+                .payload("x");
+            world.datagram(device.peer, &answer.build());
+            world.next_published();
+            request
+        };
+        let automatic = confirm(&mut world, &device);
+        world.command(
+            "ep1",
+            r#"{"reqID":1,"msgType":"observe","data":{"path":"/3303/0/5700"}}"#,
+        );
+        confirm(&mut world, &device);
+
+        let config = Config {
+            auto_observe: rule.clone(),
+            ..Config::default()
+        };
+        world.reconfigure(0, config);
+        device.register(&mut world, &[], "</1/0>,</3/0>");
+        world.next_published();
+        let mut seen = Vec::new();
+        while let Some((_, datagram)) = world.sent.pop_front() {
+            let request = Message::parse(&datagram).unwrap();
+            seen.push(uri(&request));
+            let answer = device
+                .answer(&request, Code::CONTENT)
+                .uint(option::OBSERVE, 1)
+                .payload("x");
+            world.datagram(device.peer, &answer.build());
+        }
+        seen.sort();
+        assert_eq!(seen, asked, "{rule:?}");
+        // Whoever still notifies of what nobody wants, with the token of that, is told so.
+        let notification = device
+            .separate(MessageType::Confirmable, &automatic, Code::CONTENT)
+            .uint(option::OBSERVE, 2)
+            .payload("y");
+        world.datagram(device.peer, &notification.build());
+        assert_eq!(world.next_for(device.peer).kind(), MessageType::Reset);
     }
 }
 

@@ -229,3 +229,23 @@ def test_the_blocks_of_a_read_are_asked_for_alike(bench, device):
     requests = device.serve_blocks(device.expect(GET), BODY, OCTETS)
     options = [[o for o in request.options if o[0] != BLOCK2] for request in requests]
     assert all(other == options[0] for other in options)
+
+
+def test_without_blocks_a_body_larger_than_a_datagram_is_refused(gateway):
+    bench = gateway({"blockwise.enable": False})
+    device = bench.registered("</5/0>")
+
+    def write(size):
+        value = base64.b64encode(bytes(size)).decode()
+        data = {"path": "/5/0/0", "type": "Opaque", "value": value}
+        return bench.app.command(device.endpoint, "write", data)
+
+    data = bench.app.result(write(70_000)).data
+    assert (data["code"], data["reason"]) == ("4.00", "too_large")
+    assert "blockwise.enable" in data["detail"]
+    # What fits goes in one.
+    request_id = write(1200)
+    request = device.expect(PUT, "/5/0/0")
+    assert len(request.payload) == 1200
+    device.reply(request, "2.04")
+    assert bench.app.result(request_id).data["code"] == "2.04"

@@ -12,34 +12,13 @@ use crate::engine::context::Context;
 use crate::lwm2m::Path;
 
 impl Device {
-    /// Queues an Observe for what the configuration names (`auto_observe`).
+    /// Queues an Observe for what the configuration names (`auto_observe`), and ends what it named
+    /// before.
     pub(in crate::engine) fn auto_observe(&mut self, cx: &mut Context<'_>) {
-        /// Objects that hold no measurements, as in EMQX.
-        const IGNORED: [u16; 9] = [0, 1, 2, 4, 5, 6, 7, 9, 15];
-        let Some(links) = &self.registration.links else {
+        let Some(paths) = self.automatic_paths(cx) else {
             return;
         };
-        let defined = |object: u16| cx.env.models.lookup(object, None).is_some();
-        let paths: Vec<Path> = match &cx.config().auto_observe {
-            AutoObserve::Off => return,
-            AutoObserve::Paths(paths) => {
-                let listed = Listed::new(links.objects.iter());
-                let listed = |path: &&Path| listed.has(&path.to_string());
-                paths.iter().filter(listed).cloned().collect()
-            }
-            AutoObserve::All => {
-                let mut chosen = HashSet::new();
-                let paths = links.objects.iter().filter_map(|text| text.parse().ok());
-                let measures = |path: &Path| {
-                    path.object()
-                        .is_some_and(|object| !IGNORED.contains(&object) && defined(object))
-                };
-                paths
-                    .filter(measures)
-                    .filter(|path| chosen.insert(path.clone()))
-                    .collect()
-            }
-        };
+        self.end_automatic(cx, &paths);
         // A device has no more observations than this; what is beyond them is not even queued.
         let limit = cx.config().limits.max_observations;
         let left_out = paths.len().saturating_sub(limit) as u64;
@@ -57,6 +36,54 @@ impl Device {
         self.refresh.retain(|token| !again.contains(token));
         for path in paths.into_iter().take(limit) {
             self.handle_command(cx, Box::new(Command::auto_observe(&path)), 0, None, None);
+        }
+    }
+
+    /// What the configuration wants observed of this device; `None` when it is not known what the
+    /// device has.
+    fn automatic_paths(&self, cx: &Context<'_>) -> Option<Vec<Path>> {
+        /// Objects that hold no measurements, as in EMQX.
+        const IGNORED: [u16; 9] = [0, 1, 2, 4, 5, 6, 7, 9, 15];
+        let rule = &cx.config().auto_observe;
+        if *rule == AutoObserve::Off {
+            return Some(Vec::new());
+        }
+        let links = self.registration.links.as_ref()?;
+        let defined = |object: u16| cx.env.models.lookup(object, None).is_some();
+        Some(match rule {
+            AutoObserve::Off => Vec::new(),
+            AutoObserve::Paths(paths) => {
+                let listed = Listed::new(links.objects.iter());
+                let listed = |path: &&Path| listed.has(&path.to_string());
+                paths.iter().filter(listed).cloned().collect()
+            }
+            AutoObserve::All => {
+                let mut chosen = HashSet::new();
+                let paths = links.objects.iter().filter_map(|text| text.parse().ok());
+                let measures = |path: &Path| {
+                    path.object()
+                        .is_some_and(|object| !IGNORED.contains(&object) && defined(object))
+                };
+                paths
+                    .filter(measures)
+                    .filter(|path| chosen.insert(path.clone()))
+                    .collect()
+            }
+        })
+    }
+
+    /// Ends observations that the configuration has asked for and no longer does. A device that
+    /// still notifies is answered with a reset.
+    fn end_automatic(&mut self, cx: &mut Context<'_>, wanted: &[Path]) {
+        let wanted: HashSet<&Path> = wanted.iter().collect();
+        let unwanted = self.observations.iter().filter(|observation| {
+            let path = observation.target.path.as_ref();
+            observation.echo.is_auto_observe() && !path.is_some_and(|path| wanted.contains(path))
+        });
+        let unwanted: Vec<Token> = unwanted.map(|observation| observation.token).collect();
+        self.refresh.retain(|token| !unwanted.contains(token));
+        for token in unwanted {
+            self.end_observation(cx, token);
         }
     }
 }

@@ -9,6 +9,7 @@ use super::queue::{Clearance, Queued};
 use super::refusal::Refusal;
 use super::request::{self, BuildError, RequestParts};
 use super::state::Device;
+use super::transfer::request_datagram;
 use crate::bridge::{Command, Reason};
 use crate::coap::block::Sender;
 use crate::coap::{Code, Token};
@@ -18,6 +19,12 @@ use crate::engine::context::Context;
 /// Requests of one device that may be open at a time. Those that it has acknowledged do not count
 /// against NSTART, and a device might acknowledge all and answer none.
 const MAX_OPEN: usize = 64;
+
+/// Bytes of one datagram at most, over IPv4.
+const MAX_UDP_PAYLOAD: usize = 65_507;
+
+/// And over DTLS (RFC 6347 §4.1).
+const MAX_DTLS_PLAINTEXT: usize = 1 << 14;
 
 /// Value of the Observe option that cancels an observation (RFC 7641 §2).
 pub(super) const OBSERVE_CANCEL: u32 = 1;
@@ -211,16 +218,31 @@ impl Device {
             sender,
             ..Job::new(purpose, request, choice, effort)
         };
-        if let Err(full) = cx.accounts.check_work(self.charged.work, job.bytes()) {
+        let full = cx.accounts.check_work(self.charged.work, job.bytes()).err();
+        let too_long = (!blockwise.enable).then(|| self.too_long(&job)).flatten();
+        if let Some(refusal) = full.map(Refusal::memory).or(too_long) {
             if is_new {
                 cx.index.remove_token(token);
             }
             if let Purpose::Command { command, .. } = &job.purpose {
-                self.refuse(cx, command, &Refusal::memory(full));
+                self.refuse(cx, command, &refusal);
             }
             return;
         }
         self.start(cx, token, Box::new(job));
+    }
+
+    /// Without block-wise transfer a request is one datagram.
+    fn too_long(&self, job: &Job) -> Option<Refusal> {
+        let limit = match self.peer.session {
+            0 => MAX_UDP_PAYLOAD,
+            _ => MAX_DTLS_PLAINTEXT,
+        };
+        let size = request_datagram(job, 0, Token(0), 0).len();
+        let detail = format!(
+            "a request of {size} bytes, at most {limit} in one datagram (blockwise.enable is false)"
+        );
+        (size > limit).then(|| Refusal::unsuitable(Reason::TooLarge.as_str(), detail))
     }
 
     /// The request of a command for this device.
