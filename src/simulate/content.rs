@@ -37,7 +37,7 @@ pub(super) fn read(
 }
 
 /// The one value of a single resource or a resource instance.
-fn single<'a>(objects: &'a Objects, path: &Path) -> Option<&'a Value> {
+pub(super) fn single<'a>(objects: &'a Objects, path: &Path) -> Option<&'a Value> {
     match (&objects.resource(path)?.content, path.resource_instance()) {
         (Content::One(value), None) => Some(value),
         (Content::Many(values), Some(id)) => values.get(&id),
@@ -101,7 +101,7 @@ fn whole_resource(out: &mut Vec<u8>, id: u16, resource: &Resource) {
             }
             entry(out, MULTIPLE, id, &inner);
         }
-        Content::Action => {}
+        Content::Action | Content::Package => {}
     }
 }
 
@@ -268,9 +268,16 @@ fn signed(bytes: &[u8]) -> Option<i64> {
     }
 }
 
-/// The object list of a Register.
-pub(super) fn object_list(objects: &Objects) -> String {
-    let mut list = String::from("</>;rt=\"oma.lwm2m\";ct=11542");
+/// The object list of a Register. Since 1.1 the root link names the formats beside those that every
+/// device has (LwM2M Core 1.1 §6.2.1); servers refuse a list with a number that they do not expect
+/// there.
+pub(super) fn object_list(objects: &Objects, version: &str) -> String {
+    let formats = match version {
+        "1.0" => "11542",
+        "1.1" => "\"110 112\"",
+        _ => "\"60 110 112\"",
+    };
+    let mut list = format!("</>;rt=\"oma.lwm2m\";ct={formats}");
     for (object, instances) in &objects.map {
         if instances.is_empty() {
             let _ = write!(list, ",</{object}>");
@@ -377,9 +384,11 @@ mod tests {
         let mut objects = Objects::new(&[3, 3303], 0, 60, "U");
         objects.create(3303, Some(300));
         assert_eq!(
-            object_list(&objects),
+            object_list(&objects, "1.0"),
             "</>;rt=\"oma.lwm2m\";ct=11542,</3/0>,</3303/0>,</3303/300>"
         );
+        let newer = object_list(&objects, "1.1");
+        assert!(newer.starts_with("</>;rt=\"oma.lwm2m\";ct=\"110 112\",</3/0>"));
         let attributes = BTreeMap::from([(
             path("/3/0/7"),
             BTreeMap::from([("pmin".to_owned(), "5".to_owned())]),

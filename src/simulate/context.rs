@@ -16,6 +16,10 @@ pub(super) struct Profile {
     pub(super) queue_mode: bool,
     /// How long a queue-mode device listens after its last message.
     pub(super) awake: Duration,
+    /// Time between two messages that a device sends by itself; zero for none.
+    pub(super) send_every: Duration,
+    /// SHA-256 that the image of a firmware must have, in small hexadecimal digits.
+    pub(super) firmware_sha256: Option<String>,
 }
 
 /// Counted over all devices of a run.
@@ -28,6 +32,10 @@ pub(super) struct Counters {
     pub(super) notifications: u64,
     pub(super) requests_served: u64,
     pub(super) updates: u64,
+    /// Sends that were answered well.
+    pub(super) sends: u64,
+    /// Images of a firmware that came whole.
+    pub(super) images: u64,
     pub(super) errors: u64,
     /// DTLS handshakes that were completed.
     pub(super) handshakes: u64,
@@ -52,4 +60,8 @@ pub(super) struct Context<'a> {
     pub(super) profile: &'a Profile,
     pub(super) out: &'a mut Vec<Vec<u8>>,
     pub(super) counters: &'a mut Counters,
+    /// What people may want to know.
+    pub(super) said: &'a mut Vec<String>,
+    /// What a device wants fetched.
+    pub(super) wanted: &'a mut Option<String>,
 }

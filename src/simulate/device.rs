@@ -4,45 +4,44 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::content;
 use super::context::{Context, Profile};
+use super::download::Failure;
+use super::forms::is_modern;
 use super::objects::Objects;
 use super::resources::Resources;
 use super::wire::{Kind, Message, code, format, option};
 
 /// RFC 7252 §4.8: ACK_TIMEOUT and MAX_RETRANSMIT.
-const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_RETRANSMIT: u32 = 4;
 
 /// How many replies are remembered for repeated requests, and how long (EXCHANGE_LIFETIME).
 const REMEMBERED: usize = 8;
 const EXCHANGE_LIFETIME: Duration = Duration::from_secs(247);
 
-/// Time between a failed registration and the next try.
-const RETRY: Duration = Duration::from_secs(5);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Register,
     Update,
     Deregister,
+    Send,
 }
 
 /// A request of the device that waits for its answer.
 #[derive(Debug)]
-struct Pending {
-    purpose: Purpose,
-    mid: u16,
-    token: Vec<u8>,
-    bytes: Vec<u8>,
-    first_sent: Instant,
-    deadline: Instant,
-    retransmissions: u32,
+pub(super) struct Pending {
+    pub(super) purpose: Purpose,
+    pub(super) mid: u16,
+    pub(super) token: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
+    pub(super) first_sent: Instant,
+    pub(super) deadline: Instant,
+    pub(super) retransmissions: u32,
 }
 
 /// What the device does next on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Plan {
+pub(super) enum Plan {
     Nothing,
     RegisterAt(Instant),
     UpdateAt(Instant),
@@ -50,19 +49,25 @@ enum Plan {
 
 #[derive(Debug)]
 pub(super) struct Device {
-    index: usize,
+    pub(super) index: usize,
     random: u64,
-    mid: u16,
-    plan: Plan,
+    pub(super) mid: u16,
+    pub(super) plan: Plan,
     /// Segments of the Location-Path while registered.
-    location: Option<Vec<Vec<u8>>>,
-    pending: Option<Pending>,
-    resources: Resources,
+    pub(super) location: Option<Vec<Vec<u8>>>,
+    pub(super) pending: Option<Pending>,
+    pub(super) resources: Resources,
     replies: VecDeque<(u16, Instant, Vec<u8>)>,
     awake_until: Option<Instant>,
     settled: bool,
-    leaving: bool,
+    pub(super) leaving: bool,
     unheard: bool,
+    /// The operating system says that nothing listens where the server should be.
+    pub(super) refused: bool,
+    /// Failures since the device was registered.
+    pub(super) failures: u32,
+    /// When the device sends something by itself.
+    send_at: Option<Instant>,
 }
 
 impl Device {
@@ -81,6 +86,9 @@ impl Device {
             settled: false,
             leaving: false,
             unheard: false,
+            refused: false,
+            failures: 0,
+            send_at: None,
         };
         device.mid = device.random().to_be_bytes()[..2]
             .iter()
@@ -93,7 +101,7 @@ impl Device {
     }
 
     /// xorshift64*; good enough for tokens that only have to differ.
-    fn random(&mut self) -> u64 {
+    pub(super) fn random(&mut self) -> u64 {
         self.random ^= self.random >> 12;
         self.random ^= self.random << 25;
         self.random ^= self.random >> 27;
@@ -122,7 +130,7 @@ impl Device {
         self.pending = None;
         self.resources.forget_observations();
         if self.is_registered() {
-            self.request(ctx, Purpose::Deregister, false);
+            self.request(ctx, Purpose::Deregister, None);
         }
     }
 
@@ -133,7 +141,9 @@ impl Device {
             _ => None,
         };
         let pending = self.pending.as_ref().map(|pending| pending.deadline);
-        [plan, pending, self.resources.deadline()]
+        let send = self.send_at.filter(|_| self.may_send());
+        let installed = self.resources.installed_at();
+        [plan, pending, send, installed, self.resources.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -141,17 +151,28 @@ impl Device {
 
     pub(super) fn on_timeout(&mut self, ctx: &mut Context<'_>) {
         self.retransmit(ctx);
+        if self.resources.installed_at().is_some() {
+            let endpoint = Self::endpoint(self.index, ctx.profile);
+            if self.resources.run_new_firmware(ctx, &endpoint) {
+                self.start_anew(ctx.clock.mono);
+            }
+        }
         if self.pending.is_none() {
             match self.plan {
                 Plan::RegisterAt(at) if at <= ctx.clock.mono => {
-                    self.request(ctx, Purpose::Register, true);
+                    let list = self.object_list(ctx);
+                    self.request(ctx, Purpose::Register, Some(list));
                 }
                 Plan::UpdateAt(at) if at <= ctx.clock.mono => {
                     let changed = self.resources.take_list_changed();
-                    self.request(ctx, Purpose::Update, changed);
+                    let list = changed.then(|| self.object_list(ctx));
+                    self.request(ctx, Purpose::Update, list);
                 }
                 _ => {}
             }
+        }
+        if self.may_send() && self.send_at.is_some_and(|at| at <= ctx.clock.mono) {
+            self.send(ctx);
         }
         let sent = ctx.out.len();
         self.resources.notify(ctx, &mut self.mid);
@@ -173,8 +194,44 @@ impl Device {
             ctx.out.push(pending.bytes.clone());
         } else {
             self.unheard = true;
-            self.fail(ctx);
+            let reason = if self.refused {
+                "no answer, nothing listens there"
+            } else {
+                "no answer"
+            };
+            self.fail(ctx, reason, None);
         }
+    }
+
+    /// The operating system says that nothing listens; what is repeated may still be heard.
+    pub(super) const fn on_refused(&mut self) {
+        self.refused = true;
+    }
+
+    const fn may_send(&self) -> bool {
+        self.location.is_some() && self.pending.is_none() && !self.leaving
+    }
+
+    /// The device sends something by itself as soon as it can.
+    pub(super) fn send_soon(&mut self, ctx: &mut Context<'_>) {
+        self.send_at = Some(ctx.clock.mono);
+        self.on_timeout(ctx);
+    }
+
+    /// Send (LwM2M Core 1.1 §6.4.6).
+    fn send(&mut self, ctx: &mut Context<'_>) {
+        let every = ctx.profile.send_every;
+        self.send_at = (!every.is_zero()).then(|| ctx.clock.mono + every);
+        let pack = self.resources.pack_to_send(ctx.clock);
+        if let Some(pack) = pack.filter(|_| is_modern(&ctx.profile.version)) {
+            self.request(ctx, Purpose::Send, Some((format::SENML_CBOR, pack)));
+        }
+    }
+
+    /// What the device wanted fetched is here, or will not come.
+    pub(super) fn on_download(&mut self, ctx: &mut Context<'_>, result: Result<Vec<u8>, Failure>) {
+        let endpoint = Self::endpoint(self.index, ctx.profile);
+        self.resources.fetched(ctx, &endpoint, result);
     }
 
     /// Whether a request had no answer since this was last asked: the server may have forgotten
@@ -184,91 +241,20 @@ impl Device {
     }
 
     /// There is no connection (any more): the request under way will have no answer.
-    pub(super) fn on_connection_lost(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn on_connection_lost(&mut self, ctx: &mut Context<'_>, reason: &str) {
         if self.pending.is_some() {
-            self.fail(ctx);
+            self.fail(ctx, reason, None);
         }
     }
 
-    /// The request under way has no good answer: register again later.
-    fn fail(&mut self, ctx: &mut Context<'_>) {
-        self.pending = None;
-        self.location = None;
-        self.resources.forget_observations();
-        ctx.counters.errors += 1;
-        self.settle(ctx);
-        if !self.leaving {
-            self.plan = Plan::RegisterAt(ctx.clock.mono + RETRY);
-        }
-    }
-
-    fn settle(&mut self, ctx: &mut Context<'_>) {
+    pub(super) fn settle(&mut self, ctx: &mut Context<'_>) {
         if !self.settled {
             self.settled = true;
             ctx.counters.settled += 1;
         }
     }
 
-    fn request(&mut self, ctx: &mut Context<'_>, purpose: Purpose, with_list: bool) {
-        self.mid = self.mid.wrapping_add(1);
-        let token = self.random().to_be_bytes()[..4].to_vec();
-        let method = match purpose {
-            Purpose::Deregister => code::DELETE,
-            _ => code::POST,
-        };
-        let mut message = Message::new(Kind::Confirmable, method, self.mid, token.clone());
-        match (purpose, &self.location) {
-            (Purpose::Register, _) | (_, None) => self.add_register_query(ctx, &mut message),
-            (_, Some(location)) => {
-                for segment in location {
-                    message.add(option::URI_PATH, segment.clone());
-                }
-            }
-        }
-        if purpose == Purpose::Update
-            && let Some(lifetime) = self.resources.take_lifetime_changed()
-        {
-            message.add(option::URI_QUERY, format!("lt={lifetime}"));
-        }
-        if with_list {
-            message.add_uint(option::CONTENT_FORMAT, u32::from(format::LINK));
-            message.payload = content::object_list(self.resources.objects()).into_bytes();
-        }
-        let bytes = message.write();
-        ctx.out.push(bytes.clone());
-        self.pending = Some(Pending {
-            purpose,
-            mid: self.mid,
-            token,
-            bytes,
-            first_sent: ctx.clock.mono,
-            deadline: ctx.clock.mono + ACK_TIMEOUT,
-            retransmissions: 0,
-        });
-        self.stay_awake(ctx);
-    }
-
-    fn add_register_query(&self, ctx: &Context<'_>, message: &mut Message) {
-        let profile = ctx.profile;
-        message.add(option::URI_PATH, *b"rd");
-        let endpoint = Self::endpoint(self.index, profile);
-        message.add(option::URI_QUERY, format!("ep={endpoint}"));
-        let lifetime = self.resources.lifetime();
-        message.add(option::URI_QUERY, format!("lt={lifetime}"));
-        message.add(option::URI_QUERY, format!("lwm2m={}", profile.version));
-        // 1.0 says how it is reached with `b`; since 1.1 the queue mode is a query of its own.
-        match (profile.version.as_str(), profile.queue_mode) {
-            ("1.0", true) => message.add(option::URI_QUERY, *b"b=UQ"),
-            (_, queue_mode) => {
-                message.add(option::URI_QUERY, *b"b=U");
-                if queue_mode {
-                    message.add(option::URI_QUERY, *b"Q");
-                }
-            }
-        }
-    }
-
-    fn stay_awake(&mut self, ctx: &Context<'_>) {
+    pub(super) fn stay_awake(&mut self, ctx: &Context<'_>) {
         self.awake_until = Some(ctx.clock.mono + ctx.profile.awake);
     }
 
@@ -302,7 +288,7 @@ impl Device {
 
     fn on_reset(&mut self, ctx: &mut Context<'_>, mid: u16) {
         if self.pending.as_ref().is_some_and(|p| p.mid == mid) {
-            self.fail(ctx);
+            self.fail(ctx, "a reset", None);
         } else {
             self.resources.on_reset(mid);
         }
@@ -339,6 +325,10 @@ impl Device {
                     .map(<[u8]>::to_vec)
                     .collect();
                 self.location = Some(location);
+                self.failures = 0;
+                let every = ctx.profile.send_every;
+                let sends = (!every.is_zero()).then(|| ctx.clock.mono + every);
+                self.send_at = self.send_at.or(sends);
                 if !self.settled {
                     let took = ctx
                         .clock
@@ -362,7 +352,22 @@ impl Device {
                 self.resources.forget_observations();
                 self.plan = Plan::RegisterAt(ctx.clock.mono);
             }
-            _ => self.fail(ctx),
+            (Purpose::Send, code::CHANGED) => ctx.counters.sends += 1,
+            // It is of no use to the server, and registering again would not change that.
+            (Purpose::Send, _) => {
+                ctx.counters.errors += 1;
+                let endpoint = Self::endpoint(self.index, ctx.profile);
+                ctx.said
+                    .push(format!("{endpoint}: send failed: {}", message.reason()));
+            }
+            _ => {
+                let later = message.uint(option::MAX_AGE).map(u64::from);
+                let later = later.filter(|_| message.code == code::SERVICE_UNAVAILABLE);
+                // A day at most, whatever the server says.
+                let later = later.map(|seconds| Duration::from_secs(seconds.min(86_400)));
+                self.pending = Some(pending);
+                self.fail(ctx, &message.reason(), later);
+            }
         }
     }
 
@@ -382,7 +387,8 @@ impl Device {
             return;
         }
         let (mid, kind, token) = (message.mid, message.kind, message.token.clone());
-        let mut reply = self.resources.serve(ctx, message);
+        let endpoint = Self::endpoint(self.index, ctx.profile);
+        let mut reply = self.resources.serve(ctx, &endpoint, message);
         reply.token = token;
         (reply.kind, reply.mid) = if kind == Kind::Confirmable {
             (Kind::Acknowledgement, mid)
@@ -401,17 +407,26 @@ impl Device {
     }
 
     /// What a request asked the device to do after its answer.
-    fn follow_up(&mut self, ctx: &Context<'_>) {
+    fn follow_up(&mut self, ctx: &mut Context<'_>) {
         let now = ctx.clock.mono;
         if self.resources.take_reboot() {
             self.resources =
                 Resources::new(new_objects(self.index, ctx.profile), ctx.profile.lifetime);
-            self.location = None;
-            self.pending = None;
-            self.plan = Plan::RegisterAt(now + Duration::from_secs(1));
+            self.start_anew(now);
         } else if self.resources.wants_update() && self.is_registered() {
             self.plan = Plan::UpdateAt(now);
         }
+        if let Some(uri) = self.resources.take_wanted() {
+            *ctx.wanted = Some(uri);
+        }
+    }
+
+    /// The device is switched off, and on again.
+    fn start_anew(&mut self, now: Instant) {
+        self.resources.forget_observations();
+        self.location = None;
+        self.pending = None;
+        self.plan = Plan::RegisterAt(now + Duration::from_secs(1));
     }
 }
 
@@ -421,5 +436,9 @@ fn new_objects(index: usize, profile: &Profile) -> Objects {
     } else {
         "U"
     };
-    Objects::new(&profile.objects, index, profile.lifetime, binding)
+    let mut objects = Objects::new(&profile.objects, index, profile.lifetime, binding);
+    if is_modern(&profile.version) {
+        objects.add_mute();
+    }
+    objects
 }

@@ -13,6 +13,9 @@ pub enum Error {
     /// Credentials for a server without DTLS.
     #[error("--psk-identity, --psk-key and --psk-file need --server coaps://host:port")]
     NotSecure,
+    /// Send for devices that do not know it.
+    #[error("--send-every needs --version-lwm2m 1.1 or 1.2")]
+    NoSend,
     /// DTLS without a key.
     #[error("--server coaps://... needs --psk-key or --psk-file")]
     NoKey,

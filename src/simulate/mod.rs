@@ -24,20 +24,28 @@ use keys::Keys;
 use say::say;
 use swarm::{Security, Swarm};
 
+mod asking;
+mod cbor;
 mod content;
 mod context;
 mod device;
+mod download;
 mod dtls;
 mod error;
+mod firmware;
+mod forms;
+mod image;
 mod keys;
 mod objects;
 mod observation;
 mod observations;
 mod resources;
 mod say;
+mod senml;
 mod summary;
 mod swarm;
 mod wire;
+mod writing;
 
 pub use error::Error;
 pub use summary::Summary;
@@ -55,8 +63,8 @@ pub struct Options {
     /// Number of devices
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_DEVICES)))]
     pub devices: u32,
-    /// Objects of each device: 1, 3, 4, 6, 3301, 3303, 3304, 3323
-    #[arg(long, value_name = "IDS", value_delimiter = ',', default_value = "1,3,4,6,3303", value_parser = known_object)]
+    /// Objects of each device: 1, 3, 4, 5, 6, 3301, 3303, 3304, 3323
+    #[arg(long, value_name = "IDS", value_delimiter = ',', default_value = "1,3,4,5,6,3303", value_parser = known_object)]
     pub objects: Vec<u16>,
     /// Lifetime of the registrations in seconds
     #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
@@ -79,6 +87,14 @@ pub struct Options {
     /// Confirmable notifications
     #[arg(long)]
     pub con_notify: bool,
+    /// Seconds between two messages that each device sends by itself (Send, LwM2M 1.1): its
+    /// measurements as SenML CBOR; 0 sends on SIGUSR1 only
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    pub send_every: f64,
+    /// The firmware that devices take (object 5) must have this SHA-256, in hexadecimal digits;
+    /// without it they take any
+    #[arg(long, value_name = "HEX", value_parser = digest)]
+    pub firmware_sha256: Option<String>,
     /// PSK identity of the devices; `{}` stands for the number of the device [default: the
     /// endpoint name]
     #[arg(long, value_name = "TEXT")]
@@ -111,6 +127,15 @@ fn key(text: &str) -> Result<Key, KeyError> {
     Key::from_hex(text.as_bytes())
 }
 
+fn digest(text: &str) -> Result<String, String> {
+    let digest = text.to_ascii_lowercase();
+    if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(digest)
+    } else {
+        Err("64 hexadecimal digits are needed".to_owned())
+    }
+}
+
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
@@ -129,6 +154,8 @@ impl Options {
             confirmable: self.con_notify,
             queue_mode: self.queue_mode,
             awake: Duration::from_secs_f64(self.awake),
+            send_every: Duration::from_secs_f64(self.send_every),
+            firmware_sha256: self.firmware_sha256.clone(),
         }
     }
 
@@ -236,10 +263,20 @@ impl Drop for Handle {
 ///
 /// When the server has no address or the sockets cannot be opened.
 pub fn spawn(options: Options) -> Result<Handle, Error> {
-    start(&options, Arc::new(AtomicBool::new(false)), false)
+    start(&options, Flags::default(), false)
 }
 
-fn start(options: &Options, stop: Arc<AtomicBool>, announce: bool) -> Result<Handle, Error> {
+/// What the devices are told from outside.
+#[derive(Debug, Default, Clone)]
+struct Flags {
+    stop: Arc<AtomicBool>,
+    send: Arc<AtomicBool>,
+}
+
+fn start(options: &Options, flags: Flags, announce: bool) -> Result<Handle, Error> {
+    if options.send_every > 0.0 && !forms::is_modern(&options.version_lwm2m) {
+        return Err(Error::NoSend);
+    }
     let profile = options.profile();
     let count = usize::try_from(options.devices).unwrap_or(usize::MAX);
     let endpoints: Vec<_> = (0..count)
@@ -252,10 +289,10 @@ fn start(options: &Options, stop: Arc<AtomicBool>, announce: bool) -> Result<Han
         source,
     })?;
     let duration = options.duration.map(Duration::from_secs_f64);
-    let flag = Arc::clone(&stop);
+    let stop = Arc::clone(&flags.stop);
     let thread = std::thread::Builder::new()
         .name("simulate".to_owned())
-        .spawn(move || swarm.run(&flag, duration, announce))
+        .spawn(move || swarm.run(&flags.stop, &flags.send, duration, announce))
         .map_err(|source| Error::Sockets {
             wanted: options.devices,
             source,
@@ -268,18 +305,23 @@ fn start(options: &Options, stop: Arc<AtomicBool>, announce: bool) -> Result<Han
     })
 }
 
-/// The command `simulate`: runs the devices until SIGINT, SIGTERM or the end of `duration`, says
-/// on standard output when they are registered and, at the end, what they did. Fails when a
+/// The command `simulate`: runs the devices until SIGINT, SIGTERM or the end of `duration`; SIGUSR1
+/// makes them Send. It says on standard output when they are registered, why one is not, which
+/// firmware arrives and, at the end, what they did. Fails when a
 /// device could not be registered.
 pub fn run(options: Options) -> ExitCode {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(&stop)) {
+    let flags = Flags::default();
+    for (signal, flag) in [
+        (signal_hook::consts::SIGINT, &flags.stop),
+        (signal_hook::consts::SIGTERM, &flags.stop),
+        (signal_hook::consts::SIGUSR1, &flags.send),
+    ] {
+        if let Err(error) = signal_hook::flag::register(signal, Arc::clone(flag)) {
             say(&mut io::stderr(), &format!("error: {error}"));
             return ExitCode::FAILURE;
         }
     }
-    match start(&options, stop, true).map(Handle::wait) {
+    match start(&options, flags, true).map(Handle::wait) {
         Ok(Some(summary)) => {
             say(&mut io::stdout(), &summary.to_string());
             if summary.registered == summary.devices {

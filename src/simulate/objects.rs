@@ -20,6 +20,8 @@ pub(super) enum Content {
     Many(BTreeMap<u16, Value>),
     /// An executable resource.
     Action,
+    /// What can be written only: an image of a firmware.
+    Package,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -74,7 +76,7 @@ const SENSORS: [Sensor; 4] = [
 ];
 
 /// The object ids that can be simulated.
-pub(super) const KNOWN: [u16; 8] = [1, 3, 4, 6, 3301, 3303, 3304, 3323];
+pub(super) const KNOWN: [u16; 9] = [1, 3, 4, 5, 6, 3301, 3303, 3304, 3323];
 
 /// Most instances of one object; a bound for Create.
 const MAX_INSTANCES: usize = 64;
@@ -92,6 +94,7 @@ impl Objects {
                 1 => server(lifetime, binding),
                 3 => device(index, binding),
                 4 => connectivity(index),
+                5 => firmware(),
                 6 => location(),
                 other => match sensor(other) {
                     Some(sensor) => measurement(sensor),
@@ -107,6 +110,13 @@ impl Objects {
         }
     }
 
+    /// The device can be told not to Send (LwM2M Core 1.1, appendix E.2, Mute Send).
+    pub(super) fn add_mute(&mut self) {
+        if let Some(server) = self.map.get_mut(&1).and_then(|it| it.get_mut(&0)) {
+            server.insert(23, open(Value::Boolean(false)));
+        }
+    }
+
     pub(super) fn resource(&self, path: &Path) -> Option<&Resource> {
         self.map
             .get(&path.object()?)?
@@ -119,6 +129,16 @@ impl Objects {
             .get_mut(&path.object()?)?
             .get_mut(&path.instance()?)?
             .get_mut(&path.resource()?)
+    }
+
+    /// Where the values of its sensors stand.
+    pub(super) fn measured(&self) -> Vec<Path> {
+        let sensors = self.map.iter().filter(|(id, _)| sensor(**id).is_some());
+        let paths = sensors.flat_map(|(object, instances)| {
+            let ids = instances.keys();
+            ids.filter_map(|instance| Path::new(&[*object, *instance, 5700]))
+        });
+        paths.collect()
     }
 
     pub(super) fn exists(&self, path: &Path) -> bool {
@@ -331,6 +351,25 @@ fn connectivity(index: usize) -> Instance {
             8,
             fixed(Value::Integer(i64::from(u16::from_be_bytes([high, low])))),
         ),
+    ])
+}
+
+fn firmware() -> Instance {
+    let package = Resource {
+        content: Content::Package,
+        writable: true,
+    };
+    BTreeMap::from([
+        (0, package),
+        (1, open(text(""))),
+        (2, action()),
+        (3, fixed(Value::Integer(0))),
+        (5, fixed(Value::Integer(0))),
+        (6, fixed(text(""))),
+        (7, fixed(text(""))),
+        // CoAP, pulled and pushed.
+        (8, many(&[0])),
+        (9, fixed(Value::Integer(2))),
     ])
 }
 

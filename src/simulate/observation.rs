@@ -14,7 +14,8 @@ const MAX_RETRANSMIT: u32 = 4;
 #[derive(Debug)]
 pub(super) struct Observation {
     pub(super) token: Vec<u8>,
-    pub(super) path: Path,
+    /// Several where it is of a composite.
+    pub(super) paths: Vec<Path>,
     pub(super) accept: Option<u16>,
     sequence: u32,
     pub(super) last_sent: Instant,
@@ -33,10 +34,15 @@ struct Unacknowledged {
 
 impl Observation {
     /// What the request `message` asks for; its answer is the first notification.
-    pub(super) fn new(now: Instant, path: &Path, accept: Option<u16>, message: &Message) -> Self {
+    pub(super) fn new(
+        now: Instant,
+        paths: Vec<Path>,
+        accept: Option<u16>,
+        message: &Message,
+    ) -> Self {
         Self {
             token: message.token.clone(),
-            path: path.clone(),
+            paths,
             accept,
             sequence: 0,
             last_sent: now,
@@ -44,6 +50,11 @@ impl Observation {
             last_mid: message.mid,
             unacknowledged: None,
         }
+    }
+
+    /// Whether a change of `path` is a change of what is observed.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.paths.iter().any(|observed| observed.contains(path))
     }
 
     /// When the next notification, or the repetition of one, is due.

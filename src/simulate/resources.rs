@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::content::{self, Raw};
+use super::content;
 use super::context::{Clock, Context};
+use super::forms::{self, is_modern};
+use super::image::{Firmware, MAX_IMAGE, is_package};
 use super::objects::{Content, Objects, Value};
 use super::observation::Observation;
+use super::senml;
 use super::wire::{BLOCK_EXPONENT, Block, Kind, Message, add_slice, code, format, option};
 use crate::lwm2m::Path;
 
@@ -24,43 +27,40 @@ struct Upload {
 
 /// What the server may still want of a device besides its answer.
 #[derive(Debug, Default)]
-struct Wishes {
+pub(super) struct Wishes {
     reboot: bool,
-    update: bool,
-    lifetime: bool,
-    list: bool,
+    pub(super) update: bool,
+    pub(super) lifetime: bool,
+    pub(super) list: bool,
 }
 
 /// The resources of a device and all that the server has set on them.
 #[derive(Debug)]
 pub(super) struct Resources {
     pub(super) objects: Objects,
-    lifetime: u32,
-    attributes: BTreeMap<Path, BTreeMap<String, String>>,
+    pub(super) lifetime: u32,
+    pub(super) attributes: BTreeMap<Path, BTreeMap<String, String>>,
     pub(super) observations: Vec<Observation>,
     upload: Option<Upload>,
-    wishes: Wishes,
+    pub(super) wishes: Wishes,
+    pub(super) firmware: Firmware,
 }
 
 /// An answer without its type, message id and token.
-fn answer(code: u8) -> Message {
+pub(super) fn answer(code: u8) -> Message {
     Message::new(Kind::Acknowledgement, code, 0, Vec::new())
 }
 
 impl Resources {
-    pub(super) const fn new(objects: Objects, lifetime: u32) -> Self {
+    pub(super) fn new(objects: Objects, lifetime: u32) -> Self {
         Self {
             objects,
             lifetime,
             attributes: BTreeMap::new(),
             observations: Vec::new(),
             upload: None,
-            wishes: Wishes {
-                reboot: false,
-                update: false,
-                lifetime: false,
-                list: false,
-            },
+            wishes: Wishes::default(),
+            firmware: Firmware::default(),
         }
     }
 
@@ -92,8 +92,37 @@ impl Resources {
         std::mem::take(&mut self.wishes.list)
     }
 
+    /// What a device sends by itself: its measurements, or else what it is. Nothing when the server
+    /// wants no such messages.
+    pub(super) fn pack_to_send(&mut self, clock: Clock) -> Option<Vec<u8>> {
+        let muted = Path::new(&[1, 0, 23])?;
+        let muted = self.objects.resource(&muted).map(|it| &it.content);
+        if muted == Some(&Content::One(Value::Boolean(true))) {
+            return None;
+        }
+        let measured = self.objects.measured();
+        let paths = if measured.is_empty() {
+            vec![Path::new(&[3, 0])?]
+        } else {
+            measured
+        };
+        for path in &paths {
+            self.objects.refresh(path, clock.unix);
+        }
+        let values = paths
+            .iter()
+            .flat_map(|path| senml::values(&self.objects, path));
+        let values: Vec<_> = values.collect();
+        senml::write(format::SENML_CBOR, &values)
+    }
+
     /// The answer to a request.
-    pub(super) fn serve(&mut self, ctx: &Context<'_>, mut message: Message) -> Message {
+    pub(super) fn serve(
+        &mut self,
+        ctx: &mut Context<'_>,
+        endpoint: &str,
+        mut message: Message,
+    ) -> Message {
         if message.options.iter().any(|(number, _)| !is_known(*number)) {
             return answer(code::BAD_OPTION);
         }
@@ -103,7 +132,7 @@ impl Resources {
         let block1 = match message.uint(option::BLOCK1).map(Block::from_uint) {
             None => None,
             Some(None) => return answer(code::BAD_OPTION),
-            Some(Some(block)) => match self.collect(&path, &mut message, block) {
+            Some(Some(block)) => match self.collect(ctx, &path, &mut message, block) {
                 Ok(()) => Some(block),
                 Err(reply) => return reply,
             },
@@ -111,6 +140,12 @@ impl Resources {
         self.objects.refresh(&path, ctx.clock.unix);
         let mut reply = match message.code {
             code::GET => self.get(ctx, &path, &message),
+            code::FETCH if path.depth() == 0 && is_modern(&ctx.profile.version) => {
+                self.fetch(ctx, &message)
+            }
+            code::IPATCH if path.depth() == 0 && is_modern(&ctx.profile.version) => {
+                self.write(ctx, endpoint, &path, &message)
+            }
             code::PUT
                 if message.payload.is_empty() && message.all(option::URI_QUERY).count() > 0 =>
             {
@@ -118,13 +153,15 @@ impl Resources {
             }
             code::PUT | code::POST if path.depth() >= 3 => {
                 if self.is_action(&path) {
-                    self.execute(&path, message.code)
+                    self.execute(ctx, &path, message.code)
                 } else {
-                    self.write(ctx.clock, &path, &message)
+                    self.write(ctx, endpoint, &path, &message)
                 }
             }
-            code::PUT | code::POST if path.depth() == 2 => self.write(ctx.clock, &path, &message),
-            code::POST if path.depth() == 1 => self.create(&path, &message),
+            code::PUT | code::POST if path.depth() == 2 => {
+                self.write(ctx, endpoint, &path, &message)
+            }
+            code::POST if path.depth() == 1 => self.create(ctx.clock, &path, &message),
             code::DELETE => self.delete(&path),
             _ => answer(code::METHOD_NOT_ALLOWED),
         };
@@ -135,8 +172,26 @@ impl Resources {
     }
 
     /// Adds a block to the body under way; `Ok` when `message` now holds all of it.
-    fn collect(&mut self, path: &Path, message: &mut Message, block: Block) -> Result<(), Message> {
+    fn collect(
+        &mut self,
+        ctx: &Context<'_>,
+        path: &Path,
+        message: &mut Message,
+        block: Block,
+    ) -> Result<(), Message> {
+        let is_image = is_package(path) && self.objects.exists(path);
+        let limit = if is_image { MAX_IMAGE } else { MAX_BODY };
+        let declared = message.uint(option::SIZE1).unwrap_or(0);
+        if usize::try_from(declared).is_ok_and(|declared| declared > limit) {
+            return Err(self.too_large(ctx, is_image, limit));
+        }
         if block.number == 0 {
+            if is_image {
+                if !self.takes_image() {
+                    return Err(answer(code::METHOD_NOT_ALLOWED));
+                }
+                self.begin_image(ctx.clock);
+            }
             self.upload = Some(Upload {
                 code: message.code,
                 path: path.clone(),
@@ -150,9 +205,9 @@ impl Resources {
         }) else {
             return Err(answer(code::INCOMPLETE));
         };
-        if upload.body.len() + message.payload.len() > MAX_BODY {
+        if upload.body.len() + message.payload.len() > limit {
             self.upload = None;
-            return Err(answer(code::TOO_LARGE));
+            return Err(self.too_large(ctx, is_image, limit));
         }
         upload.body.append(&mut message.payload);
         if block.more {
@@ -168,6 +223,16 @@ impl Resources {
         Ok(())
     }
 
+    /// With the size that could be taken (RFC 7959 §2.9.3).
+    fn too_large(&mut self, ctx: &Context<'_>, is_image: bool, limit: usize) -> Message {
+        if is_image {
+            self.refuse_image(ctx.clock);
+        }
+        let mut reply = answer(code::TOO_LARGE);
+        reply.add_uint(option::SIZE1, u32::try_from(limit).unwrap_or(u32::MAX));
+        reply
+    }
+
     fn get(&mut self, ctx: &Context<'_>, path: &Path, message: &Message) -> Message {
         let accept = message
             .uint(option::ACCEPT)
@@ -179,15 +244,49 @@ impl Resources {
             let links = content::links(&self.objects, path, &self.attributes);
             return sliced(message, format::LINK, &links.into_bytes());
         }
-        if self.is_action(path) {
+        if self.is_action(path) || is_package(path) {
             return answer(code::METHOD_NOT_ALLOWED);
         }
-        let Ok((form, body)) = content::read(&self.objects, path, accept) else {
+        self.read(ctx, vec![path.clone()], accept, message)
+    }
+
+    /// A composite: the pack says which paths are meant.
+    fn fetch(&mut self, ctx: &Context<'_>, message: &Message) -> Message {
+        let number = |option| {
+            let number = message.uint(option);
+            number.map(|number| u16::try_from(number).unwrap_or(u16::MAX))
+        };
+        let form = number(option::CONTENT_FORMAT).unwrap_or(format::SENML_CBOR);
+        if !matches!(form, format::SENML_JSON | format::SENML_CBOR) {
+            return answer(code::UNSUPPORTED_FORMAT);
+        }
+        let Some(records) = senml::read(form, &message.payload) else {
+            return answer(code::BAD_REQUEST);
+        };
+        let paths: Vec<Path> = records.into_iter().map(|record| record.path).collect();
+        if paths.is_empty() {
+            return answer(code::BAD_REQUEST);
+        }
+        for path in &paths {
+            self.objects.refresh(path, ctx.clock.unix);
+        }
+        self.read(ctx, paths, number(option::ACCEPT).or(Some(form)), message)
+    }
+
+    fn read(
+        &mut self,
+        ctx: &Context<'_>,
+        paths: Vec<Path>,
+        accept: Option<u16>,
+        message: &Message,
+    ) -> Message {
+        let read = forms::read(&ctx.profile.version, &self.objects, &paths, accept);
+        let Ok((form, body)) = read else {
             return answer(code::NOT_ACCEPTABLE);
         };
         let mut reply = sliced(message, form, &body);
         match message.uint(option::OBSERVE) {
-            Some(0) if self.observe(ctx, path, accept, message) => {
+            Some(0) if self.observe(ctx, paths, accept, message) => {
                 reply.add_uint(option::OBSERVE, 0);
             }
             Some(1) => self.observations.retain(|o| o.token != message.token),
@@ -204,49 +303,20 @@ impl Resources {
         text.parse().ok().map(Duration::from_secs)
     }
 
-    fn write_attributes(&mut self, path: &Path, message: &Message) -> Message {
-        if !self.objects.exists(path) {
-            return answer(code::NOT_FOUND);
-        }
-        let mut wanted = Vec::new();
-        for query in message.all(option::URI_QUERY) {
-            let Ok(query) = std::str::from_utf8(query) else {
-                return answer(code::BAD_REQUEST);
-            };
-            // The name alone unsets (LwM2M Core 1.1 §6.3.5).
-            let (key, value) = match query.split_once('=') {
-                Some((key, value)) => (key, Some(value)),
-                None => (query, None),
-            };
-            let known = ["pmin", "pmax", "gt", "lt", "st"].contains(&key);
-            if !known || value.is_some_and(|value| value.parse::<f64>().is_err()) {
-                return answer(code::BAD_REQUEST);
-            }
-            wanted.push((key.to_owned(), value.map(str::to_owned)));
-        }
-        let attributes = self.attributes.entry(path.clone()).or_default();
-        for (key, value) in wanted {
-            match value {
-                Some(value) => attributes.insert(key, value),
-                None => attributes.remove(&key),
-            };
-        }
-        answer(code::CHANGED)
-    }
-
     fn is_action(&self, path: &Path) -> bool {
         self.objects
             .resource(path)
             .is_some_and(|resource| resource.content == Content::Action)
     }
 
-    fn execute(&mut self, path: &Path, method: u8) -> Message {
+    fn execute(&mut self, ctx: &Context<'_>, path: &Path, method: u8) -> Message {
         if method != code::POST {
             return answer(code::METHOD_NOT_ALLOWED);
         }
         match path.ids() {
             [3, _, 4 | 5] => self.wishes.reboot = true,
             [1, _, 8] => self.wishes.update = true,
+            [5, _, 2] if !self.install(ctx.clock) => return answer(code::METHOD_NOT_ALLOWED),
             [_, _, 5605] => {
                 for id in [5601, 5602] {
                     let now = self.objects.resource(&sibling(path, 5700)).cloned();
@@ -262,128 +332,11 @@ impl Resources {
         answer(code::CHANGED)
     }
 
-    fn write(&mut self, clock: Clock, path: &Path, message: &Message) -> Message {
-        if !self.objects.exists(path) {
-            return answer(code::NOT_FOUND);
-        }
-        let form = message.uint(option::CONTENT_FORMAT).unwrap_or(0);
-        let (text, writes) = match u16::try_from(form) {
-            Ok(format::TEXT | format::OCTETS) if path.depth() >= 3 => {
-                let raw = Raw::One(message.payload.clone());
-                let text = form == u32::from(format::TEXT);
-                (text, vec![(path.truncated(3), raw)])
-            }
-            Ok(format::TLV | format::OLD_TLV) => match tlv_writes(path, &message.payload) {
-                Some(writes) => (false, writes),
-                None => return answer(code::BAD_REQUEST),
-            },
-            _ => return answer(code::UNSUPPORTED_FORMAT),
-        };
-        // All or nothing: every value is checked before the first is taken.
-        let mut checked = Vec::with_capacity(writes.len());
-        for (path, raw) in writes {
-            match self.check(&path, &raw, text) {
-                Ok(content) => checked.push((path, content)),
-                Err(code) => return answer(code),
-            }
-        }
-        for (path, content) in checked {
-            self.take_value(&path, content);
-            for index in 0..self.observations.len() {
-                let pmin = self
-                    .observations
-                    .get(index)
-                    .and_then(|o| self.attribute(&o.path, "pmin"));
-                if let Some(observation) = self.observations.get_mut(index)
-                    && observation.path.contains(&path)
-                {
-                    let earliest = observation.last_sent + pmin.unwrap_or_default();
-                    observation.next = Some(earliest.max(clock.mono));
-                }
-            }
-        }
-        answer(code::CHANGED)
-    }
-
-    fn check(&self, path: &Path, raw: &Raw, text: bool) -> Result<Content, u8> {
-        let resource = self.objects.resource(path).ok_or(code::NOT_FOUND)?;
-        if !resource.writable {
-            return Err(code::METHOD_NOT_ALLOWED);
-        }
-        let typed =
-            |old: &Value, bytes: &[u8]| content::typed(old, bytes, text).ok_or(code::BAD_REQUEST);
-        match (&resource.content, raw) {
-            (Content::One(old), Raw::One(bytes)) => Ok(Content::One(typed(old, bytes)?)),
-            (Content::Many(olds), Raw::Many(values)) => {
-                let old = olds.values().next().ok_or(code::BAD_REQUEST)?;
-                let values = values
-                    .iter()
-                    .map(|(id, bytes)| Ok((*id, typed(old, bytes)?)))
-                    .collect::<Result<_, u8>>()?;
-                Ok(Content::Many(values))
-            }
-            _ => Err(code::BAD_REQUEST),
-        }
-    }
-
-    fn take_value(&mut self, path: &Path, content: Content) {
-        if let ([1, _, 1], Content::One(Value::Integer(lifetime))) = (path.ids(), &content) {
-            self.lifetime = u32::try_from(*lifetime).unwrap_or(self.lifetime).max(1);
-            self.wishes.lifetime = true;
-            self.wishes.update = true;
-        }
-        if let Some(resource) = self.objects.resource_mut(path) {
-            resource.content = content;
-        }
-    }
-
-    fn create(&mut self, path: &Path, message: &Message) -> Message {
-        let Some(object) = path.object() else {
-            return answer(code::METHOD_NOT_ALLOWED);
-        };
-        if !self.objects.exists(path) {
-            return answer(code::NOT_FOUND);
-        }
-        let Some(parsed) = content::parse_tlv(&message.payload) else {
-            return answer(code::BAD_REQUEST);
-        };
-        let wanted = parsed.instances.keys().next().copied();
-        let Some(id) = self.objects.create(object, wanted) else {
-            return answer(code::METHOD_NOT_ALLOWED);
-        };
-        let values = parsed
-            .instances
-            .into_values()
-            .next()
-            .unwrap_or(parsed.resources);
-        for (resource, raw) in values {
-            let Some(path) = Path::new(&[object, id, resource]) else {
-                continue;
-            };
-            match (self.objects.resource(&path).map(|r| &r.content), raw) {
-                (Some(Content::One(old)), Raw::One(bytes)) => {
-                    if let Some(value) = content::typed(old, &bytes, false) {
-                        self.take_value(&path, Content::One(value));
-                    }
-                }
-                _ => {
-                    self.objects.delete(object, id);
-                    return answer(code::BAD_REQUEST);
-                }
-            }
-        }
-        self.wishes.list = true;
-        self.wishes.update = true;
-        let mut reply = answer(code::CREATED);
-        reply.add(option::LOCATION_PATH, object.to_string());
-        reply.add(option::LOCATION_PATH, id.to_string());
-        reply
-    }
-
     fn delete(&mut self, path: &Path) -> Message {
         match path.ids() {
             [object, instance] if self.objects.delete(*object, *instance) => {
-                self.observations.retain(|o| !path.contains(&o.path));
+                self.observations
+                    .retain(|o| !o.paths.iter().all(|observed| path.contains(observed)));
                 self.attributes.retain(|with, _| !path.contains(with));
                 self.wishes.list = true;
                 self.wishes.update = true;
@@ -434,33 +387,4 @@ fn uri_path(message: &Message) -> Option<Path> {
 
 fn sibling(path: &Path, resource: u16) -> Path {
     path.truncated(2).child(resource).unwrap_or(Path::ROOT)
-}
-
-/// The resources a TLV payload on `path` writes.
-fn tlv_writes(path: &Path, payload: &[u8]) -> Option<Vec<(Path, Raw)>> {
-    let parsed = content::parse_tlv(payload)?;
-    let base = path.truncated(2);
-    let mut resources = parsed.resources;
-    if let (Some(instance), true) = (path.instance(), path.depth() == 2) {
-        resources.extend(
-            parsed
-                .instances
-                .into_iter()
-                .filter(|(id, _)| *id == instance)
-                .flat_map(|(_, r)| r),
-        );
-    }
-    if path.depth() >= 3 {
-        resources.retain(|id, _| path.resource() == Some(*id));
-        if !parsed.loose.is_empty() {
-            resources.insert(path.resource()?, Raw::Many(parsed.loose));
-        }
-    }
-    if resources.is_empty() {
-        return None;
-    }
-    resources
-        .into_iter()
-        .map(|(id, raw)| Some((base.child(id)?, raw)))
-        .collect()
 }

@@ -19,6 +19,10 @@ pub struct Summary {
     pub requests_served: u64,
     /// Updates that were answered.
     pub updates: u64,
+    /// Messages that devices sent by themselves (Send) and the server took.
+    pub sends: u64,
+    /// Images of a firmware that came whole.
+    pub images: u64,
     /// Requests without a good answer, notifications without an ACK, datagrams that are no CoAP.
     pub errors: u64,
     /// DTLS handshakes that were completed; 0 over plain UDP.
@@ -48,6 +52,8 @@ impl Summary {
             notifications: counters.notifications,
             requests_served: counters.requests_served,
             updates: counters.updates,
+            sends: counters.sends,
+            images: counters.images,
             errors: counters.errors,
             handshakes: counters.handshakes,
             connections_lost: counters.connections_lost,
@@ -74,6 +80,12 @@ impl std::fmt::Display for Summary {
             self.updates,
             self.errors,
         )?;
+        if self.sends > 0 {
+            write!(f, ", sends {}", self.sends)?;
+        }
+        if self.images > 0 {
+            write!(f, ", firmware images {}", self.images)?;
+        }
         if self.handshakes + self.connections_lost > 0 {
             write!(
                 f,

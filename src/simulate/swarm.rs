@@ -12,6 +12,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use super::context::{Clock, Context, Counters, Profile};
 use super::device::Device;
+use super::download::Downloads;
 use super::dtls::{Client, Credentials, Failure, Session};
 use super::say::say;
 use super::summary::Summary;
@@ -35,6 +36,9 @@ pub(super) struct Swarm {
     counters: Counters,
     out: Vec<Vec<u8>>,
     wire: Vec<Vec<u8>>,
+    said: Vec<String>,
+    voice: Option<Voice>,
+    downloads: Downloads,
     started: usize,
 }
 
@@ -108,6 +112,9 @@ impl Swarm {
             counters: Counters::default(),
             out: Vec::new(),
             wire: Vec::new(),
+            said: Vec::new(),
+            voice: None,
+            downloads: Downloads::new(),
             started: 0,
         })
     }
@@ -116,16 +123,23 @@ impl Swarm {
     pub(super) fn run(
         mut self,
         stop: &AtomicBool,
+        send: &AtomicBool,
         duration: Option<Duration>,
         announce: bool,
     ) -> Summary {
         let start = Instant::now();
         let mut registered_in = None;
+        self.voice = announce.then(Voice::default);
         let mut events = Events::with_capacity(1024);
         while !stop.load(Ordering::Relaxed)
             && duration.is_none_or(|duration| start.elapsed() < duration)
         {
             self.start_some();
+            if send.swap(false, Ordering::Relaxed) {
+                for index in 0..self.started {
+                    self.with(index, Device::send_soon);
+                }
+            }
             self.step(&mut events);
             if registered_in.is_none() && self.counters.settled == self.devices.len() {
                 let took = start.elapsed();
@@ -141,6 +155,7 @@ impl Swarm {
             }
         }
         self.leave(&mut events);
+        self.speak();
         let registered_in = registered_in.unwrap_or_else(|| start.elapsed());
         Summary::new(self.devices.len(), registered_in, &self.counters)
     }
@@ -195,6 +210,10 @@ impl Swarm {
         for event in events.iter() {
             self.receive(event.token().0);
         }
+        while let Some((index, result)) = self.downloads.next() {
+            self.with(index, |device, ctx| device.on_download(ctx, result));
+        }
+        self.speak();
         let now = Instant::now();
         while let Some(Reverse((at, index))) = self.deadlines.peek().copied() {
             if at > now {
@@ -209,6 +228,14 @@ impl Swarm {
                 });
                 self.with(index, Device::on_timeout);
             }
+        }
+    }
+
+    /// Says what people may want to know.
+    fn speak(&mut self) {
+        match &mut self.voice {
+            Some(voice) => voice.say(self.said.drain(..)),
+            None => self.said.clear(),
         }
     }
 
@@ -228,7 +255,9 @@ impl Swarm {
                     }
                 }
                 // A refused port shows here; the retransmission deals with it.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                    self.with(index, |device, _| device.on_refused());
+                }
                 Err(_) => return,
             }
         }
@@ -241,11 +270,14 @@ impl Swarm {
         };
         let before = node.deadline();
         let now = clock();
+        let mut wanted = None;
         let mut ctx = Context {
             clock: now,
             profile: &self.profile,
             out: &mut self.out,
             counters: &mut self.counters,
+            said: &mut self.said,
+            wanted: &mut wanted,
         };
         action(&mut node.device, &mut ctx);
         let unheard = node.device.take_unheard();
@@ -265,6 +297,9 @@ impl Swarm {
         transmit(&node.socket, &mut self.wire);
         if let Some(failure) = failed {
             self.lost(index, failure);
+        }
+        if let Some(uri) = wanted {
+            self.downloads.fetch(index, uri);
         }
         self.note_deadline(index, before, now.mono);
     }
@@ -301,6 +336,7 @@ impl Swarm {
 
     fn lost(&mut self, index: usize, failure: Failure) {
         self.counters.connections_lost += 1;
+        let reason = failure.to_string();
         self.counters.last_failure = Some(failure);
         let Some(node) = self.devices.get_mut(index) else {
             return;
@@ -310,8 +346,10 @@ impl Swarm {
             profile: &self.profile,
             out: &mut self.out,
             counters: &mut self.counters,
+            said: &mut self.said,
+            wanted: &mut None,
         };
-        node.device.on_connection_lost(&mut ctx);
+        node.device.on_connection_lost(&mut ctx, &reason);
     }
 
     fn note_deadline(&mut self, index: usize, before: Option<Instant>, now: Instant) {
@@ -320,6 +358,44 @@ impl Swarm {
                 self.deadlines.push(Reverse((at, index)));
             }
             _ => {}
+        }
+    }
+}
+
+/// Says what devices have to say, a few lines a second: ten thousand devices that nobody answers
+/// say the same.
+#[derive(Debug, Default)]
+struct Voice {
+    since: Option<Instant>,
+    lines: usize,
+    left_out: usize,
+}
+
+impl Voice {
+    const LINES_PER_SECOND: usize = 10;
+
+    fn say(&mut self, lines: impl Iterator<Item = String>) {
+        let now = Instant::now();
+        if (self.since).is_none_or(|since| now.duration_since(since) >= Duration::from_secs(1)) {
+            if self.left_out > 0 {
+                let left_out = self.left_out;
+                say(
+                    &mut io::stdout(),
+                    &format!("and {left_out} more of the kind"),
+                );
+            }
+            *self = Self {
+                since: Some(now),
+                ..Self::default()
+            };
+        }
+        for line in lines {
+            if self.lines < Self::LINES_PER_SECOND {
+                self.lines += 1;
+                say(&mut io::stdout(), &line);
+            } else {
+                self.left_out += 1;
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! A device against a scripted server, in virtual time.
 
+mod modern;
+
 use std::time::Instant;
 
 use super::context::Counters;
@@ -12,6 +14,8 @@ struct Bench {
     counters: Counters,
     clock: context::Clock,
     out: Vec<Vec<u8>>,
+    said: Vec<String>,
+    wanted: Option<String>,
     mid: u16,
 }
 
@@ -26,6 +30,8 @@ impl Bench {
             confirmable: false,
             queue_mode: false,
             awake: Duration::from_secs(20),
+            send_every: Duration::ZERO,
+            firmware_sha256: None,
         };
         change(&mut profile);
         Self {
@@ -37,6 +43,8 @@ impl Bench {
                 unix: 1000.0,
             },
             out: Vec::new(),
+            said: Vec::new(),
+            wanted: None,
             mid: 0,
         }
     }
@@ -50,6 +58,8 @@ impl Bench {
             profile: &self.profile,
             out: &mut self.out,
             counters: &mut self.counters,
+            said: &mut self.said,
+            wanted: &mut self.wanted,
         };
         action(&mut self.device, &mut ctx);
         self.out
@@ -97,7 +107,7 @@ impl Bench {
     fn request(&mut self, method: u8, path: &str, change: impl FnOnce(&mut Message)) -> Message {
         self.mid += 1;
         let mut request = Message::new(Kind::Confirmable, method, self.mid, vec![7, 7]);
-        for segment in path.split('/') {
+        for segment in path.split('/').filter(|segment| !segment.is_empty()) {
             request.add(option::URI_PATH, segment);
         }
         change(&mut request);
@@ -200,7 +210,7 @@ fn reads_writes_and_refuses() {
     );
     assert_eq!(
         bench
-            .request(code::GET, "3/0", |m| m.add_uint(option::ACCEPT, 112))
+            .request(code::GET, "3/0", |m| m.add_uint(option::ACCEPT, 11544))
             .code,
         code::NOT_ACCEPTABLE
     );

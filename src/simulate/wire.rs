@@ -8,6 +8,9 @@ pub(super) mod format {
     pub(crate) const OCTETS: u16 = 42;
     pub(crate) const TLV: u16 = 11542;
     pub(crate) const OLD_TLV: u16 = 1542;
+    pub(crate) const CBOR: u16 = 60;
+    pub(crate) const SENML_JSON: u16 = 110;
+    pub(crate) const SENML_CBOR: u16 = 112;
 }
 
 /// Option numbers.
@@ -16,10 +19,12 @@ pub(super) mod option {
     pub(crate) const LOCATION_PATH: u16 = 8;
     pub(crate) const URI_PATH: u16 = 11;
     pub(crate) const CONTENT_FORMAT: u16 = 12;
+    pub(crate) const MAX_AGE: u16 = 14;
     pub(crate) const URI_QUERY: u16 = 15;
     pub(crate) const ACCEPT: u16 = 17;
     pub(crate) const BLOCK2: u16 = 23;
     pub(crate) const BLOCK1: u16 = 27;
+    pub(crate) const SIZE1: u16 = 60;
 }
 
 /// Codes, class and detail in one byte.
@@ -29,6 +34,9 @@ pub(super) mod code {
     pub(crate) const POST: u8 = 2;
     pub(crate) const PUT: u8 = 3;
     pub(crate) const DELETE: u8 = 4;
+    /// RFC 8132.
+    pub(crate) const FETCH: u8 = 5;
+    pub(crate) const IPATCH: u8 = 7;
     pub(crate) const CREATED: u8 = 0x41;
     pub(crate) const DELETED: u8 = 0x42;
     pub(crate) const CHANGED: u8 = 0x44;
@@ -42,6 +50,12 @@ pub(super) mod code {
     pub(crate) const INCOMPLETE: u8 = 0x88;
     pub(crate) const TOO_LARGE: u8 = 0x8d;
     pub(crate) const UNSUPPORTED_FORMAT: u8 = 0x8f;
+    pub(crate) const SERVICE_UNAVAILABLE: u8 = 0xa3;
+
+    /// As people write it: `4.03`.
+    pub(crate) fn text(code: u8) -> String {
+        format!("{}.{:02}", code >> 5, code & 0x1f)
+    }
 }
 
 /// The message types of RFC 7252 §4.
@@ -103,6 +117,17 @@ impl Message {
     pub(super) fn uint(&self, number: u16) -> Option<u32> {
         let value = self.all(number).next()?;
         (value.len() <= 4).then(|| value.iter().fold(0, |sum, b| (sum << 8) | u32::from(*b)))
+    }
+
+    /// Why the server did not take a request, as far as it says.
+    pub(super) fn reason(&self) -> String {
+        let code = code::text(self.code);
+        let text = String::from_utf8_lossy(&self.payload);
+        if text.is_empty() {
+            code
+        } else {
+            format!("{code} {text}")
+        }
     }
 
     pub(super) fn write(mut self) -> Vec<u8> {
