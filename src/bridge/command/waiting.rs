@@ -35,3 +35,48 @@ fn cancel(command: &Members<'_>) -> Result<QueueRequest, &'static str> {
         _ => Err(missing),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn what_is_asked() {
+        let read = |text: &str| queue_request(text.as_bytes());
+        let cancel = |id: Option<&str>| Some(Ok(QueueRequest::Cancel(id.map(str::to_owned))));
+        assert_eq!(
+            read(r#"{"msgType":"list-queue"}"#),
+            Some(Ok(QueueRequest::List))
+        );
+        for (data, expected) in [
+            (r#"{"reqID":7}"#, cancel(Some("7"))),
+            (r#"{"reqID":"7"}"#, cancel(Some(r#""7""#))),
+            (r#"{"all":true}"#, cancel(None)),
+        ] {
+            let text = format!(r#"{{"msgType":"cancel","data":{data}}}"#);
+            assert_eq!(read(&text), expected, "{data}");
+        }
+        for data in [
+            r#"{"all":false}"#,
+            r#"{"all":true,"reqID":1}"#,
+            "{}",
+            "[]",
+            "7",
+        ] {
+            let text = format!(r#"{{"msgType":"cancel","data":{data}}}"#);
+            assert!(matches!(read(&text), Some(Err(_))), "{data}");
+        }
+        assert!(matches!(read(r#"{"msgType":"cancel"}"#), Some(Err(_))));
+        for other in ["", "7", "{}", r#"{"msgType":7}"#, r#"{"msgType":"reboot"}"#] {
+            assert_eq!(read(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            prop_assert_eq!(queue_request(&bytes), None);
+        }
+    }
+}
