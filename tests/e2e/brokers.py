@@ -1,8 +1,10 @@
 """Brokers of other makers. Each has `address`, `start` and `stop`, and keeps its sessions over both."""
 
+import contextlib
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 
 from gateway import Process, accepts_tcp, free_tcp_port
@@ -87,7 +89,12 @@ class Broker(Process):
     """A program that starts a name server of Erlang."""
 
     def stop(self, *args, **kwargs):
-        code = super().stop(*args, **kwargs)
+        try:
+            code = super().stop(*args, **kwargs)
+        finally:
+            # The node is a child of a script, and would outlive it if that is killed.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
         subprocess.run(
             ["epmd", "-port", self.epmd, "-kill"], stdout=subprocess.DEVNULL, timeout=20, check=False
         )
