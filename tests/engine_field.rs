@@ -204,3 +204,65 @@ fn b5_a_device_gets_the_lifetime_it_asks_for_and_the_report_has_the_effective_on
         assert_eq!(world.counter("expired"), 1);
     }
 }
+
+/// Message ids count by address, so that two devices can have the same one under way, until one of
+/// them moves to where the other is.
+#[test]
+fn a_message_id_that_another_device_has_at_the_new_address() {
+    const READ: &str = r#"{"reqID":1,"msgType":"read","data":{"path":"/3/0/0"}}"#;
+    const EXECUTE: &str = r#"{"reqID":1,"msgType":"execute","data":{"path":"/3/0/4"}}"#;
+    fn asked(world: &mut World, device: &Device, command: &str) -> lwm2m_gateway::coap::Message {
+        world.command(&device.endpoint, command);
+        world.next_for(device.peer)
+    }
+    fn text(device: &Device, request: &lwm2m_gateway::coap::Message, text: &str) -> Vec<u8> {
+        let answer = device.answer(request, Code::CONTENT);
+        let answer = answer.uint(option::CONTENT_FORMAT, 0);
+        answer.payload(text).build()
+    }
+    fn answered(world: &mut World, device: &Device) -> u16 {
+        let request = asked(world, device, READ);
+        world.datagram(device.peer, &text(device, &request, "x"));
+        world.next_published();
+        request.mid()
+    }
+    for command in [READ, EXECUTE] {
+        let mut world = World::new();
+        let mut devices: Vec<_> = (0..60)
+            .map(|number| Device::registered(&mut world, &format!("ep{number}"), 5001 + number))
+            .collect();
+        let mut mids: Vec<_> = (0..)
+            .zip(&devices)
+            .map(|(at, device)| (answered(&mut world, device), at))
+            .collect();
+        mids.sort_unstable();
+        let pairs = mids
+            .windows(2)
+            .map(|pair| (pair[1].0 - pair[0].0, pair[0].1, pair[1].1));
+        let (gap, first, second): (u16, usize, usize) = pairs.min().expect("some");
+        for _ in 0..gap {
+            answered(&mut world, &devices[first]);
+        }
+        let of_first = asked(&mut world, &devices[first], command);
+        let of_second = asked(&mut world, &devices[second], READ);
+        assert_eq!(of_first.mid(), of_second.mid());
+        devices[first].peer = devices[second].peer;
+        assert_eq!(devices[first].update(&mut world, &[], ""), Code::CHANGED);
+        // An acknowledgement with that number is of the one who has always been there.
+        let answer = text(&devices[second], &of_second, "second");
+        world.datagram(devices[second].peer, &answer);
+        let published = world.next_published();
+        assert!(published.topic.contains(&devices[second].endpoint));
+        assert_eq!(published.json["data"]["content"][0]["value"], "second");
+        let answer = devices[first].separate(MessageType::NonConfirmable, &of_first, Code::CHANGED);
+        world.sent.clear();
+        world.datagram(devices[first].peer, &answer.build());
+        let published = world.next_published();
+        assert!(published.topic.contains(&devices[first].endpoint));
+        // The next message has a number that nobody else has there.
+        let numbers: Vec<_> = [first, second]
+            .map(|at| asked(&mut world, &devices[at], READ).mid())
+            .into();
+        assert_ne!(numbers[0], numbers[1]);
+    }
+}

@@ -93,7 +93,8 @@ pub(crate) fn demo(mut options: GatewayOptions) -> ExitCode {
     let done =
         Service::start(options, config.clone(), &warnings, counters, wrap).and_then(|service| {
             let (_device, quit) = play(&service, config, shown)?;
-            service.serve(async move { quit.notified().await })
+            service.serve(async move { quit.notified().await });
+            Ok(())
         });
     logging.end(done)
 }

@@ -34,6 +34,6 @@ pub(crate) fn run(options: &GatewayOptions) -> ExitCode {
     let served = Service::start(options.clone(), config, &warnings, counters, |broker| {
         broker
     })
-    .and_then(|service| service.serve(std::future::pending()));
+    .map(|service| service.serve(std::future::pending()));
     logging.end(served)
 }

@@ -12,6 +12,7 @@ use crate::host::standalone::{Broker, Commands};
 use crate::host::{Host, Message};
 use crate::runtime::Gateway;
 use crate::telemetry::Counters;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -27,6 +28,8 @@ pub(crate) struct Service {
     pub(crate) gateway: Gateway,
     broker: Arc<Broker>,
     host_counters: Arc<Counters>,
+    /// Until it serves.
+    signals: Option<Signals>,
 }
 
 struct ToGateway(Gateway);
@@ -62,6 +65,8 @@ impl Service {
         host_counters: Arc<Counters>,
         wrap: impl FnOnce(Arc<Broker>) -> Arc<dyn Host>,
     ) -> Result<Self, String> {
+        // Before anybody can know that it runs: a signal would kill it.
+        let signals = Signals::new()?;
         for warning in warnings {
             warn!(key = warning.key, "{}", warning.message);
         }
@@ -85,40 +90,29 @@ impl Service {
             gateway,
             broker,
             host_counters,
+            signals: Some(signals),
         })
     }
 
     /// Serves until SIGTERM, SIGINT or `enough`, then drains and ends.
-    ///
-    /// # Errors
-    ///
-    /// When signals cannot be received.
-    pub(crate) fn serve(mut self, enough: impl Future<Output = ()>) -> Result<(), String> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(line)?;
-        runtime.block_on(async {
-            let mut terminate = listen(SignalKind::terminate())?;
-            let mut interrupt = listen(SignalKind::interrupt())?;
-            let mut hangup = listen(SignalKind::hangup())?;
-            let mut statistics = listen(SignalKind::user_defined1())?;
-            tokio::pin!(enough);
-            loop {
-                tokio::select! {
-                    _ = terminate.recv() => break,
-                    _ = interrupt.recv() => break,
-                    () = &mut enough => break,
-                    _ = hangup.recv() => self.reload(),
-                    _ = statistics.recv() => self.log_statistics(),
+    pub(crate) fn serve(mut self, enough: impl Future<Output = ()>) {
+        if let Some(mut signals) = self.signals.take() {
+            signals.runtime.block_on(async {
+                tokio::pin!(enough);
+                loop {
+                    tokio::select! {
+                        _ = signals.terminate.recv() => break,
+                        _ = signals.interrupt.recv() => break,
+                        () = &mut enough => break,
+                        _ = signals.hangup.recv() => self.reload(),
+                        _ = signals.statistics.recv() => self.log_statistics(),
+                    }
                 }
-            }
-            Ok::<_, String>(())
-        })?;
-        // What a task of ours still waits for, such as a line from a terminal, may not come.
-        runtime.shutdown_background();
+            });
+            // What a task of ours still waits for, such as a line from a terminal, may not come.
+            signals.runtime.shutdown_background();
+        }
         self.stop();
-        Ok(())
     }
 
     /// Where the embedded broker listens.
@@ -174,8 +168,33 @@ impl Service {
     }
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, String> {
-    signal(kind).map_err(line)
+/// The signals that it acts on, from now on.
+struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    statistics: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(line)?;
+        let listen = |kind| {
+            let _inside = runtime.enter();
+            signal(kind).map_err(line)
+        };
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            hangup: listen(SignalKind::hangup())?,
+            statistics: listen(SignalKind::user_defined1())?,
+            runtime,
+        })
+    }
 }
 
 fn line(error: impl Display) -> String {

@@ -57,6 +57,11 @@ impl Transmission {
         }
     }
 
+    /// It is sent no more; the response is waited for as long as the acknowledgement would be.
+    pub const fn stop(&mut self) {
+        self.state = State::AwaitResponse;
+    }
+
     /// Counts against NSTART (RFC 7252 §4.7).
     pub const fn is_outstanding(&self) -> bool {
         matches!(self.state, State::AwaitAck { .. })

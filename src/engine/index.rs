@@ -129,8 +129,23 @@ impl DeviceIndex<'_> {
         self.all.tokens.remove(&token);
     }
 
+    /// A message id that no message under way to `peer` has: one that came along with a device
+    /// stands before the count.
     pub(super) fn next_mid(&mut self, peer: Peer, rng: &mut ChaCha8Rng) -> u16 {
-        self.all.next_mid(peer, rng)
+        let mut mid = self.all.next_mid(peer, rng);
+        // One is free: nobody has 65,536 requests under way.
+        for _ in 0..u16::MAX {
+            if !self.has_message(peer, mid) {
+                break;
+            }
+            mid = self.all.next_mid(peer, rng);
+        }
+        mid
+    }
+
+    /// Whether a message id is somebody's.
+    pub(super) fn has_message(&self, peer: Peer, mid: u16) -> bool {
+        self.all.in_flight.contains_key(&(peer, mid))
     }
 
     /// A message of this device's is under way.
@@ -139,6 +154,10 @@ impl DeviceIndex<'_> {
     }
 
     pub(super) fn remove_message(&mut self, peer: Peer, mid: u16) {
-        self.all.in_flight.remove(&(peer, mid));
+        if let Entry::Occupied(entry) = self.all.in_flight.entry((peer, mid))
+            && *entry.get() == self.key
+        {
+            entry.remove();
+        }
     }
 }

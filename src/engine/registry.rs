@@ -134,7 +134,7 @@ impl Registry {
         device.tokens().for_each(|token| {
             index.add_token(token);
         });
-        device.mids().for_each(|mid| index.add_message(peer, mid));
+        device.index_messages(&mut index, rng);
         self.locations
             .insert(device.registration.location.clone(), key);
         self.note_identity(&device, key);
@@ -182,10 +182,10 @@ impl Registry {
         let from = std::mem::replace(&mut device.peer, to);
         if from != to {
             let mut index = self.messages.of(key);
-            for mid in device.mids() {
-                index.remove_message(from, mid);
-                index.add_message(to, mid);
-            }
+            device
+                .mids()
+                .for_each(|mid| index.remove_message(from, mid));
+            device.index_messages(&mut index, rng);
             self.messages.unbind(key, from);
         }
         self.messages.bind(key, to, rng);

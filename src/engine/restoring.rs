@@ -15,6 +15,9 @@ use crate::network::LocalAddress;
 use crate::telemetry::limited;
 use crate::time::Now;
 
+/// The number of a DTLS session that ended with the process: none that is made has it.
+const NO_SESSION: u32 = u32::MAX;
+
 /// The number of a listener that is gone.
 const NO_LISTENER: u16 = u16::MAX;
 
@@ -71,7 +74,7 @@ impl Core {
                 self.env.directory.locals().number(address)
             }),
             address: stored.address,
-            session: stored.session,
+            session: if stored.session == 0 { 0 } else { NO_SESSION },
         };
         let registration = Registration::of_stored(&endpoint, &stored.registration);
         let mut device = {

@@ -3,7 +3,7 @@
 
 use super::effort::{Effort, Exhausted};
 use super::format::FormatChoice;
-use super::request::RequestParts;
+use super::request::{Method, RequestParts};
 use crate::bridge::Command;
 use crate::coap::block::{BlockOption, Receiver, Sender};
 use crate::coap::exchange::Transmission;
@@ -135,6 +135,18 @@ impl Job {
 }
 
 impl Exchange {
+    /// Gives it another message id, by which the device takes it for another request.
+    pub(in crate::engine) fn renumber(&mut self, mid: u16) {
+        self.mid = mid;
+        if let Some(place) = self.datagram.get_mut(2..4) {
+            place.copy_from_slice(&mid.to_be_bytes());
+        }
+        let repeatable = !matches!(self.job.request.method, Method::Post | Method::Delete);
+        if !repeatable && !self.withheld {
+            self.transmission.stop();
+        }
+    }
+
     /// Whether it fetches the rest of a notification of this observation.
     pub(in crate::engine) fn fetches(&self, of: Token) -> bool {
         matches!(self.job.purpose, Purpose::Notification { observation } if observation == of)

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use rand_chacha::ChaCha8Rng;
+
 use super::format::{DeviceFormats, Refused};
 use super::job::{Exchange, Purpose, Transfer};
 use super::observation::Observation;
@@ -12,6 +14,7 @@ use crate::bridge::uplink::Ids;
 use crate::coap::Token;
 use crate::engine::account::Charged;
 use crate::engine::identity::Identity;
+use crate::engine::index::DeviceIndex;
 use crate::engine::peer::Peer;
 use crate::engine::reach::Trust;
 use crate::engine::registration::Registration;
@@ -240,6 +243,22 @@ impl Device {
             self.tokens().take(at).all(|other| Some(other) != token)
         };
         (0..self.tokens().count()).filter(|at| first(*at)).count()
+    }
+
+    /// Enters its requests under way, at an address that is new to them or to this shard. Another
+    /// device there may have one of their message ids: such a request gets a new one, and is only
+    /// waited for if doing it twice would do harm.
+    pub(in crate::engine) fn index_messages(
+        &mut self,
+        index: &mut DeviceIndex<'_>,
+        rng: &mut ChaCha8Rng,
+    ) {
+        for exchange in &mut self.exchanges {
+            if index.has_message(self.peer, exchange.mid) {
+                exchange.renumber(index.next_mid(self.peer, rng));
+            }
+            index.add_message(self.peer, exchange.mid);
+        }
     }
 
     /// Message ids of its requests under way.
