@@ -218,7 +218,7 @@
 
 -type start_error() ::
     {invalid_config, [config_error()]}
-    | {bind | credentials | dtls | models | topic | system, Message :: binary()}
+    | {bind | credentials | dtls | models | store | topic | system, Message :: binary()}
     | owner_dead.
 
 -type properties() :: #{

@@ -375,6 +375,42 @@ fn create_and_delete_send_the_new_list() {
 }
 
 #[test]
+fn instances_are_created_in_the_formats_of_the_device() {
+    let mut bench = Bench::new(|_| {});
+    bench.register();
+    let mut create = |form: u16, payload: &'static [u8]| {
+        let reply = bench.request(code::POST, "3303", |m| {
+            m.add_uint(option::CONTENT_FORMAT, u32::from(form));
+            m.payload = payload.to_vec();
+        });
+        bench.pass(0.1);
+        (reply.code, texts(&reply, option::LOCATION_PATH))
+    };
+    let created = |id: &str| (code::CREATED, vec!["3303".to_owned(), id.to_owned()]);
+    let json = br#"[{"bn":"/3303/7/","n":"5750","vs":"attic"}]"#;
+    assert_eq!(create(format::SENML_JSON, json), created("7"));
+    let tlv = b"\x08\x08\x09\xe6\x16\x76cellar";
+    assert_eq!(create(format::TLV, tlv), created("8"));
+    assert_eq!(create(format::TLV, b"\x00\x09"), created("9"));
+    assert_eq!(create(format::TLV, b"\x08").0, code::BAD_REQUEST);
+    // Of two instances, a value that is no text, one that is there already.
+    for (bad, refused) in [
+        (
+            &br#"[{"n":"/3303/5/5750","vs":"a"},{"n":"/3303/6/5750","vs":"b"}]"#[..],
+            code::BAD_REQUEST,
+        ),
+        (br#"[{"n":"/3303/5/5750","v":1}]"#, code::BAD_REQUEST),
+        (
+            br#"[{"n":"/3303/7/5750","vs":"a"}]"#,
+            code::METHOD_NOT_ALLOWED,
+        ),
+    ] {
+        assert_eq!(create(format::SENML_JSON, bad).0, refused);
+    }
+    assert_eq!(create(format::TEXT, b"x").0, code::UNSUPPORTED_FORMAT);
+}
+
+#[test]
 fn a_new_lifetime_is_told() {
     let mut bench = Bench::new(|_| {});
     bench.register();

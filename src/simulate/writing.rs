@@ -152,33 +152,32 @@ impl Resources {
         if !self.objects.exists(path) {
             return answer(code::NOT_FOUND);
         }
-        let Some(parsed) = content::parse_tlv(&message.payload) else {
+        let form = message.uint(option::CONTENT_FORMAT).map(u16::try_from);
+        let new = match form {
+            None | Some(Ok(format::TLV | format::OLD_TLV)) => tlv_instance(&message.payload),
+            Some(Ok(form @ (format::SENML_JSON | format::SENML_CBOR))) => {
+                senml_instance(path, form, &message.payload)
+            }
+            Some(_) => return answer(code::UNSUPPORTED_FORMAT),
+        };
+        let Some((wanted, values)) = new else {
             return answer(code::BAD_REQUEST);
         };
-        let wanted = parsed.instances.keys().next().copied();
         let Some(id) = self.objects.create(object, wanted) else {
             return answer(code::METHOD_NOT_ALLOWED);
         };
-        let values = parsed
-            .instances
-            .into_values()
-            .next()
-            .unwrap_or(parsed.resources);
-        for (resource, raw) in values {
-            let Some(path) = Path::new(&[object, id, resource]) else {
-                continue;
-            };
-            match (self.objects.resource(&path).map(|r| &r.content), raw) {
-                (Some(Content::One(old)), Raw::One(bytes)) => {
-                    if let Some(value) = content::typed(old, &bytes, false) {
-                        self.take_value(clock, &path, Content::One(value));
-                    }
-                }
-                _ => {
-                    self.objects.delete(object, id);
-                    return answer(code::BAD_REQUEST);
-                }
-            }
+        let fitted = |(resource, written): (u16, Written)| {
+            let path = Path::new(&[object, id, resource])?;
+            let old = &self.objects.resource(&path)?.content;
+            let new = fit(old, written)?;
+            Some((path, new))
+        };
+        let Some(values) = values.into_iter().map(fitted).collect::<Option<Vec<_>>>() else {
+            self.objects.delete(object, id);
+            return answer(code::BAD_REQUEST);
+        };
+        for (path, content) in values {
+            self.take_value(clock, &path, content);
         }
         self.wishes.list = true;
         self.wishes.update = true;
@@ -256,6 +255,30 @@ fn senml_writes(path: &Path, form: u16, payload: &[u8]) -> Option<Vec<(Path, Wri
             .map(|(path, content)| (path, Written::Typed(content)))
             .collect(),
     )
+}
+
+/// A new instance: its id, if the server chooses it, and its resources.
+type Instance = (Option<u16>, Vec<(u16, Written)>);
+
+fn senml_instance(object: &Path, form: u16, payload: &[u8]) -> Option<Instance> {
+    let writes = senml_writes(object, form, payload)?;
+    let id = writes.first().and_then(|(path, _)| path.instance());
+    let values = writes.into_iter().map(|(path, written)| {
+        let resource = path.resource().filter(|_| path.instance() == id)?;
+        Some((resource, written))
+    });
+    Some((id, values.collect::<Option<_>>()?))
+}
+
+fn tlv_instance(payload: &[u8]) -> Option<Instance> {
+    let parsed = content::parse_tlv(payload)?;
+    let (id, resources) = match parsed.instances.into_iter().next() {
+        Some((id, resources)) => (Some(id), resources),
+        None => (None, parsed.resources),
+    };
+    let values = resources.into_iter();
+    let values = values.map(|(resource, raw)| (resource, Written::Raw(raw)));
+    Some((id, values.collect()))
 }
 
 /// The resources a TLV payload on `path` writes.

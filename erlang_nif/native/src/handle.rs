@@ -72,6 +72,7 @@ impl Encoder for Refusal {
             StartError::Credentials { .. } => atoms::credentials(),
             StartError::Dtls { .. } => atoms::dtls(),
             StartError::Models { .. } => atoms::models(),
+            StartError::Store(_) => atoms::store(),
             StartError::Topic(_) => atoms::topic(),
             StartError::System { .. } => atoms::system(),
         };

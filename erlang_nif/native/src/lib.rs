@@ -41,7 +41,7 @@ mod atoms {
         info, debug,
         // Results.
         ok, error, undefined, allow, deny, unavailable, answered, not_found, timeout, owner_dead,
-        invalid_config, bind, credentials, dtls, models, topic, system,
+        invalid_config, bind, credentials, dtls, models, store, topic, system,
     }
 }
 

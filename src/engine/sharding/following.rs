@@ -60,6 +60,7 @@ impl Core {
         let endpoint = &device.endpoint;
         debug!(%endpoint, peer = %new.address, "registration follows its identity");
         device.peer = new;
+        device.absent = false;
         device.trust = Trust::Proven;
         device.last_seen = self.now.mono;
         device.unconfirmed = true;
