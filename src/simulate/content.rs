@@ -268,16 +268,12 @@ fn signed(bytes: &[u8]) -> Option<i64> {
     }
 }
 
-/// The object list of a Register. Since 1.1 the root link names the formats beside those that every
-/// device has (LwM2M Core 1.1 §6.2.1); servers refuse a list with a number that they do not expect
-/// there.
+/// The object list of a Register. Since 1.1 the root link names the format that it likes best (LwM2M
+/// Core 1.1 §6.2.1). One only: Wakaama's server refuses a list of several, and a number that it does
+/// not expect there.
 pub(super) fn object_list(objects: &Objects, version: &str) -> String {
-    let formats = match version {
-        "1.0" => "11542",
-        "1.1" => "\"110 112\"",
-        _ => "\"60 110 112\"",
-    };
-    let mut list = format!("</>;rt=\"oma.lwm2m\";ct={formats}");
+    let format = if version == "1.0" { "" } else { ";ct=112" };
+    let mut list = format!("</>;rt=\"oma.lwm2m\"{format}");
     for (object, instances) in &objects.map {
         if instances.is_empty() {
             let _ = write!(list, ",</{object}>");
@@ -385,10 +381,10 @@ mod tests {
         objects.create(3303, Some(300));
         assert_eq!(
             object_list(&objects, "1.0"),
-            "</>;rt=\"oma.lwm2m\";ct=11542,</3/0>,</3303/0>,</3303/300>"
+            "</>;rt=\"oma.lwm2m\",</3/0>,</3303/0>,</3303/300>"
         );
         let newer = object_list(&objects, "1.1");
-        assert!(newer.starts_with("</>;rt=\"oma.lwm2m\";ct=\"110 112\",</3/0>"));
+        assert!(newer.starts_with("</>;rt=\"oma.lwm2m\";ct=112,</3/0>"));
         let attributes = BTreeMap::from([(
             path("/3/0/7"),
             BTreeMap::from([("pmin".to_owned(), "5".to_owned())]),
