@@ -410,6 +410,9 @@ mountpoint_of_the_owner() ->
     ),
     {ok, Info} = lwm2m_gateway:device(Gateway, <<"a">>),
     ?assertMatch(#{mountpoint := <<"tenant/7/">>}, Info),
+    receive
+        {registered, Registered} -> ?assertMatch({ok, _}, Registered)
+    end,
     device:close(Device),
     stop(Gateway).
 
