@@ -214,7 +214,7 @@ hostile() {
 
 # What any host and any transport does for devices and applications.
 contract() {
-    local files=(blockwise commands contract legacy lwm2m11 observe queue registration reliability
+    local files=(blockwise commands contract field legacy lwm2m11 observe queue registration reliability
         send series)
     files=("${files[@]/#/tests/e2e/test_}")
     "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini "$@" "${files[@]/%/.py}"
