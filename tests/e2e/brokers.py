@@ -50,6 +50,7 @@ class RabbitMQ:
     """Debian's 3.10, which speaks MQTT 3.1.1 only and hangs up on MQTT 5."""
 
     def __init__(self, folder, programs):
+        self.folder = folder
         self.address = ("127.0.0.1", free_tcp_port())
         self.programs = programs
         (folder / "rabbitmq.conf").write_text(
@@ -76,7 +77,10 @@ class RabbitMQ:
         }
 
     def start(self):
-        self.process = Broker([RABBITMQ], env=self.environment, start_new_session=True)
+        # Where it may leave what it writes when it is killed.
+        self.process = Broker(
+            [RABBITMQ], env=self.environment, cwd=self.folder, start_new_session=True
+        )
         self.process.epmd = self.epmd
         self.programs.append(self.process)
         self.process.wait_ready(lambda: accepts_tcp(self.address), 120)
