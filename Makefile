@@ -4,17 +4,24 @@
 #   make library                          the shared library, for C hosts and for Mosquitto
 #   make program                          the stand-alone program
 #   make install PREFIX=/usr DESTDIR=/tmp/package
+#   make packages                         .deb and .rpm, see RELEASING.md
+#   make sbom                             what is in them, as CycloneDX
 #
-# `make install` builds the library if it is not there, and installs the program if it is.
+# `make install` builds the library if it is not there, and installs the program if it is: both
+# without debug information (STRIP=: keeps it).
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 DATADIR ?= $(PREFIX)/share
 MANDIR ?= $(DATADIR)/man
+DOCDIR ?= $(DATADIR)/doc/lwm2m-gateway
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 DESTDIR ?=
 CARGO ?= cargo
 INSTALL ?= install
+STRIP ?= strip --strip-unneeded
 
 # Of its own: the library for hosts has no stand-alone broker in it, the one beside the program has.
 TARGET_DIR ?= target
@@ -25,18 +32,24 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 ABI := $(shell sed -n 's/^\#define LWM2M_GATEWAY_ABI_VERSION //p' include/lwm2m_gateway.h)
 LIBNAME := liblwm2m_gateway.so
 
-.PHONY: all library program install uninstall check
+.PHONY: all library program install uninstall check packages sbom
 
 all: library program
 
 library:
-	$(CARGO) build --release --locked --no-default-features --lib --target-dir $(TARGET_DIR)/host
+	$(CARGO) build --release --locked --no-default-features --features http --lib --target-dir $(TARGET_DIR)/host
 
 program:
 	$(CARGO) build --release --locked --target-dir $(TARGET_DIR)
 
 $(TARGET_DIR)/host/release/liblwm2m_gateway.so:
 	$(MAKE) library
+
+packages: all
+	packaging/packages.sh --program $(PROGRAM) --library $(LIBRARY) --output $(TARGET_DIR)/packages
+
+sbom:
+	packaging/sbom.sh $(TARGET_DIR)/packages
 
 check:
 	bash tests/run.sh
@@ -46,6 +59,9 @@ lib = $(DESTDIR)$(LIBDIR)
 cmake = $(lib)/cmake/lwm2m_gateway
 share = $(DESTDIR)$(DATADIR)/lwm2m-gateway
 man = $(DESTDIR)$(MANDIR)/man1
+doc = $(DESTDIR)$(DOCDIR)
+unit = $(DESTDIR)$(UNITDIR)
+sysusers = $(DESTDIR)$(SYSUSERSDIR)
 
 fill = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ABI@|$(ABI)|g' -e 's|@PREFIX@|$(PREFIX)|g' \
 	-e 's|@LIBDIR@|$(LIBDIR)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' \
@@ -53,8 +69,9 @@ fill = sed -e 's|@VERSION@|$(VERSION)|g' -e 's|@ABI@|$(ABI)|g' -e 's|@PREFIX@|$(
 
 install: $(LIBRARY)
 	$(INSTALL) -d $(lib)/pkgconfig $(cmake) $(DESTDIR)$(INCLUDEDIR) $(man) \
-		$(share)/objects $(share)/examples
+		$(share)/objects $(share)/examples $(doc)/docs/guide
 	$(INSTALL) -m 755 $(LIBRARY) $(lib)/$(LIBNAME).$(VERSION)
+	$(STRIP) $(lib)/$(LIBNAME).$(VERSION)
 	ln -sf $(LIBNAME).$(VERSION) $(lib)/$(LIBNAME).$(ABI)
 	ln -sf $(LIBNAME).$(ABI) $(lib)/$(LIBNAME)
 	$(INSTALL) -m 644 include/lwm2m_gateway.h $(DESTDIR)$(INCLUDEDIR)
@@ -66,12 +83,22 @@ install: $(LIBRARY)
 	$(INSTALL) -m 644 examples/c/host.c packaging/gateway.toml packaging/psk $(share)/examples
 	$(fill) packaging/mosquitto.conf >$(share)/examples/mosquitto.conf
 	$(INSTALL) -m 644 packaging/lwm2m-gateway.1 $(man)
+	$(INSTALL) -m 644 docs/*.md $(doc)/docs
+	$(INSTALL) -m 644 docs/guide/*.md $(doc)/docs/guide
+	$(INSTALL) -m 644 README.md CHANGELOG.md SECURITY.md LICENSE-MIT LICENSE-APACHE $(doc)
 	@if test -f $(PROGRAM); then \
-		set -x; $(INSTALL) -d $(DESTDIR)$(BINDIR) && $(INSTALL) -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR); \
+		set -x; $(INSTALL) -d $(DESTDIR)$(BINDIR) $(unit) $(sysusers) && \
+		$(INSTALL) -m 755 $(PROGRAM) $(DESTDIR)$(BINDIR) && \
+		$(STRIP) $(DESTDIR)$(BINDIR)/lwm2m-gateway && \
+		$(INSTALL) -m 644 packaging/service.toml $(share)/examples && \
+		$(INSTALL) -m 644 packaging/lwm2m-gateway.sysusers $(sysusers)/lwm2m-gateway.conf && \
+		sed -e 's|/usr/bin/|$(BINDIR)/|' -e 's|/usr/share/doc/lwm2m-gateway|$(DOCDIR)|' \
+			packaging/lwm2m-gateway.service >$(unit)/lwm2m-gateway.service; \
 	fi
 
 uninstall:
 	rm -f $(lib)/$(LIBNAME) $(lib)/$(LIBNAME).* $(lib)/pkgconfig/lwm2m_gateway.pc
 	rm -f $(DESTDIR)$(INCLUDEDIR)/lwm2m_gateway.h $(man)/lwm2m-gateway.1
 	rm -f $(DESTDIR)$(BINDIR)/lwm2m-gateway
-	rm -rf $(cmake) $(share)
+	rm -f $(unit)/lwm2m-gateway.service $(sysusers)/lwm2m-gateway.conf
+	rm -rf $(cmake) $(share) $(doc)

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use lwm2m_gateway::coap::message::{Builder, option};
 use lwm2m_gateway::coap::{Code, MessageType};
+use lwm2m_gateway::engine::Keeping;
 use support::Fleet;
 
 /// Devices that are there before the events.
@@ -28,8 +29,8 @@ const SEND: &[u8] = b"\x81\xa2\x00\x66/3/0/9\x02\x18\x64";
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     // `cargo bench` without further arguments says how it is used.
-    let [_, event, count, ..] = arguments.as_slice() else {
-        println!("instructions notification|registration|update|read|send COUNT");
+    let [_, event, count, rest @ ..] = arguments.as_slice() else {
+        println!("instructions notification|registration|update|read|send COUNT [stored]");
         return;
     };
     let Ok(count) = count.parse::<usize>() else {
@@ -39,6 +40,13 @@ fn main() {
         "notification" => Fleet::observed(DEVICES, "/3/0/9", &[0xc1, 0x09, 0x64]),
         _ => Fleet::registered(DEVICES),
     };
+    if rest.first().is_some_and(|it| it == "stored") {
+        // What the engine does for a store, without the store.
+        fleet.engine.keep(Keeping {
+            deadline_interval: Duration::from_secs(60),
+            confirms: true,
+        });
+    }
     for index in 0..count {
         fleet.now = fleet.now.after(STEP);
         let device = index % DEVICES;

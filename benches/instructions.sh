@@ -4,6 +4,8 @@
 #
 #   benches/instructions.sh                       this tree
 #   benches/instructions.sh OTHER_TREE            and another one beside it, with ratios
+#
+# "with a store" is what the engine does for one; what the thread of the store does is in benches/store.rs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 events=(notification registration update read send)
@@ -15,23 +17,24 @@ built() {
 }
 
 counted() {
-    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$1" "$2" "$3" 2>&1 |
+    valgrind --tool=callgrind --callgrind-out-file=/dev/null "$@" 2>&1 |
         sed -n 's/.*Collected : \([0-9]*\).*/\1/p'
 }
 
 per_event() {
-    echo $((($(counted "$1" "$2" 20000) - $(counted "$1" "$2" 10000)) / 10000))
+    echo $((($(counted "$1" "$2" 20000 "${@:3}") - $(counted "$1" "$2" 10000 "${@:3}")) / 10000))
 }
 
 this=$(built .)
 other=${1:+$(built "$1")}
 for event in "${events[@]}"; do
     here=$(per_event "$this" "$event")
+    stored=$(per_event "$this" "$event" stored)
+    ratio=$(awk -v a="$here" -v b="$stored" 'BEGIN { printf "%.3f", a / b }')
+    printf '%-14s %8d  with a store %7d  rate %s\n' "$event" "$here" "$stored" "$ratio"
     if [ -n "$other" ]; then
         there=$(per_event "$other" "$event")
         ratio=$(awk -v a="$here" -v b="$there" 'BEGIN { printf "%.3f", a / b }')
         printf '%-14s %8d  other tree %8d  ratio %s\n' "$event" "$here" "$there" "$ratio"
-    else
-        printf '%-14s %8d\n' "$event" "$here"
     fi
 done

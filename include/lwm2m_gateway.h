@@ -73,8 +73,8 @@ typedef enum {
      */
     LWM2M_GATEWAY_STATUS_STATE = 3,
     /**
-     * Not from here: the function must not be called inside of a callback of the same gateway,
-     * or another thread is inside of it.
+     * Called from inside a callback of the same gateway, where this function is not allowed, or
+     * while another thread is in it.
      */
     LWM2M_GATEWAY_STATUS_BUSY = 4,
     /**
@@ -403,7 +403,7 @@ typedef void (*lwm2m_gateway_authorize_callback)(void *user_data,
 
 /**
  * A device came, changed or went. `json` is an object as in `lwm2m_gateway_devices()` with
- * `"event": "registered"` or `"updated"`, or
+ * `"event": "registered"` or `"updated"` (and `"restored": true` when the store brought it back), or
  * `{"event":"gone","endpoint":"…","reason":"deregistered"}`; reasons are `deregistered`,
  * `expired`, `kicked`, `displaced` and `listener_closed`. It ends with NUL and is valid until the
  * callback returns.
@@ -411,6 +411,21 @@ typedef void (*lwm2m_gateway_authorize_callback)(void *user_data,
  * Threaded: called by the gateway's threads. Polled: inside of `lwm2m_gateway_poll()`.
  */
 typedef void (*lwm2m_gateway_device_event_callback)(void *user_data, const char *json);
+
+/**
+ * A command whose message had a `receipt` is safe, or is not: `receipt` is that number, `status`
+ * `OK` when all that the message has caused is in the store or has its answer, `STATE` when there is
+ * no store, `SYSTEM` when the store cannot be written (the command goes on from memory), `NOT_FOUND`
+ * when the message was not taken: it was no command, or it was refused, which is answered.
+ * With `store.sync = "off"` a store is what the system has taken, not what the disk has.
+ *
+ * Called once for each message that was delivered with `OK`, in no order. Threaded: by the gateway's
+ * threads, or inside of `lwm2m_gateway_deliver()`; it must not block. Polled: inside of
+ * `lwm2m_gateway_poll()`, and never dropped.
+ */
+typedef void (*lwm2m_gateway_durable_callback)(void *user_data,
+                                               uint64_t receipt,
+                                               lwm2m_gateway_status status);
 
 /**
  * How a gateway is made. Begin with
@@ -490,6 +505,16 @@ typedef struct {
      * NULL: the host does not watch devices.
      */
     lwm2m_gateway_device_event_callback device_event;
+    /**
+     * Directory of the store, in which registrations, observations and commands outlive the process;
+     * `store.path` of the configuration has no effect then. UTF-8, ends with NUL; read when the
+     * gateway is made. NULL or empty: as the configuration says, which is no store by default.
+     */
+    const char *store_path;
+    /**
+     * NULL: the host does not wait for the store.
+     */
+    lwm2m_gateway_durable_callback durable;
 } lwm2m_gateway_options;
 
 /**
@@ -556,6 +581,11 @@ typedef struct {
      * Bytes of `correlation_data`.
      */
     size_t correlation_data_length;
+    /**
+     * Any number but 0: `durable` of the options is called with it once the command is safe, or when
+     * that cannot be. 0: nobody wants to know.
+     */
+    uint64_t receipt;
 } lwm2m_gateway_message;
 
 #ifdef __cplusplus

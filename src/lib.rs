@@ -64,6 +64,7 @@
 //!
 //! # Features
 //!
+//! - `http` (default): the HTTP API with its console, where `http.bind` is set.
 //! - `standalone` (default): the program `lwm2m-gateway` with its embedded MQTT broker, as [`cli`].
 //!   A host of one's own does without: `default-features = false`.
 //! - `vendored-openssl`: OpenSSL built from source and linked statically.
@@ -115,6 +116,10 @@ mod ffi;
 pub mod host;
 #[cfg(not(feature = "internals"))]
 mod host;
+#[cfg(all(feature = "http", feature = "internals"))]
+pub mod http;
+#[cfg(all(feature = "http", not(feature = "internals")))]
+mod http;
 #[cfg(feature = "internals")]
 pub mod lwm2m;
 #[cfg(not(feature = "internals"))]
@@ -169,7 +174,8 @@ pub use engine::{
 };
 pub use mqtt::{Message, Publish, PublishKind, ReplyTo};
 pub use runtime::{
-    AuthorizationRequest, Gateway, Host, PskRequest, ReloadError, StartError, Statistics,
+    AuthorizationRequest, Gateway, Host, MAX_NOTE, PskRequest, ReloadError, StartError, Statistics,
     Subscriptions,
 };
+pub use store::{NotDurable, Receipt};
 pub use telemetry::{EventLog, TakesEvents, line_of};

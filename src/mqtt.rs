@@ -28,8 +28,30 @@ impl Publish {
     /// or series of QoS 0. One device can send as many of them as it likes, which must not cost
     /// another one its answers.
     pub(crate) const fn gives_way(&self) -> bool {
+        self.qos == 0 && self.is_value()
+    }
+
+    /// Whether it is what a device measured, not an answer or a report.
+    pub(crate) const fn is_value(&self) -> bool {
         use PublishKind::{Notify, Send, Series};
-        self.qos == 0 && matches!(self.kind, Notify | Send | Series)
+        matches!(self.kind, Notify | Send | Series)
+    }
+
+    /// Adds the time at which its reason came, in milliseconds since 1970 (`received_at`): what is
+    /// received later may have waited in a broker. Series have times of their own, states one of
+    /// theirs.
+    pub(crate) fn stamp(&mut self, unix_ms: u64) {
+        let is_stamped = !matches!(self.kind, PublishKind::Series | PublishKind::State);
+        if is_stamped && self.payload.last() == Some(&b'}') && self.payload.len() > 2 {
+            self.payload.pop();
+            let stamp = format!(r#","receivedAt":{unix_ms}}}"#);
+            self.payload.extend_from_slice(stamp.as_bytes());
+        }
+    }
+
+    /// Whether the broker is to keep the message for later subscribers (MQTT 5 §3.3.1.3).
+    pub fn is_retained(&self) -> bool {
+        self.kind == PublishKind::State
     }
 
     /// Bytes that the message takes where it waits.
@@ -57,7 +79,12 @@ pub enum PublishKind {
     Send,
     /// A measurement series made from one of the others.
     Series,
+    /// Whether a device can be reached; to be retained.
+    State,
 }
+
+/// Start of the topic of [`ReplyTo::caught`].
+const CAUGHT: &str = "$caught/";
 
 /// A message from the broker that may be a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +97,18 @@ pub struct Message {
     pub expiry: Option<u32>,
     /// Response Topic and Correlation Data of MQTT 5.
     pub reply: Option<Box<ReplyTo>>,
+}
+
+/// What tells a message of a broker from others: the broker gives it again when it did not get its
+/// acknowledgement (MQTT 5 §4.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its packet identifier.
+    pub id: u16,
+    /// Of topic and payload.
+    pub digest: u64,
+    /// The broker has given it before, and nobody here knows what became of it.
+    pub again: bool,
 }
 
 /// Where an application wants the answers to a command, beside their usual topic (MQTT 5 §4.10).
@@ -92,6 +131,19 @@ impl ReplyTo {
             topic: topic.into(),
             correlation: correlation.map(Into::into),
         }
+    }
+
+    #[cfg(feature = "http")]
+    /// For an answer that goes back into this process, and not to the broker: to whoever waits for
+    /// `number`. No message of a broker can ask for it, since its topic is not fit to publish to.
+    pub(crate) fn caught(number: u64) -> Self {
+        Self::new(&format!("{CAUGHT}{number:016x}"), None)
+    }
+
+    /// Who waits for the answer, see [`ReplyTo::caught`].
+    pub(crate) fn catcher(&self) -> Option<u64> {
+        let number = self.topic.strip_prefix(CAUGHT)?;
+        u64::from_str_radix(number, 16).ok()
     }
 
     /// Whether this is a topic to publish to that is not the broker's own (`$…`), and nothing is

@@ -1,7 +1,7 @@
 //! System calls about the process as a whole, for the program and for the files it reads, and what
 //! the mode of such a file means.
 
-#![allow(unsafe_code)] // prctl(2), setrlimit(2), geteuid(2)
+#![allow(unsafe_code)] // prctl(2), setrlimit(2), geteuid(2), tcgetattr(3)
 
 #[cfg(any(feature = "internals", feature = "standalone"))]
 use std::io;
@@ -22,6 +22,28 @@ pub fn forbid_core_dumps() -> io::Result<()> {
     let off: libc::c_ulong = 0;
     // SAFETY: this option takes one number and touches no memory of ours.
     check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, off, off, off, off) })
+}
+
+/// How the terminal on standard input was set, to be set again: an editor of lines changes it.
+#[cfg(any(feature = "internals", feature = "standalone"))]
+pub struct Terminal(libc::termios);
+
+#[cfg(any(feature = "internals", feature = "standalone"))]
+impl Terminal {
+    /// `None`: there is none.
+    pub fn of_standard_input() -> Option<Self> {
+        let mut settings = std::mem::MaybeUninit::uninit();
+        // SAFETY: fills the settings during the call only.
+        let result = unsafe { libc::tcgetattr(libc::STDIN_FILENO, settings.as_mut_ptr()) };
+        // SAFETY: the call has succeeded, so it has filled them.
+        (result == 0).then(|| Self(unsafe { settings.assume_init() }))
+    }
+
+    /// Sets it as it was.
+    pub fn restore(&self) {
+        // SAFETY: the settings are read during the call only.
+        unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSANOW, &raw const self.0) };
+    }
 }
 
 /// The user whose rights this process has.

@@ -2,66 +2,51 @@
 //! counted, and how often its log says so.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
+mod counter;
 mod events;
 mod line;
 mod lines;
+#[cfg(feature = "http")]
+mod ring;
+mod timings;
 
+pub use counter::Counter;
 pub use events::{EventLog, TakesEvents};
 pub use line::line_of;
 pub(crate) use lines::limited;
 pub use lines::{INTERVAL, LogLimiter, LogReason};
-
-/// A counter with one writer, the thread of its shard, and any number of readers.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`. Only the owning shard may call this: a plain load and store is cheaper than a
-    /// locked instruction and exact with one writer.
-    pub fn add(&self, n: u64) {
-        self.0.store(
-            self.0.load(Ordering::Relaxed).wrapping_add(n),
-            Ordering::Relaxed,
-        );
-    }
-
-    /// Adds one; see [`Counter::add`].
-    pub fn inc(&self) {
-        self.add(1);
-    }
-
-    /// Sets a gauge.
-    pub fn set(&self, value: u64) {
-        self.0.store(value, Ordering::Relaxed);
-    }
-
-    /// Adds `n` from any thread.
-    pub fn add_shared(&self, n: u64) {
-        self.0.fetch_add(n, Ordering::Relaxed);
-    }
-
-    /// The value now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
+#[cfg(feature = "http")]
+pub(crate) use ring::{LogLine, ring};
+#[cfg(any(feature = "http", feature = "internals"))]
+pub use timings::BOUNDS_US;
+pub use timings::{LISTENERS, ListenerTimes, Times, Timings};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($($(#[doc = $doc:literal])* $name:ident),* $(,)?) => {
         /// The counters of one shard, or of a host.
         #[derive(Debug, Default)]
         pub struct Counters {
-            $($(#[$doc])* pub $name: Counter,)*
+            $($(#[doc = $doc])* pub $name: Counter,)*
             /// How often a line is logged that peers can cause; shared by all shards.
             pub lines: Arc<LogLimiter>,
+            /// How long things take.
+            pub timings: Timings,
         }
 
         impl Counters {
             /// Counters of a shard that shares its log with others.
             pub fn new(lines: Arc<LogLimiter>) -> Self {
                 Self { lines, ..Self::default() }
+            }
+
+            /// What a counter means; empty for what is none.
+            #[cfg(any(feature = "http", feature = "internals"))]
+            pub fn help(name: &str) -> &'static str {
+                match name {
+                    $(stringify!($name) => concat!($($doc),*),)*
+                    _ => "",
+                }
             }
 
             /// Name and value of each counter, in order of declaration.
@@ -149,6 +134,21 @@ counters! {
     ownership_refused,
     /// Events and messages about ownership for which there was no room.
     ownership_dropped,
+    /// Retained messages that the embedded broker did not keep, for want of room.
+    retained_refused,
+    /// Subscriptions that got no retained messages because too many waited for theirs.
+    retained_withheld,
+    /// Sessions of clients of the embedded broker, and messages for them, that are not kept for the next
+    /// start, for want of room.
+    sessions_refused,
+    /// Failed logins at the embedded broker.
+    mqtt_logins_failed,
+    /// Messages and subscriptions of clients that `mqtt.acl_file` does not allow.
+    mqtt_denied,
+    /// Messages that the broker of `mqtt.broker` refused; part of `publish_dropped`.
+    publish_refused,
+    /// Subscriptions that it refused.
+    subscriptions_refused,
     /// Response topics of commands to which no answer goes (`response_topics`).
     replies_refused,
     /// Commands that waited for a sleeping device.
@@ -177,6 +177,10 @@ counters! {
     notifications,
     /// Sends from devices.
     sends,
+    /// Observations that were silent for twice their `pmax` and were asked for again.
+    observations_silent,
+    /// Of these, given up after three times.
+    observations_lost,
     /// Notifications older than one already seen (RFC 7641 §3.4).
     notifications_stale,
     /// Payloads that could not be decoded.
@@ -200,6 +204,13 @@ counters! {
     dtls_malformed,
     /// DTLS: datagrams of peers without session or handshake.
     dtls_unknown_peer,
+    /// DTLS: datagrams with a connection id that no session has.
+    dtls_unknown_ids,
+    /// DTLS: datagrams that came to another shard than that of their session, as their connection id
+    /// says.
+    dtls_records_forwarded,
+    /// DTLS: sessions whose device has spoken from another address than before.
+    dtls_moves,
     /// DTLS: records dropped as replayed, not authentic, too early or too many.
     dtls_records_dropped,
     /// DTLS: handshakes begun, each after its cookie exchange.
@@ -228,6 +239,8 @@ counters! {
     dtls_unknown_identities,
     /// DTLS: sessions now (a gauge).
     dtls_sessions,
+    /// DTLS: sessions that came back from the store.
+    dtls_sessions_restored,
     /// DTLS: sessions closed to make room for new ones.
     dtls_sessions_evicted,
     /// DTLS: those among them whose credential or address had more sessions than others, or more than

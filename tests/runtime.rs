@@ -435,7 +435,7 @@ fn a_gateway_goes_on_with_what_the_one_before_has_stored() {
         assert!(error.to_string().contains("in use by another process"));
         assert!(running.gateway.stop(PATIENCE));
 
-        // Another number of shards, all back before it says that it runs.
+        // Another number of shards; all are known before it says that it runs.
         let running = start(shards, keep);
         assert_eq!(running.gateway.registrations(), 20);
         let mut after = running.gateway.devices();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lwm2m_gateway::engine::{Change, StoredCommand, StoredDevice};
+use lwm2m_gateway::engine::{Change, CommandStage, StoredCommand, StoredDevice, StoredRefusal};
 use lwm2m_gateway::store::{Backend, Batch, Clocks, Database, MemoryBackend, StoreError};
 use lwm2m_gateway::time::Instant;
 use proptest::prelude::*;
@@ -75,6 +75,7 @@ fn command(number: u64) -> StoredCommand {
         expires: 2,
         immediate: false,
         reply: None,
+        origin: None,
     }
 }
 
@@ -102,6 +103,11 @@ fn change(kind: u8, which: usize, number: u64, devices: &[StoredDevice]) -> Chan
             confirm: false,
         },
         5 => Change::Answered { endpoint, number },
+        8 => Change::Refused {
+            endpoint,
+            number,
+            with: StoredRefusal::Cancelled,
+        },
         _ => Change::Queued {
             endpoint,
             command: Box::new(command(number)),
@@ -116,7 +122,7 @@ proptest! {
     /// new opening after each batch.
     #[test]
     fn batches_are_their_changes(
-        steps in prop::collection::vec((0..8u8, 0..3usize, 0..4u64, any::<bool>()), 0..60)
+        steps in prop::collection::vec((0..9u8, 0..3usize, 0..4u64, any::<bool>()), 0..60)
     ) {
         let devices = ["a", "b", "c"].map(stored);
         let directory = Directory::new();
@@ -127,7 +133,7 @@ proptest! {
         let mut numbers = 0;
         for (step, (kind, which, number, ends)) in (0..).zip(steps) {
             // A command's number is given once, and only a device that is there has commands.
-            let fresh = kind > 5;
+            let fresh = kind == 6 || kind == 7;
             numbers += u64::from(fresh);
             let number = match kind {
                 // Time goes on.
@@ -140,7 +146,8 @@ proptest! {
             let name = &*devices[which].endpoint;
             let there = known.iter().find(|it| *it.device.endpoint == *name);
             let has = there.is_some_and(|it| it.commands.iter().any(|(it, _)| it.number == number));
-            if kind != 0 && there.is_none() || (kind == 4 || kind == 5) && !has {
+            let lives = there.is_some_and(|it| !it.ended);
+            if kind != 0 && kind != 5 && !lives || [4, 5, 8].contains(&kind) && !has {
                 continue;
             }
             model.apply(&change);
@@ -222,7 +229,7 @@ fn what_is_no_store_is_moved_aside() {
     let mut changed = whole.clone();
     let start = whole.len() / 3;
     changed[start..].iter_mut().for_each(|byte| *byte ^= 0x55);
-    for bytes in [b"not a store".to_vec(), zeros, cut, changed] {
+    for bytes in [b"not a store".to_vec(), Vec::new(), zeros, cut, changed] {
         let directory = Directory::new();
         fs::create_dir_all(&directory.0).unwrap();
         fs::write(directory.file(), &bytes).unwrap();
@@ -253,13 +260,106 @@ fn another_format_is_not_touched() {
     let transaction = database.begin_write().unwrap();
     {
         let mut about = transaction.open_table(ABOUT).unwrap();
-        about.insert("format", [0, 0, 0, 2].as_slice()).unwrap();
+        about.insert("format", [0, 0, 0, 99].as_slice()).unwrap();
     }
     transaction.commit().unwrap();
     drop(database);
     let newer = Database::open(&directory.0, true, 7);
-    assert!(matches!(newer, Err(StoreError::Newer { found: 2, .. })));
+    assert!(matches!(newer, Err(StoreError::Newer { found: 99, .. })));
+    let error = newer.unwrap_err().to_string();
+    assert!(
+        error.contains("store.redb") && error.contains("name another directory"),
+        "{error}"
+    );
     assert_eq!(directory.names(), ["lock", "store.redb"]);
+}
+
+/// A command as format 1 has it.
+#[derive(serde::Serialize)]
+struct CommandV1<'a> {
+    number: u64,
+    payload: &'a [u8],
+    legacy: bool,
+    received: u64,
+    expires: u64,
+    immediate: bool,
+    reply: Option<()>,
+}
+
+#[test]
+fn a_file_of_format_1_is_migrated() {
+    use redb::{ReadableDatabase as _, TableDefinition};
+    const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
+    const COMMANDS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("commands");
+    let directory = Directory::new();
+    let (mut database, _) = directory.open();
+    let batch: Batch = [Change::Device(Box::new(stored("a")))]
+        .into_iter()
+        .collect();
+    database.commit(&batch, &clocks()).unwrap();
+    drop(database);
+    let expected = command(3);
+    let old = CommandV1 {
+        number: expected.number,
+        payload: &expected.payload,
+        legacy: expected.legacy,
+        received: expected.received,
+        expires: expected.expires,
+        immediate: expected.immediate,
+        reply: None,
+    };
+    let old = postcard::to_extend(&old, vec![1]).unwrap();
+    let database = redb::Database::open(directory.file()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut about = transaction.open_table(ABOUT).unwrap();
+        about.insert("format", [0, 0, 0, 1].as_slice()).unwrap();
+        let mut commands = transaction.open_table(COMMANDS).unwrap();
+        commands.insert(("a", 3), old.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+
+    let (_, devices) = directory.open();
+    assert_eq!(devices[0].commands, [(expected, CommandStage::Waiting)]);
+    assert_eq!(directory.names(), ["lock", "store.redb"]);
+    // It is one of today's by now.
+    let database = redb::Database::open(directory.file()).unwrap();
+    let transaction = database.begin_read().unwrap();
+    let about = transaction.open_table(ABOUT).unwrap();
+    let format = about.get("format").unwrap().unwrap().value().to_vec();
+    assert_ne!(format, [0, 0, 0, 1]);
+    let commands = transaction.open_table(COMMANDS).unwrap();
+    let record = commands.get(("a", 3)).unwrap().unwrap().value().to_vec();
+    assert_ne!(record, old);
+}
+
+#[test]
+fn errors_name_the_path_and_say_what_to_do() {
+    let directory = Directory::new();
+    fs::create_dir_all(&directory.0).unwrap();
+    let file = directory.0.join("file");
+    fs::write(&file, "x").unwrap();
+    let texts = [
+        Database::open(&file, true, 7).unwrap_err().to_string(),
+        Database::open(&file.join("below"), true, 7)
+            .unwrap_err()
+            .to_string(),
+        Database::inspect(&directory.0.join("nothing"))
+            .unwrap_err()
+            .to_string(),
+        Database::inspect(&directory.0).unwrap_err().to_string(),
+    ];
+    let path = directory.0.display().to_string();
+    for (text, advice) in texts.iter().zip([
+        "a file, and a directory is wanted",
+        "name another directory",
+        "no store there",
+        "no store there",
+    ]) {
+        assert!(text.starts_with(&path) && text.contains(advice), "{text}");
+    }
+    assert_eq!(directory.names(), ["file"], "nothing is made by a look");
 }
 
 #[test]

@@ -49,6 +49,7 @@ impl Shard {
             per_device_subscriptions: false,
             authorize: false,
             device_events: false,
+            states: false,
         });
         let now = Now {
             mono: Instant::from_micros(1_000_000),
@@ -69,11 +70,13 @@ impl Shard {
 
     fn command(&mut self, endpoint: &str, json: &str) -> Work {
         let input = CommandInput {
+            order: 0,
             endpoint: endpoint.into(),
             mount: format!("lwm2m/{endpoint}/").into(),
             dialect: Dialect::Current,
             payload: json.as_bytes().to_vec(),
             expiry: None,
+            origin: None,
             reply: None,
         };
         count(|| {

@@ -90,6 +90,7 @@ impl Fleet {
             per_device_subscriptions: false,
             authorize: false,
             device_events: false,
+            states: false,
         });
         let now = Now {
             mono: Instant::from_micros(1_000_000),
@@ -237,11 +238,13 @@ impl Fleet {
     pub fn command(&mut self, index: usize, json: &str) -> Vec<u8> {
         let endpoint = self.devices[index].endpoint.as_str();
         let input = CommandInput {
+            order: 0,
             endpoint: endpoint.into(),
             mount: format!("lwm2m/{endpoint}/").into(),
             dialect: Dialect::Current,
             payload: json.as_bytes().to_vec(),
             expiry: None,
+            origin: None,
             reply: None,
         };
         self.engine.handle_command(self.now, input);

@@ -3,13 +3,15 @@
 
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use openssl::ssl::{
     ErrorCode, Ssl, SslContext, SslMethod, SslOptions, SslSessionCacheMode, SslStream, SslVersion,
 };
 use openssl_sys as ffi;
 
-pub const IDENTITY: &[u8] = b"urn:imei:123456789012345";
+/// Numbers of the devices, each with an identity of its own.
+static NEXT: AtomicU64 = AtomicU64::new(123_456_789_012_345);
 pub const KEY: &[u8] = b"0123456789abcdef";
 pub const SUITE: &str = "PSK-AES128-CCM8";
 
@@ -275,8 +277,8 @@ impl Client {
         builder.set_security_level(0);
         builder.set_options(SslOptions::NO_QUERY_MTU);
         builder.set_psk_client_callback(|_, _, identity, key| {
-            identity[..IDENTITY.len()].copy_from_slice(IDENTITY);
-            identity[IDENTITY.len()] = 0;
+            let own = format!("urn:imei:{}\0", NEXT.fetch_add(1, Ordering::Relaxed));
+            identity[..own.len()].copy_from_slice(own.as_bytes());
             key[..KEY.len()].copy_from_slice(KEY);
             Ok(KEY.len())
         });

@@ -54,10 +54,14 @@ APP_SRC=$nif/src/lwm2m_gateway.app.src EBIN=$app/ebin erl -noshell -eval '
 
 cp "$library" "$app/priv/lwm2m_gateway_nif.so"
 cp "$here"/priv/config_schema.avsc "$here"/priv/config_i18n.json "$here"/priv/config.hocon "$app/priv/"
+cp -r "$here/priv/ui" "$app/priv/"
 cp "$nif"/../priv/lwm2m_xml/*.xml "$app/priv/lwm2m_xml/"
 cp "$here/README.md" "$work/$name/README.md"
 commit=$(git -C "$here" rev-parse HEAD 2>/dev/null || echo unknown)
 otp=$(erl -noshell -eval 'io:put_chars(erlang:system_info(otp_release)), halt().')
+# What it says when it cannot be loaded. GLIBC_2.34 is the newest part of the C library that it needs.
+glibc=$(readelf -V "$library" | grep -o 'GLIBC_[0-9.]*' | sort -Vu | tail -n 1 || true)
+printf 'OTP %s or later and glibc %s or later' "$otp" "${glibc#GLIBC_}" >"$app/priv/made_for"
 sed -e "s/@VERSION@/$version/g" -e "s/@COMMIT@/$commit/g" -e "s/@OTP@/$otp/g" \
     -e "s/@DATE@/$(date -u +%Y-%m-%d)/g" "$here/release.json.in" >"$work/$name/release.json"
 

@@ -29,6 +29,11 @@
     ack/2,
     deliver/3, deliver/4,
     deliver_to/5, deliver_to/6,
+    deliver_durably/4,
+    deliver_to_durably/6,
+    note/3,
+    refuse_absent/4,
+    refuse_unreachable/4,
     is_command/2,
     authorized/2,
     psk_found/2,
@@ -65,6 +70,8 @@
     start_error/0,
     config_error/0,
     properties/0,
+    receipt/0,
+    receipt_message/0,
     address/0,
     log_level/0
 ]).
@@ -189,10 +196,13 @@
     objects := [binary()],
     query := [{binary(), binary()}],
     observations := non_neg_integer(),
-    queued := non_neg_integer()
+    queued := non_neg_integer(),
+    restored => true,
+    note => binary()
 }.
 %% A registered device. `lifetime' is in seconds, `registered_at' in milliseconds since 1970,
-%% `listener' as in `<<"udp:default">>', `query' without secrets.
+%% `listener' as in `<<"udp:default">>', `query' without secrets. In events only: `restored' when the store has
+%% brought it back just now, and `note' that {@link note/3} had left with it.
 
 -type gone_info() :: #{endpoint := binary(), reason := gone_reason()}.
 
@@ -218,7 +228,7 @@
 
 -type start_error() ::
     {invalid_config, [config_error()]}
-    | {bind | credentials | dtls | models | store | topic | system, Message :: binary()}
+    | {bind | credentials | dtls | http | models | store | topic | system, Message :: binary()}
     | owner_dead.
 
 -type properties() :: #{
@@ -230,6 +240,16 @@
 %% seconds. Answers go to `response_topic' as well, with `correlation_data', within
 %% `response_topics' of the configuration. The owner publishes there with rights of its own: where
 %% it knows those of the sender, it leaves out what that one may not publish to.
+
+-opaque receipt() :: reference().
+%% Names a command whose sender wants to know when it is safe.
+
+-type receipt_message() ::
+    {lwm2m_gateway_receipt, receipt(), ok | {error, refused | no_store | failed}}.
+%% `ok': all that the command has caused is in the store, or has its answer. `refused': it was not
+%% taken, because it is no command, finds no room, or the gateway stops; what is refused is answered.
+%% `failed': the store cannot be written, and the command goes on from memory. With `store.sync' of
+%% `off', a store is what the system has taken, not what the disk has.
 
 %% @doc Starts a gateway. Raises `badarg' when an option is not one.
 -spec start(options()) -> {ok, gateway()} | {error, start_error()}.
@@ -296,7 +316,7 @@ deliver(Gateway, Topic, Payload) ->
 -spec deliver(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
     ok | {error, stopped}.
 deliver(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
-    lwm2m_gateway_nif:deliver(Handle, binary(Topic), binary(Payload), properties(Properties)).
+    lwm2m_gateway_nif:deliver(Handle, undefined, message(Topic, Payload, Properties), undefined).
 
 %% @equiv deliver_to(Gateway, Endpoint, Mountpoint, Topic, Payload, #{})
 -spec deliver_to(
@@ -318,13 +338,69 @@ deliver_to(Gateway, Endpoint, Mountpoint, Topic, Payload) ->
 ) ->
     ok | {error, stopped}.
 deliver_to(#lwm2m_gateway{handle = Handle}, Endpoint, Mountpoint, Topic, Payload, Properties) ->
-    lwm2m_gateway_nif:deliver_to(
-        Handle,
-        binary(Endpoint),
-        binary(Mountpoint),
-        binary(Topic),
-        binary(Payload),
-        properties(Properties)
+    To = {binary(Endpoint), binary(Mountpoint)},
+    lwm2m_gateway_nif:deliver(Handle, To, message(Topic, Payload, Properties), undefined).
+
+%% @doc As {@link deliver/4}; the caller gets one {@link receipt_message()} as well.
+-spec deliver_durably(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
+    {ok, receipt()} | {error, stopped}.
+deliver_durably(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
+    deliver_with_receipt(Handle, undefined, message(Topic, Payload, Properties)).
+
+%% @doc As {@link deliver_to/6}; the caller gets one {@link receipt_message()} as well.
+-spec deliver_to_durably(
+    gateway(),
+    Endpoint :: iodata(),
+    Mountpoint :: iodata(),
+    Topic :: iodata(),
+    Payload :: iodata(),
+    properties()
+) ->
+    {ok, receipt()} | {error, stopped}.
+deliver_to_durably(Gateway, Endpoint, Mountpoint, Topic, Payload, Properties) ->
+    #lwm2m_gateway{handle = Handle} = Gateway,
+    To = {binary(Endpoint), binary(Mountpoint)},
+    deliver_with_receipt(Handle, To, message(Topic, Payload, Properties)).
+
+message(Topic, Payload, Properties) ->
+    {binary(Topic), binary(Payload), properties(Properties)}.
+
+deliver_with_receipt(Handle, To, Message) ->
+    Receipt = make_ref(),
+    case lwm2m_gateway_nif:deliver(Handle, To, Message, Receipt) of
+        ok ->
+            {ok, Receipt};
+        {error, stopped} = Error ->
+            %% There is nothing to be told of.
+            receive
+                {lwm2m_gateway_receipt, Receipt, _} -> Error
+            after 0 -> Error
+            end
+    end.
+
+%% @doc Keeps something with a device in the store, up to 64 KiB: it comes back with the event about
+%% the device when that is restored. It ends with the registration. `false' when there is no store, no
+%% such device, or when it is too long.
+-spec note(gateway(), Endpoint :: iodata(), Note :: iodata()) -> boolean().
+note(#lwm2m_gateway{handle = Handle}, Endpoint, Note) ->
+    lwm2m_gateway_nif:note(Handle, binary(Endpoint), binary(Note)).
+
+%% @doc Answers a command that the broker has given to nobody: 4.04 `not_registered' for a device that is
+%% not here either, 5.03 `not_subscribed' for one that is. What is no command is ignored.
+-spec refuse_absent(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
+    ok | {error, stopped}.
+refuse_absent(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
+    lwm2m_gateway_nif:refuse_absent(
+        Handle, binary(Topic), binary(Payload), properties(Properties)
+    ).
+
+%% @doc Answers a command for a device of another gateway that does not answer: 5.03
+%% `node_unreachable'. Whether it is carried out nobody knows. What is no command is ignored.
+-spec refuse_unreachable(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
+    ok | {error, stopped}.
+refuse_unreachable(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
+    lwm2m_gateway_nif:refuse_unreachable(
+        Handle, binary(Topic), binary(Payload), properties(Properties)
     ).
 
 %% @doc Whether a topic is one that commands come by.

@@ -3,7 +3,7 @@
 -module(lwm2m_gateway_app).
 -behaviour(application).
 
--export([start/2, stop/1, unload/0, on_config_changed/2]).
+-export([start/2, stop/1, unload/0, on_config_changed/2, on_handle_api_call/4]).
 
 -define(STOP_TIMEOUT, 5000).
 
@@ -65,4 +65,15 @@ on_config_changed(Old, New) ->
     case application:get_key(lwm2m_gateway, mod) of
         {ok, {Module, _}} when Module =/= ?MODULE -> Module:on_config_changed(Old, New);
         _ -> ok
+    end.
+
+%% @doc The same for a request to the plugin's own part of EMQX's HTTP API.
+-spec on_handle_api_call(atom(), [binary()], map(), map()) ->
+    {ok, pos_integer(), map(), term()} | {error, not_found}.
+on_handle_api_call(Method, Path, Request, Context) ->
+    case application:get_key(lwm2m_gateway, mod) of
+        {ok, {Module, _}} when Module =/= ?MODULE ->
+            Module:on_handle_api_call(Method, Path, Request, Context);
+        _ ->
+            {error, not_found}
     end.

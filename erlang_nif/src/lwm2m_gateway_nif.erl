@@ -8,7 +8,9 @@
     stop_all/1,
     ack/2,
     deliver/4,
-    deliver_to/6,
+    note/3,
+    refuse_absent/4,
+    refuse_unreachable/4,
     is_command/2,
     authorized/2,
     psk_found/2,
@@ -35,7 +37,9 @@
     stop_all/1,
     ack/2,
     deliver/4,
-    deliver_to/6,
+    note/3,
+    refuse_absent/4,
+    refuse_unreachable/4,
     is_command/2,
     authorized/2,
     psk_found/2,
@@ -60,7 +64,20 @@
 
 -spec init() -> ok | {error, term()}.
 init() ->
-    erlang:load_nif(filename:join(priv_dir(), "lwm2m_gateway_nif"), 0).
+    case erlang:load_nif(filename:join(priv_dir(), "lwm2m_gateway_nif"), 0) of
+        ok -> ok;
+        {error, {Reason, Text}} -> {error, {Reason, Text ++ made_for()}}
+    end.
+
+%% What a package was made for, and what this is; erlang_nif/emqx/package.sh notes it.
+made_for() ->
+    case file:read_file(filename:join(priv_dir(), "made_for")) of
+        {ok, MadeFor} ->
+            ". The package was made for " ++ binary_to_list(MadeFor) ++ "; this node has OTP " ++
+                erlang:system_info(otp_release);
+        {error, _} ->
+            ""
+    end.
 
 %% The library lies in `priv' beside this module's `ebin', also when another application carries
 %% this module.
@@ -91,12 +108,22 @@ ack(_Handle, _Batch) -> ?NOT_LOADED.
     CorrelationData :: binary() | undefined
 }.
 
--spec deliver(handle(), binary(), binary(), properties()) -> ok | {error, stopped}.
-deliver(_Handle, _Topic, _Payload, _Properties) -> ?NOT_LOADED.
+-spec deliver(
+    handle(),
+    To :: undefined | {Endpoint :: binary(), Mountpoint :: binary()},
+    {Topic :: binary(), Payload :: binary(), properties()},
+    Receipt :: undefined | reference()
+) -> ok | {error, stopped}.
+deliver(_Handle, _To, _Message, _Receipt) -> ?NOT_LOADED.
 
--spec deliver_to(handle(), binary(), binary(), binary(), binary(), properties()) ->
-    ok | {error, stopped}.
-deliver_to(_Handle, _Endpoint, _Mountpoint, _Topic, _Payload, _Properties) -> ?NOT_LOADED.
+-spec refuse_absent(handle(), binary(), binary(), properties()) -> ok | {error, stopped}.
+refuse_absent(_Handle, _Topic, _Payload, _Properties) -> ?NOT_LOADED.
+
+-spec refuse_unreachable(handle(), binary(), binary(), properties()) -> ok | {error, stopped}.
+refuse_unreachable(_Handle, _Topic, _Payload, _Properties) -> ?NOT_LOADED.
+
+-spec note(handle(), binary(), binary()) -> boolean().
+note(_Handle, _Endpoint, _Note) -> ?NOT_LOADED.
 
 -spec is_command(handle(), binary()) -> boolean().
 is_command(_Handle, _Topic) -> ?NOT_LOADED.

@@ -2,7 +2,7 @@
 -module(device).
 
 -export([open/1, open_dtls/3, close/1, post/4, register/3, register/2, update/2, delete/2, request/1, request/2]).
--export([reply/3, reply/4, notify/4, message/2]).
+-export([reply/3, reply/4, reset/2, notify/4, message/2]).
 
 -record(device, {transport = gen_udp, socket, port}).
 
@@ -91,6 +91,10 @@ reply(Device, Request, Payload) ->
 
 reply(Device, {_, _, Id, Token}, Payload, Options) ->
     send(Device, encode(2, {2, 5}, Id, Token, Options ++ [{12, <<>>}], Payload)).
+
+%% Refuses a message.
+reset(Device, {_, _, Id, _Token}) ->
+    send(Device, encode(3, {0, 0}, Id, <<>>, [], <<>>)).
 
 %% A Non-confirmable notification with a token of an observation.
 notify(Device, Token, Sequence, Payload) ->

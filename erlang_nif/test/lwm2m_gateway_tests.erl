@@ -19,6 +19,9 @@ all_test_() ->
         fun subscriptions_per_device/0,
         fun device_events/0,
         fun kick/0,
+        {timeout, 20, fun a_command_is_safe/0},
+        fun receipts_without_store/0,
+        {timeout, 20, fun note_comes_back/0},
         fun statistics/0,
         fun two_gateways/0,
         fun another_process_as_owner/0,
@@ -34,7 +37,8 @@ all_test_() ->
         fun log_levels/0,
         {timeout, 20, fun schedulers_stay_free/0},
         {timeout, 60, fun many_gateways/0},
-        {timeout, 60, fun application_restarts/0}
+        {timeout, 60, fun application_restarts/0},
+        {timeout, 60, fun purged_during_a_start/0}
     ]}.
 
 start_application() ->
@@ -828,6 +832,31 @@ application_restarts() ->
     ?assert(listens(port(Gateway))),
     stop(Gateway).
 
+%% The VM kills a process that runs in code which is purged, but lets its call on a dirty scheduler go on: what
+%% that makes afterwards, for nobody, must not bring the VM down.
+purged_during_a_start() ->
+    [
+        begin
+            Starting = [spawn_monitor(fun start/0) || _ <- [1, 2]],
+            timer:sleep(N rem 10),
+            true = code:delete(lwm2m_gateway_nif),
+            _ = code:purge(lwm2m_gateway_nif),
+            _ = [receive {'DOWN', M, process, Pid, _} -> ok end || {Pid, M} <- Starting],
+            timer:sleep(5),
+            case code:load_file(lwm2m_gateway_nif) of
+                {module, _} -> ok;
+                %% A process was so late that it loaded the module itself.
+                {error, on_load_failure} -> ?assert(erlang:module_loaded(lwm2m_gateway_nif))
+            end
+        end
+     || N <- lists:seq(1, 200)
+    ],
+    %% What they started has ended or ends now.
+    ok = lwm2m_gateway:stop_all(5000),
+    Gateway = start(),
+    ?assert(listens(port(Gateway))),
+    stop(Gateway).
+
 %% A gateway whose owner dies at this moment.
 port_of_abandoned() ->
     Self = self(),
@@ -851,3 +880,89 @@ load_again() ->
     {error, Reason} = code:load_file(lwm2m_gateway_nif),
     logger:set_primary_config(level, error),
     {error, Reason}.
+
+%% The store
+
+with_store(Path) ->
+    start(#{config => (config())#{store => #{path => list_to_binary(Path)}}, device_events => true}).
+
+store_path() ->
+    Name = io_lib:format("lwm2m-nif-~b", [erlang:unique_integer([positive])]),
+    filename:join("/tmp", lists:flatten([Name, "-", os:getpid()])).
+
+read(Id) ->
+    [<<"{\"reqID\":">>, integer_to_binary(Id), <<",\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/0\"}}">>].
+
+told({ok, Receipt}) ->
+    receive
+        {lwm2m_gateway_receipt, Receipt, Outcome} -> Outcome
+    after 5000 -> timeout
+    end.
+
+a_command_is_safe() ->
+    Path = store_path(),
+    Gateway = with_store(Path),
+    Device = device:open(Gateway),
+    {ok, _} = device:register(Device, <<"safe">>, []),
+    ?next(Gateway, {device, registered, _}),
+    Topic = <<"lwm2m/safe/dn/dm">>,
+    ?assertEqual(ok, told(lwm2m_gateway:deliver_durably(Gateway, Topic, read(1), #{}))),
+    Mount = <<"lwm2m/safe/">>,
+    ?assertEqual(
+        ok, told(lwm2m_gateway:deliver_to_durably(Gateway, <<"safe">>, Mount, Topic, read(2), #{}))
+    ),
+    ?assertEqual(
+        {error, refused}, told(lwm2m_gateway:deliver_durably(Gateway, <<"other">>, read(3), #{}))
+    ),
+    device:close(Device),
+    stop(Gateway),
+    ?assertEqual({error, stopped}, lwm2m_gateway:deliver_durably(Gateway, Topic, read(4), #{})),
+    ?assertEqual(timeout, receive {lwm2m_gateway_receipt, _, _} = Told -> Told after 0 -> timeout end),
+    %% Both are in the store, and wait again.
+    Again = with_store(Path),
+    List = <<"{\"reqID\":5,\"msgType\":\"list-queue\"}">>,
+    ok = lwm2m_gateway:deliver(Again, Topic, List),
+    {publish, response, _, _, Listed, _} = ?next(Again, {publish, response, <<"safe">>, _, _, _}),
+    [?assertMatch({Id, {_, _}}, {Id, binary:match(Listed, Id)}) || Id <- [<<"\"reqID\":1,">>, <<"\"reqID\":2,">>]],
+    stop(Again),
+    ok = file:del_dir_r(Path).
+
+receipts_without_store() ->
+    Gateway = start(),
+    Topic = <<"lwm2m/nobody/dn/dm">>,
+    ?assertEqual(
+        {error, no_store}, told(lwm2m_gateway:deliver_durably(Gateway, Topic, read(1), #{}))
+    ),
+    ?assertNot(lwm2m_gateway:note(Gateway, <<"nobody">>, <<"note">>)),
+    stop(Gateway).
+
+note_comes_back() ->
+    Path = store_path(),
+    Gateway = with_store(Path),
+    Device = device:open(Gateway),
+    {ok, _} = device:register(Device, <<"noted">>, []),
+    {device, registered, New} = ?next(Gateway, {device, registered, _}),
+    ?assertEqual([], maps:keys(maps:with([restored, note], New))),
+    ?assert(lwm2m_gateway:note(Gateway, <<"noted">>, <<"first">>)),
+    ?assert(lwm2m_gateway:note(Gateway, <<"noted">>, ["sec", <<"ond">>])),
+    ?assertNot(lwm2m_gateway:note(Gateway, <<"noted">>, binary:copy(<<"x">>, 65537))),
+    ?assertNot(lwm2m_gateway:note(Gateway, <<"nobody">>, <<"note">>)),
+    stop(Gateway),
+    Again = with_store(Path),
+    ?assertMatch(
+        {device, registered, #{endpoint := <<"noted">>, restored := true, note := <<"second">>}},
+        ?next(Again, {device, registered, _})
+    ),
+    %% It ends with the registration.
+    true = lwm2m_gateway:kick(Again, <<"noted">>),
+    ?next(Again, {device, gone, _}),
+    Other = device:open(Again),
+    {ok, _} = device:register(Other, <<"noted">>, []),
+    device:close(Other),
+    stop(Again),
+    Third = with_store(Path),
+    {device, registered, #{restored := true} = Bare} = ?next(Third, {device, registered, _}),
+    ?assertNot(maps:is_key(note, Bare)),
+    device:close(Device),
+    stop(Third),
+    ok = file:del_dir_r(Path).

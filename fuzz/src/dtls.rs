@@ -58,17 +58,7 @@ pub fn dtls(mut data: &[u8]) {
         let peer = SocketAddr::from(([127, 0, 0, 1], 5000 + u16::from(event % PEERS)));
         bounded("an event", work, || match event / PEERS % 8 {
             0..4 => server.handle_datagram(now, peer, bytes),
-            4 | 5 => {
-                let random = bytes.first().copied().unwrap_or_default();
-                server.handle_datagram(now, peer, &hello(random, 0, &[]));
-                let Output::Transmit { datagram, .. } = server.poll_output() else {
-                    panic!("no HelloVerifyRequest");
-                };
-                let cookie = &datagram[BEFORE_COOKIE..BEFORE_COOKIE + COOKIE];
-                let mut second = hello(random, 1, cookie);
-                second.extend_from_slice(bytes);
-                server.handle_datagram(now, peer, &second);
-            }
+            4 | 5 => cookie_exchange(&mut server, now, peer, &HELLO, bytes),
             6 => {
                 if let Some(ticket) = tickets.pop() {
                     let key = (!bytes.is_empty()).then(|| Key::new(bytes.to_vec()));
@@ -88,8 +78,30 @@ pub fn dtls(mut data: &[u8]) {
     assert_eq!(server.handshakes(), 0);
 }
 
+/// What a hello has behind its cookie: the suites PSK-AES128-CCM8 and ECDHE-PSK-CHACHA20-POLY1305.
+const HELLO: [u8; 8] = [0, 4, 0xc0, 0xa8, 0xcc, 0xac, 1, 0];
+
+/// Both hellos of a client, the second one followed by `rest` in its datagram.
+pub(super) fn cookie_exchange(
+    server: &mut Server,
+    now: Instant,
+    peer: SocketAddr,
+    offer: &[u8],
+    rest: &[u8],
+) {
+    let random = rest.first().copied().unwrap_or_default();
+    server.handle_datagram(now, peer, &hello(random, 0, &[], offer));
+    let Output::Transmit { datagram, .. } = server.poll_output() else {
+        panic!("no HelloVerifyRequest");
+    };
+    let cookie = &datagram[BEFORE_COOKIE..BEFORE_COOKIE + COOKIE];
+    let mut second = hello(random, 1, cookie, offer);
+    second.extend_from_slice(rest);
+    server.handle_datagram(now, peer, &second);
+}
+
 /// Takes everything that comes out; returns what is planned next.
-fn drain(server: &mut Server, tickets: &mut Vec<CredentialTicket>) -> Option<Instant> {
+pub(super) fn drain(server: &mut Server, tickets: &mut Vec<CredentialTicket>) -> Option<Instant> {
     loop {
         match server.poll_output() {
             Output::Transmit { datagram, .. } => assert!(datagram.len() >= 13),
@@ -100,13 +112,12 @@ fn drain(server: &mut Server, tickets: &mut Vec<CredentialTicket>) -> Option<Ins
     }
 }
 
-/// A ClientHello with the suites PSK-AES128-CCM8 and ECDHE-PSK-CHACHA20-POLY1305.
-fn hello(random: u8, sequence: u8, cookie: &[u8]) -> Vec<u8> {
+fn hello(random: u8, sequence: u8, cookie: &[u8], offer: &[u8]) -> Vec<u8> {
     let mut body = vec![0xfe, 0xfd];
     body.extend([random; 32]);
     body.extend([0, cookie.len() as u8]);
     body.extend(cookie);
-    body.extend([0, 4, 0xc0, 0xa8, 0xcc, 0xac, 1, 0]);
+    body.extend(offer);
     let length = body.len() as u8;
     let mut datagram = vec![
         22,

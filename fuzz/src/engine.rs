@@ -51,6 +51,7 @@ pub fn engine(mut data: &[u8]) {
         per_device_subscriptions: true,
         authorize: false,
         device_events: false,
+        states: false,
     });
     let mut now = Now {
         mono: Instant::ZERO,
@@ -71,11 +72,13 @@ pub fn engine(mut data: &[u8]) {
             5 | 6 => engine.handle_command(
                 now,
                 CommandInput {
+                    order: 0,
                     endpoint: "e".into(),
                     mount: "lwm2m/e/".into(),
                     dialect: [Dialect::Current, Dialect::Legacy][usize::from(event >> 7)],
                     payload: bytes.to_vec(),
                     expiry: None,
+                    origin: None,
                     reply: None,
                 },
             ),
@@ -168,7 +171,8 @@ fn take_outputs(engine: &mut Engine, request: &mut Vec<u8>) -> Option<Instant> {
             | Output::Authorize { .. }
             | Output::DeviceEvent(_)
             | Output::Store(_)
-            | Output::Disconnect(_) => {}
+            | Output::Disconnect(_)
+            | Output::Answer { .. } => {}
             Output::Handoff { .. } => panic!("there is one shard"),
             Output::Idle(deadline) => return deadline.map(|(at, _)| at),
         }

@@ -4,8 +4,10 @@
 //! Inputs are what comes from the network or from configuration. A target must not panic, and
 //! must keep what it asserts.
 
+mod certificate;
 mod dtls;
 mod engine;
+mod record;
 mod sequence;
 mod work;
 
@@ -21,6 +23,8 @@ use lwm2m_gateway::credentials::Lines;
 use lwm2m_gateway::credentials::edit::{self, EditError};
 use lwm2m_gateway::engine::format::{self, DeviceFormats};
 use lwm2m_gateway::engine::request;
+use lwm2m_gateway::host::standalone;
+use lwm2m_gateway::http;
 use lwm2m_gateway::lwm2m::Path;
 use lwm2m_gateway::lwm2m::codec::{self, ContentFormat, DecodeOptions, Record};
 use lwm2m_gateway::lwm2m::link::{self, RegistrationLinks};
@@ -28,8 +32,10 @@ use lwm2m_gateway::lwm2m::model::{DeviceSchema, ObjectModels, Version};
 use lwm2m_gateway::lwm2m::operation::WriteItem;
 use serde_json::value::RawValue;
 
+pub use certificate::certificate;
 pub use dtls::dtls;
 pub use engine::engine;
+pub use record::record;
 pub use sequence::sequence;
 
 use work::{PARSER, bounded};
@@ -38,7 +44,7 @@ use work::{PARSER, bounded};
 pub type Target = fn(&[u8]);
 
 /// All targets by the name of their corpus.
-pub const TARGETS: [(&str, Target); 16] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("tlv", tlv),
     ("text", text),
     ("json", json),
@@ -52,9 +58,13 @@ pub const TARGETS: [(&str, Target); 16] = [
     ("coap", coap),
     ("config", configuration),
     ("psk_file", psk_file),
+    ("users", users),
+    ("acl", acl),
     ("engine", engine),
     ("sequence", sequence),
     ("dtls", dtls),
+    ("record", record),
+    ("certificate", certificate),
 ];
 
 const REQUESTS: [&[u16]; 6] = [&[], &[3], &[3, 0], &[3, 0, 9], &[3, 0, 11, 0], &[5, 0, 0]];
@@ -199,7 +209,7 @@ fn coap_within(data: &[u8]) {
     assert!(again.cache_key_options().eq(message.cache_key_options()));
 }
 
-/// Reads a configuration as TOML and as JSON; an answer is a configuration or mistakes.
+/// Reads a configuration as TOML, as JSON and as HOCON; an answer is a configuration or mistakes.
 pub fn configuration(data: &[u8]) {
     parser(data, || configuration_within(data));
 }
@@ -212,6 +222,7 @@ fn configuration_within(data: &[u8]) {
         Source::parse(text),
         Source::from_toml(text),
         Source::from_json(text),
+        Source::from_hocon(text),
     ] {
         if let Err(errors) = source.read() {
             assert!(!errors.is_empty());
@@ -245,6 +256,48 @@ fn psk_file_within(data: &[u8]) {
             assert_eq!(others.bad, lines.bad);
         }
     }
+}
+
+/// Files of users, as the HTTP API and as the embedded broker read them.
+pub fn users(data: &[u8]) {
+    parser(data, || {
+        let Ok(text) = std::str::from_utf8(data) else {
+            return;
+        };
+        let lines = text.lines().count();
+        if let Err((line, what)) = standalone::read_users(text) {
+            assert!((1..=lines).contains(&line) && !what.is_empty());
+        }
+        if let Err(what) = http::read_users(text) {
+            assert!(
+                (1..200).contains(&what.len()),
+                "nothing of the file: {what}"
+            );
+        }
+    });
+}
+
+/// The rules of the embedded broker, behind three lines: user, client identifier and topic.
+pub fn acl(data: &[u8]) {
+    parser(data, || {
+        let Ok(text) = std::str::from_utf8(data) else {
+            return;
+        };
+        let mut parts = text.splitn(4, '\n');
+        let mut next = || parts.next().unwrap_or_default();
+        let (user, client, topic, rules) = (next(), next(), next(), next());
+        let user = Some(user).filter(|user| !user.is_empty());
+        match standalone::may_read(rules, user, client, topic) {
+            Err((line, what)) => {
+                assert!((1..=rules.lines().count()).contains(&line) && !what.is_empty());
+            }
+            Ok((reads, subscribes)) => {
+                // Whoever may read a topic may subscribe to it.
+                let is_topic = !topic.contains(['+', '#']) && !topic.starts_with("$share/");
+                assert!(!reads || subscribes || !is_topic);
+            }
+        }
+    });
 }
 
 fn assert_json(payload: &[u8]) {

@@ -157,6 +157,7 @@ impl World {
                 per_device_subscriptions: true,
                 authorize: false,
                 device_events: true,
+                states: false,
             })
         };
         Self {
@@ -337,11 +338,13 @@ impl World {
                 let name = format!("e{endpoint}");
                 let shard = self.directory.shard_of(&name).unwrap_or(0);
                 let input = CommandInput {
+                    order: 0,
                     mount: format!("lwm2m/{name}/").into(),
                     endpoint: name.into(),
                     dialect: Dialect::Current,
                     payload,
                     expiry: None,
+                    origin: None,
                     reply: None,
                 };
                 self.engines[usize::from(shard)].handle_command(self.now, input);
@@ -390,7 +393,8 @@ impl World {
                 | Output::Authorize { .. }
                 | Output::DeviceEvent(_)
                 | Output::Store(_)
-                | Output::Disconnect(_) => {}
+                | Output::Disconnect(_)
+                | Output::Answer { .. } => {}
                 Output::Idle(deadline) => {
                     self.deadlines[shard] = deadline.map(|(at, _)| at);
                     return outputs;

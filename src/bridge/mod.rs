@@ -36,6 +36,7 @@ mod kind;
 mod refusal;
 mod req_path;
 pub(crate) mod secret;
+pub mod state;
 mod target;
 
 mod answer;

@@ -20,6 +20,15 @@ impl ReqPath {
         }
     }
 
+    #[cfg(any(feature = "http", feature = "internals"))]
+    /// All paths.
+    pub fn paths(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Several(paths) => paths,
+        }
+    }
+
     /// Bytes of all paths.
     pub(super) fn len(&self) -> usize {
         match self {

@@ -161,6 +161,7 @@ impl CommandRouter {
 fn published(config: &Config) -> Vec<String> {
     let translators = &config.translators;
     let (legacy, series) = (&translators.legacy, &translators.series);
+    let state = &translators.state;
     let always = [
         &translators.response,
         &translators.notify,
@@ -172,6 +173,7 @@ fn published(config: &Config) -> Vec<String> {
         .into_iter()
         .chain(legacy.enable.then_some(&legacy.response))
         .chain(series.enable.then_some(&series.messages))
+        .chain(state.enable.then_some(&state.messages))
         .map(|translator| translator.topic.clone())
         .chain((config.compat.firmware_topic).then(|| FIRMWARE_TOPIC.to_owned()))
         .collect();

@@ -2,10 +2,11 @@
 //! over MQTT on the screen and commands from the keyboard.
 
 mod command;
+mod keyboard;
 mod show;
 
-use std::io::{self, BufRead as _, IsTerminal as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{self, IsTerminal as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
@@ -16,20 +17,27 @@ use crate::config::broker_url::BrokerUrl;
 use crate::host::standalone::Broker;
 use crate::host::{Host, Message, Publish, Subscriptions};
 use crate::memory::Memory;
+use crate::printable::Printable;
 use crate::runtime::Gateway;
 use crate::simulate;
+use crate::system::Terminal;
 use crate::telemetry::Counters;
 use clap::Parser;
 use tokio::sync::Notify;
 
+use self::keyboard::Keyboard;
 use super::options::GatewayOptions;
-use super::service::Service;
+use super::service::{Service, reachable};
 use super::{logging, say};
 
 pub(crate) const AFTER_HELP: &str = "\
-Type help for the commands. Without a terminal the demo reads one value by itself and runs until
-SIGTERM. Everything on the screen also goes over MQTT: the demo prints the topics, and the
-mosquitto_pub line that does the same as what is typed.";
+Type help for a list of commands. Without a terminal the demo reads one value by itself and runs
+until SIGTERM. The demo prints each MQTT message with its topic, and for each command that you type
+the equivalent mosquitto_pub line.";
+
+/// The usual port of the HTTP API, and how many the demo tries.
+const HTTP_PORT: u16 = 8080;
+const HTTP_PORTS: u16 = 20;
 
 /// Messages on their way to the screen; what comes faster is not shown.
 const ON_SCREEN: usize = 1000;
@@ -49,6 +57,10 @@ struct Screen {
 }
 
 impl Host for Screen {
+    fn name(&self) -> &'static str {
+        "standalone"
+    }
+
     fn attach(&self, memory: &Arc<Memory>) {
         self.broker.attach(memory);
     }
@@ -68,6 +80,10 @@ impl Host for Screen {
         self.broker.unsubscribe(filter);
     }
 
+    fn takes_states(&self) -> bool {
+        self.broker.takes_states()
+    }
+
     fn subscriptions(&self) -> Subscriptions {
         self.broker.subscriptions()
     }
@@ -78,11 +94,18 @@ pub(crate) fn demo(mut options: GatewayOptions) -> ExitCode {
         // The screen belongs to the messages.
         options.log.push("warn".to_owned());
     }
+    if options.config.is_none() {
+        choose_addresses(&mut options);
+    }
     options.protect();
-    let (config, warnings) = match options.load() {
+    let (mut config, warnings) = match options.load() {
         Ok(loaded) => loaded,
         Err(errors) => return say::failure(&errors),
     };
+    if cfg!(feature = "http") && config.http.bind.is_none() {
+        config.http.bind = free_http();
+        options.http = config.http.bind.map(|bind| bind.to_string());
+    }
     let counters = Arc::new(Counters::default());
     let logging = match logging::start(&config.log, counters.clone()) {
         Ok(logging) => logging,
@@ -90,13 +113,52 @@ pub(crate) fn demo(mut options: GatewayOptions) -> ExitCode {
     };
     let (messages, shown) = sync_channel(ON_SCREEN);
     let wrap = |broker| -> Arc<dyn Host> { Arc::new(Screen { broker, messages }) };
+    let terminal = Terminal::of_standard_input();
     let done =
         Service::start(options, config.clone(), &warnings, counters, wrap).and_then(|service| {
             let (_device, quit) = play(&service, config, shown)?;
             service.serve(async move { quit.notified().await });
             Ok(())
         });
+    if let Some(terminal) = terminal {
+        // A line may be half typed.
+        terminal.restore();
+    }
     logging.end(done)
+}
+
+/// The demo is for this machine alone, and starts whatever else runs here: where the usual port is
+/// taken, on a free one.
+fn choose_addresses(options: &mut GatewayOptions) {
+    let is_set = |start: &str| {
+        options
+            .settings
+            .iter()
+            .any(|(key, _)| key.starts_with(start))
+    };
+    let (udp_is_set, mqtt_is_set) = (is_set("listeners."), is_set("mqtt."));
+    let usual = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let taken = |name, address: SocketAddr| {
+        let port = address.port();
+        say::out(format_args!(
+            "{name} port {port} is taken on this machine, so the demo takes a free one."
+        ));
+        SocketAddr::new(address.ip(), 0)
+    };
+    if options.udp.is_none() && options.dtls.is_none() && !udp_is_set {
+        let mut address = usual(5683);
+        if UdpSocket::bind(address).is_err() {
+            address = taken("UDP", address);
+        }
+        options.udp = Some(address.to_string());
+    }
+    if options.mqtt.is_none() && options.broker.is_none() && !mqtt_is_set {
+        let mut address = usual(1883);
+        if TcpListener::bind(address).is_err() {
+            address = taken("MQTT", address);
+        }
+        options.mqtt = Some(address.to_string());
+    }
 }
 
 /// Starts device, screen and keyboard. The device ends when its handle is dropped.
@@ -120,7 +182,9 @@ fn play(
         }
         (None, None) => return Err("no broker".to_owned()),
     };
+    let (screen, keyboard) = keyboard::open();
     let player = Arc::new(Player {
+        screen,
         gateway: service.gateway.clone(),
         config,
         mqtt,
@@ -137,11 +201,17 @@ fn play(
         player.mqtt.1,
         player.mqtt_options()
     ));
+    #[cfg(feature = "http")]
+    if let Some(http) = service.gateway.http_address() {
+        say::out(format_args!(
+            "listening http={http} (console: http://{http}/)"
+        ));
+    }
     let device = simulate::spawn(device.options).map_err(|error| error.to_string())?;
     let quit = Arc::new(Notify::new());
-    let keyboard = (Arc::clone(&player), Arc::clone(&quit));
+    let (listener, enough) = (Arc::clone(&player), Arc::clone(&quit));
     spawn("screen", move || player.watch(&shown))?;
-    spawn("keyboard", move || keyboard.0.listen(&keyboard.1))?;
+    spawn("keyboard", move || listener.listen(keyboard, &enough))?;
     Ok((device, quit))
 }
 
@@ -154,17 +224,16 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), String>
         .map_err(|error| error.to_string())
 }
 
-/// Where a program on this machine finds a listener.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
+/// Where the demo serves the HTTP API unless it is told: the usual port or the next one that is
+/// free.
+fn free_http() -> Option<SocketAddr> {
+    let free = |port: &u16| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok();
+    let port = (HTTP_PORT..HTTP_PORT + HTTP_PORTS).find(free)?;
+    Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
 }
 
 struct Player {
+    screen: keyboard::Screen,
     gateway: Gateway,
     config: Config,
     mqtt: (String, u16),
@@ -182,10 +251,11 @@ impl Player {
     /// Prints messages until there are no more.
     fn watch(&self, shown: &Receiver<Publish>) {
         while let Ok(publish) = shown.recv() {
-            say::out(show::message(&publish));
+            self.screen.show(show::message(&publish, self.screen.color));
             if self.device.set(Arc::clone(&publish.endpoint)).is_ok() {
                 if self.interactive {
-                    say::out("\nThe device has registered. Try: read /3/0/0   (help for more)\n");
+                    let hint = "The device has registered. Try: read /3/0/0   (help for more)";
+                    self.screen.show(format_args!("\n{hint}\n"));
                 } else {
                     self.act("read /3/0/0");
                 }
@@ -194,17 +264,20 @@ impl Player {
     }
 
     /// Carries out what is typed, until `quit` or the end of a terminal's input.
-    fn listen(&self, quit: &Notify) {
-        for line in io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
+    fn listen(&self, keyboard: Keyboard, quit: &Notify) {
+        let ended = keyboard.lines(|line| {
             match line.trim() {
                 "" => {}
-                "quit" | "exit" => return quit.notify_one(),
-                "help" | "?" => say::out(command::HELP),
+                "quit" | "exit" => {
+                    quit.notify_one();
+                    return false;
+                }
+                "help" | "?" => self.screen.show(command::HELP),
                 line => self.act(line),
             }
-        }
-        if self.interactive {
+            true
+        });
+        if ended && self.interactive {
             quit.notify_one();
         }
     }
@@ -212,19 +285,20 @@ impl Player {
     /// Sends a command to the device, as an application would.
     fn act(&self, line: &str) {
         let Some(device) = self.device.get() else {
-            return say::out("The device has not registered yet.");
+            return self.screen.show("The device has not registered yet.");
         };
         let payload = match command::parse(line) {
             Ok(payload) => payload,
-            Err(reason) => return say::out(reason),
+            Err(reason) => return self.screen.show(Printable(&reason)),
         };
         let topic = command::topic(&self.config, device);
-        say::out(format_args!(
+        let command = format!(
             "$ mosquitto_pub {} -t {} -m {}",
             self.mqtt_options(),
             command::quoted(&topic),
             command::quoted(&payload)
-        ));
+        );
+        self.screen.show(Printable(&command));
         self.gateway.deliver(Message {
             topic,
             payload: payload.into_bytes(),

@@ -1,6 +1,7 @@
 //! Log lines on standard error, as text or JSON.
 
 mod fields;
+mod journal;
 mod libraries;
 mod writer;
 
@@ -21,6 +22,7 @@ use tracing_subscriber::{EnvFilter, Layer, registry::LookupSpan};
 
 use super::say;
 use fields::{Fields, JsonWriter};
+use journal::JournalWriter;
 use libraries::Libraries;
 use writer::LogWriter;
 
@@ -68,26 +70,52 @@ pub(crate) fn start(log: &Log, counters: Arc<Counters>) -> Result<Logging, LogEr
     tracing_subscriber::registry()
         .with(filter)
         .with(Libraries::new(log.interval, writer.suppressed()))
-        .with(lines(log.json, color, writer.clone()))
+        .with(Kept)
+        .with(lines(log.json, color, journal::is_read(), writer.clone()))
         .try_init()?;
     // The hook of the standard library writes to standard error itself, and waits there.
     panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     Ok(Logging(writer))
 }
 
-/// Each event as a line, with all texts of others escaped.
-fn lines<S, W>(json: bool, color: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+/// Keeps the last lines for who asks for them by HTTP.
+struct Kept;
+
+impl<S: Subscriber> Layer<S> for Kept {
+    #[cfg(feature = "http")]
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        crate::telemetry::ring().push(event);
+    }
+}
+
+/// Each event as a line, with all texts of others escaped. The journal, if that reads them, has the
+/// time of each by itself.
+fn lines<S, W>(
+    json: bool,
+    color: bool,
+    is_journal: bool,
+    writer: W,
+) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
     let lines = tracing_subscriber::fmt::layer();
+    let writer = JournalWriter {
+        writer,
+        is_read: is_journal,
+    };
     if json {
         let lines = lines.json().flatten_event(true);
         Box::new(lines.with_writer(JsonWriter(writer)))
     } else {
         let lines = lines.with_ansi(color).with_target(false);
-        Box::new(lines.fmt_fields(Fields).with_writer(writer))
+        let lines = lines.fmt_fields(Fields).with_writer(writer);
+        if is_journal {
+            Box::new(lines.without_time())
+        } else {
+            Box::new(lines)
+        }
     }
 }
 
@@ -116,10 +144,14 @@ mod tests {
     }
 
     fn logged(json: bool, color: bool, log: impl FnOnce()) -> String {
+        logged_to(json, color, false, log)
+    }
+
+    fn logged_to(json: bool, color: bool, is_journal: bool, log: impl FnOnce()) -> String {
         let memory = Memory::default();
         let writer = memory.clone();
-        let subscriber =
-            tracing_subscriber::registry().with(lines(json, color, move || writer.clone()));
+        let lines = lines(json, color, is_journal, move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(lines);
         tracing::subscriber::with_default(subscriber, log);
         let bytes = memory.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -135,6 +167,20 @@ mod tests {
             line.ends_with(" WARN no way peer=127.0.0.1:1 name=\"a b\" n=5\n"),
             "{line}"
         );
+    }
+
+    #[test]
+    fn the_journal_learns_how_grave_a_line_is() {
+        let log = || {
+            tracing::error!("a");
+            tracing::warn!("b");
+            tracing::info!("c");
+        };
+        let text = logged_to(false, false, true, log);
+        assert_eq!(text, "<3>ERROR a\n<4> WARN b\n<6> INFO c\n");
+        let json = logged_to(true, false, true, || tracing::warn!("b"));
+        assert!(json.starts_with("<4>{"), "{json}");
+        assert_eq!(json.lines().count(), 1);
     }
 
     proptest! {

@@ -4,21 +4,28 @@
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
 
 mod demo;
+mod healthcheck;
+#[cfg(feature = "http")]
+mod http_user;
 mod logging;
+mod man;
+mod notify;
 mod objects;
 mod options;
 mod password;
 mod psk;
+mod remote;
 mod run;
 mod say;
 mod service;
+mod state;
 mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::simulate;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use options::GatewayOptions;
 
@@ -51,17 +58,61 @@ enum Command {
     Simulate(simulate::Options),
     /// Check a configuration file: every mistake with its key, on standard error
     CheckConfig {
-        /// TOML or JSON file
+        /// File of TOML, JSON or HOCON
         file: PathBuf,
     },
-    /// List the object definitions that are known, or the resources of some
+    /// Check that each listener of the gateway on this machine answers
+    Healthcheck(healthcheck::Options),
+    /// List the known object definitions, or the resources of some objects
     Objects(objects::Options),
     /// Edit a file of pre-shared keys for DTLS
     #[command(subcommand, after_help = psk::AFTER_HELP)]
     Psk(psk::Command),
-    /// Look into a store of registrations, observations and commands
+    /// Create a line for http.users_file, for a user of the HTTP API; the password is asked for, or is
+    /// the first line of standard input
+    #[cfg(feature = "http")]
+    #[command(after_help = http_user::AFTER_HELP)]
+    HttpUser(http_user::Options),
+    /// Inspect a store of registrations, observations and commands
     #[command(subcommand, after_help = store::AFTER_HELP)]
     Store(store::Command),
+    /// List the devices of a running gateway
+    #[command(after_help = remote::AFTER_HELP)]
+    Devices(remote::DevicesOptions),
+    /// Show one device: registration, observations, waiting commands
+    #[command(after_help = remote::AFTER_HELP)]
+    Show(remote::ShowOptions),
+    /// Read from a device
+    #[command(after_help = remote::AFTER_HELP)]
+    Read(remote::ReadOptions),
+    /// Write a value to a device
+    #[command(after_help = remote::AFTER_HELP)]
+    Write(remote::WriteOptions),
+    /// Execute a resource of a device
+    #[command(after_help = remote::AFTER_HELP)]
+    Execute(remote::ExecuteOptions),
+    /// Observe a path of a device and show its notifications
+    #[command(after_help = remote::AFTER_HELP)]
+    Observe(remote::ObserveOptions),
+    /// Show events as they happen: registrations, notifications, answers
+    #[command(after_help = remote::AFTER_HELP)]
+    Watch(remote::WatchOptions),
+    /// Show the CoAP messages of a device
+    #[command(after_help = remote::AFTER_HELP)]
+    Trace(remote::TraceOptions),
+    /// Show the commands that wait for a device, or cancel them
+    #[command(after_help = remote::AFTER_HELP)]
+    Queue(remote::QueueOptions),
+    /// Write completions for a shell to standard output
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command
+    Man {
+        /// Folder for the pages; created if missing
+        folder: PathBuf,
+    },
 }
 
 /// Runs the command that the arguments of the process name; returns what the process is to end
@@ -72,8 +123,35 @@ pub fn main() -> ExitCode {
         Command::Demo(options) => demo::demo(options),
         Command::Simulate(options) => simulate::run(options),
         Command::CheckConfig { file } => options::check(&file),
+        Command::Healthcheck(options) => healthcheck::healthcheck(&options),
         Command::Objects(options) => objects::list(options),
         Command::Psk(command) => psk::psk(command),
+        #[cfg(feature = "http")]
+        Command::HttpUser(options) => http_user::http_user(&options),
         Command::Store(command) => store::store(command),
+        Command::Devices(options) => remote::run(remote::Request::Devices(options)),
+        Command::Show(options) => remote::run(remote::Request::Show(options)),
+        Command::Read(options) => remote::run(remote::Request::Read(options)),
+        Command::Write(options) => remote::run(remote::Request::Write(options)),
+        Command::Execute(options) => remote::run(remote::Request::Execute(options)),
+        Command::Observe(options) => remote::run(remote::Request::Observe(options)),
+        Command::Watch(options) => remote::run(remote::Request::Watch(options)),
+        Command::Trace(options) => remote::run(remote::Request::Trace(options)),
+        Command::Queue(options) => remote::run(remote::Request::Queue(options)),
+        Command::Completions { shell } => completions(shell),
+        Command::Man { folder } => man::pages(Arguments::command(), &folder),
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(
+        shell,
+        &mut Arguments::command(),
+        "lwm2m-gateway",
+        &mut script,
+    );
+    // Its tabs and line feeds are ours, so that they go out as they are.
+    say::out(String::from_utf8_lossy(&script).trim_end());
+    ExitCode::SUCCESS
 }

@@ -6,16 +6,16 @@ use std::sync::Arc;
 
 use crate::config::{Config, Log};
 use crate::lwm2m::model::{ObjectDefinition, ResourceDefinition};
-use crate::runtime::load_models;
+use crate::runtime::load_models_counted;
 
 use super::{logging, say};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
-    /// Objects to show with their resources; none lists all objects
+    /// Objects to show with their resources [default: list all objects]
     #[arg(value_name = "OBJECT")]
     objects: Vec<u16>,
-    /// Directory of further definitions (*.xml)
+    /// Directory of additional definitions (*.xml)
     #[arg(long, value_name = "DIR")]
     xml_dir: Option<PathBuf>,
     /// Without OMA's registry, as with oma_registry = false
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     no_oma_registry: bool,
 }
 
-/// Lists known definitions; what cannot be read is named in the log.
+/// Lists known definitions; what cannot be read is named in the log, and makes the command fail.
 pub(crate) fn list(options: Options) -> ExitCode {
     let config = Config {
         oma_registry: !options.no_oma_registry,
@@ -38,8 +38,8 @@ pub(crate) fn list(options: Options) -> ExitCode {
         Ok(logging) => logging,
         Err(error) => return say::failure(&[error]),
     };
-    let models = match load_models(&config) {
-        Ok(models) => models,
+    let (models, failed) = match load_models_counted(&config) {
+        Ok(loaded) => loaded,
         Err(error) => {
             let dir = config.xml_dir.unwrap_or_default();
             return logging.end(Err(format!("{}: {error}", dir.display())));
@@ -57,7 +57,12 @@ pub(crate) fn list(options: Options) -> ExitCode {
             definition.resources().iter().for_each(resource);
         }
     }
-    logging.end(Ok(()))
+    match failed {
+        0 => logging.end(Ok(())),
+        failed => logging.end(Err(format!(
+            "{failed} of the files cannot be read: see above"
+        ))),
+    }
 }
 
 fn object(object: &ObjectDefinition) {

@@ -1,15 +1,13 @@
 //! The command `psk`: edits a PSK file while a gateway may be reading it.
 
 use std::fmt::Display;
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::KeyEncoding;
 use crate::credentials::edit::{self, EditError};
-use crate::credentials::{EndpointPattern, Key, Lines, MAX_KEY, read_file};
+use crate::credentials::{self, EndpointPattern, Key, Lines, MAX_KEY, read_file};
 use clap::{Args, Subcommand, ValueEnum};
 use zeroize::Zeroizing;
 
@@ -27,7 +25,7 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add an identity; without --key a key of 16 random bytes is made and printed
+    /// Add an identity; without --key, generate a key of 16 random bytes and print it
     Add(Add),
     /// List identities, lengths of keys and endpoints; keys are never shown
     List(Target),
@@ -64,17 +62,18 @@ pub(crate) struct Add {
     target: Target,
     /// Identity that the device presents, without suffix
     identity: String,
-    /// The key as it is to stand in the file, also base64:… for hexadecimal files; - reads a line
+    /// The key as in the file, or text:… or base64:… for files with hexadecimal keys; - reads a line
     /// from standard input, which other users of the machine cannot see
     #[arg(long, value_name = "KEY|-")]
     key: Option<String>,
-    /// Make a random key and print it, which is what happens without --key
+    /// Generate a random key and print it, as without --key
     #[arg(long, conflicts_with = "key")]
     generate: bool,
-    /// Endpoints that the identity may register, with commas, * and ?; for endpoint_rule = "owned" and "listed"
+    /// Endpoints that the identity may register, separated by commas, with wildcards * and ?; for
+    /// endpoint_rule = "owned" and "listed"
     #[arg(long, value_name = "LIST")]
     endpoints: Option<String>,
-    /// Replace the key if the identity is there; its endpoints stay unless --endpoints is given
+    /// Replace the key if the identity exists; its endpoints stay unless --endpoints is given
     #[arg(long)]
     replace: bool,
 }
@@ -191,68 +190,13 @@ fn list(target: &Target) -> Result<(), String> {
     Ok(())
 }
 
-/// Replaces the file by an edited one in one step; whoever reads it sees the old one or the new
-/// one. Mode and owner stay.
+/// Changes the file; one line says why not.
 fn change(
     file: &Path,
     create: bool,
     edit: impl FnOnce(&[u8]) -> Result<Zeroizing<Vec<u8>>, String>,
 ) -> Result<(), String> {
-    let failed = |error: io::Error| format!("{}: {error}", file.display());
-    let (_lock, path) = lock(file, create).map_err(failed)?;
-    let (text, metadata) = read_file(&path).map_err(line)?;
-    let text = edit(&text)?;
-    replace(&path, &text, &metadata).map_err(failed)
-}
-
-/// Locks the file against other editors, and follows links to it. A new file is made for its
-/// owner only.
-fn lock(file: &Path, create: bool) -> io::Result<(File, PathBuf)> {
-    loop {
-        let locked = OpenOptions::new()
-            .read(true)
-            .write(create)
-            .create(create)
-            .truncate(false)
-            .mode(0o600)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(file)?;
-        locked.lock()?;
-        let path = fs::canonicalize(file)?;
-        let (held, there) = (locked.metadata()?, fs::metadata(&path)?);
-        // Another editor may have put a new file there before the lock was free.
-        if (held.dev(), held.ino()) == (there.dev(), there.ino()) {
-            return Ok((locked, path));
-        }
-    }
-}
-
-fn replace(path: &Path, text: &[u8], old: &fs::Metadata) -> io::Result<()> {
-    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let new = directory.join(format!(".{name}.{}.new", std::process::id()));
-    let written = write(&new, text, old).and_then(|()| fs::rename(&new, path));
-    if written.is_err() {
-        // It may not even be there.
-        let _ = fs::remove_file(&new);
-    }
-    written?;
-    File::open(directory)?.sync_all()
-}
-
-fn write(path: &Path, text: &[u8], old: &fs::Metadata) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
-    let own = file.metadata()?;
-    if (own.uid(), own.gid()) != (old.uid(), old.gid()) {
-        fchown(&file, Some(old.uid()), Some(old.gid()))?;
-    }
-    file.set_permissions(Permissions::from_mode(old.mode() & 0o7777))?;
-    file.write_all(text)?;
-    file.sync_all()
+    credentials::change(file, create, edit).map_err(line)
 }
 
 fn line(error: impl Display) -> String {

@@ -10,9 +10,9 @@ use super::service::Service;
 use super::{logging, say};
 
 pub(crate) const AFTER_HELP: &str = "\
-Signals: SIGTERM and SIGINT drain and end, SIGHUP reads the configuration and the object
-definitions again, SIGUSR1 logs the counters. The log goes to standard error; a line
-`listening udp=ADDR` or `listening mqtt=ADDR` tells each address.
+Signals: SIGTERM and SIGINT stop the gateway in order, SIGHUP reloads the configuration and the
+object definitions, SIGUSR1 logs the counters. The log goes to standard error; lines such as
+`listening udp=ADDR` and `listening mqtt=ADDR` show each address.
 
 Examples:
   lwm2m-gateway run --udp :5683 --mqtt :1883 --xml-dir /etc/lwm2m/objects
@@ -22,7 +22,7 @@ Examples:
 
 pub(crate) fn run(options: &GatewayOptions) -> ExitCode {
     options.protect();
-    let (config, warnings) = match options.load() {
+    let (config, warnings) = match options.load_service() {
         Ok(loaded) => loaded,
         Err(errors) => return say::failure(&errors),
     };

@@ -4,12 +4,23 @@ use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::printable::EscapingLines;
+use serde_json::Value;
+
+use crate::printable::{EscapingLines, escape_json};
 
 /// A line on standard output.
 pub(crate) fn out(line: impl Display) {
     let mut stdout = io::stdout().lock();
     let _ = writeln!(stdout, "{}", shown(line)).and_then(|()| stdout.flush());
+}
+
+/// A JSON document on standard output, in a line. What would act on the terminal is escaped as JSON
+/// has it, so that it stays JSON.
+pub(crate) fn json(document: &Value) {
+    let mut line = String::new();
+    // Writing to a string cannot fail.
+    let _ = escape_json(&document.to_string(), &mut line);
+    out(line);
 }
 
 /// A line on standard error.

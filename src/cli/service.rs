@@ -1,21 +1,25 @@
 //! A gateway with its broker, from start to end: what `run` and `demo` have in common.
 
 use std::fmt::Display;
-use std::net::SocketAddr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
 use crate::config::read::ConfigWarning;
 use crate::engine::PortableSession;
-use crate::host::standalone::{Broker, Commands};
+use crate::host::standalone::{Broker, BrokerError, Commands};
 use crate::host::{Host, Message};
+use crate::mqtt::Origin;
 use crate::runtime::Gateway;
+use crate::store::Receipt;
 use crate::telemetry::Counters;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
+use super::notify::{State, notify};
 use super::options::GatewayOptions;
 
 /// Time to drain at the end.
@@ -41,6 +45,14 @@ impl Commands for ToGateway {
 
     fn deliver(&self, message: Message) {
         self.0.deliver(message);
+    }
+
+    fn deliver_durably(&self, message: Message, receipt: Receipt) {
+        self.0.deliver_durably(message, receipt);
+    }
+
+    fn taken_before(&self) -> Vec<Origin> {
+        self.0.stored_origins()
     }
 
     fn export(&self, endpoint: &str) -> Option<PortableSession> {
@@ -70,8 +82,12 @@ impl Service {
         for warning in warnings {
             warn!(key = warning.key, "{}", warning.message);
         }
-        let broker = Broker::new(&config, Arc::clone(&host_counters)).map_err(line)?;
+        let broker = Broker::new(&config, Arc::clone(&host_counters)).map_err(no_broker)?;
         let broker = Arc::new(broker);
+        match config.store.directory() {
+            Some(path) => info!(path = %path.display(), "the store is there (store.path)"),
+            None => info!("there is no store: a restart forgets devices and commands (store.path)"),
+        }
         let gateway = Gateway::start(config.clone(), wrap(Arc::clone(&broker))).map_err(line)?;
         broker.open(Arc::new(ToGateway(gateway.clone())));
         for (name, address) in gateway.listeners() {
@@ -96,6 +112,7 @@ impl Service {
 
     /// Serves until SIGTERM, SIGINT or `enough`, then drains and ends.
     pub(crate) fn serve(mut self, enough: impl Future<Output = ()>) {
+        notify(State::Ready);
         if let Some(mut signals) = self.signals.take() {
             signals.runtime.block_on(async {
                 tokio::pin!(enough);
@@ -123,6 +140,7 @@ impl Service {
     /// Ends gateway and broker within the deadline: takes no more commands, answers what was taken,
     /// and hands the answers over.
     fn stop(&self) {
+        notify(State::Stopping);
         info!("stopping");
         let end = Instant::now() + DEADLINE;
         self.broker.pause();
@@ -133,15 +151,24 @@ impl Service {
         info!("stopped");
     }
 
-    /// Reads the configuration again; a wrong one is refused as a whole.
+    /// Reads the configuration again, and tells the service manager.
     fn reload(&mut self) {
+        notify(State::Reloading);
+        notify(match self.read_again() {
+            true => State::Ready,
+            false => State::NotReloaded,
+        });
+    }
+
+    /// Whether there is a new configuration; a wrong one is refused as a whole.
+    fn read_again(&mut self) -> bool {
         let (config, warnings) = match self.options.load() {
             Ok(loaded) => loaded,
             Err(errors) => {
                 for error in errors {
                     error!("configuration not reloaded: {error}");
                 }
-                return;
+                return false;
             }
         };
         for warning in warnings {
@@ -152,9 +179,18 @@ impl Service {
         {
             warn!("changes of mqtt and log take effect at the next start");
         }
+        if let Err(error) = self.broker.reload(&config) {
+            error!("users and rules of the broker stay as they were: {error}");
+        }
         match self.gateway.reload(config.clone()) {
-            Ok(()) => self.config = config,
-            Err(error) => error!("configuration not reloaded: {error}"),
+            Ok(()) => {
+                self.config = config;
+                true
+            }
+            Err(error) => {
+                error!("configuration not reloaded: {error}");
+                false
+            }
         }
     }
 
@@ -195,6 +231,30 @@ impl Signals {
             runtime,
         })
     }
+}
+
+/// Why there is no broker, and what to do about it.
+fn no_broker(error: BrokerError) -> String {
+    match &error {
+        BrokerError::Bind { address, source } if source.kind() == ErrorKind::AddrInUse => {
+            format!(
+                "{error}. If another broker listens there, use it with --broker mqtt://{}, or give \
+                 another port with --mqtt PORT",
+                reachable(*address)
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Where a program on this machine finds a listener.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }
 
 fn line(error: impl Display) -> String {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::say;
-use crate::engine::Restored;
+use crate::engine::{CommandStage, Restored};
 use crate::store::{Contents, Database, StoreError};
 
 pub(crate) const AFTER_HELP: &str = "\
@@ -59,7 +59,10 @@ fn info(dir: &Path) -> Result<ExitCode, StoreError> {
     let sum = |count: fn(&Restored) -> usize| contents.devices.iter().map(count).sum::<usize>();
     say::out(format_args!("file          {}", file.display()));
     say::out(format_args!("bytes         {bytes}"));
-    say::out(format_args!("devices       {}", contents.devices.len()));
+    say::out(format_args!(
+        "devices       {}",
+        contents.devices.iter().filter(|it| !it.ended).count()
+    ));
     say::out(format_args!(
         "observations  {}",
         sum(|it| it.observations.len())
@@ -96,10 +99,11 @@ fn line(restored: &Restored) -> serde_json::Value {
     let device = &restored.device;
     let identity = device.identity.as_ref();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let commands = restored.commands.iter().map(|(command, sent)| {
+    let commands = restored.commands.iter().map(|(command, stage)| {
         serde_json::json!({
             "received": command.received,
-            "sent": sent,
+            "sent": *stage == CommandStage::Sent,
+            "answered": matches!(stage, CommandStage::Refused(_)),
             "legacy": command.legacy,
             "command": text(&command.payload),
         })
@@ -111,8 +115,9 @@ fn line(restored: &Restored) -> serde_json::Value {
         })
     });
     serde_json::json!({
-        "endpoint": device.endpoint,
-        "listener": device.listener,
+        "endpoint": &*device.endpoint,
+        "ended": restored.ended,
+        "listener": &*device.listener,
         "address": device.address,
         "identity": identity.map(|identity| text(&identity.presented)),
         "mountpoint": device.mount,

@@ -298,7 +298,8 @@ impl Message {
         self.bytes.get(self.payload.clone()).unwrap_or_default()
     }
 
-    fn options(&self) -> Options<'_> {
+    /// Number and value of each option, in order.
+    pub fn options(&self) -> impl Iterator<Item = (u16, &[u8])> {
         Options::new(self.bytes.get(self.options.clone()).unwrap_or_default())
     }
 

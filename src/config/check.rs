@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::broker_url::BrokerUrl;
+use super::certificates;
 use super::choices::HostileEndpoint;
 use super::error::{ConfigError, ConfigWarning};
 use super::filter::{is_filter, matches_filter};
@@ -60,6 +61,20 @@ pub(crate) fn check(
             format!("{level:?} is none of error, warn, info, debug, trace, off"),
         );
     }
+
+    let http = &config.http;
+    if http.certfile.is_some() != http.keyfile.is_some() {
+        let (given, missing) = match http.certfile {
+            Some(_) => ("http.certfile", "http.keyfile"),
+            None => ("http.keyfile", "http.certfile"),
+        };
+        error(given.to_owned(), format!("needs {missing}"));
+    }
+
+    let dtls = config.listeners.dtls.iter();
+    for (name, listener) in dtls.filter(|(_, listener)| listener.common.enable) {
+        certificates::check(name, listener, errors, warnings);
+    }
 }
 
 fn check_topics(
@@ -112,6 +127,7 @@ fn check_topics(
         ("notify", &translators.notify),
         ("send", &translators.send),
         ("series", &translators.series.messages),
+        ("state", &translators.state.messages),
         ("register", &translators.register),
         ("update", &translators.update),
         ("legacy.response", &translators.legacy.response),
@@ -148,6 +164,7 @@ fn check_topics(
         &translators.update,
     ];
     let (legacy, series) = (&translators.legacy, &translators.series);
+    let state = &translators.state;
     for (name, command, served) in [
         ("command", &translators.command, true),
         ("legacy.command", &legacy.command, legacy.enable),
@@ -155,7 +172,8 @@ fn check_topics(
         let own = uplinks
             .into_iter()
             .chain(legacy.enable.then_some(&legacy.response))
-            .chain(series.enable.then_some(&series.messages));
+            .chain(series.enable.then_some(&series.messages))
+            .chain(state.enable.then_some(&state.messages));
         if served
             && own
                 .into_iter()
@@ -228,12 +246,14 @@ fn check_dtls(config: &Config, warnings: &mut Vec<ConfigWarning>) {
             psk_file,
             endpoint_rule,
             options,
+            certificates,
             ..
         } = listener;
-        if psk.is_empty() && psk_file.is_none() {
+        if psk.is_empty() && psk_file.is_none() && !certificates.is_on() {
             warn(
                 "",
-                "has neither psk_file nor psk: no device gets in unless the host knows its key"
+                "has neither psk_file nor psk nor certificates: no device gets in unless the host \
+                 knows its key"
                     .to_owned(),
             );
         }
@@ -334,6 +354,35 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
     if mqtt.username.is_some() && !has_password && mqtt.broker.is_none() {
         let reason = "needs mqtt.password or mqtt.password_file: without one nobody can log in";
         error("mqtt.username".to_owned(), reason.to_owned());
+    }
+    let (tls, websocket) = (&mqtt.tls, &mqtt.websocket);
+    let speaks_tls = tls.bind.is_some() || (websocket.bind.is_some() && websocket.tls);
+    for (key, file) in [
+        ("mqtt.tls.certfile", &tls.certfile),
+        ("mqtt.tls.keyfile", &tls.keyfile),
+    ] {
+        if speaks_tls && file.is_none() {
+            let reason = "is needed for mqtt.tls.bind and mqtt.websocket.tls";
+            error(key.to_owned(), reason.to_owned());
+        }
+    }
+    if tls.identity_as_username && tls.cacertfile.is_none() {
+        let reason = "needs mqtt.tls.cacertfile: anybody can write a certificate";
+        error(
+            "mqtt.tls.identity_as_username".to_owned(),
+            reason.to_owned(),
+        );
+    }
+    for (key, is_given) in [
+        ("mqtt.users_file", mqtt.users_file.is_some()),
+        ("mqtt.acl_file", mqtt.acl_file.is_some()),
+        ("mqtt.tls.bind", tls.bind.is_some()),
+        ("mqtt.websocket.bind", websocket.bind.is_some()),
+    ] {
+        if is_given && mqtt.broker.is_some() {
+            let reason = "is for the embedded broker, and mqtt.broker names another one";
+            error(key.to_owned(), reason.to_owned());
+        }
     }
     if let Some(topic) = &mqtt.ownership_topic {
         let mut refuse = |reason: &str| error("mqtt.ownership_topic".to_owned(), reason.to_owned());

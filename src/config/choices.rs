@@ -107,6 +107,15 @@ pub enum OnStoreFailure {
     Refuse,
 }
 
+/// See [`Store::on_restart`](super::Store::on_restart).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnRestart {
+    /// `repeat`: what may be done twice is sent again, the rest is answered 5.04 `restarted`.
+    Repeat,
+    /// `answer`: everything is answered 5.04 `restarted`.
+    Answer,
+}
+
 /// See [`Store::sync`](super::Store::sync).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoreSync {

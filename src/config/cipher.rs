@@ -1,6 +1,7 @@
 //! Names of cipher suites and groups.
 
-/// A cipher suite with pre-shared keys, of those that a DTLS 1.2 server on OpenSSL can offer.
+/// A cipher suite with pre-shared keys or certificates, of those that a DTLS 1.2 server on OpenSSL
+/// can offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CipherSuite {
     /// RFC 6655; the one that every LwM2M device has.
@@ -15,28 +16,68 @@ pub enum CipherSuite {
     EcdhePskAes128CbcSha256,
     /// RFC 5487.
     PskAes128CbcSha256,
+    /// RFC 7251; the one that every LwM2M device with a certificate has.
+    EcdheEcdsaAes128Ccm8,
+    /// RFC 5289.
+    EcdheEcdsaAes128GcmSha256,
+    /// RFC 5289, for a server certificate with an RSA key.
+    EcdheRsaAes128GcmSha256,
 }
 
 impl CipherSuite {
     /// Every suite.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::PskAes128Ccm8,
         Self::PskAes128Ccm,
         Self::PskAes128GcmSha256,
         Self::EcdhePskChacha20Poly1305,
         Self::EcdhePskAes128CbcSha256,
         Self::PskAes128CbcSha256,
+        Self::EcdheEcdsaAes128Ccm8,
+        Self::EcdheEcdsaAes128GcmSha256,
+        Self::EcdheRsaAes128GcmSha256,
     ];
 
-    /// What is offered when nothing is configured, in order of preference: all but the one with
-    /// neither forward secrecy nor authenticated encryption.
-    pub const DEFAULT: [Self; 5] = [
+    /// What is offered when nothing is configured, in order of preference. LwM2M 1.1 asks servers for
+    /// PSK-AES128-CBC-SHA256 as well (Transport §5.2.8.1), which has neither forward secrecy nor
+    /// authenticated encryption. Those with certificates come last: a device that offers both has a
+    /// pre-shared key, and perhaps no certificate.
+    pub const DEFAULT: [Self; 9] = [
         Self::PskAes128Ccm8,
         Self::PskAes128Ccm,
         Self::PskAes128GcmSha256,
         Self::EcdhePskChacha20Poly1305,
         Self::EcdhePskAes128CbcSha256,
+        Self::PskAes128CbcSha256,
+        Self::EcdheEcdsaAes128Ccm8,
+        Self::EcdheEcdsaAes128GcmSha256,
+        Self::EcdheRsaAes128GcmSha256,
     ];
+
+    /// Whether both sides show certificates, and no pre-shared key is used.
+    pub const fn has_certificates(self) -> bool {
+        match self {
+            Self::EcdheEcdsaAes128Ccm8
+            | Self::EcdheEcdsaAes128GcmSha256
+            | Self::EcdheRsaAes128GcmSha256 => true,
+            Self::PskAes128Ccm8
+            | Self::PskAes128Ccm
+            | Self::PskAes128GcmSha256
+            | Self::EcdhePskChacha20Poly1305
+            | Self::EcdhePskAes128CbcSha256
+            | Self::PskAes128CbcSha256 => false,
+        }
+    }
+
+    /// The number in IANA's registry, if the suite is one with certificates.
+    pub(crate) fn of_certificates(number: u16) -> Option<Self> {
+        match number {
+            0xc0ae => Some(Self::EcdheEcdsaAes128Ccm8),
+            0xc02b => Some(Self::EcdheEcdsaAes128GcmSha256),
+            0xc02f => Some(Self::EcdheRsaAes128GcmSha256),
+            _ => None,
+        }
+    }
 
     /// OpenSSL's name, also EMQX's.
     pub fn openssl_name(self) -> &'static str {
@@ -47,6 +88,9 @@ impl CipherSuite {
             Self::EcdhePskChacha20Poly1305 => "ECDHE-PSK-CHACHA20-POLY1305",
             Self::EcdhePskAes128CbcSha256 => "ECDHE-PSK-AES128-CBC-SHA256",
             Self::PskAes128CbcSha256 => "PSK-AES128-CBC-SHA256",
+            Self::EcdheEcdsaAes128Ccm8 => "ECDHE-ECDSA-AES128-CCM8",
+            Self::EcdheEcdsaAes128GcmSha256 => "ECDHE-ECDSA-AES128-GCM-SHA256",
+            Self::EcdheRsaAes128GcmSha256 => "ECDHE-RSA-AES128-GCM-SHA256",
         }
     }
 
@@ -59,6 +103,9 @@ impl CipherSuite {
             Self::EcdhePskChacha20Poly1305 => "TLS_ECDHE_PSK_WITH_CHACHA20_POLY1305_SHA256",
             Self::EcdhePskAes128CbcSha256 => "TLS_ECDHE_PSK_WITH_AES_128_CBC_SHA256",
             Self::PskAes128CbcSha256 => "TLS_PSK_WITH_AES_128_CBC_SHA256",
+            Self::EcdheEcdsaAes128Ccm8 => "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",
+            Self::EcdheEcdsaAes128GcmSha256 => "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+            Self::EcdheRsaAes128GcmSha256 => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
         }
     }
 

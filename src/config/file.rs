@@ -14,7 +14,7 @@ use super::read::Source;
 /// Largest configuration file in bytes: room for a hundred thousand keys.
 const MAX_FILE: u64 = 64 << 20;
 
-/// Reads a file of TOML or JSON. One that holds keys and that everybody on the machine can read
+/// Reads a file of TOML or JSON, or of HOCON when its name ends in `.hocon` or `.conf`. One that holds keys and that everybody on the machine can read
 /// is refused by [`Source::read`].
 ///
 /// # Errors
@@ -24,6 +24,7 @@ pub fn read(path: &Path) -> io::Result<Source> {
     let (text, mode) = read_text(path, MAX_FILE)?;
     let source = match path.extension() {
         Some(kind) if kind == "json" => Source::from_json(&text),
+        Some(kind) if kind == "hocon" || kind == "conf" => Source::from_hocon(&text),
         _ => Source::parse(&text),
     };
     Ok(source.of_file(&path.display().to_string(), mode))
@@ -33,7 +34,7 @@ pub fn read(path: &Path) -> io::Result<Source> {
 ///
 /// # Errors
 /// As [`read`]; also when the file is empty or has several lines.
-#[cfg(any(feature = "internals", feature = "standalone"))]
+#[cfg(any(feature = "http", feature = "internals", feature = "standalone"))]
 pub fn read_secret(path: &Path) -> io::Result<(Zeroizing<String>, u32)> {
     let wrong = |reason| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     let (text, mode) = read_text(path, 64 << 10)?;
@@ -44,6 +45,16 @@ pub fn read_secret(path: &Path) -> io::Result<(Zeroizing<String>, u32)> {
         line if line.contains(['\n', '\0']) => wrong("has more than one line"),
         line => Ok((Zeroizing::new(line.to_owned()), mode)),
     }
+}
+
+/// Text of a file for several readers, and its mode.
+///
+/// # Errors
+/// As [`read`].
+#[cfg(any(feature = "http", feature = "standalone"))]
+pub(crate) fn read_shared(path: &Path) -> io::Result<(String, u32)> {
+    let (text, mode) = read_text(path, MAX_FILE)?;
+    Ok((text.as_str().to_owned(), mode))
 }
 
 fn read_text(path: &Path, largest: u64) -> io::Result<(Zeroizing<String>, u32)> {

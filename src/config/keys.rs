@@ -5,10 +5,12 @@ mod coap;
 mod compat;
 mod emqx;
 mod gateway;
+mod http;
 mod key;
 mod limits;
 mod listener;
 mod standalone;
+mod statistics;
 mod store;
 mod topics;
 
@@ -26,5 +28,7 @@ pub(crate) static KEYS: Keys<Config> = Keys(&[
     limits::KEYS,
     compat::KEYS,
     store::KEYS,
+    http::KEYS,
+    statistics::KEYS,
     standalone::KEYS,
 ]);

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::choices::FormatDefault;
 use super::cipher::{CipherSuite, Group};
 use crate::admission::{AccessRules, Rate};
-use crate::credentials::{Credential, EndpointRule, KeyEncoding, Sources, WorldReadable};
+use crate::credentials::{
+    CertificateOptions, Credential, EndpointRule, KeyEncoding, Sources, WorldReadable,
+};
 
 /// `listeners.*`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +31,7 @@ pub struct UdpListener {
     /// `0.0.0.0:5684`.
     pub bind: SocketAddr,
     /// Most registrations by this listener, with DTLS also most sessions; `"infinity"` = none.
-    /// Default 1,000,000, with DTLS 100,000.
+    /// Default 1,000,000.
     pub max_connections: usize,
     /// Devices that are let in a second: with UDP Registers from addresses where none is
     /// registered, with DTLS handshakes. Default no limit.
@@ -50,7 +52,7 @@ pub struct UdpListener {
     pub sndbuf: usize,
 }
 
-/// `listeners.dtls.NAME`: DTLS 1.2 with pre-shared keys.
+/// `listeners.dtls.NAME`: DTLS 1.2 with pre-shared keys, certificates or both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DtlsListener {
     /// What a UDP listener has too, under the same names.
@@ -75,11 +77,19 @@ pub struct DtlsListener {
     /// `max_sessions_per_credential`: sessions by one key at a time. Default any number: when there
     /// are too many for the listener, the credential with most gives way.
     pub max_sessions_per_credential: usize,
+    /// `connection_id.length`: bytes of the connection ids (RFC 9146) that devices get, 8, or 0 for
+    /// none. Default 8.
+    pub connection_id_length: u8,
+    /// `connection_id.padding`: what is encrypted in a record with a device's id is filled up to a
+    /// multiple of so many bytes. Default 0: not at all.
+    pub connection_id_padding: usize,
     /// `max_sessions_per_source`: sessions from one address (IPv6: a /64) at a time. Default any
     /// number.
     pub max_sessions_per_source: usize,
     /// `dtls_options`
     pub options: DtlsOptions,
+    /// What of it is about certificates, and the keys about them beside it.
+    pub certificates: CertificateOptions,
 }
 
 /// Which endpoints a device without DTLS may register.
@@ -99,6 +109,17 @@ pub enum Takeover {
     Move,
     /// `end`: it ends, the device has to register again.
     End,
+}
+
+/// When a session without records is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdleTimeout {
+    /// `registration`: not as long as its device is registered; else after `session_timeout`.
+    Registration,
+    /// After so long, whoever has it.
+    After(Duration),
+    /// `infinity`: not at all.
+    Never,
 }
 
 /// `listeners.dtls.NAME.dtls_options.*`
@@ -126,8 +147,9 @@ pub struct DtlsOptions {
     pub session_cache: usize,
     /// `session_timeout`: how long they are remembered. Default 24 h.
     pub session_timeout: Duration,
-    /// `idle_timeout`: a session is closed after this long without a record. Default never.
-    pub idle_timeout: Option<Duration>,
+    /// `idle_timeout`: when a session without records is closed. Default
+    /// [`IdleTimeout::Registration`].
+    pub idle_timeout: IdleTimeout,
     /// `mtu`: largest UDP payload that is sent. Default 1,232 bytes, which is 1,280, the least
     /// that IPv6 carries unfragmented, without its headers; a CoAP message of 1,152 bytes (RFC
     /// 7252 section 4.6) fits in a record of any of the suites.
@@ -166,8 +188,8 @@ impl Default for DtlsListener {
         Self {
             common: UdpListener {
                 bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 5684)),
-                // An idle session takes some 35 kB.
-                max_connections: 100_000,
+                // An idle session takes some 1 kB, one with a CBC suite some 35 kB.
+                max_connections: 1_000_000,
                 ..UdpListener::default()
             },
             psk_file: None,
@@ -178,8 +200,11 @@ impl Default for DtlsListener {
             endpoint_rule: EndpointRule::Owned,
             takeover: Takeover::Move,
             max_sessions_per_credential: usize::MAX,
+            connection_id_length: 8,
+            connection_id_padding: 0,
             max_sessions_per_source: usize::MAX,
             options: DtlsOptions::default(),
+            certificates: CertificateOptions::default(),
         }
     }
 }
@@ -196,7 +221,7 @@ impl Default for DtlsOptions {
             reuse_sessions: true,
             session_cache: 20_000,
             session_timeout: Duration::from_secs(86_400),
-            idle_timeout: None,
+            idle_timeout: IdleTimeout::Registration,
             mtu: 1232,
         }
     }
@@ -211,6 +236,7 @@ impl<'a> From<&'a DtlsListener> for Sources<'a> {
             world_readable: listener.world_readable,
             separators: &listener.identity_separator,
             rule: listener.endpoint_rule,
+            certified: &listener.certificates.endpoints,
         }
     }
 }

@@ -5,15 +5,21 @@
 //! it, with every mistake named by its key path.
 
 pub mod broker_url;
+mod certificates;
 mod check;
 mod choices;
 mod cipher;
+#[cfg(feature = "http")]
+mod effective;
 mod error;
 pub mod file;
 mod filter;
+mod hocon;
+mod http;
 mod keys;
 mod listener;
 mod mqtt;
+pub(crate) mod places;
 mod psk;
 mod rates;
 pub mod read;
@@ -22,19 +28,27 @@ mod reader;
 pub mod reference;
 mod schema;
 mod sections;
+mod statistics;
 pub(crate) mod value;
+mod window;
 
 pub use crate::credentials::EndpointRule;
 #[cfg(any(feature = "internals", feature = "standalone"))]
-pub use crate::credentials::{KeyEncoding, WorldReadable};
+pub use crate::credentials::KeyEncoding;
+#[cfg(any(feature = "http", feature = "internals", feature = "standalone"))]
+pub use crate::credentials::WorldReadable;
 pub use choices::{
     AddressChange, AutoObserve, BooleanSeries, EchoMode, FormatDefault, HostileEndpoint,
-    LifetimePolicy, ObservePolicy, OnStoreFailure, StoreSync, UpdateCondition,
+    LifetimePolicy, ObservePolicy, OnRestart, OnStoreFailure, StoreSync, UpdateCondition,
 };
 pub use cipher::{CipherSuite, Group};
+#[cfg(feature = "http")]
+pub(crate) use effective::effective;
 pub use error::{ConfigError, ConfigWarning};
 pub(crate) use filter::matches_filter;
-pub use listener::{DtlsListener, DtlsOptions, PlainRegisters, Takeover, UdpListener};
+#[cfg(any(feature = "http", feature = "internals"))]
+pub use http::Http;
+pub use listener::{DtlsListener, DtlsOptions, IdleTimeout, PlainRegisters, Takeover, UdpListener};
 pub use mqtt::Mqtt;
 #[cfg(any(feature = "internals", feature = "standalone"))]
 pub use mqtt::{MQTT_CLIENT_ID, MqttSubscribe, MqttVersion};

@@ -31,6 +31,32 @@ pub enum MqttSubscribe {
     PerDevice,
 }
 
+/// `mqtt.tls.*`: MQTT over TLS at the embedded broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MqttTls {
+    /// Where it listens. Default none.
+    pub bind: Option<SocketAddr>,
+    /// PEM file of its certificate chain.
+    pub certfile: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub keyfile: Option<PathBuf>,
+    /// PEM file of the authorities whose certificates clients have to show.
+    pub cacertfile: Option<PathBuf>,
+    /// The common name of a client's certificate is its user, without a password.
+    pub identity_as_username: bool,
+}
+
+/// `mqtt.websocket.*`: MQTT over WebSocket at the embedded broker.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MqttWebSocket {
+    /// Where it listens. Default none.
+    pub bind: Option<SocketAddr>,
+    /// Whether it speaks TLS, with the certificate of `mqtt.tls`.
+    pub tls: bool,
+    /// Pages of these origins may connect, beside those of the same host and port.
+    pub origins: Vec<String>,
+}
+
 /// `mqtt.*`, stand-alone host only.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mqtt {
@@ -45,6 +71,18 @@ pub struct Mqtt {
     pub password: Option<String>,
     /// `mqtt.password_file`: file with the password.
     pub password_file: Option<PathBuf>,
+    /// `mqtt.users_file`: users of the embedded broker, as `mosquitto_passwd` writes them.
+    pub users_file: Option<PathBuf>,
+    /// `mqtt.acl_file`: what they may do, in Mosquitto's form.
+    pub acl_file: Option<PathBuf>,
+    /// `mqtt.tls`
+    pub tls: MqttTls,
+    /// `mqtt.websocket`
+    pub websocket: MqttWebSocket,
+    /// `mqtt.max_retained`: retained messages of the embedded broker. Default 200,000.
+    pub max_retained: usize,
+    /// `mqtt.max_retained_bytes`: bytes of them. Default 64 MiB.
+    pub max_retained_bytes: usize,
     /// `mqtt.version`: which MQTT to speak with that broker.
     pub version: MqttVersion,
     /// `mqtt.subscribe`: how commands are asked for.
@@ -56,6 +94,9 @@ pub struct Mqtt {
     pub client_id: String,
     /// `mqtt.keepalive`. Default 30 s.
     pub keepalive: Duration,
+    /// `mqtt.session_expiry`: how long the broker keeps commands of QoS 1 and 2 while we are away.
+    /// Default 24 h.
+    pub session_expiry: Duration,
     /// `mqtt.max_queued`: messages kept while the broker is away. Default 100,000.
     pub max_queued: usize,
     /// `mqtt.max_connections`: clients of the embedded broker. Default 10,000.
@@ -91,11 +132,18 @@ impl Default for Mqtt {
             username: None,
             password: None,
             password_file: None,
+            users_file: None,
+            acl_file: None,
+            tls: MqttTls::default(),
+            websocket: MqttWebSocket::default(),
+            max_retained: 200_000,
+            max_retained_bytes: 64 << 20,
             version: MqttVersion::Auto,
             subscribe: MqttSubscribe::Shared,
             ownership_topic: None,
             client_id: MQTT_CLIENT_ID.to_owned(),
             keepalive: Duration::from_secs(30),
+            session_expiry: Duration::from_secs(86_400),
             max_queued: 100_000,
             max_connections: 10_000,
             max_queued_bytes: 64 << 20,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroize as _;
 
 use super::cipher::{CipherSuite, Group};
+use super::listener::IdleTimeout;
 use super::value::{self, Parsed};
 use crate::credentials::{Credential, EndpointPattern, Key, check_identity};
 
@@ -205,17 +206,18 @@ pub(crate) fn separators(value: &Value) -> Parsed<String> {
     Ok(set)
 }
 
-/// A duration, or `"infinity"` for none.
-pub(crate) fn duration_or_infinity(
+/// A duration, `"registration"`, or `"infinity"`.
+pub(crate) fn idle_timeout(
     value: &Value,
     lowest: Duration,
     highest: Duration,
-) -> Parsed<Option<Duration>> {
+) -> Parsed<IdleTimeout> {
     match value {
-        Value::String(text) if text == "infinity" => Ok(None),
+        Value::String(text) if text == "infinity" => Ok(IdleTimeout::Never),
+        Value::String(text) if text == "registration" => Ok(IdleTimeout::Registration),
         other => value::duration(other, lowest, highest)
-            .map(Some)
-            .map_err(|reason| format!("{reason} (or \"infinity\")")),
+            .map(IdleTimeout::After)
+            .map_err(|reason| format!("{reason} (or \"registration\", \"infinity\")")),
     }
 }
 

@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use super::broker_url::BrokerUrl;
 pub use super::error::{ConfigError, ConfigWarning};
 use super::keys::{DTLS_KEYS, IGNORED, KEYS, Keys, RENAMED, UDP_KEYS};
+use super::places::{EMQX_PREFIX, Places};
 use super::reader::Reader;
 use super::schema::Config;
-use super::{check, psk};
+use super::{check, hocon, psk};
 use crate::credentials::WorldReadable;
 use crate::system::open_to_everyone;
 
@@ -22,6 +23,7 @@ pub struct Source {
     exposed: Option<Exposed>,
     /// Where it comes from, and itself.
     password: Option<(&'static str, String)>,
+    places: Places,
 }
 
 /// A file that everybody can read, with secrets in it.
@@ -46,9 +48,6 @@ impl fmt::Debug for Source {
 /// Deepest nesting of tables that is looked at; the schema needs five.
 const MAX_DEPTH: usize = 16;
 
-/// What EMQX puts before the keys of its gateway.
-const EMQX_PREFIX: &str = "gateway.lwm2m.";
-
 impl Source {
     /// From TOML text.
     pub fn from_toml(text: &str) -> Self {
@@ -62,7 +61,7 @@ impl Source {
                         (name, value)
                     })
                     .collect();
-                Self::from_tree(root, errors)
+                Self::from_tree(root, errors).at(Places::of_toml(text))
             }
             Err(error) => {
                 let place = error.span().map(|span| place_of(text, span.start));
@@ -78,7 +77,11 @@ impl Source {
     /// From JSON text.
     pub fn from_json(text: &str) -> Self {
         match serde_json::from_str(text) {
-            Ok(Value::Object(root)) => Self::from_object(root),
+            Ok(Value::Object(root)) => {
+                // What is JSON is HOCON, and its reader knows lines.
+                let lines = hocon::parse(text).map(|(_, lines)| lines);
+                Self::from_object(root).at(Places::of_lines(lines.unwrap_or_default()))
+            }
             Ok(_) => Self::unreadable("not a JSON object".to_owned()),
             Err(error) => {
                 let (line, column) = (error.line(), error.column());
@@ -88,6 +91,26 @@ impl Source {
                 Self::unreadable(format!("line {line}, column {column}: {message}"))
             }
         }
+    }
+
+    /// From HOCON text, the form of EMQX's configuration files; what of it is read says
+    /// `docs/configuration.md`.
+    pub fn from_hocon(text: &str) -> Self {
+        match hocon::parse(text) {
+            Ok((root, lines)) => Self::from_object(root).at(Places::of_lines(lines)),
+            Err((line, message)) => Self::unreadable(format!("line {line}: {message}")),
+        }
+    }
+
+    fn at(mut self, places: Places) -> Self {
+        self.places = places;
+        self
+    }
+
+    /// Where the keys stand, to be shown beside the mistakes of [`Source::read`].
+    #[cfg(feature = "standalone")]
+    pub(crate) fn places(&self) -> Places {
+        self.places.clone()
     }
 
     /// From a tree that is JSON already.
@@ -125,6 +148,7 @@ impl Source {
     /// or change it, it must hold no secrets unless `world_readable_keys` is `allow`.
     #[must_use]
     pub fn of_file(mut self, file: &str, mode: u32) -> Self {
+        self.places.set_file(file);
         let keys = secrets(&self.root);
         self.exposed = open_to_everyone(mode)
             .filter(|_| !keys.is_empty())
@@ -172,6 +196,7 @@ impl Source {
             errors,
             exposed: None,
             password: None,
+            places: Places::default(),
         }
     }
 
@@ -179,6 +204,7 @@ impl Source {
     /// stands when it is none or the key holds text.
     pub fn set(&mut self, key: &str, text: &str) {
         let key = key.strip_prefix(EMQX_PREFIX).unwrap_or(key);
+        self.places.set_elsewhere(key);
         let quoted = text.starts_with(['"', '\'']);
         let value = if holds_text(key) && !quoted {
             Value::String(text.to_owned())
@@ -323,6 +349,10 @@ fn secrets(root: &Map<String, Value>) -> Vec<String> {
     for (name, listener) in dtls.and_then(Value::as_object).into_iter().flatten() {
         if listener.get("psk").is_some_and(is_given) {
             keys.push(format!("listeners.dtls.{name}.psk"));
+        }
+        let password = listener.pointer("/dtls_options/password");
+        if password.is_some_and(is_given) {
+            keys.push(format!("listeners.dtls.{name}.dtls_options.password"));
         }
     }
     keys

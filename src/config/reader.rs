@@ -183,16 +183,40 @@ impl Reader {
     }
 }
 
+/// What people look for that has another name here.
+const HINTS: &[(&str, &str)] = &[
+    (
+        "listeners.tcp",
+        "devices come in by listeners.udp and listeners.dtls; where MQTT clients connect is mqtt.bind",
+    ),
+    (
+        "mqtt.port",
+        "the port is part of mqtt.bind (\"127.0.0.1:1883\") or of mqtt.broker",
+    ),
+    (
+        "mqtt.host",
+        "the address is part of mqtt.bind (\"127.0.0.1:1883\") or of mqtt.broker",
+    ),
+    ("mqtt.url", "another broker is named by mqtt.broker"),
+    ("mqtt.user", "the user is named by mqtt.username"),
+];
+
 /// The message for an unknown key, with the nearest known one.
 fn unknown(key: &str, known: impl Iterator<Item = String>) -> String {
-    let last = |key: &str| key.rsplit('.').next().map(str::to_owned);
+    if let Some((_, hint)) = HINTS.iter().find(|(hinted, _)| *hinted == key) {
+        return format!("unknown key: {hint}");
+    }
+    let (table, name) = split(key);
     let nearest = known
         .map(|known| {
-            let likeness = if last(&known) == last(key) {
+            let likeness = match split(&known) {
                 // The right name in the wrong table.
-                0.99
-            } else {
-                strsim::jaro_winkler(&known, key)
+                (_, other) if other == name => 0.99,
+                // What the names have in common with their table says nothing.
+                // Two letters in the wrong order, one too many or one that is missing.
+                (of, other) if of == table && strsim::osa_distance(other, name) == 1 => 0.95,
+                (of, other) if of == table => strsim::jaro_winkler(other, name),
+                _ => strsim::jaro_winkler(&known, key),
             };
             (likeness, known)
         })
@@ -203,4 +227,9 @@ fn unknown(key: &str, known: impl Iterator<Item = String>) -> String {
         }
         _ => "unknown key".to_owned(),
     }
+}
+
+/// The table of a key, and its name there.
+fn split(key: &str) -> (&str, &str) {
+    key.rsplit_once('.').unwrap_or(("", key))
 }

@@ -7,10 +7,13 @@ use super::choices::{
     AddressChange, AutoObserve, FormatDefault, HostileEndpoint, LifetimePolicy, ObservePolicy,
     UpdateCondition,
 };
+use super::http::Http;
 use super::listener::{Listeners, PlainRegisters};
 use super::mqtt::Mqtt;
 use super::rates::Rates;
 use super::sections::{Blockwise, Coap, Compat, Limits, Log, Queue, Series, Store, Translators};
+use super::statistics::Statistics;
+use super::window::WindowRule;
 use crate::credentials::WorldReadable;
 
 /// Defines a struct whose fields are public with the feature `internals` only: those who use the
@@ -56,6 +59,8 @@ pub struct Config {
     pub lifetime_policy: LifetimePolicy,
     /// How long after its last message a queue-mode device is taken to be awake. Default 22 s.
     pub qmode_time_window: Duration,
+    /// The same for devices of some endpoints; the first rule that fits counts. Default none.
+    pub qmode_time_windows: Vec<WindowRule>,
     /// Objects observed as soon as a device registers. Default off.
     pub auto_observe: AutoObserve,
     /// What becomes of the observations of a device that registers anew. Default `renew`.
@@ -88,6 +93,8 @@ pub struct Config {
     pub rates: Rates,
     /// Publish `deregister` and `expired` messages on the register topic. Default off.
     pub publish_deregister: bool,
+    /// `received_at`: whether messages say when their reason came. Default false.
+    pub received_at: bool,
     /// Behaviour of EMQX's built-in gateway where ours is better by default.
     pub compat: Compat,
     /// Whether files may hold keys or passwords that everybody on the machine can read. Default
@@ -95,16 +102,27 @@ pub struct Config {
     pub world_readable_keys: WorldReadable,
     /// Where registrations, observations and commands are kept for the next start.
     pub store: Store,
-    /// Number of shards (threads with a socket and an engine each); 0 = number of cores.
+    /// Number of shards (threads with a socket and an engine each); 0 = half of the cores.
     pub shards: usize,
     /// Stand-alone host: the embedded broker or the broker to connect to.
     pub mqtt: Mqtt,
+    /// The HTTP API.
+    pub http: Http,
+    /// Statistics over MQTT.
+    pub statistics: Statistics,
     /// Logging of the stand-alone host.
     pub log: Log,
 }
 }
 
 impl Config {
+    /// How long after its last message a queue-mode device is taken to be awake.
+    pub(crate) fn window_of(&self, endpoint: &str) -> Duration {
+        let mut rules = self.qmode_time_windows.iter();
+        let rule = rules.find(|rule| rule.fits(endpoint));
+        rule.map_or(self.qmode_time_window, |rule| rule.window)
+    }
+
     /// Bytes of a command's JSON, at most: `limits.max_command_size`, or twice the largest body,
     /// which leaves room for base64, and 1 MiB at least.
     pub fn max_command_size(&self) -> usize {
@@ -126,6 +144,7 @@ impl Default for Config {
             lifetime_max: Duration::from_secs(86_400),
             lifetime_policy: LifetimePolicy::Ignore,
             qmode_time_window: Duration::from_secs(22),
+            qmode_time_windows: Vec::new(),
             auto_observe: AutoObserve::Off,
             observe_policy: ObservePolicy::Renew,
             update_msg_publish_condition: UpdateCondition::ObjectListChanged,
@@ -142,11 +161,14 @@ impl Default for Config {
             limits: Limits::default(),
             rates: Rates::default(),
             publish_deregister: false,
+            received_at: false,
             compat: Compat::default(),
             world_readable_keys: WorldReadable::Refuse,
             store: Store::default(),
             shards: 0,
             mqtt: Mqtt::default(),
+            http: Http::default(),
+            statistics: Statistics::default(),
             log: Log::default(),
         }
     }

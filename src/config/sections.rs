@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::choices::{BooleanSeries, EchoMode, OnStoreFailure, StoreSync};
+use super::choices::{BooleanSeries, EchoMode, OnRestart, OnStoreFailure, StoreSync};
 use crate::lwm2m::Path;
 
 /// Topic and QoS of one kind of message; the topic is appended to the mountpoint as it is.
@@ -43,6 +43,8 @@ pub struct Translators {
     pub register: Translator,
     /// Update reports. Default `up/resp`.
     pub update: Translator,
+    /// Whether devices can be reached, as retained messages.
+    pub state: StateTranslator,
     /// The older topic pair, `command` and `response` below the mountpoint.
     pub legacy: Legacy,
 }
@@ -56,6 +58,15 @@ pub struct Legacy {
     pub command: Translator,
     /// Default `response`.
     pub response: Translator,
+}
+
+/// `translators.state`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateTranslator {
+    /// Default on.
+    pub enable: bool,
+    /// Default `state`, with QoS 1.
+    pub messages: Translator,
 }
 
 /// `translators.series`
@@ -117,6 +128,11 @@ pub struct Queue {
     pub max_commands: usize,
     /// Bytes of commands waiting for one device. Default 8 MiB: the largest body fits as base64.
     pub max_bytes: usize,
+    /// Commands waiting for all devices together. Default 1,000,000.
+    pub max_total: usize,
+    /// Bytes of memory of commands waiting for all devices together; the account of memory bounds
+    /// them as well. Default 1 GiB.
+    pub max_total_bytes: usize,
     /// Longest wait of a command; a shorter Message-Expiry-Interval wins. Default 7,200 s.
     pub max_age: Duration,
 }
@@ -182,14 +198,27 @@ pub struct Compat {
 /// `store.*`: what outlives the process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
+    /// Whether there is one, where a directory is known. Default yes.
+    pub enable: bool,
     /// Directory of the store; `None`: there is none.
     pub path: Option<PathBuf>,
+    /// `store.key_file`: the keys of DTLS sessions are encrypted with what is in it.
+    pub key_file: Option<PathBuf>,
     /// When what is written is on the disk. Default 50 ms.
     pub sync: StoreSync,
     /// What becomes of commands while the store cannot be written. Default `continue`.
     pub on_failure: OnStoreFailure,
+    /// What becomes of commands that had been sent when the process ended. Default `repeat`.
+    pub on_restart: OnRestart,
     /// How late the time of a device's last message may be written. Default 60 s.
     pub deadline_interval: Duration,
+}
+
+impl Store {
+    /// The directory, if there is to be a store.
+    pub(crate) fn directory(&self) -> Option<&PathBuf> {
+        self.path.as_ref().filter(|_| self.enable)
+    }
 }
 
 /// `log.*`, stand-alone host only.
@@ -217,6 +246,13 @@ impl Default for Translators {
             },
             register: Translator::new("up/resp"),
             update: Translator::new("up/resp"),
+            state: StateTranslator {
+                enable: true,
+                messages: Translator {
+                    topic: "state".to_owned(),
+                    qos: 1,
+                },
+            },
             legacy: Legacy {
                 enable: false,
                 command: Translator::new("command"),
@@ -266,6 +302,8 @@ impl Default for Queue {
         Self {
             max_commands: 100,
             max_bytes: 8 << 20,
+            max_total: 1_000_000,
+            max_total_bytes: 1 << 30,
             max_age: Duration::from_secs(7200),
         }
     }
@@ -311,9 +349,12 @@ impl Default for Compat {
 impl Default for Store {
     fn default() -> Self {
         Self {
+            enable: true,
             path: None,
+            key_file: None,
             sync: StoreSync::Every(Duration::from_millis(50)),
             on_failure: OnStoreFailure::Continue,
+            on_restart: OnRestart::Repeat,
             deadline_interval: Duration::from_secs(60),
         }
     }

@@ -38,7 +38,7 @@ pub(crate) fn quoted<T: ToString + ?Sized>(it: &T) -> String {
 }
 
 /// A value as it is named in a message, short enough for one line.
-pub(super) fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     match value {
         Value::Object(_) => "a table".to_owned(),
         Value::Array(_) => "a list".to_owned(),
@@ -69,6 +69,27 @@ pub(crate) fn filled_text(value: &Value) -> Parsed<String> {
         return Err("must not be empty".to_owned());
     }
     Ok(text)
+}
+
+/// Origins of web pages (RFC 6454 §6.2): scheme, host and perhaps a port.
+pub(crate) fn origins(value: &Value) -> Parsed<Vec<String>> {
+    let wrong = || {
+        format!(
+            "expected a list of origins such as \"https://console.example\", found {}",
+            shown(value)
+        )
+    };
+    let list = value.as_array().ok_or_else(wrong)?;
+    let origin = |entry: &Value| {
+        let text = entry.as_str()?;
+        let (scheme, authority) = text.split_once("://")?;
+        let is_fit = !scheme.is_empty()
+            && !authority.is_empty()
+            && !authority.contains(['/', '*', ' ', '?', '#']);
+        is_fit.then(|| text.to_owned())
+    };
+    let origins: Option<Vec<String>> = list.iter().map(origin).collect();
+    origins.ok_or_else(wrong)
 }
 
 /// `true`, `false`, and `"on"`, `"off"` as EMQX writes them.

@@ -54,8 +54,8 @@ impl Credential {
     /// - [`EndpointRule::Equal`]: the endpoint is the identity, either as it was presented or
     ///   without its suffix. The suffix only tells the connections of one key apart, so a device
     ///   may leave it out of its endpoint name.
-    /// - [`EndpointRule::Listed`]: one of [`endpoints`](Self::endpoints) matches; none listed,
-    ///   none allowed.
+    /// - [`EndpointRule::Listed`]: one of [`endpoints`](Self::endpoints) matches; an empty list
+    ///   allows none.
     /// - [`EndpointRule::Owned`]: as far as this credential can tell, the endpoints of the two rules
     ///   before. What others cover, [`Coverage::permits`](super::Coverage::permits) knows.
     pub fn permits(&self, rule: EndpointRule, presented: &[u8], endpoint: &str) -> bool {

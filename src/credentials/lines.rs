@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 
-#[cfg(any(feature = "internals", feature = "standalone"))]
+#[cfg(any(feature = "http", feature = "internals", feature = "standalone"))]
 use zeroize::Zeroizing;
 
 use super::rules::KeyEncoding;
@@ -168,7 +168,7 @@ pub(super) fn read_line(line: &[u8], keys: KeyEncoding) -> Result<Option<Credent
 
 /// The line that [`read_line`] reads back, without its end; the endpoints only with keys in
 /// hexadecimal.
-#[cfg(any(feature = "internals", feature = "standalone"))]
+#[cfg(any(feature = "http", feature = "internals", feature = "standalone"))]
 pub(super) fn write_line(credential: &Credential, keys: KeyEncoding) -> Zeroizing<Vec<u8>> {
     let identity = &*credential.identity;
     let endpoints: Vec<&str> = credential

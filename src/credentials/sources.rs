@@ -1,9 +1,11 @@
 //! Where credentials come from.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::EndpointPattern;
 use super::credential::Credential;
 use super::rules::{EndpointRule, KeyEncoding, WorldReadable};
 
@@ -33,4 +35,6 @@ pub struct Sources<'a> {
     pub separators: &'a str,
     /// `endpoint_rule`
     pub rule: EndpointRule,
+    /// `certificate_endpoints`: what identities of certificates list.
+    pub certified: &'a BTreeMap<String, Vec<EndpointPattern>>,
 }

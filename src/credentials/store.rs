@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::Key;
 use super::credential::{Credential, check_identity};
 use super::file::{FileError, FileReport, PskFile};
 use super::index::{Table, crowded};
@@ -35,13 +36,17 @@ impl CredentialStore {
             store.file = Some(Arc::clone(&file));
             store.add(file);
         }
+        store.add_certified(from);
         Ok((store, warnings))
     }
 
     /// What a listener's `psk` says, without its file.
     #[cfg(feature = "internals")]
     pub fn configured<'a>(from: impl Into<Sources<'a>>) -> Self {
-        Self::of_configuration(from.into()).0
+        let from = from.into();
+        let mut store = Self::of_configuration(from).0;
+        store.add_certified(from);
+        store
     }
 
     fn of_configuration(from: Sources<'_>) -> (Self, Vec<String>) {
@@ -67,6 +72,23 @@ impl CredentialStore {
         (store, warnings)
     }
 
+    /// What identities of certificates list, as credentials without a key: nobody comes in by them.
+    /// Where an identity has a key too, what is listed with the key counts.
+    fn add_certified(&mut self, from: Sources<'_>) {
+        if from.certified.is_empty() {
+            return;
+        }
+        let certified = from.certified.iter().map(|(identity, endpoints)| {
+            let credential = Credential {
+                identity: identity.as_bytes().into(),
+                key: Key::new(Vec::new()),
+                endpoints: endpoints.clone(),
+            };
+            (credential.identity.clone(), Arc::new(credential))
+        });
+        self.add(Arc::new(Table::new(certified.collect())));
+    }
+
     /// Adds a source behind those there are.
     pub fn add(&mut self, source: Arc<dyn CredentialSource>) {
         self.sources.push(source);
@@ -87,7 +109,8 @@ impl CredentialStore {
         })
     }
 
-    fn find_exactly(&self, identity: &[u8]) -> Option<Arc<Credential>> {
+    /// What is known of the identity of a certificate, which has no suffix.
+    pub fn find_exactly(&self, identity: &[u8]) -> Option<Arc<Credential>> {
         self.sources.iter().find_map(|source| source.find(identity))
     }
 
@@ -173,7 +196,6 @@ mod tests {
 
     use super::*;
     use crate::config::DtlsListener;
-    use crate::credentials::Key;
 
     fn credential(identity: &str, key: u8) -> Credential {
         Credential {

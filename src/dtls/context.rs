@@ -8,12 +8,18 @@ use openssl::ssl::{
     Ssl, SslContext, SslMethod, SslMode, SslOptions, SslSessionCacheMode, SslVersion,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
+use super::certificate::Certificates;
+use super::certified::Certified;
+use super::connection_id::{ConnectionId, Ids};
+use super::extension;
 use super::failures::Failures;
 use super::openssl::{self as ext, Stream};
 use super::psk;
+use super::saved::SavedSession;
 use super::shares::{Limits, Shares};
+use super::verifier::Verifier;
 use crate::config::{CipherSuite, Group};
 use crate::memory::{Full, Kind, Memory, Reservation};
 
@@ -38,7 +44,8 @@ pub struct Options {
     /// Handshakes of one source in a minute that may fail for want of a key before it is slowed to
     /// about as many; 0: any number. A source is an IPv4 address or a /64 of IPv6.
     pub max_failures: u32,
-    /// Sessions of the whole listener, of about 35 kB each. For more, the one that was not used for
+    /// Sessions of the whole listener, of about 1 kB each, 36 kB with suites whose records
+    /// OpenSSL makes. For more, the one that was not used for
     /// the longest time is closed, of those of the credential that has most.
     pub max_sessions: usize,
     /// Sessions of one credential, whatever suffixes it presents. For more, one of its own is closed.
@@ -51,6 +58,16 @@ pub struct Options {
     pub session_timeout: Duration,
     /// Sessions that were not used for so long are closed.
     pub idle_timeout: Option<Duration>,
+    /// Not at once: [`Output::Unused`](super::Output::Unused) says that there is one, and whoever has no
+    /// use for it calls [`Server::close_unused`](super::Server::close_unused). Else it counts as used.
+    pub ask_idle: bool,
+    /// Whether devices that can use connection ids (RFC 9146) get one of ours.
+    pub connection_ids: bool,
+    /// What the ids are enciphered with; without, something random.
+    pub connection_id_key: Option<[u8; 16]>,
+    /// What is encrypted in records with payload and a device's id has a multiple of so many bytes; 0: no
+    /// padding.
+    pub padding: usize,
     /// The account of memory. Without room in it a handshake is refused, or another one gives way;
     /// for a session too many an older one is closed.
     pub memory: Option<Arc<Memory>>,
@@ -72,6 +89,10 @@ impl Default for Options {
             session_cache: 10_000,
             session_timeout: Duration::from_secs(3600),
             idle_timeout: None,
+            ask_idle: false,
+            connection_ids: true,
+            connection_id_key: None,
+            padding: 0,
             memory: None,
         }
     }
@@ -98,9 +119,21 @@ pub struct Context {
     pub(super) shares: Arc<Mutex<Shares>>,
     /// Of the handshakes of all servers.
     pub(super) failures: Mutex<Failures>,
+    /// Makes connection ids, if there shall be any.
+    pub(super) ids: Option<Ids>,
     /// For the sessions that can be resumed.
     _cache: Option<Reservation>,
+    /// How many.
+    cached: usize,
+    /// What certificates add to a handshake or session, in bytes.
+    chain: usize,
+    current: RwLock<Current>,
+}
+
+/// What new handshakes work with; those under way and sessions keep theirs.
+struct Current {
     openssl: SslContext,
+    verifier: Option<Arc<Verifier>>,
 }
 
 impl std::fmt::Debug for Context {
@@ -116,35 +149,173 @@ impl std::fmt::Debug for Context {
 /// takes the same time for each.
 const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
 
-/// What a handshake, a session and a session that can be resumed take, in bytes, about.
+/// What a handshake, a session of ours, one of OpenSSL's and a session that can be resumed take, in
+/// bytes, about. That of a session is measured by `tests/dtls_memory.rs`, with its part of the tables.
 const HANDSHAKE_BYTES: usize = 50_000;
-const SESSION_BYTES: usize = 36_000;
+const SESSION_BYTES: usize = 530;
+const OPENSSL_SESSION_BYTES: usize = 36_000;
 const CACHED_BYTES: usize = 1_000;
+/// What the chain of a device adds to each of them.
+const CHAIN_BYTES: usize = 8_000;
 
 /// OpenSSL's least.
 const MIN_MTU: u16 = 256;
 
 impl Context {
-    /// Sets OpenSSL up.
+    /// Sets OpenSSL up for pre-shared keys.
     ///
     /// # Errors
     ///
     /// When there is no suite or group, or OpenSSL lacks one.
+    #[cfg(feature = "internals")]
     pub fn new(options: &Options) -> Result<Self, DtlsError> {
+        Self::with_certificates(options, None)
+    }
+
+    /// Sets OpenSSL up for pre-shared keys, and for certificates where there are some.
+    ///
+    /// # Errors
+    ///
+    /// When there is no suite or group, or OpenSSL lacks one.
+    pub fn with_certificates(
+        options: &Options,
+        certificates: Option<&Certificates>,
+    ) -> Result<Self, DtlsError> {
         if options.suites.is_empty() {
             return Err(DtlsError::NoSuite);
         }
         if options.groups.is_empty() {
             return Err(DtlsError::NoGroup);
         }
+        // At most an eighth of what sessions have.
+        let memory = options.memory.as_ref();
+        let chain = certificates.map_or(0, |_| CHAIN_BYTES);
+        let each = CACHED_BYTES.saturating_add(chain);
+        let most = memory.map_or(usize::MAX, |it| it.limit(Kind::Sessions) / 8 / each);
+        let cached = options.session_cache.min(most);
+        let bytes = cached.saturating_mul(each);
+        let cache = memory.map(|it| Reservation::forced(it, Kind::Sessions, bytes));
+        let current = Current::new(options, cached, certificates)?;
+        let mut ids = None;
+        if options.connection_ids {
+            let mut key = options.connection_id_key.unwrap_or_default();
+            if options.connection_id_key.is_none() {
+                openssl::rand::rand_bytes(&mut key)?;
+            }
+            ids = Some(Ids::new(&key));
+        }
+        Ok(Self {
+            options: options.clone(),
+            shares: Arc::new(Mutex::new(Shares::new(Limits {
+                all: options.max_sessions,
+                per_credential: options.max_sessions_per_credential,
+                per_source: options.max_sessions_per_source,
+            }))),
+            failures: Mutex::new(Failures::new(options.max_failures)),
+            ids,
+            _cache: cache,
+            cached,
+            chain,
+            current: RwLock::new(current),
+        })
+    }
+
+    /// Takes other certificates for handshakes from now on. Sessions go on, none can be resumed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Context::with_certificates`]; those of before stay in force.
+    pub fn set_certificates(&self, certificates: Option<&Certificates>) -> Result<(), DtlsError> {
+        let current = Current::new(&self.options, self.cached, certificates)?;
+        *self.current.write() = current;
+        Ok(())
+    }
+
+    /// Whether the device of a session that showed this certificate would be let in now.
+    pub fn trusts(&self, certified: &Certified) -> bool {
+        let verifier = self.verifier();
+        verifier.is_some_and(|verifier| verifier.trusts(certified))
+    }
+
+    /// Whether the device of a session of before a restart would be let in now.
+    pub fn admits(&self, certified: &Certified) -> bool {
+        self.trusts(certified) && !certified.has_ended()
+    }
+
+    /// Who is let in by a certificate; `None` without any.
+    pub(super) fn verifier(&self) -> Option<Arc<Verifier>> {
+        self.current.read().verifier.clone()
+    }
+
+    /// Bytes for a handshake, or nothing without an account.
+    pub(super) fn reserve_handshake(&self) -> Result<Option<Reservation>, Full> {
+        let memory = self.options.memory.as_ref();
+        let bytes = HANDSHAKE_BYTES.saturating_add(self.chain.saturating_mul(2));
+        memory
+            .map(|it| Reservation::new(it, Kind::Handshakes, bytes))
+            .transpose()
+    }
+
+    /// An account of a server's sessions, with nothing in it.
+    pub(super) fn sessions_account(&self) -> Option<Reservation> {
+        let memory = self.options.memory.as_ref()?;
+        Some(Reservation::forced(memory, Kind::Sessions, 0))
+    }
+
+    /// Bytes of a session.
+    pub(super) const fn session_bytes(&self, is_of_openssl: bool) -> usize {
+        match is_of_openssl {
+            false => SESSION_BYTES,
+            true => OPENSSL_SESSION_BYTES.saturating_add(self.chain),
+        }
+    }
+
+    /// The shard whose id a saved session bears.
+    pub fn shard_of(&self, saved: &SavedSession) -> Option<u16> {
+        let id = ConnectionId::from_bytes(saved.ours?);
+        Some(self.ids.as_ref()?.shard(id))
+    }
+
+    /// Whether sessions take more than they may.
+    pub(super) fn is_over(&self) -> bool {
+        let memory = self.options.memory.as_ref();
+        memory.is_some_and(|it| it.used(Kind::Sessions) > it.limit(Kind::Sessions))
+    }
+
+    /// Forgets the sessions that could be resumed: for credentials that are not valid any more.
+    /// Sessions in use go on.
+    pub fn flush_sessions(&self) {
+        ext::flush_sessions(&self.current.read().openssl);
+    }
+
+    /// A new OpenSSL object, waiting for a handshake, with the id that the client's records shall bear.
+    pub(super) fn stream(&self, id: Option<ConnectionId>) -> Result<Stream, ErrorStack> {
+        let mut ssl = Ssl::new(&self.current.read().openssl)?;
+        psk::attach(&mut ssl, self.options.retransmit_timeout)?;
+        if let Some(id) = id {
+            extension::offer(&mut ssl, id)?;
+        }
+        ssl.set_mtu(u32::from(self.options.mtu.max(MIN_MTU)))?;
+        ssl.set_accept_state();
+        Stream::new(ssl)
+    }
+}
+
+impl Current {
+    fn new(
+        options: &Options,
+        cached: usize,
+        certificates: Option<&Certificates>,
+    ) -> Result<Self, DtlsError> {
         let mut builder = SslContext::builder(SslMethod::dtls_server())?;
         builder.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
         builder.set_max_proto_version(Some(SslVersion::DTLS1_2))?;
-        let names: Vec<_> = options
-            .suites
-            .iter()
-            .map(|suite| suite.openssl_name())
-            .collect();
+        let is_usable = |suite: &&CipherSuite| certificates.is_some() || !suite.has_certificates();
+        let suites = options.suites.iter().filter(is_usable);
+        let names: Vec<_> = suites.map(|suite| suite.openssl_name()).collect();
+        if names.is_empty() {
+            return Err(DtlsError::NoSuite);
+        }
         builder.set_cipher_list(&names.join(":"))?;
         // Suites with a tag of 8 bytes count as 64 bits strong; the list above is all there is.
         builder.set_security_level(0);
@@ -165,11 +336,6 @@ impl Context {
         builder.set_mode(SslMode::AUTO_RETRY);
         // Sessions are resumed only where the same context string is set.
         builder.set_session_id_context(b"lwm2m-gateway")?;
-        // At most an eighth of what sessions have.
-        let memory = options.memory.as_ref();
-        let most = memory.map_or(usize::MAX, |it| it.limit(Kind::Sessions) / 8 / CACHED_BYTES);
-        let cached = options.session_cache.min(most);
-        let cache = memory.map(|it| Reservation::forced(it, Kind::Sessions, cached * CACHED_BYTES));
         if cached == 0 {
             builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         } else {
@@ -179,54 +345,18 @@ impl Context {
             builder.set_session_cache_size(i32::try_from(size).unwrap_or(i32::MAX));
             ext::set_session_timeout(&mut builder, options.session_timeout);
         }
+        if options.connection_ids {
+            extension::enable(&mut builder)?;
+        }
         // An OpenSSL object is made only for a hello whose cookie was verified before.
         builder.set_cookie_verify_cb(|_, _| true);
         builder.set_psk_server_callback(|ssl, identity, key| Ok(psk::answer(ssl, identity, key)));
+        if let Some(certificates) = certificates {
+            certificates.install(&mut builder)?;
+        }
         Ok(Self {
-            options: options.clone(),
-            shares: Arc::new(Mutex::new(Shares::new(Limits {
-                all: options.max_sessions,
-                per_credential: options.max_sessions_per_credential,
-                per_source: options.max_sessions_per_source,
-            }))),
-            failures: Mutex::new(Failures::new(options.max_failures)),
-            _cache: cache,
             openssl: builder.build(),
+            verifier: certificates.map(Certificates::verifier),
         })
-    }
-
-    /// Bytes for a handshake, or nothing without an account.
-    pub(super) fn reserve_handshake(&self) -> Result<Option<Reservation>, Full> {
-        let memory = self.options.memory.as_ref();
-        memory
-            .map(|it| Reservation::new(it, Kind::Handshakes, HANDSHAKE_BYTES))
-            .transpose()
-    }
-
-    /// Bytes for a session, whether there is room or not.
-    pub(super) fn reserve_session(&self) -> Option<Reservation> {
-        let memory = self.options.memory.as_ref()?;
-        Some(Reservation::forced(memory, Kind::Sessions, SESSION_BYTES))
-    }
-
-    /// Whether sessions take more than they may.
-    pub(super) fn is_over(&self) -> bool {
-        let memory = self.options.memory.as_ref();
-        memory.is_some_and(|it| it.used(Kind::Sessions) > it.limit(Kind::Sessions))
-    }
-
-    /// Forgets the sessions that could be resumed: for credentials that are not valid any more.
-    /// Sessions in use go on.
-    pub fn flush_sessions(&self) {
-        ext::flush_sessions(&self.openssl);
-    }
-
-    /// A new OpenSSL object, waiting for a handshake.
-    pub(super) fn stream(&self) -> Result<Stream, ErrorStack> {
-        let mut ssl = Ssl::new(&self.openssl)?;
-        psk::attach(&mut ssl, self.options.retransmit_timeout)?;
-        ssl.set_mtu(u32::from(self.options.mtu.max(MIN_MTU)))?;
-        ssl.set_accept_state();
-        Stream::new(ssl)
     }
 }

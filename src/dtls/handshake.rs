@@ -6,28 +6,37 @@
 //! ChangeCipherSpec that is early, and some devices (tinydtls in Wakaama's client) never send it
 //! again; and it keeps 17 kB for each encrypted record that comes before the ChangeCipherSpec, or as
 //! payload before the Finished.
+//!
+//! With certificates there is no key to wait for: OpenSSL gets all messages up to the CertificateVerify
+//! as they come, in whatever order and fragments, and puts them together within the bounds below.
 
-use crate::network::NetworkPath;
+mod inspect;
+mod stage;
+
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{ErrorCode, SslRef, SslStream};
+use openssl::ssl::{self, ErrorCode, SslStream};
 
+use super::certified::Certified;
+use super::connection_id::ConnectionId;
 use super::context::Context;
 use super::identity::{Identity, IdentityReader};
 use super::openssl::{self as ext, NoMemory, Stream};
-use super::psk;
-use super::record::{
-    ALERT, CHANGE_CIPHER_SPEC, CLIENT_HELLO, CLIENT_KEY_EXCHANGE, DECRYPT_ERROR, Fragment,
-    HANDSHAKE, Record, fatal_alert, overhead, records,
-};
-use super::session::is_broken;
+use super::psk::{self, Judgement};
+use super::record::{DECRYPT_ERROR, HANDSHAKE, Record, TLS12_CID, fatal_alert, records};
+use super::session::{Protection, is_broken};
+use super::shim::{Inward, Shim};
+use super::verifier::Verifier;
 use super::wire::Wire;
 use crate::config::CipherSuite;
 use crate::credentials::Key;
 use crate::memory::Reservation;
+use crate::network::NetworkPath;
 use crate::time::Instant;
+use stage::{Part, Stage, awaits_finished, chooses_certificates};
 
 /// Records held back, and their bytes. A ClientKeyExchange with all that follows is three records;
 /// the rest is for small fragments and repetitions.
@@ -40,18 +49,6 @@ const MAX_HELD_ENCRYPTED: usize = 8;
 
 /// Records given to OpenSSL for a handshake. Each flight is one to five, and may be repeated.
 const MAX_RECORDS: u32 = 200;
-
-/// Fragments of handshake messages in one record. Clients send one or a few: this is about work.
-const MAX_FRAGMENTS: usize = 16;
-
-/// Least bytes of an encrypted record while the suite is not known: enough for all of them but CBC,
-/// which OpenSSL checks itself. A Finished, which is what may come then, has more.
-const LEAST_ENCRYPTED: usize = 24;
-
-/// Longest handshake message of a client in bytes, and its highest number: OpenSSL keeps parts of
-/// longer and later ones that it will never use.
-const MAX_MESSAGE: usize = 4096;
-const CLIENT_KEY_EXCHANGE_SEQUENCE: u16 = 2;
 
 /// Finished messages that cannot be decrypted before the handshake is given up. One may be somebody
 /// else's, or damaged.
@@ -85,6 +82,12 @@ pub(super) struct Handshake {
     is_unknown: bool,
     /// The highest record number used in the clear.
     sent: u64,
+    /// Who is let in by a certificate.
+    verifier: Option<Arc<Verifier>>,
+    /// Whether the device failed to show a certificate that is taken, and its key.
+    is_rejected: bool,
+    /// Records as OpenSSL does not know them.
+    shim: Shim,
 }
 
 /// How far it is.
@@ -95,21 +98,8 @@ enum Phase {
     Waiting(Identity),
     /// The key is there.
     Keyed(Identity),
-}
-
-/// Which part of a handshake a record is of, in the order in which OpenSSL wants them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Stage {
-    /// ClientHello, or an alert.
-    Opening,
-    /// With a ClientKeyExchange or a part of one.
-    KeyExchange,
-    /// ChangeCipherSpec.
-    Change,
-    /// Finished, or an alert, encrypted.
-    Finished,
-    /// Payload that overtook the Finished.
-    Payload,
+    /// Both sides show certificates: no key is asked for.
+    Certified,
 }
 
 /// What became of a datagram.
@@ -124,34 +114,39 @@ pub(super) enum Step {
     Complete,
     /// The handshake has failed: the device has another key, or nobody knows its identity.
     Refused,
+    /// The handshake has failed: the device has no certificate that is taken. Why, and whose.
+    Rejected(String),
     /// The handshake has failed for another reason.
     Failed(String),
 }
 
 /// A complete handshake.
 pub(super) struct Completed {
-    pub stream: Stream,
+    pub protection: Protection,
     pub identity: Identity,
     pub resumed: bool,
     pub suite: CipherSuite,
-    /// The key that the device has; none when a session was resumed.
+    /// The key that the device has; none when a session was resumed, or with a certificate.
     pub key: Option<Key>,
+    /// The certificate that the device has.
+    pub certified: Option<Arc<Certified>>,
     /// Records with payload, or what looks so, that came before.
     pub early: Vec<Vec<u8>>,
 }
 
 impl Handshake {
-    /// Begins with a verified hello, at the beginning of `datagram`. `None`: OpenSSL did not take
-    /// it.
+    /// Begins with a verified hello. The records of the client shall bear `id`. `None`: OpenSSL did not
+    /// take the hello.
     pub(super) fn new(
         context: &Context,
         now: Instant,
         peer: NetworkPath,
         random: [u8; 32],
         hello: &Record<'_>,
+        id: Option<ConnectionId>,
         wire: &mut Wire,
     ) -> Result<Option<Self>, ErrorStack> {
-        let mut stream = context.stream()?;
+        let mut stream = context.stream(id)?;
         wire.put(hello.bytes);
         if stream.call(wire, ext::listen) != Ok(true) {
             return Ok(None);
@@ -173,6 +168,9 @@ impl Handshake {
             silences: 0,
             is_unknown: false,
             sent: hello.sequence,
+            verifier: context.verifier(),
+            is_rejected: false,
+            shim: Shim::default(),
         }))
     }
 
@@ -192,7 +190,7 @@ impl Handshake {
     pub(super) fn handle(&mut self, datagram: &[u8], wire: &mut Wire) -> Step {
         let mut outcome = Step::Dropped;
         let mut rest = datagram;
-        while let Some((record, after)) = Record::split(rest) {
+        while let Some((record, after)) = Record::split_any(rest) {
             rest = after;
             match self.take(&record, wire) {
                 Step::Dropped => self.dropped = self.dropped.saturating_add(1),
@@ -202,7 +200,7 @@ impl Handshake {
                     self.keep_payload(rest);
                     break;
                 }
-                step @ (Step::Refused | Step::Failed(_)) => {
+                step @ (Step::Refused | Step::Rejected(_) | Step::Failed(_)) => {
                     outcome = step;
                     break;
                 }
@@ -292,7 +290,8 @@ impl Handshake {
     /// Whether it shows, when it ends incomplete, that the device has no key of ours: nobody knows
     /// its identity, or it sent a Finished and that did not complete it.
     pub(super) fn lacks_key(&self) -> bool {
-        self.is_unknown || !self.finished.is_empty()
+        let has_wrong_key = !self.finished.is_empty() && !self.is_certified();
+        self.is_unknown || has_wrong_key || self.is_rejected
     }
 
     /// Sends the last flight again if it is time for it. False: it was too often.
@@ -313,15 +312,27 @@ impl Handshake {
     }
 
     /// What it ended in. `None` when it has no identity or no suite, which does not happen.
-    pub(super) fn complete(self) -> Option<Completed> {
+    pub(super) fn complete(mut self) -> Option<Completed> {
+        let layer = self.shim.layer(self.stream.ssl());
         let ssl = self.stream.ssl();
         let key = psk::take_key(ssl);
         let resumed = ssl.session_reused();
+        let suite = CipherSuite::from_name(ssl.current_cipher()?.name())?;
+        let mut certified = None;
         let identity = match self.phase {
             Phase::Keyed(identity) if !resumed => identity,
+            _ if suite.has_certificates() => {
+                let (identity, facts) = match psk::take_judgement(ssl) {
+                    Judgement::Certified(identity, facts) if !resumed => (identity, facts),
+                    _ if resumed => self.verifier.as_ref()?.resumed(ssl)?,
+                    _ => return None,
+                };
+                certified = Some(Arc::new(facts));
+                identity
+            }
             _ => Identity::new(ssl.psk_identity()?),
         };
-        let suite = CipherSuite::from_name(ssl.current_cipher()?.name())?;
+        let last_flight = self.shim.last_flight(resumed, self.sent);
         let early = self.held.into_iter();
         let early = early.filter_map(|(stage, record)| stage.is_encrypted().then_some(record));
         Some(Completed {
@@ -329,26 +340,10 @@ impl Handshake {
             resumed,
             suite,
             key: key.filter(|_| !resumed),
+            certified,
             early: early.collect(),
-            stream: self.stream,
+            protection: Protection::new(self.stream, layer, last_flight, &self.random),
         })
-    }
-
-    /// Whether a record of this stage has to wait.
-    fn is_early(&self, stage: Stage) -> bool {
-        let ssl = self.stream.ssl();
-        match stage {
-            Stage::Opening => false,
-            Stage::KeyExchange => !matches!(self.phase, Phase::Keyed(_)),
-            Stage::Change => match self.phase {
-                // Without a ClientKeyExchange to wait for when a session is resumed.
-                Phase::Hello => !ssl.session_reused(),
-                Phase::Waiting(_) => true,
-                Phase::Keyed(_) => awaits_key_exchange(ssl),
-            },
-            Stage::Finished => !awaits_finished(ssl),
-            Stage::Payload => true,
-        }
     }
 
     /// Gives OpenSSL the records held back that it can use now, after one that ended in `step`.
@@ -361,72 +356,15 @@ impl Handshake {
                 break;
             };
             let (_, bytes) = self.held.remove(at);
-            if let Some((record, _)) = Record::split(&bytes) {
+            if let Some((record, _)) = Record::split_any(&bytes) {
                 step = self.feed(&record, wire);
             }
         }
         step
     }
 
-    /// Looks through a record before OpenSSL may see it. `None`: it has no place in a handshake with
-    /// PSK.
-    fn inspect(&mut self, record: &Record<'_>) -> Option<Part> {
-        let part = |stage| {
-            Some(Part {
-                stage,
-                identity: None,
-            })
-        };
-        if record.epoch > 0 {
-            let cipher = self.stream.ssl().current_cipher();
-            let suite = cipher.and_then(|cipher| CipherSuite::from_name(cipher.name()));
-            let least = suite.map_or(LEAST_ENCRYPTED, overhead);
-            // There is no second change of keys. OpenSSL takes a record that is too short for an
-            // error of its own.
-            if record.epoch > 1 || record.fragment.len() < least {
-                return None;
-            }
-            return match record.content_type {
-                HANDSHAKE | ALERT => part(Stage::Finished),
-                CHANGE_CIPHER_SPEC => None,
-                _ => part(Stage::Payload),
-            };
-        }
-        match record.content_type {
-            ALERT => part(Stage::Opening),
-            CHANGE_CIPHER_SPEC if record.fragment == [1] => part(Stage::Change),
-            HANDSHAKE => self.inspect_messages(record.fragment),
-            _ => None,
-        }
-    }
-
-    fn inspect_messages(&mut self, mut rest: &[u8]) -> Option<Part> {
-        let mut part = Part {
-            stage: Stage::Opening,
-            identity: None,
-        };
-        for _ in 0..MAX_FRAGMENTS {
-            let (message, after) = Fragment::split(rest)?;
-            let is_expected = matches!(message.kind, CLIENT_HELLO | CLIENT_KEY_EXCHANGE)
-                && message.length <= MAX_MESSAGE
-                && message.sequence <= CLIENT_KEY_EXCHANGE_SEQUENCE;
-            if !is_expected {
-                return None;
-            }
-            if message.kind == CLIENT_KEY_EXCHANGE
-                && message.sequence == CLIENT_KEY_EXCHANGE_SEQUENCE
-            {
-                part.stage = Stage::KeyExchange;
-                if part.identity.is_none() && matches!(self.phase, Phase::Hello) {
-                    part.identity = self.reader.add(&message);
-                }
-            }
-            rest = after;
-            if rest.is_empty() {
-                return Some(part);
-            }
-        }
-        None
+    const fn is_certified(&self) -> bool {
+        matches!(self.phase, Phase::Certified)
     }
 
     /// Gives a record to OpenSSL.
@@ -435,6 +373,16 @@ impl Handshake {
             return Step::Dropped;
         }
         self.records = self.records.saturating_add(1);
+        let translated = match record.content_type {
+            TLS12_CID => self.shim.inward(self.stream.ssl(), record),
+            _ => Inward::Record(Vec::new()),
+        };
+        let record = match &translated {
+            Inward::Record(bytes) => &Record::split(bytes).map_or(*record, |(it, _)| it),
+            Inward::Payload if self.hold(Stage::Payload, record) => return Step::Pending,
+            Inward::Payload | Inward::Nothing => return Step::Dropped,
+        };
+        self.shim.note_received(record);
         if record.epoch > 0 && record.content_type == HANDSHAKE {
             self.finished.insert(record.sequence);
         }
@@ -453,12 +401,33 @@ impl Handshake {
             Err(error) => error,
         };
         if error.code() != ErrorCode::WANT_READ && is_broken(self.stream.ssl()) {
-            return Step::Failed(error.to_string());
+            return self.failed(&error);
         }
-        if self.finished.len() >= MAX_UNDECIPHERABLE && awaits_finished(self.stream.ssl()) {
+        // With certificates both have the same keys for sure: such a message is somebody else's.
+        if self.finished.len() >= MAX_UNDECIPHERABLE
+            && awaits_finished(self.stream.ssl())
+            && !self.is_certified()
+        {
             return self.refuse(wire);
         }
         Step::Pending
+    }
+
+    /// OpenSSL has given up.
+    fn failed(&mut self, error: &ssl::Error) -> Step {
+        let reason = error
+            .ssl_error()
+            .and_then(|stack| stack.errors().first()?.reason());
+        let reason = || reason.map_or_else(|| error.to_string(), str::to_owned);
+        if !self.is_certified() {
+            return Step::Failed(error.to_string());
+        }
+        self.is_rejected = true;
+        Step::Rejected(match psk::take_judgement(self.stream.ssl()) {
+            Judgement::Refused(reason) => reason,
+            Judgement::Open => reason(),
+            Judgement::Certified(identity, _) => format!("{}: {identity}", reason()),
+        })
     }
 
     /// Gives the record buffers back until there is something to do, two thirds of what a handshake
@@ -479,40 +448,25 @@ impl Handshake {
     /// At a timeout: gives up on a device that sent one undecipherable Finished and never repeats
     /// it, as tinydtls does. None: there is still hope.
     pub(super) fn refuse_silent(&mut self, wire: &mut Wire) -> Option<Step> {
-        if self.finished.is_empty() || !awaits_finished(self.stream.ssl()) {
+        if self.finished.is_empty() || self.is_certified() || !awaits_finished(self.stream.ssl()) {
             return None;
         }
         self.silences = self.silences.saturating_add(1);
         (self.silences >= MAX_SILENCES).then(|| self.refuse(wire))
     }
 
-    /// Looks at what OpenSSL has written, for the number of a record of our own.
-    fn note_sent(&mut self, wire: &Wire) {
+    /// Looks at what OpenSSL has written, for the number of a record of our own, and gives it the ids
+    /// that the client wants to see.
+    fn note_sent(&mut self, wire: &mut Wire) {
+        self.shim.outward(self.stream.ssl(), wire);
         let records = wire.written().flat_map(records);
         let in_the_clear = records.filter(|record| record.epoch == 0);
         self.sent = in_the_clear.fold(self.sent, |sent, record| sent.max(record.sequence));
+        if matches!(self.phase, Phase::Hello) && self.verifier.is_some() {
+            let mut written = wire.written().flat_map(self::records);
+            if written.any(|record| chooses_certificates(&record)) {
+                self.phase = Phase::Certified;
+            }
+        }
     }
-}
-
-impl Stage {
-    const fn is_encrypted(self) -> bool {
-        matches!(self, Self::Finished | Self::Payload)
-    }
-}
-
-/// What a record is.
-struct Part {
-    stage: Stage,
-    /// The identity, when this completes it.
-    identity: Option<Identity>,
-}
-
-/// Whether OpenSSL has sent its flight and has not read the whole ClientKeyExchange.
-fn awaits_key_exchange(ssl: &SslRef) -> bool {
-    ssl.state_string() == "TWSD"
-}
-
-/// Whether OpenSSL has read the client's ChangeCipherSpec and no Finished.
-fn awaits_finished(ssl: &SslRef) -> bool {
-    ssl.state_string() == "TRCCS"
 }

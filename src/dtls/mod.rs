@@ -1,4 +1,4 @@
-//! A DTLS 1.2 server with pre-shared keys (RFC 6347, RFC 4279), on OpenSSL.
+//! A DTLS 1.2 server with pre-shared keys or certificates (RFC 6347, RFC 4279, RFC 7251), on OpenSSL.
 //!
 //! It does no I/O and keeps no time: datagrams, time and keys go in, datagrams, payloads and events
 //! come out ([`Server`]). OpenSSL does the handshakes and protects the records; everything before
@@ -11,8 +11,13 @@
 //! * The retransmission timers of handshakes are OpenSSL's and run on the clock of the system,
 //!   whatever `now` is; all other times are measured by `now`.
 
+mod certificate;
+mod certified;
+mod connection_id;
 mod context;
 mod cookie;
+mod digest;
+mod extension;
 mod failures;
 mod handshake;
 mod hello;
@@ -20,17 +25,25 @@ mod identity;
 mod openssl;
 mod psk;
 mod record;
+mod saved;
 mod server;
 mod session;
 mod shares;
+mod shim;
 mod sources;
 mod table;
+mod verifier;
 mod wire;
+
+use std::sync::Arc;
 
 use crate::network::NetworkPath;
 
+pub use certificate::{CertificateError, Certificates};
+pub use certified::Certified;
 pub use context::{Context, DtlsError, Options};
 pub use identity::Identity;
+pub use saved::SavedSession;
 pub use server::Server;
 
 use crate::config::CipherSuite;
@@ -49,8 +62,10 @@ pub enum Output {
     },
     /// The payload of an authentic record.
     Received {
-        /// From whom; there is a session.
+        /// Where the device is.
         from: NetworkPath,
+        /// By which session.
+        session: SessionId,
         /// Never empty.
         payload: Vec<u8>,
     },
@@ -63,10 +78,12 @@ pub enum Output {
         /// What it presents; nothing is proved yet.
         identity: Identity,
     },
-    /// A handshake is complete: the peer has the key of this identity.
+    /// A handshake is complete: the peer has the key of this identity, or a certificate for it.
     Established {
         /// Who.
         peer: NetworkPath,
+        /// Names the session from now on.
+        session: SessionId,
         /// The identity presented.
         identity: Identity,
         /// Whether an earlier session was resumed, without looking at the key again.
@@ -75,16 +92,46 @@ pub enum Output {
         suite: CipherSuite,
         /// The key that it has shown to have; none when a session was resumed.
         key: Option<credentials::Key>,
+        /// The certificate that it has shown, and has the key of.
+        certified: Option<Arc<Certified>>,
     },
     /// A session is over, the one that [`Output::Established`] announced.
     Closed {
-        /// Whose.
+        /// Where the device was last.
         peer: NetworkPath,
+        /// Which one.
+        session: SessionId,
         /// The identity presented.
         identity: Identity,
         /// Why.
         reason: CloseReason,
     },
+    /// A device has another address, as its newest record shows (RFC 9146 §6).
+    Moved {
+        /// By which session.
+        session: SessionId,
+        /// Where it is from now on.
+        to: NetworkPath,
+    },
+    /// A session shall be kept as [`Server::save`] has it, from now on or anew. What comes of the close of
+    /// one that was kept is [`Output::Closed`].
+    Keep {
+        /// Which one.
+        session: SessionId,
+        /// [`Server::note_kept`] is waited for.
+        is_awaited: bool,
+    },
+    /// A datagram for a session of another shard, whose server takes it as its own.
+    Elsewhere {
+        /// Which one.
+        shard: u16,
+        /// Where it came from.
+        from: NetworkPath,
+        /// All of it.
+        datagram: Vec<u8>,
+    },
+    /// A session was not used for [`Options::idle_timeout`], with [`Options::ask_idle`].
+    Unused(SessionId),
     /// There are too many sessions, and those that should give way are other servers': whoever has
     /// these calls [`Server::give_way`].
     Crowded,
@@ -103,11 +150,15 @@ pub enum CloseReason {
     Replaced,
     /// It made room for a new one ([`Options::max_sessions`] and the limits beside it).
     Evicted,
-    /// It was not used ([`Options::idle_timeout`]).
+    /// It was not used ([`Options::idle_timeout`], [`Server::close_unused`]).
     Idle,
     /// [`Server::close`] or [`Server::close_all`].
     Local,
 }
+
+/// Names a session of a [`Server`], also after it has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(table::Key);
 
 /// Names a question for a key. Answers to questions that do not stand any more are ignored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

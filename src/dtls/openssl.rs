@@ -9,11 +9,16 @@ use std::ptr;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{ShutdownState, Ssl, SslContextBuilder, SslContextRef, SslRef, SslStream};
+use openssl::ssl::{
+    ShutdownState, Ssl, SslCipherRef, SslContextBuilder, SslContextRef, SslRef, SslStream,
+};
+use openssl::x509::X509CrlRef;
+use openssl::x509::store::X509StoreBuilderRef;
 use openssl_sys as ffi;
 
 use super::psk;
 use super::wire::Wire;
+use crate::config::CipherSuite;
 
 /// Opaque: a peer's address, which OpenSSL asks for and we do not tell.
 #[repr(C)]
@@ -33,9 +38,12 @@ unsafe extern "C" {
     fn SSL_free_buffers(ssl: *mut ffi::SSL) -> c_int;
     fn SSL_alloc_buffers(ssl: *mut ffi::SSL) -> c_int;
     fn SSL_CTX_flush_sessions(context: *mut ffi::SSL_CTX, time: c_long);
+    fn X509_STORE_add_crl(store: *mut ffi::X509_STORE, list: *mut ffi::X509_CRL) -> c_int;
+    fn SSL_get_pending_cipher(ssl: *const ffi::SSL) -> *const ffi::SSL_CIPHER;
     fn SSL_CTX_set_timeout(context: *mut ffi::SSL_CTX, seconds: c_long) -> c_long;
 }
 
+const SSL_CTRL_SET_MAX_CERT_LIST: c_int = 51;
 const DTLS_CTRL_GET_TIMEOUT: c_int = 73;
 const DTLS_CTRL_HANDLE_TIMEOUT: c_int = 74;
 
@@ -214,9 +222,59 @@ pub(super) fn flush_sessions(context: &SslContextRef) {
     unsafe { SSL_CTX_flush_sessions(raw_context(context), time) };
 }
 
+/// The suite that the ServerHello is about to name.
+pub(super) fn pending_suite(ssl: &SslRef) -> Option<CipherSuite> {
+    let raw: *const ffi::SSL = ptr::from_ref(ssl).cast();
+    // SAFETY: the object is live and only looked at.
+    let cipher = unsafe { SSL_get_pending_cipher(raw) };
+    if cipher.is_null() {
+        return None;
+    }
+    // SAFETY: an entry of OpenSSL's table of suites, which lives as long as the process; an
+    // `SslCipherRef` is never made, only pointed to.
+    let cipher = unsafe { &*cipher.cast::<SslCipherRef>() };
+    CipherSuite::from_name(cipher.name())
+}
+
 /// Sets how long sessions can be resumed.
 pub(super) fn set_session_timeout(context: &mut SslContextBuilder, timeout: Duration) {
     let seconds = c_long::try_from(timeout.as_secs()).unwrap_or(c_long::MAX);
     // SAFETY: the builder owns a live context.
     unsafe { SSL_CTX_set_timeout(context.as_ptr(), seconds) };
+}
+
+/// Sets how many bytes a Certificate message of a peer may have.
+pub(super) fn set_max_chain(context: &mut SslContextBuilder, bytes: usize) {
+    let bytes = c_long::try_from(bytes).unwrap_or(c_long::MAX);
+    // SAFETY: the builder owns a live context, and this control takes a number.
+    unsafe {
+        ffi::SSL_CTX_ctrl(
+            context.as_ptr(),
+            SSL_CTRL_SET_MAX_CERT_LIST,
+            bytes,
+            ptr::null_mut(),
+        )
+    };
+}
+
+/// Adds a revocation list to those that chains are checked by.
+///
+/// # Errors
+///
+/// No memory.
+pub(super) fn add_revocations(
+    store: &mut X509StoreBuilderRef,
+    list: &X509CrlRef,
+) -> Result<(), ErrorStack> {
+    // As `raw`: the address of such a reference is that of the object.
+    let store = ptr::from_mut(store).cast();
+    let list = ptr::from_ref(list).cast_mut().cast();
+    // SAFETY: both are live; the store takes a reference of its own to the list, whose count is
+    // locked.
+    let result = unsafe { X509_STORE_add_crl(store, list) };
+    if result == 1 {
+        Ok(())
+    } else {
+        Err(ErrorStack::get())
+    }
 }

@@ -1,4 +1,5 @@
-//! The key of a handshake, on its way to OpenSSL's callback, and keys for those who have none.
+//! The key of a handshake, on its way to OpenSSL's callback, or what a callback made of a certificate,
+//! and keys for those who have none.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use openssl::ssl::{Ssl, SslRef};
 use parking_lot::Mutex;
 use sha2::Sha256;
 
+use super::certified::Certified;
 use super::identity::Identity;
 use crate::credentials::Key;
 use crate::mac::keyed;
@@ -19,6 +21,20 @@ pub(super) struct Slot {
     retransmit_timeout_us: u32,
     /// The identity this key is for.
     key: Mutex<Option<(Identity, Key)>>,
+    /// What came of the device's certificate.
+    certificate: Mutex<Judgement>,
+}
+
+/// What came of a certificate.
+#[derive(Default)]
+pub(super) enum Judgement {
+    /// There was none yet.
+    #[default]
+    Open,
+    /// It is taken, if the device has its key.
+    Certified(Identity, Certified),
+    /// Why it is refused.
+    Refused(String),
 }
 
 /// The place of the [`Slot`] in each OpenSSL object. OpenSSL never takes such places back, so there
@@ -37,6 +53,7 @@ pub(super) fn attach(ssl: &mut SslRef, retransmit_timeout: Duration) -> Result<(
     let slot = Slot {
         retransmit_timeout_us: u32::try_from(retransmit_timeout.as_micros()).unwrap_or(u32::MAX),
         key: Mutex::new(None),
+        certificate: Mutex::default(),
     };
     ssl.set_ex_data(index()?, slot);
     Ok(())
@@ -53,6 +70,27 @@ pub(super) fn set_key(ssl: &SslRef, identity: Identity, key: Key) {
 pub(super) fn take_key(ssl: &SslRef) -> Option<Key> {
     let (_, key) = slot(ssl)?.key.lock().take()?;
     Some(key)
+}
+
+/// The certificate in the handshake of `ssl` is refused.
+pub(super) fn set_refusal(ssl: &SslRef, reason: String) {
+    if let Some(slot) = slot(ssl) {
+        *slot.certificate.lock() = Judgement::Refused(reason);
+    }
+}
+
+/// The certificate in the handshake of `ssl` is good.
+pub(super) fn set_certified(ssl: &SslRef, identity: Identity, facts: Certified) {
+    if let Some(slot) = slot(ssl) {
+        *slot.certificate.lock() = Judgement::Certified(identity, facts);
+    }
+}
+
+/// Takes what came of the certificate.
+pub(super) fn take_judgement(ssl: &SslRef) -> Judgement {
+    slot(ssl).map_or(Judgement::Open, |slot| {
+        std::mem::take(&mut *slot.certificate.lock())
+    })
 }
 
 fn slot(ssl: &SslRef) -> Option<&Slot> {

@@ -1,5 +1,15 @@
 //! Records as they are on the wire (RFC 6347 §4.1), read without keys.
 
+mod aead;
+mod keys;
+mod layer;
+mod window;
+
+pub(super) use aead::Aead;
+pub(super) use keys::Keys;
+pub(super) use layer::{Layer, NUMBERS, SavedLayer, SealError};
+
+use super::connection_id::LENGTH;
 use crate::config::CipherSuite;
 
 /// Bytes of a record header.
@@ -16,12 +26,18 @@ pub(super) const APPLICATION_DATA: u8 = 23;
 /// Content type of a ChangeCipherSpec.
 pub(super) const CHANGE_CIPHER_SPEC: u8 = 20;
 
+/// Content type of records with a connection id (RFC 9146 §4).
+pub(super) const TLS12_CID: u8 = 25;
+
 /// Least bytes of an encrypted record, with an empty payload.
 pub(super) const fn overhead(suite: CipherSuite) -> usize {
     match suite {
         // Explicit nonce and tag (RFC 6655 §3).
-        CipherSuite::PskAes128Ccm8 => 8 + 8,
-        CipherSuite::PskAes128Ccm | CipherSuite::PskAes128GcmSha256 => 8 + 16,
+        CipherSuite::PskAes128Ccm8 | CipherSuite::EcdheEcdsaAes128Ccm8 => 8 + 8,
+        CipherSuite::PskAes128Ccm
+        | CipherSuite::PskAes128GcmSha256
+        | CipherSuite::EcdheEcdsaAes128GcmSha256
+        | CipherSuite::EcdheRsaAes128GcmSha256 => 8 + 16,
         // Tag (RFC 7905 §2).
         CipherSuite::EcdhePskChacha20Poly1305 => 16,
         // Initialization vector, and a MAC with its padding (RFC 5246 §6.2.3.2).
@@ -36,6 +52,8 @@ pub(super) struct Record<'a> {
     pub epoch: u16,
     /// 48 bits.
     pub sequence: u64,
+    /// The connection id; empty: none.
+    pub id: &'a [u8],
     /// What follows the header.
     pub fragment: &'a [u8],
     /// Header and fragment.
@@ -71,10 +89,34 @@ impl<'a> Record<'a> {
             content_type,
             epoch: u16::from_be_bytes([e0, e1]),
             sequence: u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5]),
+            id: &[],
             fragment,
             bytes,
         };
         Some((record, rest))
+    }
+
+    /// As [`Record::split`], but a record may have a connection id of ours.
+    pub(super) fn split_any(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        if bytes.first() != Some(&TLS12_CID) {
+            return Self::split(bytes);
+        }
+        let (head, rest) = bytes.split_first_chunk::<11>()?;
+        let [_, major, _minor, e0, e1, s0, s1, s2, s3, s4, s5] = *head;
+        let (id, rest) = rest.split_first_chunk::<LENGTH>()?;
+        let (length, rest) = rest.split_first_chunk::<2>()?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (fragment, rest) = rest.split_at_checked(length)?;
+        let bytes = bytes.get(..bytes.len().checked_sub(rest.len())?)?;
+        let record = Self {
+            content_type: TLS12_CID,
+            epoch: u16::from_be_bytes([e0, e1]),
+            sequence: u64::from_be_bytes([0, 0, s0, s1, s2, s3, s4, s5]),
+            id,
+            fragment,
+            bytes,
+        };
+        (major == 0xfe).then_some((record, rest))
     }
 
     /// Whether this is the beginning of a ClientHello in the clear.
@@ -86,11 +128,11 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The records of a datagram, up to the first that is none.
+/// The records of a datagram, up to the first that is none; some may have a connection id of ours.
 pub(super) fn records(datagram: &[u8]) -> impl Iterator<Item = Record<'_>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
-        let (record, after) = Record::split(rest)?;
+        let (record, after) = Record::split_any(rest)?;
         rest = after;
         Some(record)
     })
@@ -108,8 +150,17 @@ pub(super) fn is_possible(datagram: &[u8], overhead: usize) -> bool {
 pub(super) const CLIENT_HELLO: u8 = 1;
 /// Handshake message type of a HelloVerifyRequest.
 pub(super) const HELLO_VERIFY_REQUEST: u8 = 3;
+/// Handshake message type of a ServerHello.
+pub(super) const SERVER_HELLO: u8 = 2;
+/// Handshake message type of a Certificate.
+pub(super) const CERTIFICATE: u8 = 11;
+/// Handshake message type of a CertificateVerify.
+pub(super) const CERTIFICATE_VERIFY: u8 = 15;
 /// Handshake message type of a ClientKeyExchange.
 pub(super) const CLIENT_KEY_EXCHANGE: u8 = 16;
+
+/// Handshake message type of a Finished.
+pub(super) const FINISHED: u8 = 20;
 
 /// A handshake message in the clear, or a part of one.
 #[derive(Clone, Copy, Debug)]
@@ -161,10 +212,16 @@ pub(super) const DECRYPT_ERROR: u8 = 51;
 
 /// A record with a fatal alert, in the clear.
 pub(super) fn fatal_alert(sequence: u64, description: u8) -> Vec<u8> {
-    let mut record = Vec::with_capacity(HEADER.saturating_add(2));
-    record.extend([ALERT, 0xfe, 0xfd, 0, 0]);
+    clear(ALERT, sequence, &[2, description])
+}
+
+/// A record in the clear, of few bytes.
+pub(super) fn clear(content_type: u8, sequence: u64, content: &[u8]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEADER.saturating_add(content.len()));
+    record.extend([content_type, 0xfe, 0xfd, 0, 0]);
     record.extend(sequence.to_be_bytes().iter().skip(2));
-    record.extend([0, 2, 2, description]);
+    record.extend([0, u8::try_from(content.len()).unwrap_or(0)]);
+    record.extend(content);
     record
 }
 

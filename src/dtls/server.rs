@@ -2,29 +2,37 @@
 
 mod handshakes;
 mod idle;
+mod keeping;
+mod peers;
+mod records;
 mod room;
 
 use crate::network::NetworkPath;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::context::Context;
 use super::cookie::Cookies;
+use super::digest::DigestIndex;
 use super::handshake::{Handshake, Step};
 use super::identity::Identity;
 use super::openssl::NoMemory;
 use super::psk::Decoys;
-use super::record::{self, ALERT, APPLICATION_DATA, Record, is_possible};
+use super::record::{self, ALERT, APPLICATION_DATA, Record, TLS12_CID, is_possible};
 use super::session::{Read, Session};
 use super::sources::Sources;
 use super::table::{Key, Order, Table};
 use super::wire::Wire;
-use super::{CloseReason, CredentialTicket, Output, SendError};
+use super::{CloseReason, CredentialTicket, Output, SendError, SessionId};
 use crate::admission::Door;
+#[cfg(feature = "http")]
+use crate::config::CipherSuite;
 use crate::credentials;
+use crate::memory::Reservation;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 use idle::Idle;
+use peers::Peers;
 
 /// Longest datagram in bytes: OpenSSL has no room for more.
 const MAX_DATAGRAM: usize = 16_384;
@@ -33,21 +41,34 @@ const MAX_DATAGRAM: usize = 16_384;
 /// give back buffers costs about as much as to seal a record.
 const WARM: usize = 16;
 
+/// Idle sessions that are dealt with at a time. After a restart all of them were used last at once.
+const MAX_IDLE: usize = 256;
+
 /// The DTLS server of one shard of a listener.
 pub struct Server {
     context: Arc<Context>,
     counters: Arc<Counters>,
     cookies: Cookies,
     decoys: Decoys,
-    peers: HashMap<NetworkPath, Peer>,
+    peers: Peers,
     sessions: Table<Session>,
+    /// Their bytes in the account of memory.
+    reserved: Option<Reservation>,
+    /// Sessions by their connection ids.
+    ids: DigestIndex,
+    /// Number of the next id.
+    next_id: u64,
+    /// The shard that is in its ids, and how many there are.
+    shard: u16,
+    shards: u16,
     /// Sessions by last use.
     order: Order,
     /// The same for each credential and source.
     idle: Idle,
     /// Sessions with record buffers, or that had some; the first go first.
     warm: VecDeque<Key>,
-    handshakes: Table<Handshake>,
+    /// Boxed: a place is kept for each that was there at once.
+    handshakes: Table<Box<Handshake>>,
     sources: Sources,
     timers: BTreeSet<(Instant, Key)>,
     wire: Wire,
@@ -56,18 +77,12 @@ pub struct Server {
     outputs: VecDeque<Output>,
     /// A session came since there was last room made.
     is_crowded: bool,
+    /// Sessions are to be kept.
+    is_keeping: bool,
     /// As `payload`, for the records of a datagram that has many.
     scratch: Vec<u8>,
     /// How many handshakes are let in; all without one.
     door: Option<Arc<Door>>,
-}
-
-/// What there is at an address. A new handshake goes beside the session until it is complete
-/// (RFC 6347 §4.2.8).
-#[derive(Clone, Copy, Default)]
-struct Peer {
-    session: Option<Key>,
-    handshake: Option<Key>,
 }
 
 impl std::fmt::Debug for Server {
@@ -84,14 +99,21 @@ impl Server {
     /// random; a cookie of another server with the same seed is taken.
     pub fn new(context: Arc<Context>, seed: [u8; 32], counters: Arc<Counters>) -> Self {
         Self {
+            reserved: context.sessions_account(),
             context,
             counters,
             cookies: Cookies::new(&seed),
             decoys: Decoys::new(&seed),
-            peers: HashMap::new(),
+            peers: Peers::default(),
             sessions: Table::new(),
+            ids: DigestIndex::default(),
+            next_id: seed
+                .first_chunk()
+                .map_or(0, |bytes| u64::from_be_bytes(*bytes)),
+            shard: 0,
+            shards: 1,
             order: Order::default(),
-            idle: Idle::new(),
+            idle: Idle::default(),
             warm: VecDeque::with_capacity(WARM),
             handshakes: Table::new(),
             sources: Sources::default(),
@@ -100,6 +122,7 @@ impl Server {
             payload: Vec::new(),
             outputs: VecDeque::new(),
             is_crowded: false,
+            is_keeping: false,
             scratch: Vec::new(),
             door: None,
         }
@@ -110,11 +133,17 @@ impl Server {
         self.door = Some(door);
     }
 
+    /// Says which shard of how many this is: what bears an id of another one is
+    /// [`Output::Elsewhere`]. Before anything else.
+    pub fn set_shard(&mut self, shard: u16, shards: u16) {
+        (self.shard, self.shards) = (shard, shards);
+    }
+
     /// Takes a datagram from a device. Whatever is wrong with it is counted, nothing more.
     pub fn handle_datagram(&mut self, now: Instant, from: impl Into<NetworkPath>, datagram: &[u8]) {
         let from = from.into();
         self.make_room(true);
-        let first = match Record::split(datagram) {
+        let first = match Record::split_any(datagram) {
             Some((first, _)) if datagram.len() <= MAX_DATAGRAM => first,
             _ => {
                 self.counters.dtls_malformed.inc();
@@ -125,32 +154,27 @@ impl Server {
             self.handle_hello(now, from, datagram, &first);
             return;
         }
-        match self.peers.get(&from).copied().unwrap_or_default() {
-            Peer {
-                session: Some(session),
-                handshake: None,
-            } => {
-                self.handle_session(now, session, datagram);
+        if first.content_type == TLS12_CID {
+            self.handle_identified(now, from, datagram, &first);
+            return;
+        }
+        match (
+            self.peers.session(&self.sessions, from),
+            self.peers.handshake(from),
+        ) {
+            (Some(session), None) => {
+                self.handle_session(now, session, from, datagram);
             }
-            Peer {
-                session: None,
-                handshake: Some(handshake),
-            } => self.handle_handshake(now, handshake, datagram),
-            Peer {
-                session: Some(session),
-                handshake: Some(handshake),
-            } => {
+            (None, Some(handshake)) => self.handle_handshake(now, handshake, datagram),
+            (Some(session), Some(handshake)) => {
                 let is_for_session = first.epoch > 0
                     && matches!(first.content_type, APPLICATION_DATA | ALERT)
-                    && self.handle_session(now, session, datagram);
+                    && self.handle_session(now, session, from, datagram);
                 if !is_for_session {
                     self.handle_handshake(now, handshake, datagram);
                 }
             }
-            Peer {
-                session: None,
-                handshake: None,
-            } => self.counters.dtls_unknown_peer.inc(),
+            (None, None) => self.counters.dtls_unknown_peer.inc(),
         }
     }
 
@@ -180,44 +204,89 @@ impl Server {
         self.after_step(now, handshake, step);
     }
 
-    /// Sends a payload to a device.
+    /// Sends a payload to the device at an address.
     ///
     /// # Errors
     ///
     /// When there is no session with it, or the payload is empty or longer than a record.
+    #[cfg(feature = "internals")]
     pub fn send(
         &mut self,
         now: Instant,
         to: impl Into<NetworkPath>,
         payload: &[u8],
     ) -> Result<(), SendError> {
-        let result = self.seal(now, to.into(), payload);
+        match self.session_at(to) {
+            Some(session) => self.send_to(now, session, payload),
+            None => {
+                self.counters.dtls_send_failed.inc();
+                Err(SendError::NoSession)
+            }
+        }
+    }
+
+    /// Sends a payload to the device of a session, wherever it is now.
+    ///
+    /// # Errors
+    ///
+    /// When the session is over, or the payload is empty or longer than a record.
+    pub fn send_to(
+        &mut self,
+        now: Instant,
+        session: SessionId,
+        payload: &[u8],
+    ) -> Result<(), SendError> {
+        let result = self.seal(now, session.0, payload);
         if result.is_err() {
             self.counters.dtls_send_failed.inc();
         }
         result
     }
 
-    fn seal(&mut self, now: Instant, to: NetworkPath, payload: &[u8]) -> Result<(), SendError> {
-        let peer = self.peers.get(&to).ok_or(SendError::NoSession)?;
-        let key = peer.session.ok_or(SendError::NoSession)?;
+    /// The session at an address; of several there with connection ids, the one that came last.
+    pub fn session_at(&self, address: impl Into<NetworkPath>) -> Option<SessionId> {
+        self.peers
+            .session(&self.sessions, address.into())
+            .map(SessionId)
+    }
+
+    fn seal(&mut self, now: Instant, key: Key, payload: &[u8]) -> Result<(), SendError> {
+        if self.sessions.get(key).is_none() {
+            return Err(SendError::NoSession);
+        }
         self.warm_up(key).ok_or(SendError::Failed)?;
         let session = self.sessions.get_mut(key).ok_or(SendError::NoSession)?;
-        let result = session.write(&mut self.wire, payload);
+        let to = session.peer;
+        let block = self.context.options.padding;
+        let result = session.write(&mut self.wire, payload, block);
         self.transmit(to);
         match result {
-            Ok(()) => self.note_use(now, key),
+            Ok(()) => {
+                self.note_use(now, key);
+                self.keep_if_due(key);
+            }
             Err(SendError::Failed) => self.close_session(key, CloseReason::Failed),
             Err(_) => (),
         }
         result
     }
 
-    /// Closes the session with a device, if there is one. A handshake goes on.
-    pub fn close(&mut self, _now: Instant, peer: impl Into<NetworkPath>) {
-        if let Some(session) = self.peers.get(&peer.into()).and_then(|peer| peer.session) {
-            self.close_session(session, CloseReason::Local);
+    /// Closes the session at an address, if there is one. A handshake goes on.
+    #[cfg(feature = "internals")]
+    pub fn close(&mut self, now: Instant, peer: impl Into<NetworkPath>) {
+        if let Some(session) = self.session_at(peer) {
+            self.close_one(now, session);
         }
+    }
+
+    /// Closes a session, if it is still there. A handshake goes on.
+    pub fn close_one(&mut self, _now: Instant, session: SessionId) {
+        self.close_session(session.0, CloseReason::Local);
+    }
+
+    /// Closes a session that was not used ([`Output::Unused`]), if it is still there.
+    pub fn close_unused(&mut self, session: SessionId) {
+        self.close_session(session.0, CloseReason::Idle);
     }
 
     /// Gives up all handshakes: they may have keys that are not valid any more. Devices begin anew.
@@ -269,10 +338,12 @@ impl Server {
                 self.after_step(now, key, Step::Failed(reason));
             }
         }
-        while let Some((key, until)) = self.first_idle()
-            && until <= now
-        {
-            self.close_session(key, CloseReason::Idle);
+        // What is beyond has its turn when this is asked again, which is at once.
+        for _ in 0..MAX_IDLE {
+            match self.first_idle() {
+                Some((key, until)) if until <= now => self.handle_idle(now, key),
+                _ => break,
+            }
         }
     }
 
@@ -299,18 +370,41 @@ impl Server {
     /// The identity of the session with a device.
     #[cfg(feature = "internals")]
     pub fn identity(&self, peer: impl Into<NetworkPath>) -> Option<&Identity> {
-        let key = self.peers.get(&peer.into())?.session?;
+        let key = self.peers.session(&self.sessions, peer.into())?;
         self.sessions.get(key).map(|session| &session.identity)
     }
 
     /// Address and identity of all sessions.
+    #[cfg(feature = "internals")]
     pub fn peers(&self) -> impl Iterator<Item = (NetworkPath, &Identity)> {
         let sessions = self.sessions.iter();
         sessions.map(|session| (session.peer, &session.identity))
     }
 
+    /// Identity of a session, if it is still there.
+    pub fn identity_of(&self, session: SessionId) -> Option<&Identity> {
+        self.sessions.get(session.0).map(|it| &it.identity)
+    }
+
+    /// The cipher suite of a session, and whether its records to us bear a connection id, if it is
+    /// still there.
+    #[cfg(feature = "http")]
+    pub fn protection_of(&self, session: SessionId) -> Option<(CipherSuite, bool)> {
+        let session = self.sessions.get(session.0)?;
+        Some((session.suite, session.id().is_some()))
+    }
+
     /// Gives a datagram to a session. Returns whether there was anything authentic in it.
-    fn handle_session(&mut self, now: Instant, key: Key, datagram: &[u8]) -> bool {
+    fn handle_session(
+        &mut self,
+        now: Instant,
+        key: Key,
+        from: NetworkPath,
+        datagram: &[u8],
+    ) -> bool {
+        if self.sessions.get(key).is_some_and(|it| !it.is_of_openssl()) {
+            return self.open_records(now, key, from, datagram);
+        }
         let overhead = self
             .sessions
             .get(key)
@@ -358,13 +452,23 @@ impl Server {
                     if payload.capacity() > length.saturating_mul(4).max(1024) {
                         payload.shrink_to_fit();
                     }
-                    self.outputs.push_back(Output::Received { from, payload });
+                    let session = SessionId(key);
+                    self.outputs.push_back(Output::Received {
+                        from,
+                        session,
+                        payload,
+                    });
                     break None;
                 }
                 Read::Payload(length) => {
                     is_authentic = true;
                     let payload = buffer.get(..length).unwrap_or_default().to_vec();
-                    self.outputs.push_back(Output::Received { from, payload });
+                    let session = SessionId(key);
+                    self.outputs.push_back(Output::Received {
+                        from,
+                        session,
+                        payload,
+                    });
                 }
                 Read::Nothing => break None,
                 Read::Closed(reason) => break Some(reason),
@@ -395,11 +499,12 @@ impl Server {
         self.idle.remove(&session.seat, key);
         let peer = session.peer;
         let identity = session.identity.clone();
-        if let Some(entry) = self.peers.get_mut(&peer) {
-            entry.session = None;
-            if entry.handshake.is_none() {
-                self.peers.remove(&peer);
-            }
+        if let Some(id) = session.id() {
+            self.ids.remove(id.digest());
+        }
+        self.peers.remove_session(peer, key);
+        if let Some(reserved) = &mut self.reserved {
+            reserved.shrink(self.context.session_bytes(session.is_of_openssl()));
         }
         if reason == CloseReason::Replaced {
             session.forget();
@@ -411,9 +516,19 @@ impl Server {
         tracing::debug!(%peer, %identity, ?reason, "session closed");
         self.outputs.push_back(Output::Closed {
             peer,
+            session: SessionId(key),
             identity,
             reason,
         });
+    }
+
+    fn handle_idle(&mut self, now: Instant, key: Key) {
+        if self.context.options.ask_idle {
+            self.order.touch(now, key);
+            self.outputs.push_back(Output::Unused(SessionId(key)));
+        } else {
+            self.close_session(key, CloseReason::Idle);
+        }
     }
 
     /// The session that will be idle for too long first, and when.

@@ -4,25 +4,29 @@
 //! has such a key can open as many as he likes, and shall push out nobody else's: when there are too
 //! many, the credential with most gives way, and of its sessions those of the source with most.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::hash::{Hash, RandomState};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::digest::{Digest, DigestMap};
 use super::identity::Identity;
 use super::sources::Source;
 
 /// The sessions of all servers of a listener, counted.
 pub(super) struct Shares {
     limits: Limits,
-    owners: Ranking<Identity>,
+    total: usize,
+    state: RandomState,
+    /// Where the only session of a credential comes from: most have one, and there may be a million.
+    single: DigestMap<Source>,
+    /// The sessions by source of credentials that have more.
+    many: HashMap<Identity, Ranking<Source>>,
+    /// These credentials by number of sessions.
+    ranks: BTreeSet<(usize, Identity)>,
     sources: Ranking<Source>,
-    /// Sessions of a credential from a source.
-    pairs: HashMap<(Identity, Source), usize>,
-    /// The same, to find the source with most.
-    pair_ranks: BTreeSet<(Identity, usize, Source)>,
 }
 
 /// How many sessions there may be.
@@ -50,82 +54,99 @@ impl Shares {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            owners: Ranking::default(),
+            total: 0,
+            state: RandomState::new(),
+            single: DigestMap::default(),
+            many: HashMap::new(),
+            ranks: BTreeSet::new(),
             sources: Ranking::default(),
-            pairs: HashMap::new(),
-            pair_ranks: BTreeSet::new(),
         }
     }
 
     /// Who gives way, if there are too many sessions, or if there is one too many for other reasons
     /// (`is_over`).
     pub(super) fn victim(&self, is_over: bool) -> Option<Victim> {
-        let (most, owner) = self.owners.largest()?;
-        if most > self.limits.per_credential {
+        let largest = self.ranks.last();
+        if let Some((most, owner)) = largest
+            && *most > self.limits.per_credential
+        {
             return Some(self.among(owner));
         }
         if let Some((most, source)) = self.sources.largest()
             && most > self.limits.per_source
         {
-            return Some(Victim::Source(*source));
+            return Some(Victim::Source(source));
         }
-        if self.owners.total <= self.limits.all && !is_over {
-            None
-        } else if most > 1 {
-            Some(self.among(owner))
-        } else {
-            Some(Victim::Any)
+        if self.total == 0 || self.total <= self.limits.all && !is_over {
+            return None;
         }
+        Some(largest.map_or(Victim::Any, |(_, owner)| self.among(owner)))
     }
 
     /// Number of sessions.
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.owners.total
+    pub(super) const fn len(&self) -> usize {
+        self.total
     }
 
     fn among(&self, owner: &Identity) -> Victim {
-        let least = (owner.clone(), 0, Ipv4Addr::UNSPECIFIED.into());
-        let most = (owner.clone(), usize::MAX, LAST);
-        match self.pair_ranks.range(least..=most).next_back() {
-            Some((_, 2.., source)) => Victim::Pair(owner.clone(), *source),
-            _ => Victim::Owner(owner.clone()),
+        match self.many.get(owner).and_then(Ranking::largest) {
+            Some((_, source)) => Victim::Pair(owner.clone(), source),
+            None => Victim::Owner(owner.clone()),
         }
     }
 
     fn enter(&mut self, owner: &Identity, source: Source) {
-        self.owners.change(owner, 1);
-        self.sources.change(&source, 1);
-        self.change_pair(owner, source, 1);
+        self.total = self.total.saturating_add(1);
+        self.sources.change(source, 1);
+        let sources = match self.many.get_mut(owner) {
+            Some(sources) => {
+                self.ranks.remove(&(sources.total, owner.clone()));
+                sources
+            }
+            None => match self.single.entry(Digest::new(&self.state, owner)) {
+                Entry::Vacant(place) => {
+                    place.insert(source);
+                    return;
+                }
+                Entry::Occupied(first) => {
+                    let sources = self.many.entry(owner.clone()).or_default();
+                    sources.change(first.remove(), 1);
+                    sources
+                }
+            },
+        };
+        sources.change(source, 1);
+        self.ranks.insert((sources.total, owner.clone()));
     }
 
     fn leave(&mut self, owner: &Identity, source: Source) {
-        self.owners.change(owner, -1);
-        self.sources.change(&source, -1);
-        self.change_pair(owner, source, -1);
-    }
-
-    fn change_pair(&mut self, owner: &Identity, source: Source, by: isize) {
-        let pair = (owner.clone(), source);
-        let old = self.pairs.get(&pair).copied().unwrap_or(0);
-        let new = old.saturating_add_signed(by);
-        self.pair_ranks.remove(&(owner.clone(), old, source));
-        if new == 0 {
-            self.pairs.remove(&pair);
-        } else {
-            self.pair_ranks.insert((owner.clone(), new, source));
-            self.pairs.insert(pair, new);
+        self.total = self.total.saturating_sub(1);
+        self.sources.change(source, -1);
+        let digest = Digest::new(&self.state, owner);
+        let Some(sources) = self.many.get_mut(owner) else {
+            self.single.remove(&digest);
+            return;
+        };
+        self.ranks.remove(&(sources.total, owner.clone()));
+        sources.change(source, -1);
+        match sources.only() {
+            Some(source) => {
+                self.many.remove(owner);
+                self.single.insert(digest, source);
+            }
+            None => {
+                self.ranks.insert((sources.total, owner.clone()));
+            }
         }
     }
 }
 
-/// The last address in their order.
-const LAST: IpAddr = IpAddr::V6(Ipv6Addr::from_bits(u128::MAX));
-
 /// Numbers of sessions, and whose is the largest.
 struct Ranking<K> {
-    counts: HashMap<K, usize>,
-    ranks: BTreeSet<(usize, K)>,
+    counts: HashMap<K, u32>,
+    /// Those with more than one session.
+    ranks: BTreeSet<(u32, K)>,
     total: usize,
 }
 
@@ -139,21 +160,34 @@ impl<K> Default for Ranking<K> {
     }
 }
 
-impl<K: Clone + Ord + Hash> Ranking<K> {
-    fn largest(&self) -> Option<(usize, &K)> {
-        self.ranks.last().map(|(count, of)| (*count, of))
+impl<K: Copy + Ord + Hash> Ranking<K> {
+    /// Who has most, if anybody has more than one.
+    fn largest(&self) -> Option<(usize, K)> {
+        let (count, of) = self.ranks.last()?;
+        Some((usize::try_from(*count).unwrap_or(usize::MAX), *of))
     }
 
-    fn change(&mut self, of: &K, by: isize) {
-        let old = self.counts.get(of).copied().unwrap_or(0);
+    /// Whose is the only session, if there is one.
+    fn only(&self) -> Option<K> {
+        let first = self.counts.keys().next();
+        first.filter(|_| self.total == 1).copied()
+    }
+
+    fn change(&mut self, of: K, by: i32) {
+        let old = self.counts.get(&of).copied().unwrap_or(0);
         let new = old.saturating_add_signed(by);
-        self.ranks.remove(&(old, of.clone()));
-        if new == 0 {
-            self.counts.remove(of);
-        } else {
-            self.ranks.insert((new, of.clone()));
-            self.counts.insert(of.clone(), new);
+        if old > 1 {
+            self.ranks.remove(&(old, of));
         }
+        if new > 1 {
+            self.ranks.insert((new, of));
+        }
+        if new == 0 {
+            self.counts.remove(&of);
+        } else {
+            self.counts.insert(of, new);
+        }
+        let by = isize::try_from(by).unwrap_or_default();
         self.total = self.total.saturating_add_signed(by);
     }
 }
@@ -201,6 +235,7 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use super::super::sources::source;
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -214,11 +249,11 @@ mod tests {
     }
 
     fn seat(shares: &Arc<Mutex<Shares>>, owner: &str, source: u8) -> Seat {
-        Seat::new(
-            shares,
-            Identity::new(owner.as_bytes()),
-            [192, 0, 2, source].into(),
-        )
+        Seat::new(shares, Identity::new(owner.as_bytes()), source_of(source))
+    }
+
+    fn source_of(last: u8) -> Source {
+        source([192, 0, 2, last].into())
     }
 
     fn owner(name: &str) -> Victim {
@@ -237,7 +272,7 @@ mod tests {
         seats.push(seat(&shares, "fleet", 8));
         assert_eq!(victim(), Some(owner("fleet")));
         seats.push(seat(&shares, "fleet", 8));
-        let of_8 = Victim::Pair(Identity::new(b"fleet"), [192, 0, 2, 8].into());
+        let of_8 = Victim::Pair(Identity::new(b"fleet"), source_of(8));
         assert_eq!(victim(), Some(of_8));
         seats.drain(4..);
         assert_eq!((victim(), shares.lock().len()), (None, 4));
@@ -248,8 +283,8 @@ mod tests {
         assert_eq!(victim(), Some(owner("all")));
         seats.clear();
         let shares = shares.lock();
-        assert!(shares.pairs.is_empty() && shares.pair_ranks.is_empty() && shares.len() == 0);
-        assert!(shares.owners.counts.is_empty() && shares.owners.ranks.is_empty());
+        assert!(shares.single.is_empty() && shares.many.is_empty());
+        assert!(shares.ranks.is_empty() && shares.len() == 0);
         assert!(shares.sources.counts.is_empty() && shares.sources.ranks.is_empty());
     }
 
@@ -266,7 +301,9 @@ mod tests {
         assert_eq!(shares.lock().victim(false), Some(owner("fleet")));
         seats.pop();
         seats.extend((1..5).map(|n| seat(&shares, &format!("d{n}"), 7)));
-        let source = [192, 0, 2, 7].into();
-        assert_eq!(shares.lock().victim(false), Some(Victim::Source(source)));
+        assert_eq!(
+            shares.lock().victim(false),
+            Some(Victim::Source(source_of(7)))
+        );
     }
 }

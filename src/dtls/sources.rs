@@ -1,10 +1,14 @@
 //! Where handshakes under way come from, so that nobody takes all the places there are.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::table::Key;
 use crate::time::Instant;
+
+/// Room for so many sources is kept when there are none.
+const MANY: usize = 32;
 
 /// The handshakes of one server by source. Cookies have shown that each of them receives at its
 /// address, so a source is whoever has that: an IPv4 address, or a /64 of IPv6.
@@ -16,8 +20,21 @@ pub(super) struct Sources {
     ranks: BTreeSet<(usize, Source)>,
 }
 
-/// An IPv4 address, or the first of a /64 of IPv6.
-pub(super) type Source = IpAddr;
+/// An IPv4 address, or a /64 of IPv6: its first half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Source(u64);
+
+/// Stands before an IPv4 address. As a /64 of IPv6 these are multicast, where nothing comes from.
+const IPV4: u64 = 0xffff_ffff << 32;
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match u32::try_from(self.0 ^ IPV4) {
+            Ok(address) => Ipv4Addr::from_bits(address).fmt(f),
+            Err(_) => Ipv6Addr::from_bits(u128::from(self.0) << 64).fmt(f),
+        }
+    }
+}
 
 impl Sources {
     /// A handshake begins.
@@ -55,6 +72,9 @@ impl Sources {
         change(handshakes);
         if handshakes.is_empty() {
             self.handshakes.remove(&source);
+            if self.handshakes.is_empty() {
+                self.handshakes.shrink_to(MANY);
+            }
         } else {
             self.ranks.insert((handshakes.len(), source));
         }
@@ -63,13 +83,10 @@ impl Sources {
 
 /// The source that an address belongs to.
 pub(super) fn source(address: IpAddr) -> Source {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let bits = address.to_bits() & !u128::from(u64::MAX);
-            Ipv6Addr::from_bits(bits).into()
-        }
-        address => address,
-    }
+    Source(match address.to_canonical() {
+        IpAddr::V4(address) => IPV4 | u64::from(address.to_bits()),
+        IpAddr::V6(address) => u64::try_from(address.to_bits() >> 64).unwrap_or_default(),
+    })
 }
 
 #[cfg(test)]
@@ -121,5 +138,7 @@ mod tests {
         assert_ne!(source("2001:db8::1"), source("2001:db8:0:1::1"));
         assert_eq!(source("::ffff:192.0.2.1"), source("192.0.2.1"));
         assert_ne!(source("192.0.2.1"), source("192.0.2.2"));
+        assert_eq!(source("192.0.2.1").to_string(), "192.0.2.1");
+        assert_eq!(source("2001:db8::2:3").to_string(), "2001:db8::");
     }
 }

@@ -1,25 +1,34 @@
 //! A table whose keys are not reused, and orders of its entries by last use.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::num::NonZeroU32;
 
+use super::digest::{Digest, DigestIndex};
 use crate::time::Instant;
 
 /// Names an entry of a [`Table`], also after it has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Key {
     index: u32,
-    generation: u32,
+    generation: NonZeroU32,
 }
 
-/// Entries under [`Key`]s.
+impl Key {
+    /// Its place in the table.
+    pub(super) const fn index(self) -> u32 {
+        self.index
+    }
+}
+
+/// Entries under [`Key`]s. An empty table gives its room back.
 pub(super) struct Table<T> {
     slots: Vec<Slot<T>>,
     free: Vec<u32>,
+    /// Of the next entry.
+    generation: NonZeroU32,
 }
 
 struct Slot<T> {
-    generation: u32,
+    generation: NonZeroU32,
     entry: Option<T>,
 }
 
@@ -28,6 +37,7 @@ impl<T> Table<T> {
         Self {
             slots: Vec::new(),
             free: Vec::new(),
+            generation: NonZeroU32::MIN,
         }
     }
 
@@ -38,8 +48,9 @@ impl<T> Table<T> {
 
     pub(super) fn insert(&mut self, entry: T) -> Key {
         let index = self.free.pop().unwrap_or_else(|| {
+            make_room(&mut self.slots, 1);
             self.slots.push(Slot {
-                generation: 0,
+                generation: NonZeroU32::MIN,
                 entry: None,
             });
             u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
@@ -48,14 +59,25 @@ impl<T> Table<T> {
             // Not reached: the index is that of a free slot or of the one just made.
             return Key {
                 index,
-                generation: u32::MAX,
+                generation: NonZeroU32::MAX,
             };
         };
-        slot.entry = Some(entry);
-        Key {
+        let generation = self.generation;
+        self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        *slot = Slot {
+            generation,
+            entry: Some(entry),
+        };
+        Key { index, generation }
+    }
+
+    /// The key of the entry at a place.
+    pub(super) fn key_at(&self, index: u32) -> Option<Key> {
+        let slot = self.slots.get(index as usize)?;
+        slot.entry.as_ref().map(|_| Key {
             index,
             generation: slot.generation,
-        }
+        })
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&T> {
@@ -77,11 +99,14 @@ impl<T> Table<T> {
             return None;
         }
         let entry = slot.entry.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
         self.free.push(key.index);
+        if self.len() == 0 {
+            (self.slots, self.free) = (Vec::new(), Vec::new());
+        }
         Some(entry)
     }
 
+    #[cfg(any(test, feature = "internals"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
         self.slots.iter().filter_map(|slot| slot.entry.as_ref())
     }
@@ -103,162 +128,193 @@ impl<T> Table<T> {
 #[derive(Default)]
 pub(super) struct Order {
     links: Links,
-    list: List,
+    first: Option<u32>,
+    used: Vec<Instant>,
 }
 
 impl Order {
     /// Puts an entry behind all others; a new one, or one that was used again.
     pub(super) fn touch(&mut self, now: Instant, key: Key) {
-        self.links.touch(&mut self.list, now, key);
+        self.links.touch(&mut self.first, key);
+        let index = key.index as usize;
+        fill(&mut self.used, index);
+        if let Some(used) = self.used.get_mut(index) {
+            *used = now;
+        }
     }
 
     /// The entry that was not used for the longest time, and when it was.
     pub(super) fn first(&self) -> Option<(Key, Instant)> {
-        self.links.first(&self.list)
+        let key = self.links.key(self.first?)?;
+        Some((key, self.used(key)?))
     }
 
     /// When an entry that is in was used.
     pub(super) fn used(&self, key: Key) -> Option<Instant> {
-        self.links.used(key)
+        let used = self.used.get(key.index as usize).copied();
+        used.filter(|_| self.links.has(self.first, key))
     }
 
     /// Takes an entry out, if it is in.
     pub(super) fn remove(&mut self, key: Key) {
-        self.links.remove(&mut self.list, key);
+        self.links.remove(&mut self.first, key);
     }
 }
 
 /// Entries of a table in groups, each by last use. An entry is in one group at most.
-pub(super) struct Groups<G> {
+#[derive(Default)]
+pub(super) struct Groups {
     links: Links,
-    lists: HashMap<G, List>,
+    firsts: DigestIndex,
 }
 
-impl<G: Eq + Hash> Groups<G> {
-    pub(super) fn new() -> Self {
-        Self {
-            links: Links::default(),
-            lists: HashMap::new(),
-        }
-    }
-
+impl Groups {
     /// Puts an entry behind all others of its group; a new one, or one that was used again.
-    pub(super) fn touch(&mut self, group: G, now: Instant, key: Key) {
-        let list = self.lists.entry(group).or_default();
-        self.links.touch(list, now, key);
+    pub(super) fn touch(&mut self, group: Digest, key: Key) {
+        let old = self.firsts.get(group);
+        let mut first = old;
+        self.links.touch(&mut first, key);
+        self.note(group, old, first);
     }
 
     /// The entry of a group that was not used for the longest time.
-    pub(super) fn first(&self, group: &G) -> Option<Key> {
-        let list = self.lists.get(group)?;
-        self.links.first(list).map(|(key, _)| key)
+    pub(super) fn first(&self, group: Digest) -> Option<Key> {
+        self.links.key(self.firsts.get(group)?)
+    }
+
+    /// Whether an entry is in this group.
+    pub(super) fn has(&self, group: Digest, key: Key) -> bool {
+        self.links.has(self.firsts.get(group), key)
     }
 
     /// Takes an entry out of its group, if it is in.
-    pub(super) fn remove(&mut self, group: &G, key: Key) {
-        if let Some(list) = self.lists.get_mut(group) {
-            self.links.remove(list, key);
-            if list.ends.is_none() {
-                self.lists.remove(group);
-            }
+    pub(super) fn remove(&mut self, group: Digest, key: Key) {
+        let old = self.firsts.get(group);
+        let mut first = old;
+        self.links.remove(&mut first, key);
+        self.note(group, old, first);
+    }
+
+    fn note(&mut self, group: Digest, old: Option<u32>, first: Option<u32>) {
+        match first {
+            _ if first == old => {}
+            Some(first) => self.firsts.set(group, first),
+            None => self.firsts.remove(group),
         }
     }
 }
 
-/// The links of any number of lists; an entry is in one of them at most.
+/// The links of any number of lists; an entry is in one of them at most. A list is known by its first
+/// entry, before which stands its last one.
 #[derive(Default)]
 struct Links(Vec<Link>);
 
-/// First and last entry of a list.
-#[derive(Default)]
-struct List {
-    ends: Option<(u32, u32)>,
-}
-
+/// There may be a million, in several lists each.
 #[derive(Clone, Copy, Default)]
 struct Link {
-    before: Option<u32>,
-    after: Option<u32>,
+    before: Place,
+    after: Place,
+    /// 0: it is in no list.
     generation: u32,
-    used: Instant,
+}
+
+/// An index, or none.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Place(Option<NonZeroU32>);
+
+impl Place {
+    const fn new(index: u32) -> Self {
+        Self(NonZeroU32::new(index.saturating_add(1)))
+    }
+
+    fn index(self) -> Option<u32> {
+        Some(self.0?.get().saturating_sub(1))
+    }
 }
 
 impl Links {
-    fn touch(&mut self, list: &mut List, now: Instant, key: Key) {
-        if let Some((_, last)) = list.ends
-            && last == key.index
-            && let Some(link) = self.0.get_mut(last as usize)
-            && link.generation == key.generation
-        {
-            link.used = now;
+    fn touch(&mut self, first: &mut Option<u32>, key: Key) {
+        let last = first.and_then(|first| self.before(first));
+        if self.has(*first, key) && last == Some(key.index) {
             return;
         }
-        self.remove(list, key);
+        self.remove(first, key);
         let index = key.index as usize;
-        if self.0.len() <= index {
-            self.0.resize(index.saturating_add(1), Link::default());
-        }
-        let before = list.ends.map(|(_, last)| last);
+        fill(&mut self.0, index);
+        let last = first.and_then(|first| self.before(first));
         if let Some(link) = self.0.get_mut(index) {
             *link = Link {
-                before,
-                after: None,
-                generation: key.generation,
-                used: now,
+                before: Place::new(last.unwrap_or(key.index)),
+                after: Place::default(),
+                generation: key.generation.get(),
             };
         }
-        if let Some(link) = before.and_then(|before| self.0.get_mut(before as usize)) {
-            link.after = Some(key.index);
+        if let Some(link) = last.and_then(|last| self.0.get_mut(last as usize)) {
+            link.after = Place::new(key.index);
         }
-        list.ends = Some((list.ends.map_or(key.index, |(first, _)| first), key.index));
+        let first = *first.get_or_insert(key.index);
+        if let Some(link) = self.0.get_mut(first as usize) {
+            link.before = Place::new(key.index);
+        }
     }
 
-    fn first(&self, list: &List) -> Option<(Key, Instant)> {
-        let (index, _) = list.ends?;
-        let link = self.0.get(index as usize)?;
-        let key = Key {
-            index,
-            generation: link.generation,
-        };
-        Some((key, link.used))
+    fn before(&self, index: u32) -> Option<u32> {
+        self.0.get(index as usize)?.before.index()
     }
 
-    fn used(&self, key: Key) -> Option<Instant> {
-        let link = self.0.get(key.index as usize)?;
-        (link.generation == key.generation).then_some(link.used)
+    fn key(&self, index: u32) -> Option<Key> {
+        let generation = NonZeroU32::new(self.0.get(index as usize)?.generation)?;
+        Some(Key { index, generation })
     }
 
-    fn remove(&mut self, list: &mut List, key: Key) {
-        let Some((first, last)) = list.ends else {
+    /// Whether an entry is in the list with this first one.
+    fn has(&self, first: Option<u32>, key: Key) -> bool {
+        first.is_some() && self.key(key.index) == Some(key)
+    }
+
+    fn remove(&mut self, first: &mut Option<u32>, key: Key) {
+        let Some(old) = *first else {
             return;
         };
-        let Some(link) = self.0.get(key.index as usize).copied() else {
-            return;
-        };
-        let is_in = key.index == first || link.before.is_some();
-        if !is_in || link.generation != key.generation {
+        if self.key(key.index) != Some(key) {
             return;
         }
-        list.ends = match (link.before, link.after) {
-            (None, None) => None,
-            (Some(before), None) => Some((first, before)),
-            (None, Some(after)) => Some((after, last)),
-            (Some(_), Some(_)) => Some((first, last)),
+        let Some(link) = self.0.get_mut(key.index as usize).map(std::mem::take) else {
+            return;
         };
-        if let Some(before) = link.before.and_then(|i| self.0.get_mut(i as usize)) {
+        let after = link.after.index();
+        if old == key.index {
+            *first = after;
+        } else if let Some(before) = link.before.index().and_then(|i| self.0.get_mut(i as usize)) {
             before.after = link.after;
         }
-        if let Some(after) = link.after.and_then(|i| self.0.get_mut(i as usize)) {
-            after.before = link.before;
+        // Behind the last one comes the first one, which knows the last one.
+        if let Some(next) = after.or(*first).and_then(|i| self.0.get_mut(i as usize)) {
+            next.before = link.before;
         }
-        if let Some(link) = self.0.get_mut(key.index as usize) {
-            *link = Link::default();
-        }
+    }
+}
+
+/// Gives a list a place with this index.
+fn fill<T: Clone + Default>(list: &mut Vec<T>, index: usize) {
+    let length = index.saturating_add(1);
+    if let Some(missing) = length.checked_sub(list.len()) {
+        make_room(list, missing);
+        list.resize(list.len().saturating_add(missing), T::default());
+    }
+}
+
+/// Lets a list grow by an eighth, not to twice what it is: there may be a million sessions.
+fn make_room<T>(list: &mut Vec<T>, missing: usize) {
+    if list.capacity().saturating_sub(list.len()) < missing {
+        list.reserve_exact(missing.max(list.len() / 8).max(16));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::hash::{BuildHasherDefault, DefaultHasher};
+
     use proptest::prelude::*;
 
     use super::*;
@@ -285,14 +341,14 @@ mod tests {
             let mut model: Vec<(Key, Instant)> = Vec::new();
             for (step, (index, add)) in steps.into_iter().enumerate() {
                 let now = Instant::from_micros(step as u64);
-                let key = Key { index: u32::from(index % 8), generation: 1 };
+                let key = Key { index: u32::from(index % 8), generation: NonZeroU32::MIN };
                 model.retain(|(other, _)| *other != key);
                 if add {
                     order.touch(now, key);
                     model.push((key, now));
                 } else {
                     order.remove(key);
-                    order.remove(Key { generation: 0, ..key });
+                    order.remove(Key { generation: NonZeroU32::MAX, ..key });
                 }
                 prop_assert_eq!(order.first(), model.first().copied());
             }
@@ -305,27 +361,27 @@ mod tests {
 
         #[test]
         fn groups_are_lists_of_their_own(steps: Vec<(u8, u8)>) {
-            let mut groups = Groups::new();
+            let mut groups = Groups::default();
+            let digest = |group: u8| Digest::new(&BuildHasherDefault::<DefaultHasher>::default(), &group);
             let mut model: Vec<(u8, Key)> = Vec::new();
-            for (step, (index, group)) in steps.into_iter().enumerate() {
-                let now = Instant::from_micros(step as u64);
-                let key = Key { index: u32::from(index % 8), generation: 1 };
+            for (index, group) in steps {
+                let key = Key { index: u32::from(index % 8), generation: NonZeroU32::MIN };
                 let old = model.iter().position(|(_, other)| *other == key);
                 let old = old.map(|at| model.remove(at).0);
                 let group = group % 4;
                 match old {
-                    Some(old) if old != group => groups.remove(&old, key),
+                    Some(old) if old != group => groups.remove(digest(old), key),
                     _ => {
-                        groups.touch(group, now, key);
+                        groups.touch(digest(group), key);
                         model.push((group, key));
                     }
                 }
                 for group in 0..4 {
                     let first = model.iter().find(|(of, _)| *of == group).map(|(_, key)| *key);
-                    prop_assert_eq!(groups.first(&group), first);
+                    prop_assert_eq!(groups.first(digest(group)), first);
                 }
             }
-            prop_assert!(groups.lists.len() <= model.len());
+            prop_assert!(groups.firsts.len() <= model.len());
         }
     }
 }

@@ -30,6 +30,15 @@ impl Wire {
         self.output.push_back(datagram);
     }
 
+    /// Puts others in place of datagrams not yet taken, where `change` has one.
+    pub(super) fn rewrite(&mut self, mut change: impl FnMut(&[u8]) -> Option<Vec<u8>>) {
+        for datagram in &mut self.output {
+            if let Some(other) = change(datagram) {
+                *datagram = other;
+            }
+        }
+    }
+
     /// The datagrams not yet taken.
     pub(super) fn written(&self) -> impl Iterator<Item = &[u8]> {
         self.output.iter().map(Vec::as_slice)

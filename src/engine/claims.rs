@@ -113,6 +113,10 @@ impl Core {
 
     fn permits(&self, rule: EndpointRule, session: &SecureSession, endpoint: &str) -> bool {
         let (identity, credential) = (&session.identity, &session.credential);
+        if session.is_certified && rule == EndpointRule::Owned {
+            let coverage = &self.env.settings.coverage;
+            return coverage.owns(&credential.identity, endpoint);
+        }
         self.env
             .settings
             .coverage

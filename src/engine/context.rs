@@ -28,6 +28,8 @@ pub(super) struct Environment {
     pub(super) shard: ShardId,
     pub(super) per_device_subscriptions: bool,
     pub(super) device_events: bool,
+    /// Whether the host takes messages about whether devices can be reached.
+    pub(super) states: bool,
     pub(super) authorize: bool,
     /// With a store: what is to be kept in it, and how.
     pub(super) keeping: Option<Keeping>,
@@ -43,7 +45,13 @@ impl Environment {
     /// As in `udp:default`.
     pub(super) fn listener_name(&self, peer: Peer) -> String {
         let listener = self.listener(peer.listener);
-        listener.map(|it| it.name.clone()).unwrap_or_default()
+        listener.map(|it| it.name.to_string()).unwrap_or_default()
+    }
+
+    /// The same for whoever keeps it.
+    pub(super) fn shared_listener_name(&self, peer: Peer) -> Arc<str> {
+        let listener = self.listener(peer.listener);
+        listener.map_or_else(|| "".into(), |it| it.name.clone())
     }
 
     /// The address of this machine that a device speaks to, if that is known.

@@ -9,8 +9,9 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use tracing::debug;
 
 use super::account::Accounts;
+use super::awaited::Awaited;
 use super::context::{Context, Environment, Numbers};
-use super::device::{Device, Refusal};
+use super::device::{Device, Refusal, Shown};
 use super::effects::{Effects, Output};
 use super::identity::{Identity, SecureSession};
 use super::info::{DeviceEvent, DeviceInfo, GoneReason};
@@ -43,6 +44,8 @@ pub(super) struct Core {
     /// Replies to requests, for those that come again.
     pub(super) dedup: Dedup<Peer>,
     pub(super) departed: Departed,
+    /// Devices of the store that are not back yet.
+    pub(super) awaited: Awaited,
     pub(super) sessions: HashMap<Peer, SecureSession>,
 }
 
@@ -61,6 +64,7 @@ impl Core {
             effects: Effects::new(env.counters.clone()),
             dedup: Dedup::new(Tally::new(memory.clone(), Kind::Duplicates), shards),
             departed: Departed::default(),
+            awaited: Awaited::default(),
             sessions: HashMap::new(),
             env,
         }
@@ -84,6 +88,7 @@ impl Core {
             effects: &mut self.effects,
         };
         let result = act(device, &mut cx);
+        device.show_presence(&mut cx);
         if cx.effects.keeps() {
             device.keep(&mut cx);
         }
@@ -223,6 +228,11 @@ impl Core {
             if reports {
                 device.report(cx, event);
             }
+            // Another gateway has it, and says so.
+            if reason == GoneReason::Exported {
+                device.shown = Shown::Gone;
+            }
+            device.show_gone(cx);
             device.unsubscribe(cx);
         });
         self.forget_register(key, None);
@@ -231,14 +241,14 @@ impl Core {
         };
         self.forget_in_directory(&device);
         debug!(endpoint = %device.endpoint, ?reason, "gone");
-        let endpoint = &device.endpoint;
-        self.effects.keep(|| Change::Gone(endpoint.clone()));
         if self.env.device_events {
             let endpoint = device.endpoint.to_string();
             let event = DeviceEvent::Gone { endpoint, reason };
             self.effects.push(Output::DeviceEvent(event));
         }
         self.refuse_waiting(&mut device, &Refusal::NOT_REGISTERED);
+        // Behind what is said of its commands: that stays until the broker has it.
+        self.effects.keep(|| Change::Gone(device.endpoint.clone()));
     }
 
     /// Answers all commands of a device that is gone.
@@ -254,6 +264,8 @@ impl Core {
     pub(super) fn forget_in_directory(&self, device: &Device) {
         let directory = &self.env.directory;
         directory.remove(&device.endpoint, device.peer.listener);
+        directory.take_restored(device.peer);
+        directory.change_queued([device.counted, device.charged.queue], [0, 0]);
         directory.remove_location(&device.registration.location);
         if let Some(identity) = &device.identity {
             directory.unregistered(identity);
@@ -310,7 +322,12 @@ impl Core {
         mount: String,
         fixed_mount: bool,
     ) {
-        self.with(key, |device, cx| device.unsubscribe(cx));
+        self.with(key, |device, cx| {
+            device.unsubscribe(cx);
+            if *device.mount != *mount {
+                device.show_gone(cx);
+            }
+        });
         let new = registration.location.clone();
         let old = self.registry.replace_registration(key, registration);
         let Some((device, _)) = self.registry.get_mut(key) else {
@@ -322,6 +339,7 @@ impl Core {
         }
         if *device.mount != *mount {
             directory.remove_mount(&device.mount, &device.endpoint);
+            device.shown = Shown::Nothing;
         }
         device.mount = mount.into();
         device.fixed_mount = fixed_mount;
@@ -421,11 +439,23 @@ impl Core {
         }
         self.with(key, |device, cx| {
             device.unsubscribe(cx);
+            device.show_gone(cx);
+            device.shown = Shown::Nothing;
             device.mount = mount.into();
             device.unsaved = true;
             device.settle_registration(cx);
             device.subscribe(cx);
         });
+    }
+
+    /// What hosts get to know of a device.
+    pub(super) fn info(&self, now: Now, device: &Device) -> DeviceInfo {
+        let mut info = device.info(now, &self.env);
+        let session = self.sessions.get(&device.peer);
+        if let Some(address) = session.and_then(|session| session.address) {
+            info.peer = address;
+        }
+        info
     }
 
     /// Tells the host of a device that came or changed, if it wants to know.
@@ -438,7 +468,7 @@ impl Core {
             return;
         }
         if let Some(device) = self.device(key) {
-            let event = event(device.info(self.now, &self.env));
+            let event = event(self.info(self.now, device));
             self.effects.push(Output::DeviceEvent(event));
         }
     }
@@ -453,7 +483,8 @@ impl Core {
     }
 
     /// A device goes to another shard; commands that still come follow it.
-    pub(super) fn depart(&mut self, device: &Device, to: ShardId) {
+    pub(super) fn depart(&mut self, device: &mut Device, to: ShardId) {
+        device.leave(self.env.shard, self.now.mono);
         let until = self.now.mono + HANDOFF_TIMEOUT;
         let (bytes, freed) = self.departed.insert(device.endpoint.clone(), to, until);
         self.accounts.waiting.charge(bytes);
@@ -499,6 +530,6 @@ impl Core {
         device.unsaved = true;
         device.ask_store_again();
         let key = self.insert(device);
-        self.with(key, |_, _| ());
+        self.with(key, |device, cx| device.awaits_others(cx));
     }
 }

@@ -9,6 +9,7 @@ use super::peer::{Peer, ShardId};
 use super::sharding::Handoff;
 use super::stored::Change;
 use super::timer::Reason;
+use super::trace;
 use crate::mqtt::{Publish, ReplyTo};
 use crate::telemetry::Counters;
 use crate::time::Instant;
@@ -25,6 +26,13 @@ pub enum Output {
     },
     /// Publish a message.
     Publish(Publish),
+    /// An answer for whoever waits for this number ([`ReplyTo::caught`]).
+    Answer {
+        /// Whose answer.
+        number: u64,
+        /// The answer, as it would be published.
+        publish: Publish,
+    },
     /// A device registered: for hosts that subscribe per device.
     Subscribe {
         /// Endpoint name.
@@ -108,18 +116,26 @@ impl Effects {
 
     /// Sends a datagram; that it may be sent has been found out.
     pub(in crate::engine) fn transmit(&mut self, to: Peer, datagram: Vec<u8>) {
+        trace::sent(to, &datagram);
         self.counters.datagrams_sent.inc();
         self.counters.bytes_sent.add(datagram.len() as u64);
         self.push(Output::Transmit { to, datagram });
     }
 
     pub(in crate::engine) fn publish(&mut self, publish: Publish) {
+        trace::published(&publish);
         self.counters.published.inc();
         self.push(Output::Publish(publish));
     }
 
     /// An answer, and the same to where its command asked for it.
     pub(in crate::engine) fn publish_to(&mut self, answer: Publish, reply: Option<&ReplyTo>) {
+        if let Some(number) = reply.and_then(ReplyTo::catcher) {
+            return self.push(Output::Answer {
+                number,
+                publish: answer,
+            });
+        }
         let copy = reply.map(|reply| reply.copy_of(&answer));
         self.publish(answer);
         if let Some(copy) = copy {

@@ -1,14 +1,16 @@
 //! The front door: datagrams, commands, hand-offs and time come in, whose business it is gets
 //! called, and the effects go out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::awaited::Awaited;
 use super::context::Environment;
 use super::core::Core;
 use super::device::{Device, PortableSession, Refusal};
 use super::effects::Output;
 use super::identity::SecureSession;
-use super::info::{AuthorizationId, Decision, GoneReason};
+use super::info::{AuthorizationId, Decision, DeviceEvent, GoneReason};
 use super::input::CommandInput;
 use super::peer::{Peer, ShardId};
 use super::rebinding::Rebindings;
@@ -63,6 +65,8 @@ pub struct EngineOptions {
     pub authorize: bool,
     /// Whether to emit [`Output::DeviceEvent`].
     pub device_events: bool,
+    /// Whether to publish whether devices can be reached, if the configuration wants it.
+    pub states: bool,
 }
 
 /// What comes in.
@@ -77,6 +81,7 @@ impl Engine {
             shard: options.shard,
             per_device_subscriptions: options.per_device_subscriptions,
             device_events: options.device_events,
+            states: options.states,
             authorize: options.authorize,
             keeping: None,
             volatile: false,
@@ -94,13 +99,16 @@ impl Engine {
     /// Whether a datagram from `from` is within what its device may send; `None` when no device is
     /// registered there. Counts it.
     pub fn admit(&mut self, now: Instant, from: Peer, limit: Option<Limit>) -> Option<bool> {
-        let state = self.core.registry.messages().peer_mut(from)?;
+        let Some(state) = self.core.registry.messages().peer_mut(from) else {
+            return self.core.awaited.has_peer(from).then_some(true);
+        };
         Some(limit.is_none_or(|limit| state.sent.take(now, limit, 1)))
     }
 
     /// Takes a datagram. Network input is never an error: it is answered or counted.
     pub fn handle_datagram(&mut self, now: Now, from: Peer, datagram: &[u8]) {
         self.core.now = now;
+        self.recall_for(from, datagram);
         self.take_datagram(from, datagram);
         self.check();
     }
@@ -109,6 +117,7 @@ impl Engine {
     pub fn handle_command(&mut self, now: Now, input: CommandInput) {
         self.core.now = now;
         self.core.env.counters.commands.inc();
+        self.core.recall(&input.endpoint);
         self.take_command(input, 0);
         self.check();
     }
@@ -138,7 +147,22 @@ impl Engine {
     /// Who speaks from `peer` has another credential now, with other endpoints for instance.
     pub fn renew_credential(&mut self, peer: Peer, credential: Arc<Credential>) {
         if let Some(session) = self.core.sessions.get_mut(&peer) {
+            let address = session.address;
             *session = SecureSession::new(&session.identity.presented, credential);
+            session.address = address;
+        }
+    }
+
+    /// The device of a DTLS session has another address from now on. All that is under way goes on: to
+    /// the engine it is the same peer.
+    pub fn note_address(&mut self, peer: Peer, address: SocketAddr) {
+        let Some(session) = self.core.sessions.get_mut(&peer) else {
+            return;
+        };
+        session.address = (address != peer.address).then_some(address);
+        self.core.env.counters.address_changed.inc();
+        if let Some(key) = self.core.registry.bound(peer) {
+            self.core.announce(key, DeviceEvent::Updated);
         }
     }
 
@@ -148,6 +172,7 @@ impl Engine {
         if self.stopping {
             self.refuse_handoff(handoff);
         } else {
+            self.recall_for_handoff(&handoff);
             self.take_handoff(handoff);
         }
         self.check();
@@ -184,6 +209,12 @@ impl Engine {
     #[must_use]
     pub fn poll_output(&mut self) -> Output {
         match self.core.effects.pop() {
+            Some(Output::Publish(mut publish)) => {
+                if self.core.env.config().received_at {
+                    publish.stamp(self.core.now.unix_ms);
+                }
+                Output::Publish(publish)
+            }
             Some(output) => output,
             None => Output::Idle(self.next_deadline()),
         }
@@ -209,6 +240,10 @@ impl Engine {
 impl Engine {
     /// Replaces the configuration. Mountpoints of registered devices follow it.
     pub fn reconfigure(&mut self, settings: Arc<Settings>, models: Arc<ObjectModels>) {
+        // Places were taken by the old one.
+        if !Arc::ptr_eq(&settings, &self.core.env.settings) {
+            self.core.recall_all();
+        }
         self.core.env.settings = settings;
         self.core.env.models = models;
         for key in self.core.registry.keys_of(|_| true) {
@@ -220,6 +255,7 @@ impl Engine {
     /// Ends a registration by order of the host. Its device is not told; it finds out by its next
     /// Update.
     pub fn kick(&mut self, endpoint: &str) {
+        self.core.recall(endpoint);
         if let Some(key) = self.core.registry.by_endpoint(endpoint) {
             self.core.remove(key, GoneReason::Kicked);
         }
@@ -228,6 +264,7 @@ impl Engine {
 
     /// A listener was closed: its registrations end.
     pub fn close_listener(&mut self, listener: u16) {
+        self.core.recall_all();
         let registry = &self.core.registry;
         for key in registry.keys_of(|device| device.peer.listener == listener) {
             self.core.remove(key, GoneReason::ListenerClosed);
@@ -240,6 +277,7 @@ impl Engine {
     /// published, since the device is still there.
     pub fn export(&mut self, now: Now, endpoint: &str) -> Option<PortableSession> {
         self.core.now = now;
+        self.core.recall(endpoint);
         let key = self.core.registry.by_endpoint(endpoint)?;
         let session = self.core.with(key, Device::export)?;
         self.core.remove(key, GoneReason::Exported);
@@ -251,6 +289,7 @@ impl Engine {
     /// registered here. Observations are asked for again, with their tokens.
     pub fn import(&mut self, now: Now, endpoint: &str, session: PortableSession) -> bool {
         self.core.now = now;
+        self.core.recall(endpoint);
         let key = self.core.registry.by_endpoint(endpoint);
         let imported = key.and_then(|key| {
             self.core
@@ -270,6 +309,8 @@ impl Engine {
     /// keeps for the next start, and every command and device that comes later. Devices are not told; they find the gateway again, or register anew.
     pub fn shut_down(&mut self) {
         self.stopping = true;
+        // The store has all of them.
+        self.core.awaited = Awaited::default();
         for mut device in self.core.registry.take_all() {
             let identity = device.identity.as_deref();
             let accounts = &mut self.core.accounts;

@@ -1,8 +1,10 @@
 //! Who is at the other end of a DTLS session.
 
 use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::stored::StoredIdentity;
 use crate::credentials::Credential;
 
 /// Who is at the other end of a DTLS session. Two are equal when the presented identities are.
@@ -29,6 +31,14 @@ impl Hash for Identity {
 }
 
 impl Identity {
+    /// From the store.
+    pub(super) fn of_stored(stored: &StoredIdentity) -> Self {
+        Self {
+            presented: (*stored.presented).into(),
+            public: stored.public.clone(),
+        }
+    }
+
     /// For people; what is no UTF-8 is replaced.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.presented).into_owned()
@@ -40,8 +50,15 @@ impl Identity {
 pub struct SecureSession {
     /// Who.
     pub identity: Arc<Identity>,
-    /// By which key.
+    /// By which key, and which endpoints are its own.
     pub credential: Arc<Credential>,
+    /// Whether a certificate shows who it is, and no key.
+    pub is_certified: bool,
+    /// Where it is, when that is not the address of its [`Peer`](super::Peer): a device with a
+    /// connection id keeps its peer wherever it moves.
+    pub address: Option<SocketAddr>,
+    /// The store brought it back: whatever else its identity has connected with is newer.
+    pub came_back: bool,
 }
 
 impl SecureSession {
@@ -54,6 +71,25 @@ impl SecureSession {
         Self {
             identity: Arc::new(identity),
             credential,
+            is_certified: false,
+            address: None,
+            came_back: false,
         }
+    }
+
+    /// The same, brought back by the store.
+    #[must_use]
+    pub fn restored(mut self) -> Self {
+        self.came_back = true;
+        self
+    }
+
+    /// The same, proved by a certificate. With `endpoint_rule = "owned"` such a device may register
+    /// its own name and what its credential lists, and no other: which names belong to other devices
+    /// only those know who issue certificates.
+    #[must_use]
+    pub fn certified(mut self) -> Self {
+        self.is_certified = true;
+        self
     }
 }

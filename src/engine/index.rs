@@ -88,6 +88,7 @@ impl MessageIndex {
     }
 
     /// Tokens, message ids and peers.
+    #[cfg(any(debug_assertions, feature = "internals"))]
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         (self.tokens.len(), self.in_flight.len(), self.peers.len())
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use serde::Serialize;
 
 use crate::bridge::topic::{LiteralError, MAX_MOUNTPOINT, check_literal};
-use crate::memory::Heap;
+use crate::memory::{Heap, block};
 
 /// Names a waiting Register within its shard.
 pub type AuthorizationId = u64;
@@ -44,6 +44,12 @@ pub struct DeviceInfo {
     pub observations: usize,
     /// Commands that wait for the device.
     pub queued: usize,
+    /// It came back from the store just now; in events only.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub restored: bool,
+    /// What the host had noted about a device that came back (`Gateway::note`).
+    #[serde(skip)]
+    pub note: Option<Box<[u8]>>,
 }
 
 impl DeviceInfo {
@@ -57,7 +63,9 @@ impl DeviceInfo {
             &self.alternate_path,
         ];
         let texts: usize = texts.iter().map(|text| text.heap()).sum();
-        size_of::<Self>() + texts + self.identity.heap() + self.objects.heap() + self.query.heap()
+        let lists = self.objects.heap() + self.query.heap();
+        let note = self.note.as_ref().map_or(0, |note| block(note.len()));
+        size_of::<Self>() + texts + self.identity.heap() + lists + note
     }
 }
 

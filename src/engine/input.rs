@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::bridge::Dialect;
 use crate::memory::Heap;
-use crate::mqtt::ReplyTo;
+use crate::mqtt::{Origin, ReplyTo};
 
 /// A command of an application for one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,9 +21,20 @@ pub struct CommandInput {
     pub expiry: Option<u32>,
     /// Where its answers go as well.
     pub reply: Option<Box<ReplyTo>>,
+    /// Which message of a broker it came with.
+    pub origin: Option<Origin>,
+    /// Its place among all commands, from [`Directory::route`](super::Directory::route); zero: as it
+    /// comes.
+    pub order: u64,
 }
 
 impl CommandInput {
+    /// Whether it is meant for the device of its endpoint that has this mountpoint. A command that
+    /// came by no topic names its endpoint and nothing else.
+    pub(in crate::engine) fn is_for(&self, mount: &str) -> bool {
+        *self.mount == *mount || (self.reply.as_deref()).is_some_and(|it| it.catcher().is_some())
+    }
+
     /// Bytes that it takes where it waits.
     pub fn bytes(&self) -> usize {
         self.endpoint.heap()

@@ -4,6 +4,7 @@ use super::front::Engine;
 use super::info::DeviceInfo;
 #[cfg(feature = "internals")]
 use super::load::Load;
+use super::peer::{Peer, ShardId};
 #[cfg(feature = "internals")]
 use crate::memory::Kind;
 use crate::time::Now;
@@ -21,10 +22,15 @@ impl Engine {
         self.core.registry.is_empty()
     }
 
+    /// Whether a device that speaks from `peer` is registered.
+    pub fn is_registered(&self, peer: Peer) -> bool {
+        self.core.registry.bound(peer).is_some()
+    }
+
     /// What is known of all devices of this shard.
     pub fn device_infos(&self, now: Now) -> Vec<DeviceInfo> {
         let devices = self.core.registry.devices();
-        let infos = devices.map(|device| device.info(now, &self.core.env));
+        let infos = devices.map(|device| self.core.info(now, device));
         infos.collect()
     }
 
@@ -32,7 +38,15 @@ impl Engine {
     pub fn device_info(&self, now: Now, endpoint: &str) -> Option<DeviceInfo> {
         let key = self.core.registry.by_endpoint(endpoint)?;
         let device = self.core.device(key)?;
-        Some(device.info(now, &self.core.env))
+        Some(self.core.info(now, device))
+    }
+
+    /// The shard to which a device that is not here has gone, or is on its way.
+    pub fn shard_of_absent(&self, endpoint: &str) -> Option<ShardId> {
+        match self.core.registry.by_endpoint(endpoint) {
+            Some(_) => None,
+            None => self.core.elsewhere(endpoint),
+        }
     }
 
     /// What the engine holds now. Goes through all devices.

@@ -13,6 +13,7 @@
 //! something is and calls that one.
 
 mod account;
+mod awaited;
 mod claims;
 mod context;
 mod core;
@@ -24,6 +25,10 @@ mod index;
 mod info;
 mod input;
 mod inspect;
+#[cfg(any(feature = "http", feature = "internals"))]
+mod listed;
+#[cfg(any(feature = "http", feature = "internals"))]
+mod listing;
 #[cfg(feature = "internals")]
 mod load;
 mod mountpoint;
@@ -41,7 +46,10 @@ mod settings;
 mod sharding;
 mod stored;
 mod timer;
+mod trace;
 
+#[cfg(feature = "internals")]
+pub use crate::mqtt::Origin;
 pub use device::PortableSession;
 #[cfg_attr(not(feature = "internals"), allow(unused_imports))] // for tests and benchmarks
 pub use device::{Device, format, request};
@@ -52,14 +60,24 @@ pub use info::{
     AuthorizationId, Decision, DeviceEvent, DeviceInfo, GoneReason, RegistrationRequest,
 };
 pub use input::CommandInput;
+#[cfg(any(feature = "http", feature = "internals"))]
+pub use listed::{
+    CommandState, DeviceCounters, DeviceDetail, DeviceFilter, DeviceState, LastAnswer,
+    ObservationState, Outcome, Page, PageRequest, matches_glob,
+};
 #[cfg(feature = "internals")]
 pub use load::Load;
 pub use peer::{Peer, ShardId};
 #[cfg(feature = "internals")]
 pub use registration::StoredRegistration;
-pub use replies::{overflow_answer, stopping_answer};
+pub use replies::{
+    absent_answer, overflow_answer, stopping_answer, unreachable_answer, unsubscribed_answer,
+};
 pub use settings::{ListenerIds, Settings};
 pub use sharding::{Directory, Handoff};
 #[cfg(feature = "internals")]
 pub use stored::StoredIdentity;
-pub use stored::{Change, Keeping, Restored, StoredCommand, StoredDevice, StoredObservation};
+pub use stored::{
+    Change, CommandStage, Keeping, Restored, StoredCommand, StoredDevice, StoredObservation,
+    StoredRefusal,
+};

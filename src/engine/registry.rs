@@ -1,7 +1,9 @@
 //! The devices of a shard and every index to them. It knows nothing of CoAP or MQTT; of time it
 //! orders deadlines. Whatever an index holds of a device changes here, and nowhere else.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+#[cfg(any(feature = "http", feature = "internals"))]
+use std::ops::Bound;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -20,7 +22,8 @@ use crate::time::Instant;
 pub(super) struct Registry {
     devices: Vec<Option<Box<Device>>>,
     free: Vec<DeviceKey>,
-    endpoints: HashMap<Arc<str>, DeviceKey>,
+    /// In order, for those who list them page by page.
+    endpoints: BTreeMap<Arc<str>, DeviceKey>,
     locations: HashMap<Location, DeviceKey>,
     /// Devices that registered over DTLS.
     identities: HashMap<Arc<Identity>, Identified>,
@@ -75,6 +78,22 @@ impl Registry {
 
     pub(super) fn by_endpoint(&self, endpoint: &str) -> Option<DeviceKey> {
         self.endpoints.get(endpoint).copied()
+    }
+
+    #[cfg(any(feature = "http", feature = "internals"))]
+    /// Endpoints in the order of their bytes, from the first one behind `after` that does not stand
+    /// before `from`.
+    pub(super) fn behind<'r>(
+        &'r self,
+        after: Option<&str>,
+        from: &str,
+    ) -> impl Iterator<Item = (&'r Arc<str>, DeviceKey)> + use<'r> {
+        let start = match after {
+            Some(after) if after >= from => Bound::Excluded(after),
+            _ => Bound::Included(from),
+        };
+        let endpoints = self.endpoints.range::<str, _>((start, Bound::Unbounded));
+        endpoints.map(|(endpoint, key)| (endpoint, *key))
     }
 
     pub(super) fn by_location(&self, location: &Location) -> Option<DeviceKey> {

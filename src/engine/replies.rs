@@ -8,7 +8,7 @@ use super::effects::Output;
 use super::input::CommandInput;
 use super::settings::Settings;
 use crate::bridge::{CommandError, Echo, Reason, command, topic, uplink};
-use crate::mqtt::{Publish, PublishKind};
+use crate::mqtt::{Publish, PublishKind, ReplyTo};
 use crate::telemetry::limited;
 
 /// The answer to a command that no shard can take at the moment; `None` when it is a message of
@@ -22,6 +22,22 @@ pub fn stopping_answer(settings: &Settings, input: &CommandInput) -> Option<Publ
     unheard_answer(settings, input, &Refusal::STOPPING)
 }
 
+/// The answer to a command for a device that is nobody's; `None` as above.
+pub fn absent_answer(settings: &Settings, input: &CommandInput) -> Option<Publish> {
+    unheard_answer(settings, input, &Refusal::NOT_REGISTERED)
+}
+
+/// The answer to a command that the broker has given to nobody although its device is here; `None` as
+/// above.
+pub fn unsubscribed_answer(settings: &Settings, input: &CommandInput) -> Option<Publish> {
+    unheard_answer(settings, input, &Refusal::NOT_SUBSCRIBED)
+}
+
+/// The answer to a command for a device of another gateway that does not answer; `None` as above.
+pub fn unreachable_answer(settings: &Settings, input: &CommandInput) -> Option<Publish> {
+    unheard_answer(settings, input, &Refusal::UNREACHABLE)
+}
+
 fn unheard_answer(settings: &Settings, input: &CommandInput, refusal: &Refusal) -> Option<Publish> {
     let options = command::Options::new(&settings.config);
     let ids = uplink::Ids::default();
@@ -31,12 +47,22 @@ fn unheard_answer(settings: &Settings, input: &CommandInput, refusal: &Refusal) 
             (command.echo, payload)
         }
         Err(error) if error.reason == Reason::OwnMessage => return None,
+        Err(error) if is_queue_request(input, &error) => {
+            let payload = refusal.payload(&error.echo, &ids);
+            (*error.echo, payload)
+        }
         Err(error) => {
             let payload = uplink::refused(&error, &ids);
             (*error.echo, payload)
         }
     };
     Some(answer_to(settings, input, &echo, payload))
+}
+
+/// Whether what is no operation is about the queue of a device.
+fn is_queue_request(input: &CommandInput, error: &CommandError) -> bool {
+    error.reason == Reason::UnknownMsgType
+        && matches!(command::queue_request(&input.payload), Some(Ok(_)))
 }
 
 fn answer_to(settings: &Settings, input: &CommandInput, echo: &Echo, payload: Vec<u8>) -> Publish {
@@ -82,6 +108,10 @@ impl Core {
     pub(super) fn refuse_stopping(&mut self, input: &CommandInput) {
         self.env.counters.commands_refused.inc();
         if let Some(answer) = stopping_answer(&self.env.settings, input) {
+            if let Some(number) = input.reply.as_deref().and_then(ReplyTo::catcher) {
+                let publish = answer;
+                return self.effects.push(Output::Answer { number, publish });
+            }
             let copy = input.reply.as_ref().map(|reply| reply.copy_of(&answer));
             self.effects.push(Output::Publish(answer));
             if let Some(copy) = copy {

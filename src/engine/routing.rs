@@ -9,14 +9,15 @@ use super::peer::{DeviceKey, Peer};
 use super::rebinding::Question;
 use super::server::{Request, Server, Stage};
 use super::sharding::{Handoff, Held, Withheld};
+use super::trace;
 use crate::bridge::{CommandError, Reason, command};
 use crate::coap::message::{self, MessageError};
 use crate::coap::{Code, Message, MessageType, Token};
 
-/// How often a command follows its device to another shard. A device that moves faster, or one
-/// that was lost on its way so that each shard takes it to be in the other, is not registered for
-/// it.
-const MAX_HOPS: u8 = 8;
+/// How often a command follows its device to another shard. A device may go on each time before the
+/// command is there, so this is far more than anybody needs; one that was lost on its way, so that
+/// each shard takes it to be in the other, is not registered for it.
+const MAX_HOPS: u8 = 64;
 
 impl Engine {
     pub(super) fn server(&mut self) -> Server<'_> {
@@ -27,7 +28,9 @@ impl Engine {
     }
 
     pub(super) fn take_datagram(&mut self, from: Peer, datagram: &[u8]) {
-        if self.arrivals.hold(&mut self.core, from, datagram) {
+        if self.arrivals.hold(&mut self.core, from, datagram)
+            || self.arrivals.fetch(&mut self.core, from, datagram)
+        {
             return;
         }
         let counters = &self.core.env.counters;
@@ -36,16 +39,24 @@ impl Engine {
         self.core.reach.begin(from, datagram.len());
         self.read_datagram(from, datagram);
         self.core.reach.end();
+        if self.core.env.config().http.bind.is_some()
+            && let Some(key) = self.core.registry.at(from)
+            && let Some((device, _)) = self.core.registry.get_mut(key)
+        {
+            device.saw_received(datagram.len());
+        }
     }
 
     fn read_datagram(&mut self, from: Peer, datagram: &[u8]) {
         if let Some((kind, mid)) = message::as_empty(datagram) {
+            trace::received_empty(from, kind, mid);
             return self.take_empty(from, kind, mid);
         }
         let message = match Message::parse(datagram) {
             Ok(message) => message,
-            Err(error) => return self.reject_malformed(from, error),
+            Err(error) => return self.reject_malformed(from, error, datagram),
         };
+        trace::received(from, &message, datagram.len());
         let unexpected = &self.core.env.counters.datagrams_unexpected;
         match (message.kind(), message.code()) {
             (MessageType::Confirmable | MessageType::NonConfirmable, code) if code.is_request() => {
@@ -57,9 +68,17 @@ impl Engine {
         }
     }
 
-    fn reject_malformed(&mut self, from: Peer, error: MessageError) {
+    fn reject_malformed(&mut self, from: Peer, error: MessageError, datagram: &[u8]) {
         self.core.env.counters.datagrams_malformed.inc();
-        debug!(peer = %from.address, %error, "malformed datagram");
+        if trace::is_dtls(datagram) {
+            debug!(
+                peer = %from.address,
+                "DTLS on a port without DTLS: the device has to speak to a DTLS listener \
+                 (coaps://, listeners.dtls), or without security (coap://)"
+            );
+        } else {
+            debug!(peer = %from.address, %error, "malformed datagram");
+        }
         if let MessageError::Format {
             kind: MessageType::Confirmable,
             mid,
@@ -181,15 +200,24 @@ impl Engine {
         // A mountpoint of several placeholders may name the endpoint and still be another one's.
         let meant = |key: &DeviceKey| {
             let device = self.core.device(*key);
-            device.is_some_and(|device| *device.mount == *input.mount)
+            device.is_some_and(|device| input.is_for(&device.mount))
         };
+        let size = input.payload.len();
         let Some(key) = here.filter(meant) else {
+            debug!(endpoint = %input.endpoint, kind = ?command.kind, size,
+                "command for a device that is not registered");
             let payload = unregistered_payload(&command);
             return self.core.refuse_input(&input, &command.echo, payload);
         };
-        let (size, expiry) = (input.payload.len(), input.expiry);
+        debug!(endpoint = %input.endpoint, kind = ?command.kind, size, "command");
+        let expiry = input.expiry;
         command.echo.set_reply(input.reply);
-        let text = Some(input.payload);
+        command.order = input.order;
+        if input.origin.is_some_and(|origin| origin.again) {
+            // It may have been answered, and that not been noted.
+            command.echo.mark_repeated();
+        }
+        let text = Some((input.payload, input.origin));
         self.core.with(key, |device, cx| {
             device.handle_command(cx, Box::new(command), size, expiry, text);
         });
@@ -208,7 +236,7 @@ impl Engine {
             Some(Ok(request)) => {
                 let meant = |key: &DeviceKey| {
                     let device = self.core.device(*key);
-                    device.is_some_and(|device| *device.mount == *input.mount)
+                    device.is_some_and(|device| input.is_for(&device.mount))
                 };
                 let Some(key) = here.filter(meant) else {
                     let payload = unregistered_answer(&error.echo);
@@ -253,6 +281,14 @@ impl Engine {
                 datagram,
                 body,
             } => {
+                if datagram.is_empty() && self.arrivals.contains(peer) {
+                    // A rebound device has another address.
+                    if let Some(device) = device.ok().filter(|device| device.peer == peer) {
+                        self.core.adopt(device);
+                    }
+                    let held = self.arrivals.arrived(&mut self.core, peer);
+                    return self.take_held(held);
+                }
                 if datagram.is_empty() {
                     return self.take_rebound(device, peer);
                 }
@@ -261,6 +297,27 @@ impl Engine {
             }
             Handoff::Notification { datagram } => self.take_notification(&datagram),
             Handoff::Command { input, hops } => self.take_command(input, hops),
+            Handoff::Flush {
+                endpoint,
+                home,
+                word,
+                mut way,
+            } => {
+                if home == self.core.env.shard && way.is_empty() {
+                    if let Some(key) = self.core.registry.by_endpoint(&endpoint) {
+                        self.core.with(key, |device, cx| device.flushed(cx, word));
+                    }
+                    return;
+                }
+                let next = way.pop().unwrap_or(home);
+                let handoff = Handoff::Flush {
+                    endpoint,
+                    home,
+                    word,
+                    way,
+                };
+                self.core.effects.hand_off(next, handoff);
+            }
             Handoff::Displace {
                 identity,
                 old,
@@ -319,6 +376,7 @@ impl Engine {
             | Handoff::Give { .. }
             | Handoff::Notification { .. }
             | Handoff::Displace { .. }
+            | Handoff::Flush { .. }
             | Handoff::Arrived { .. } => {}
         }
     }

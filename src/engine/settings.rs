@@ -13,7 +13,7 @@ use crate::credentials::Coverage;
 #[derive(Debug)]
 pub struct ListenerSettings {
     /// `udp:NAME` or `dtls:NAME`
-    pub name: String,
+    pub name: Arc<str>,
     /// Where it listens.
     pub bind: SocketAddr,
     /// Its own mountpoint or the gateway's.
@@ -50,7 +50,7 @@ impl ListenerSettings {
         let mountpoint = listener.mountpoint.as_deref().unwrap_or(&config.mountpoint);
         let mountpoint = TopicTemplate::parse(mountpoint);
         Self {
-            name,
+            name: name.into(),
             bind: listener.bind,
             names_endpoint: NamedMountpoint::new(&mountpoint).is_some(),
             mountpoint,
@@ -177,7 +177,7 @@ impl Settings {
     /// The number of a listener that is open, as in `udp:default`.
     pub(super) fn number_of(&self, name: &str) -> Option<u16> {
         let mut listeners = self.listeners.iter();
-        let at = listeners.position(|it| it.as_ref().is_some_and(|it| it.name == name))?;
+        let at = listeners.position(|it| it.as_ref().is_some_and(|it| *it.name == *name))?;
         u16::try_from(at).ok()
     }
 

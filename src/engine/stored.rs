@@ -11,6 +11,7 @@ use super::peer::ShardId;
 use super::registration::StoredRegistration;
 use crate::bridge::{StoredEcho, StoredReply, StoredTarget};
 use crate::memory::{Heap, block};
+use crate::mqtt::Origin;
 use crate::time::Instant;
 
 /// How an engine keeps what has to outlive it.
@@ -34,7 +35,14 @@ pub enum Change {
         /// When.
         at: Instant,
     },
-    /// A registration ended, and everything that belonged to it.
+    /// What the host wants to have with a device that comes back.
+    Note {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// The host's.
+        note: Box<[u8]>,
+    },
+    /// A registration ended, and everything that belonged to it but [`Change::Refused`] commands.
     Gone(Arc<str>),
     /// An observation stands.
     Observed {
@@ -67,6 +75,16 @@ pub enum Change {
         /// ([`Engine::handle_stored`](super::Engine::handle_stored)).
         confirm: bool,
     },
+    /// A command is not done any more: the gateway has answered it, and the broker may not have that
+    /// answer yet.
+    Refused {
+        /// Endpoint name.
+        endpoint: Arc<str>,
+        /// Of the command.
+        number: u64,
+        /// With which answer.
+        with: StoredRefusal,
+    },
     /// A command has its final answer.
     Answered {
         /// Endpoint name.
@@ -76,11 +94,58 @@ pub enum Change {
     },
 }
 
+/// An answer that the gateway gives in place of a device, and gives again after a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StoredRefusal {
+    /// Its device is not registered any more.
+    NotRegistered,
+    /// It was too late.
+    Expired,
+    /// Somebody has cancelled it.
+    Cancelled,
+}
+
+/// How far a command is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandStage {
+    /// It waits.
+    Waiting,
+    /// It was sent.
+    Sent,
+    /// It was answered so.
+    Refused(StoredRefusal),
+}
+
 impl Change {
+    /// Which device it is about.
+    pub fn endpoint(&self) -> &str {
+        match self {
+            Self::Device(device) => &device.endpoint,
+            Self::Gone(endpoint)
+            | Self::Seen { endpoint, .. }
+            | Self::Note { endpoint, .. }
+            | Self::Observed { endpoint, .. }
+            | Self::Unobserved { endpoint, .. }
+            | Self::Queued { endpoint, .. }
+            | Self::Sent { endpoint, .. }
+            | Self::Refused { endpoint, .. }
+            | Self::Answered { endpoint, .. } => endpoint,
+        }
+    }
+
+    /// Whether it makes the store smaller.
+    pub const fn frees(&self) -> bool {
+        matches!(
+            self,
+            Self::Gone(_) | Self::Unobserved { .. } | Self::Answered { .. }
+        )
+    }
+
     /// Bytes that it takes where it waits.
     pub fn bytes(&self) -> usize {
         let inner = match self {
             Self::Device(device) => device.bytes(),
+            Self::Note { note, .. } => block(note.len()),
             Self::Observed { observation, .. } => observation.bytes(),
             Self::Queued { command, .. } => {
                 let reply = command.reply.as_ref().map_or(0, StoredReply::bytes);
@@ -90,6 +155,7 @@ impl Change {
             | Self::Gone(_)
             | Self::Unobserved { .. }
             | Self::Sent { .. }
+            | Self::Refused { .. }
             | Self::Answered { .. } => 0,
         };
         size_of::<Self>() + inner
@@ -100,9 +166,11 @@ impl Change {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredDevice {
     /// Endpoint name.
-    pub endpoint: Box<str>,
+    #[serde(with = "shared")]
+    pub endpoint: Arc<str>,
     /// Listener, as in `udp:default`.
-    pub listener: Box<str>,
+    #[serde(with = "shared")]
+    pub listener: Arc<str>,
     /// Address it was last heard of from.
     pub address: SocketAddr,
     /// The address of this machine that it spoke to, if that is known.
@@ -131,8 +199,40 @@ impl StoredDevice {
     fn bytes(&self) -> usize {
         let identity = self.identity.as_ref();
         let identity = identity.map_or(0, |it| it.presented.len() + it.public.len());
-        let texts = self.endpoint.heap() + self.listener.heap() + self.mount.heap();
+        // The name of the listener is everybody's, that of the endpoint may outlive its device here.
+        let texts = block(self.endpoint.len()) + self.mount.heap();
         size_of::<Self>() + texts + identity + self.registration.heap()
+    }
+}
+
+/// Texts that are shared, stored as any other.
+mod shared {
+    use std::fmt;
+    use std::sync::Arc;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        from.deserialize_str(Text)
+    }
+
+    struct Text;
+
+    impl Visitor<'_> for Text {
+        type Value = Arc<str>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a text")
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<Arc<str>, E> {
+            Ok(text.into())
+        }
     }
 }
 
@@ -160,6 +260,8 @@ pub struct StoredObservation {
     pub write: u16,
     /// Observe option of a value that was published.
     pub sequence: u32,
+    /// Longest period between notifications that was set through us, in seconds; zero for none.
+    pub pmax: u32,
 }
 
 impl StoredObservation {
@@ -189,6 +291,8 @@ pub struct StoredCommand {
     pub immediate: bool,
     /// Where its answers go as well.
     pub reply: Option<StoredReply>,
+    /// Which message of a broker it came with.
+    pub origin: Option<Origin>,
 }
 
 /// A device as it comes back.
@@ -196,8 +300,12 @@ pub struct StoredCommand {
 pub struct Restored {
     /// Its registration, with the newest [`Change::Seen`].
     pub device: StoredDevice,
+    /// What the host has noted about it.
+    pub note: Option<Box<[u8]>>,
     /// What is observed.
     pub observations: Vec<StoredObservation>,
-    /// In order of their numbers; whether each was sent.
-    pub commands: Vec<(StoredCommand, bool)>,
+    /// In order of their numbers.
+    pub commands: Vec<(StoredCommand, CommandStage)>,
+    /// The registration has ended, and the answers to its commands may not have reached the broker.
+    pub ended: bool,
 }

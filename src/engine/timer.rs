@@ -15,6 +15,10 @@ pub enum Reason {
     SeparateResponse,
     /// A queued command has waited too long.
     QueuedCommand,
+    /// An observation should have been heard of.
+    Silence,
+    /// A device in queue mode no longer listens (LwM2M Core 1.2 §6.5).
+    Sleep,
     /// A lifetime ends (LwM2M Core 1.2 §6.2.1).
     Lifetime,
     /// An unfinished block-wise request of a device is given up (RFC 7959 §2.5).
@@ -47,6 +51,7 @@ impl Timers {
     }
 
     /// Planned looks.
+    #[cfg(any(debug_assertions, feature = "internals"))]
     pub(super) fn len(&self) -> usize {
         self.planned.len()
     }

@@ -64,7 +64,10 @@ pub unsafe extern "C" fn lwm2m_gateway_create(
         let given = unsafe { options::read(options) }?;
         // SAFETY: NULL or text, as the header asks for.
         let config = unsafe { boundary::text("config", config) }?;
-        let made = lwm2m_gateway::new(given.try_into()?, config)?;
+        // SAFETY: NULL or text, as the header asks for.
+        let store = unsafe { boundary::text("store_path", given.store_path) }?;
+        let store = store.filter(|path| !path.is_empty());
+        let made = lwm2m_gateway::new(given.try_into()?, config, store)?;
         *result = Box::into_raw(Box::new(made));
         Ok(())
     })
@@ -511,6 +514,7 @@ unsafe fn message_of<'a>(message: *const lwm2m_gateway_message) -> Result<Given<
         payload,
         expiry,
         reply,
+        receipt: (message.receipt != 0).then_some(message.receipt),
     })
 }
 

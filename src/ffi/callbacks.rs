@@ -24,6 +24,7 @@ use crate::host::{
     AuthorizationRequest, DeviceEvent, Host, PskRequest, Publish, PublishKind, Subscriptions,
 };
 use crate::memory::Memory;
+use crate::store::{NotDurable, Receipt};
 
 /// See the module.
 pub(super) struct Callbacks {
@@ -72,6 +73,22 @@ impl Callbacks {
     /// The descriptor to wait for, in polled mode.
     pub(super) fn fd(&self) -> Option<RawFd> {
         (self.options.mode == Mode::Polled).then(|| self.wake.fd())
+    }
+
+    /// Tells the host what becomes of the message with this number.
+    pub(super) fn receipt(self: &Arc<Self>, number: u64) -> Receipt {
+        let host = Arc::downgrade(self);
+        Receipt::new(move |outcome| {
+            if let Some(host) = host.upgrade() {
+                let status = match outcome {
+                    Ok(()) => Status::Ok,
+                    Err(NotDurable::NoStore) => Status::State,
+                    Err(NotDurable::Failed) => Status::System,
+                    Err(NotDurable::Refused) => Status::NotFound,
+                };
+                host.emit(Event::Durable { number, status });
+            }
+        })
     }
 
     /// Counters of the host's side.
@@ -237,6 +254,12 @@ impl Callbacks {
             }
             Event::Authorize(request) => self.call_authorize(request),
             Event::PskLookup(request) => self.call_psk_lookup(request),
+            Event::Durable { number, status } => {
+                if let Some(durable) = self.options.durable {
+                    // SAFETY: the host's function, with numbers.
+                    unsafe { durable(self.options.user_data, number, status) };
+                }
+            }
             Event::Device(json) => {
                 if let Some(device_event) = self.options.device_event {
                     let json = c_text(json);
@@ -315,6 +338,10 @@ impl Callbacks {
 }
 
 impl Host for Callbacks {
+    fn name(&self) -> &'static str {
+        "c"
+    }
+
     fn attach(&self, memory: &Arc<Memory>) {
         self.queue.lock().attach(memory);
     }
@@ -376,5 +403,7 @@ fn kind_of(kind: PublishKind) -> Kind {
         PublishKind::Notify => Kind::Notify,
         PublishKind::Send => Kind::Send,
         PublishKind::Series => Kind::Series,
+        // Not asked for, see `Host::takes_states`.
+        PublishKind::State => Kind::Register,
     }
 }

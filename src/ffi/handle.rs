@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::RawFd;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -34,6 +35,8 @@ pub struct lwm2m_gateway {
     /// Where the log of this gateway goes, on any thread.
     dispatch: Dispatch,
     log_level: u32,
+    /// The host's, instead of that of the configuration.
+    store: Option<PathBuf>,
     gateway: OnceLock<Gateway>,
     stopped: AtomicBool,
     /// After a panic: nothing is sure any more.
@@ -43,8 +46,14 @@ pub struct lwm2m_gateway {
 }
 
 impl lwm2m_gateway {
-    pub(super) fn new(options: Options, config: Option<&str>) -> Result<Self, Failure> {
-        let (config, warnings) = parse(config.unwrap_or_default())?;
+    pub(super) fn new(
+        options: Options,
+        config: Option<&str>,
+        store: Option<&str>,
+    ) -> Result<Self, Failure> {
+        let (mut config, warnings) = parse(config.unwrap_or_default())?;
+        let store = store.map(PathBuf::from);
+        config.store.path = store.clone().or(config.store.path);
         let log_level = options.log_level;
         let filter = filter_of(log_level, &config.log.level).map_err(|text| match log_level {
             0 => Failure::new(Status::Config, text),
@@ -62,6 +71,7 @@ impl lwm2m_gateway {
             callbacks,
             dispatch,
             log_level,
+            store,
             gateway: OnceLock::new(),
             stopped: AtomicBool::new(false),
             poisoned: AtomicBool::new(false),
@@ -122,14 +132,19 @@ impl lwm2m_gateway {
     /// Copies the message if it is a command.
     pub(super) fn deliver(&self, given: &Given<'_>) -> Result<(), Failure> {
         let gateway = self.running()?;
+        let receipt = given.receipt.map(|number| self.callbacks.receipt(number));
         if gateway.is_command(given.topic) {
             let reply = given.reply.as_ref();
-            gateway.deliver(Message {
+            let message = Message {
                 topic: given.topic.to_owned(),
                 payload: given.payload.to_vec(),
                 expiry: given.expiry,
                 reply: reply.map(|it| Box::new(ReplyTo::new(it.topic, it.correlation))),
-            });
+            };
+            match receipt {
+                Some(receipt) => gateway.deliver_durably(message, receipt),
+                None => gateway.deliver(message),
+            }
         }
         Ok(())
     }
@@ -154,10 +169,11 @@ impl lwm2m_gateway {
         self.not_stopped()?;
         let mut config = self.config.lock();
         self.not_stopped()?;
-        let (new, warnings) = match text {
+        let (mut new, warnings) = match text {
             Some(text) => parse(text)?,
             None => (config.clone(), Vec::new()),
         };
+        new.store.path = self.store.clone().or(new.store.path);
         let filter = filter_of(self.log_level, &new.log.level)
             .map_err(|text| Failure::new(Status::Config, text))?;
         warnings.iter().for_each(|it| warn!("{it}"));
@@ -343,7 +359,7 @@ mod tests {
         // SAFETY: integers, pointers and optional function pointers: zeros are a value.
         let mut options: lwm2m_gateway_options = unsafe { std::mem::zeroed() };
         options.publish = Some(take);
-        lwm2m_gateway::new(options.try_into().unwrap(), None).unwrap()
+        lwm2m_gateway::new(options.try_into().unwrap(), None, None).unwrap()
     }
 
     #[test]

@@ -9,9 +9,9 @@ use std::ptr;
 use super::boundary::Failure;
 use super::types::{
     lwm2m_gateway_authorize_callback, lwm2m_gateway_device_event_callback,
-    lwm2m_gateway_log_callback, lwm2m_gateway_message, lwm2m_gateway_mode as Mode,
-    lwm2m_gateway_options, lwm2m_gateway_psk_lookup_callback, lwm2m_gateway_publish_callback,
-    lwm2m_gateway_subscribe_callback, lwm2m_gateway_subscriptions,
+    lwm2m_gateway_durable_callback, lwm2m_gateway_log_callback, lwm2m_gateway_message,
+    lwm2m_gateway_mode as Mode, lwm2m_gateway_options, lwm2m_gateway_psk_lookup_callback,
+    lwm2m_gateway_publish_callback, lwm2m_gateway_subscribe_callback, lwm2m_gateway_subscriptions,
     lwm2m_gateway_unsubscribe_callback, lwm2m_gateway_wakeup_callback,
 };
 use crate::host::Subscriptions;
@@ -84,6 +84,7 @@ pub(super) struct Given<'a> {
     pub(super) payload: &'a [u8],
     pub(super) expiry: Option<u32>,
     pub(super) reply: Option<GivenReply<'a>>,
+    pub(super) receipt: Option<u64>,
 }
 
 /// Response topic and correlation data.
@@ -108,6 +109,7 @@ pub(super) struct Options {
     pub(super) psk_lookup: lwm2m_gateway_psk_lookup_callback,
     pub(super) authorize: lwm2m_gateway_authorize_callback,
     pub(super) device_event: lwm2m_gateway_device_event_callback,
+    pub(super) durable: lwm2m_gateway_durable_callback,
 }
 
 // SAFETY: the pointer is the host's own; it is never followed here, only handed back. The header
@@ -163,6 +165,7 @@ impl TryFrom<lwm2m_gateway_options> for Options {
             psk_lookup: given.psk_lookup,
             authorize: given.authorize,
             device_event: given.device_event,
+            durable: given.durable,
         })
     }
 }

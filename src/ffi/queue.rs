@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::host::{AuthorizationRequest, PskRequest, Publish};
 use crate::memory::{Kind, Memory, Tally};
 
-use super::types::lwm2m_gateway_log_level as LogLevel;
+use super::types::{lwm2m_gateway_log_level as LogLevel, lwm2m_gateway_status as Status};
 
 /// One callback to be made.
 #[derive(Debug)]
@@ -24,6 +24,11 @@ pub(super) enum Event {
     PskLookup(PskRequest),
     /// As JSON.
     Device(String),
+    /// What became of a message.
+    Durable {
+        number: u64,
+        status: Status,
+    },
 }
 
 /// A line of the log.
@@ -48,6 +53,7 @@ impl Event {
             Self::Authorize(request) => query_length(&request.registration.query),
             Self::PskLookup(request) => request.identity.len(),
             Self::Device(json) => json.len(),
+            Self::Durable { .. } => 0,
         };
         content.saturating_add(size_of::<Self>())
     }
@@ -132,6 +138,8 @@ impl Queue {
                     return Pushed::Waits;
                 }
             },
+            // The host waits for it; there are no more of them than messages that it gave.
+            Event::Durable { .. } => event,
             _ if self.events.len() >= self.max_events || bytes > self.max_bytes => {
                 return Pushed::Dropped;
             }

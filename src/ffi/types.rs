@@ -24,8 +24,8 @@ pub enum lwm2m_gateway_status {
     Config = 2,
     /// Not at this time: not started yet, started already, stopped, or not in this mode.
     State = 3,
-    /// Not from here: the function must not be called inside of a callback of the same gateway,
-    /// or another thread is inside of it.
+    /// Called from inside a callback of the same gateway, where this function is not allowed, or
+    /// while another thread is in it.
     Busy = 4,
     /// The system refuses: an address is taken, a file cannot be read, no descriptor is left.
     System = 5,
@@ -177,6 +177,9 @@ pub struct lwm2m_gateway_message {
     pub correlation_data: *const u8,
     /// Bytes of `correlation_data`.
     pub correlation_data_length: usize,
+    /// Any number but 0: `durable` of the options is called with it once the command is safe, or when
+    /// that cannot be. 0: nobody wants to know.
+    pub receipt: u64,
 }
 
 /// A device that wants to register. Owned by the gateway, valid until the callback returns.
@@ -294,7 +297,7 @@ pub type lwm2m_gateway_authorize_callback = Option<
 >;
 
 /// A device came, changed or went. `json` is an object as in `lwm2m_gateway_devices()` with
-/// `"event": "registered"` or `"updated"`, or
+/// `"event": "registered"` or `"updated"` (and `"restored": true` when the store brought it back), or
 /// `{"event":"gone","endpoint":"…","reason":"deregistered"}`; reasons are `deregistered`,
 /// `expired`, `kicked`, `displaced` and `listener_closed`. It ends with NUL and is valid until the
 /// callback returns.
@@ -302,6 +305,19 @@ pub type lwm2m_gateway_authorize_callback = Option<
 /// Threaded: called by the gateway's threads. Polled: inside of `lwm2m_gateway_poll()`.
 pub type lwm2m_gateway_device_event_callback =
     Option<unsafe extern "C" fn(user_data: *mut c_void, json: *const c_char)>;
+
+/// A command whose message had a `receipt` is safe, or is not: `receipt` is that number, `status`
+/// `OK` when all that the message has caused is in the store or has its answer, `STATE` when there is
+/// no store, `SYSTEM` when the store cannot be written (the command goes on from memory), `NOT_FOUND`
+/// when the message was not taken: it was no command, or it was refused, which is answered.
+/// With `store.sync = "off"` a store is what the system has taken, not what the disk has.
+///
+/// Called once for each message that was delivered with `OK`, in no order. Threaded: by the gateway's
+/// threads, or inside of `lwm2m_gateway_deliver()`; it must not block. Polled: inside of
+/// `lwm2m_gateway_poll()`, and never dropped.
+pub type lwm2m_gateway_durable_callback = Option<
+    unsafe extern "C" fn(user_data: *mut c_void, receipt: u64, status: lwm2m_gateway_status),
+>;
 
 /// How a gateway is made. Begin with
 /// `memset(&options, 0, sizeof options); options.size = sizeof options;`: zeros are the defaults.
@@ -351,4 +367,10 @@ pub struct lwm2m_gateway_options {
     pub authorize: lwm2m_gateway_authorize_callback,
     /// NULL: the host does not watch devices.
     pub device_event: lwm2m_gateway_device_event_callback,
+    /// Directory of the store, in which registrations, observations and commands outlive the process;
+    /// `store.path` of the configuration has no effect then. UTF-8, ends with NUL; read when the
+    /// gateway is made. NULL or empty: as the configuration says, which is no store by default.
+    pub store_path: *const c_char,
+    /// NULL: the host does not wait for the store.
+    pub durable: lwm2m_gateway_durable_callback,
 }

@@ -156,6 +156,19 @@ impl Reservation {
             bytes,
         }
     }
+
+    /// Holds `bytes` more, whether there is room or not.
+    pub(crate) fn grow(&mut self, bytes: usize) {
+        self.memory.reserve(self.kind, bytes);
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
+    /// Gives `bytes` of it back.
+    pub(crate) fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.memory.release(self.kind, bytes);
+        self.bytes = self.bytes.saturating_sub(bytes);
+    }
 }
 
 impl Drop for Reservation {

@@ -7,7 +7,8 @@ use super::mail::Mail;
 use super::mailbox::Mailbox;
 use super::secure::Event;
 use super::shard::{Effects, Listener, Shard};
-use crate::engine::{AuthorizationId, Decision, Output, Peer, RegistrationRequest};
+use crate::engine::{AuthorizationId, Change, Decision, Output, Peer, RegistrationRequest};
+use crate::mqtt::Publish;
 use crate::time::{Instant, Now};
 
 impl Shard {
@@ -24,16 +25,38 @@ impl Shard {
             }
             // What came out of a session may have made the engine speak.
             if !news {
+                self.keep(effects);
                 return deadline;
             }
+        }
+    }
+
+    /// Leaves changes for the store, all of them in one batch: a command that is sent as soon as it
+    /// comes is noted as both. Nothing has been sent yet.
+    fn keep(&self, effects: &mut Effects) {
+        if let Some(store) = self.store.as_ref().filter(|_| !effects.changes.is_empty()) {
+            store.push(self.index, effects.changes.drain(..));
         }
     }
 
     fn drain_engine(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
         loop {
             match self.engine.poll_output() {
-                Output::Transmit { to, datagram } => self.transmit(now, to, datagram),
-                Output::Publish(publish) => effects.publishes.push(publish),
+                Output::Transmit { to, datagram } => {
+                    #[cfg(feature = "http")]
+                    if self.tapped {
+                        self.trace_transmit(now, to, &datagram);
+                    }
+                    self.transmit(now, to, datagram);
+                }
+                Output::Publish(publish) => {
+                    #[cfg(feature = "http")]
+                    if self.tapped {
+                        self.tap(now, &publish);
+                    }
+                    effects.publishes.push(publish);
+                }
+                Output::Answer { number, publish } => self.answer(now, number, publish, effects),
                 Output::Subscribe {
                     endpoint,
                     mountpoint,
@@ -44,17 +67,21 @@ impl Shard {
                     self.host.unsubscribe_device(&endpoint, &filter);
                 }
                 Output::Authorize { id, request } => self.authorize(id, request),
-                Output::DeviceEvent(event) => effects.device_events.push(event),
+                Output::DeviceEvent(event) => {
+                    #[cfg(feature = "http")]
+                    if self.tapped && !self.tap_device(now, &event) {
+                        continue;
+                    }
+                    effects.device_events.push(event);
+                }
                 Output::Disconnect(peer) => {
                     if let Some(secure) = self.secure(peer.listener) {
                         secure.disconnect(now.mono, peer);
                     }
                 }
-                Output::Store(change) => {
-                    if let Some(store) = &self.store {
-                        store.push(self.index, change);
-                    }
-                }
+                // An answer is final once the broker has it.
+                Output::Store(change @ Change::Answered { .. }) => effects.answered.push(change),
+                Output::Store(change) => effects.changes.push(change),
                 Output::Handoff { shard, handoff } => {
                     if let Some(mailbox) = self.mailboxes.get(usize::from(shard)) {
                         // Only commands are ever refused, and this is none.
@@ -64,6 +91,17 @@ impl Shard {
                 Output::Idle(next) => return next.map(|(at, _)| at),
             }
         }
+    }
+
+    /// An answer to a command of the HTTP API, which a gateway without one publishes: the store
+    /// may have had the command.
+    fn answer(&self, now: Now, number: u64, publish: Publish, effects: &mut Effects) {
+        #[cfg(feature = "http")]
+        if self.hub.is_serving() {
+            return self.hub.answer(now.unix_ms, number, publish);
+        }
+        let _ = (now, number);
+        effects.publishes.push(publish);
     }
 
     fn transmit(&mut self, now: Now, to: Peer, datagram: Vec<u8>) {
@@ -98,13 +136,27 @@ impl Shard {
                 Event::Transmit(to, datagram) => listener.transmits.push((to, datagram)),
                 Event::Received(peer, payload) => {
                     news = true;
-                    self.engine.handle_datagram(now, peer, &payload);
+                    self.take_datagram(now, peer, &payload);
                 }
                 Event::Established(peer, session) => {
                     news = true;
                     self.engine.handle_session(now, peer, session);
                 }
                 Event::Renewed(peer, credential) => self.engine.renew_credential(peer, credential),
+                Event::Moved(peer, to) => self.engine.note_address(peer, to.remote),
+                Event::Unused(peer) => {
+                    if !self.engine.is_registered(peer) {
+                        secure.close_unused(peer);
+                    }
+                }
+                Event::Elsewhere(shard, from, datagram) => {
+                    let mail = Mail::Datagram(listener.number, from, datagram);
+                    if let Some(mailbox) = self.mailboxes.get(usize::from(shard))
+                        && !mailbox.push_if_room(mail)
+                    {
+                        self.counters.datagrams_shed.inc();
+                    }
+                }
                 Event::Crowded => {
                     let number = listener.number;
                     for mailbox in self.others() {
@@ -158,9 +210,21 @@ impl Shard {
             self.host.device_events(&mut effects.device_events);
             effects.device_events.clear();
         }
-        if !effects.publishes.is_empty() {
-            self.host.publish(&mut effects.publishes);
-            effects.publishes.clear();
+        let answered = std::mem::take(&mut effects.answered);
+        let receipts = std::mem::take(&mut effects.receipts);
+        let published = !effects.publishes.is_empty();
+        let store = self.store.as_ref();
+        let waits = store.filter(|_| !answered.is_empty() || !receipts.is_empty());
+        match waits.map(|store| store.when_answered(self.index, answered, receipts)) {
+            Some(receipt) if effects.publishes.is_empty() => receipt.settle(Ok(())),
+            Some(receipt) => self.host.publish_answers(&mut effects.publishes, receipt),
+            None if effects.publishes.is_empty() => {}
+            None => self.host.publish(&mut effects.publishes),
+        }
+        effects.publishes.clear();
+        if published {
+            let time = self.clock.now().mono - self.turn;
+            self.counters.timings.handed_over(time);
         }
     }
 }

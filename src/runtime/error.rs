@@ -31,6 +31,14 @@ pub enum StartError {
         /// Why.
         source: FileError,
     },
+    /// A listener's certificates cannot be used.
+    #[error("{key}: {reason}")]
+    Certificates {
+        /// Key of what is wrong.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// DTLS cannot be set up.
     #[error("{key}: {source}")]
     Dtls {
@@ -51,8 +59,11 @@ pub enum StartError {
     #[error("mountpoint: {0}")]
     Topic(#[from] TopicError),
     /// The store cannot be opened.
-    #[error("store.path {0}")]
+    #[error("store.path: {0}")]
     Store(String),
+    /// The HTTP API cannot be served, or this build has none.
+    #[error("{0}")]
+    Http(String),
     /// The system refuses a descriptor, thread or random numbers.
     #[error("{what}: {source}")]
     System {

@@ -23,12 +23,17 @@ use crate::config::Config;
 use crate::engine::{self, CommandInput, DeviceInfo, Directory, PortableSession, Settings};
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::Memory;
-use crate::mqtt::{Message, Publish};
-use crate::store::{Store, StoreOptions};
+use crate::mqtt::{Message, Origin, Publish};
+use crate::store::{
+    NotDurable, Opened, OpenedSessions, Receipt, SessionStore, Store, StoreOptions,
+};
 use crate::telemetry::{Counters, LogLimiter};
 
 /// Name of the thread that writes to the store.
 pub(super) const STORE_THREAD: &str = "lwm2m-store";
+
+/// Name of the thread of the HTTP API.
+pub(super) const HTTP_THREAD: &str = "lwm2m-http";
 
 /// How long [`Gateway::devices`] waits.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +55,14 @@ pub(super) struct Inner {
     pub(super) directory: Arc<Directory>,
     pub(super) memory: Arc<Memory>,
     pub(super) store: Option<Arc<Store>>,
+    /// Where DTLS sessions are kept, if they are.
+    pub(super) sessions: Option<Arc<SessionStore>>,
+    /// Of commands that the store had at the start.
+    #[cfg_attr(
+        not(feature = "standalone"),
+        allow(dead_code, reason = "only the client of another broker asks")
+    )]
+    origins: Mutex<Vec<Origin>>,
     pub(super) mailboxes: Vec<Arc<Mailbox>>,
     pub(super) counters: Vec<Arc<Counters>>,
     /// Of the store.
@@ -59,11 +72,19 @@ pub(super) struct Inner {
     pub(super) listeners: Mutex<Listeners>,
     pub(super) threads: Mutex<Vec<JoinHandle<()>>>,
     pub(super) stop: Stop,
+    /// Where shards leave what the HTTP API waits for.
+    #[cfg(feature = "http")]
+    pub(super) hub: Arc<crate::http::Hub>,
+    /// Ends the HTTP API.
+    #[cfg(feature = "http")]
+    pub(super) http: Mutex<Option<crate::http::Running>>,
 }
 
 pub(super) struct Routes {
     pub(super) router: CommandRouter,
     pub(super) settings: Arc<Settings>,
+    #[cfg(feature = "http")]
+    pub(super) models: Arc<ObjectModels>,
 }
 
 impl Inner {
@@ -71,6 +92,17 @@ impl Inner {
     fn mailbox_of(&self, endpoint: &str) -> Option<&Arc<Mailbox>> {
         let shard = self.directory.shard_of(endpoint).unwrap_or(0);
         self.mailboxes.get(usize::from(shard))
+    }
+
+    /// Leaves a command in that mailbox, which is returned. The command comes back if there is no
+    /// room.
+    fn push_command(&self, mut input: CommandInput) -> Option<Result<&Mailbox, CommandInput>> {
+        let endpoint = input.endpoint.clone();
+        self.directory.route(&endpoint, |shard, order| {
+            input.order = order;
+            let mailbox = self.mailboxes.get(usize::from(shard.unwrap_or(0)))?;
+            Some(mailbox.push(Mail::Command(input)).map(|()| &**mailbox))
+        })
     }
 
     /// Where the commands of a topic go: to mountpoints of the configuration, and when there is
@@ -109,20 +141,25 @@ impl Gateway {
         let router = CommandRouter::new(&config)?;
         let models = Arc::new(load_models(&config)?);
         let shards = match config.shards {
-            0 => thread::available_parallelism().map_or(1, usize::from),
+            // The broker beside it needs the other half.
+            0 => thread::available_parallelism().map_or(1, |cores| usize::from(cores).div_ceil(2)),
             shards => shards,
         };
         let memory = Arc::new(super::memory::account(&config));
         host.attach(&memory);
-        let store = config.store.path.as_ref().map(|path| StoreOptions {
+        let store = config.store.directory().map(|path| StoreOptions {
             path: path.clone(),
             sync: config.store.sync,
         });
         let now = super::clock::Clock::new().now();
         let opened = store.map(|options| Store::open(&options, now)).transpose();
         let opened = opened.map_err(|error| StartError::Store(error.to_string()))?;
+        let sessions = open_sessions(&config, opened.is_some())?;
+        let id_key = sessions.as_ref().map(|opened| opened.store.id_key);
+        let origins = opened.as_ref().map(Opened::origins).unwrap_or_default();
         let directory = Arc::new(Directory::default());
-        let mut listeners = Listeners::new(shards, memory.clone(), directory.locals().clone());
+        let locals = directory.locals().clone();
+        let mut listeners = Listeners::new(shards, memory.clone(), locals, id_key);
         let plan = listeners.plan(&config)?;
         let settings = Arc::new(Settings::with_ids(
             config,
@@ -147,11 +184,15 @@ impl Gateway {
         let gateway = Self {
             inner: Arc::new(Inner {
                 store,
+                sessions: sessions.as_ref().map(|opened| opened.store.clone()),
+                origins: Mutex::new(origins),
                 store_counters,
                 host,
                 routes: RwLock::new(Routes {
                     router,
                     settings: settings.clone(),
+                    #[cfg(feature = "http")]
+                    models: models.clone(),
                 }),
                 directory,
                 memory,
@@ -161,22 +202,49 @@ impl Gateway {
                 listeners: Mutex::new(listeners),
                 threads: Mutex::new(Vec::new()),
                 stop: Stop::default(),
+                #[cfg(feature = "http")]
+                hub: Arc::default(),
+                #[cfg(feature = "http")]
+                http: Mutex::default(),
             }),
         };
         gateway
-            .start_threads(&settings, &models, changes, opened)
+            .start_threads(&settings, &models, changes, opened, sessions)
             .inspect_err(|_| {
                 gateway.stop(Duration::from_secs(1));
             })?;
+        gateway.start_http().inspect_err(|_| {
+            gateway.stop(Duration::from_secs(1));
+        })?;
+        gateway.start_statistics().inspect_err(|_| {
+            gateway.stop(Duration::from_secs(1));
+        })?;
         gateway.subscribe(&[]);
         Ok(gateway)
+    }
+
+    /// There is no HTTP API to start.
+    #[cfg(not(feature = "http"))]
+    fn start_http(&self) -> Result<(), StartError> {
+        match self.inner.routes.read().settings.config.http.bind {
+            Some(_) => {
+                let reason = "http.bind: this build has no HTTP API (feature `http`)";
+                Err(StartError::Http(reason.to_owned()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Takes a message from the broker that may be a command. Never blocks; what is no command is
     /// ignored, what cannot be taken is answered.
     pub fn deliver(&self, message: Message) {
+        self.deliver_all(message, None);
+    }
+
+    pub(super) fn deliver_all(&self, message: Message, receipt: Option<Receipt>) {
         let inner = &self.inner;
         let mut refused = Vec::new();
+        let mut taken = false;
         let routes = inner.routes.read();
         let reply = inner.reply_of(&routes, message.reply);
         for route in inner.routes_of(&routes.router, &message.topic) {
@@ -190,21 +258,27 @@ impl Gateway {
                     inner.own_counters.commands_not_ours.add_shared(1);
                     continue;
                 }
-                refused.extend(self.take(
-                    &routes.settings,
-                    CommandInput {
-                        endpoint,
-                        mount: route.mount.into(),
-                        dialect: route.dialect,
-                        payload: message.payload.clone(),
-                        expiry: message.expiry,
-                        reply: reply.clone(),
-                    },
-                ));
+                let input = CommandInput {
+                    order: 0,
+                    origin: receipt.as_ref().and_then(Receipt::origin),
+                    endpoint,
+                    mount: route.mount.into(),
+                    dialect: route.dialect,
+                    payload: message.payload.clone(),
+                    expiry: message.expiry,
+                    reply: reply.clone(),
+                };
+                let part = receipt.as_ref().map(Receipt::part);
+                taken = true;
+                refused.extend(self.take(&routes.settings, input, part));
             }
         }
         // Not under the lock: the host may deliver the next message from within.
         drop(routes);
+        if let Some(receipt) = receipt {
+            // The parts have the last word.
+            receipt.settle(taken.then_some(()).ok_or(NotDurable::Refused));
+        }
         if !refused.is_empty() {
             inner.host.publish(&mut refused);
         }
@@ -214,12 +288,24 @@ impl Gateway {
     /// for each device ([`Subscriptions::PerDevice`]). Answers to an endpoint that is gone by now
     /// are published below `mountpoint`.
     pub fn deliver_to(&self, endpoint: &str, mountpoint: &str, message: Message) {
+        self.deliver_to_one(endpoint, mountpoint, message, None);
+    }
+
+    pub(super) fn deliver_to_one(
+        &self,
+        endpoint: &str,
+        mountpoint: &str,
+        message: Message,
+        receipt: Option<Receipt>,
+    ) {
         let routes = self.inner.routes.read();
         let dialect = routes
             .router
             .route(&message.topic)
             .map_or(Dialect::Current, |route| route.dialect);
         let input = CommandInput {
+            order: 0,
+            origin: receipt.as_ref().and_then(Receipt::origin),
             endpoint: endpoint.into(),
             mount: mountpoint.into(),
             dialect,
@@ -227,7 +313,7 @@ impl Gateway {
             expiry: message.expiry,
             reply: self.inner.reply_of(&routes, message.reply),
         };
-        let mut refused = self.take(&routes.settings, input);
+        let mut refused = self.take(&routes.settings, input, receipt);
         drop(routes);
         if !refused.is_empty() {
             self.inner.host.publish(&mut refused);
@@ -236,29 +322,56 @@ impl Gateway {
 
     /// Gives a command to its shard. Returns the answers when there is no room, or when the gateway
     /// stops: the second is for where the command asked for it.
-    fn take(&self, settings: &Settings, input: CommandInput) -> Vec<Publish> {
+    fn take(
+        &self,
+        settings: &Settings,
+        input: CommandInput,
+        receipt: Option<Receipt>,
+    ) -> Vec<Publish> {
         let reply = input.reply.clone();
-        let Some(answer) = self.command(settings, input) else {
+        let Err(Some(answer)) = self.command(settings, input, receipt) else {
             return Vec::new();
         };
         let copy = reply.map(|reply| reply.copy_of(&answer));
         std::iter::once(answer).chain(copy).collect()
     }
 
-    fn command(&self, settings: &Settings, input: CommandInput) -> Option<Publish> {
+    /// The same for one that wants its answer itself: an error is the answer, if there is one.
+    pub(super) fn command(
+        &self,
+        settings: &Settings,
+        input: CommandInput,
+        receipt: Option<Receipt>,
+    ) -> Result<(), Option<Publish>> {
         let inner = &self.inner;
         let refused = if inner.stop.is_asked() {
             input
         } else {
-            let mailbox = inner.mailbox_of(&input.endpoint)?;
-            mailbox.push(Mail::Command(input)).err()?
+            let endpoint = input.endpoint.clone();
+            match inner.push_command(input).ok_or(None)? {
+                Ok(mailbox) => {
+                    if let Some(receipt) = receipt {
+                        // Only commands are ever refused.
+                        let _ = mailbox.push(Mail::Receipt(endpoint, receipt));
+                    }
+                    return Ok(());
+                }
+                Err(input) => input,
+            }
         };
         if inner.stop.is_asked() {
             inner.own_counters.commands_refused.add_shared(1);
-            return engine::stopping_answer(settings, &refused);
+            return Err(engine::stopping_answer(settings, &refused));
         }
         inner.own_counters.mailbox_overflow.add_shared(1);
-        engine::overflow_answer(settings, &refused)
+        Err(engine::overflow_answer(settings, &refused))
+    }
+
+    /// Messages of a broker that were in the store at the start: it may give them again. Asked for
+    /// once.
+    #[cfg(feature = "standalone")]
+    pub(crate) fn stored_origins(&self) -> Vec<Origin> {
+        std::mem::take(&mut self.inner.origins.lock())
     }
 
     /// Whether a topic is one that commands come by.
@@ -289,6 +402,8 @@ impl Gateway {
             config.shards = shards;
         }
         let plan = listeners.plan(&config)?;
+        #[cfg(feature = "http")]
+        let http = self.plan_http(&config)?;
         inner.memory.set_shares(super::memory::shares(&config));
         inner.own_counters.lines.set_interval(config.log.interval);
         let settings = Arc::new(Settings::with_ids(
@@ -305,9 +420,16 @@ impl Gateway {
         let old_filters = {
             let mut routes = inner.routes.write();
             let filters = routes.router.filters();
-            *routes = Routes { router, settings };
+            *routes = Routes {
+                router,
+                settings,
+                #[cfg(feature = "http")]
+                models,
+            };
             filters
         };
+        #[cfg(feature = "http")]
+        self.commit_http(http);
         self.subscribe(&old_filters);
         info!("configuration reloaded");
         Ok(())
@@ -409,7 +531,16 @@ impl Gateway {
                 *sums.entry(name).or_default() += value;
             }
         }
+        if let Some(store) = &self.inner.store {
+            sums.insert("store_failing", u64::from(!store.is_durable()));
+        }
         sums.extend(self.inner.memory.snapshot());
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let directory = &self.inner.directory;
+        sums.insert("queued_commands", number(directory.queued()));
+        sums.insert("queued_bytes", number(directory.queued_bytes()));
+        #[cfg(feature = "http")]
+        sums.insert("http_events_dropped", self.inner.hub.lost_events());
         Statistics(sums)
     }
 
@@ -434,6 +565,10 @@ impl Gateway {
             }
         }
         let until = SystemInstant::now() + deadline;
+        #[cfg(feature = "http")]
+        if let Some(http) = &*self.inner.http.lock() {
+            http.stop();
+        }
         self.close_store(until);
         let mut threads = self.inner.threads.lock();
         while threads.iter().any(|thread| !thread.is_finished()) && SystemInstant::now() < until {
@@ -457,7 +592,10 @@ impl Gateway {
         let Some(store) = &inner.store else {
             return;
         };
-        let shards = |thread: &&JoinHandle<()>| thread.thread().name() != Some(STORE_THREAD);
+        let shards = |thread: &&JoinHandle<()>| {
+            let name = thread.thread().name();
+            name != Some(STORE_THREAD) && name != Some(HTTP_THREAD)
+        };
         let running = || {
             let threads = inner.threads.lock();
             let mut shards = threads.iter().filter(shards);
@@ -466,7 +604,16 @@ impl Gateway {
         while running() && SystemInstant::now() < until {
             thread::sleep(Duration::from_millis(2));
         }
+        // What a broker has confirmed by then is not answered again after the next start.
+        let left = until.saturating_duration_since(SystemInstant::now());
+        let patience = SystemInstant::now() + left / 2;
+        while store.awaits_broker() && SystemInstant::now() < patience {
+            thread::sleep(Duration::from_millis(2));
+        }
         store.close();
+        if let Some(sessions) = &inner.sessions {
+            sessions.close();
+        }
     }
 
     /// Subscribes to what the router needs and leaves what it needs no more.
@@ -483,6 +630,21 @@ impl Gateway {
             host.subscribe(filter, *qos);
         }
     }
+}
+
+/// Opens the place of DTLS sessions beside the store, if there is one.
+fn open_sessions(config: &Config, has_store: bool) -> Result<Option<OpenedSessions>, StartError> {
+    let Some(path) = config.store.path.as_ref().filter(|_| has_store) else {
+        return Ok(None);
+    };
+    let broken = |error: &dyn std::fmt::Display| StartError::Store(error.to_string());
+    let key = match &config.store.key_file {
+        Some(file) => Some(crate::store::read_key(file).map_err(|error| broken(&error))?),
+        None => None,
+    };
+    let key = key.as_ref().map(|key| key.as_slice());
+    let opened = SessionStore::open(path, key).map_err(|error| broken(&error))?;
+    Ok(Some(opened))
 }
 
 fn load_models(config: &Config) -> Result<ObjectModels, StartError> {

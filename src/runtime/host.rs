@@ -7,6 +7,7 @@ use crate::credentials::Key;
 use crate::engine::{Decision, DeviceEvent, RegistrationRequest};
 use crate::memory::Memory;
 use crate::mqtt::Publish;
+use crate::store::Receipt;
 
 /// What the gateway asks of the broker that carries it. Methods are called from the shards'
 /// threads and must not block: a host that cannot take a message at once queues it, within
@@ -15,6 +16,14 @@ pub trait Host: Send + Sync + 'static {
     /// Publishes all of `batch` and leaves it empty. Order within a batch, and between batches of
     /// one thread, is kept.
     fn publish(&self, batch: &mut Vec<Publish>);
+
+    /// As [`Host::publish`]; `receipt` is settled once the broker has the answers of `batch`
+    /// ([`PublishKind::Response`](crate::PublishKind::Response)). The store keeps a command until
+    /// then. A host whose broker is in the same process need not do anything about it.
+    fn publish_answers(&self, batch: &mut Vec<Publish>, receipt: Receipt) {
+        self.publish(batch);
+        receipt.settle(Ok(()));
+    }
 
     /// Asks for the messages of a topic filter; they come back through
     /// `Gateway::deliver`.
@@ -34,6 +43,11 @@ pub trait Host: Send + Sync + 'static {
     fn unsubscribe_device(&self, endpoint: &str, filter: &str) {
         let _ = endpoint;
         self.unsubscribe(filter);
+    }
+
+    /// What kind of host it is, for people: `standalone`, `mosquitto`, `c`, `nif` are ours.
+    fn name(&self) -> &'static str {
+        "library"
     }
 
     /// How this host wants to get the commands.
@@ -73,6 +87,12 @@ pub trait Host: Send + Sync + 'static {
     /// [`Host::authorize`].
     fn psk_lookup(&self, request: PskRequest) {
         request.answer(None);
+    }
+
+    /// Whether messages of [`PublishKind::State`](crate::mqtt::PublishKind) are wanted, which are to
+    /// be retained.
+    fn takes_states(&self) -> bool {
+        false
     }
 
     /// Whether [`Host::device_events`] is to be called.

@@ -10,9 +10,10 @@ use tracing::warn;
 
 use super::error::StartError;
 use super::mail::{Change, SecureSettings};
-use super::secure;
+use super::{certificates, secure};
 use crate::config::{Config, DtlsListener, DtlsOptions, UdpListener};
-use crate::credentials::{Coverage, CredentialStore};
+use crate::credentials::{CertificateFiles, Coverage, CredentialStore};
+use crate::dtls::Certificates;
 use crate::engine::ListenerIds;
 use crate::memory::Memory;
 use crate::network::LocalAddresses;
@@ -31,12 +32,17 @@ struct Open {
 struct OpenSecure {
     asked: DtlsListener,
     settings: Arc<SecureSettings>,
+    files: Option<CertificateFiles>,
+    /// Certificates that a plan brings to a context that is in use.
+    renewed: Option<Certificates>,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Listeners {
     shards: usize,
+    /// What connection ids are enciphered with, where sessions are kept.
+    id_key: Option<[u8; 16]>,
     memory: Arc<Memory>,
     pub(super) ids: ListenerIds,
     locals: Arc<LocalAddresses>,
@@ -61,14 +67,26 @@ impl Plan {
 }
 
 impl Listeners {
-    pub(super) fn new(shards: usize, memory: Arc<Memory>, locals: Arc<LocalAddresses>) -> Self {
+    pub(super) fn new(
+        shards: usize,
+        memory: Arc<Memory>,
+        locals: Arc<LocalAddresses>,
+        id_key: Option<[u8; 16]>,
+    ) -> Self {
         Self {
+            id_key,
             shards,
             memory,
             ids: ListenerIds::default(),
             locals,
             open: BTreeMap::new(),
         }
+    }
+
+    /// What the servers of a DTLS listener share.
+    pub(super) fn context(&self, name: &str) -> Option<&crate::dtls::Context> {
+        let secure = self.open.get(name)?.secure.as_ref()?;
+        Some(&secure.settings.context)
     }
 
     /// Binds what is new and reads its credentials; what is open goes on meanwhile.
@@ -151,12 +169,27 @@ impl Listeners {
         for warning in warnings {
             warn!(listener = full, "{warning}");
         }
+        let (files, certificates) = match certificates::open(name, listener)? {
+            Some((files, certificates, warnings)) => {
+                for warning in warnings {
+                    warn!(listener = full, "{warning}");
+                }
+                (Some(files), Some(certificates))
+            }
+            None => (None, None),
+        };
         let old = self.open.get(full).and_then(|open| open.secure.as_ref());
         let kept = old.filter(|old| same_handshakes(&old.asked, listener));
         let context = match kept {
             Some(old) => old.settings.context.clone(),
             None => {
-                let context = secure::context(listener, self.shards, &self.memory);
+                let certificates = certificates.as_ref();
+                let context = secure::context(
+                    listener,
+                    self.shards,
+                    &self.memory,
+                    (certificates, self.id_key),
+                );
                 Arc::new(context.map_err(|source| StartError::Dtls {
                     key: format!("listeners.dtls.{name}.dtls_options"),
                     source,
@@ -184,13 +217,18 @@ impl Listeners {
         Ok(OpenSecure {
             asked: listener.clone(),
             settings,
+            files,
+            renewed: certificates.filter(|_| kept.is_some()),
         })
     }
 
     /// Puts a plan in force, as far as it concerns this side.
-    pub(super) fn commit(&mut self, plan: Plan) -> Vec<Vec<Change>> {
-        for open in plan.open.values() {
-            if let Some(secure) = &open.secure {
+    pub(super) fn commit(&mut self, mut plan: Plan) -> Vec<Vec<Change>> {
+        for (name, open) in &mut plan.open {
+            if let Some(secure) = &mut open.secure {
+                if let Some(certificates) = secure.renewed.take() {
+                    take_up(name, secure, &certificates);
+                }
                 // Resumption does not look at keys, which may have changed.
                 secure.settings.context.flush_sessions();
             }
@@ -210,7 +248,7 @@ impl Listeners {
             .collect()
     }
 
-    /// Reads PSK files that have changed; returns the listeners with devices that have to be looked
+    /// Reads PSK files and certificates that have changed; returns the listeners with devices that have to be looked
     /// at again.
     pub(super) fn read_files(&self) -> Vec<u16> {
         let mut changed = Vec::new();
@@ -218,33 +256,68 @@ impl Listeners {
             let Some(secure) = &open.secure else {
                 continue;
             };
+            let mut is_changed = false;
             match secure.settings.credentials.poll() {
                 Ok(Some(report)) => {
                     for warning in report.warnings() {
                         warn!(listener = name, "{warning}");
                     }
                     tracing::info!(listener = name, "PSK file read again");
-                    if secure.settings.credentials.affects_devices(&report) {
-                        changed.push(open.id);
-                    }
+                    is_changed = secure.settings.credentials.affects_devices(&report);
                 }
                 Ok(None) => {}
                 Err(error) => warn!(listener = name, %error, "the keys read before stay in force"),
+            }
+            match secure.files.as_ref().map(certificates::poll).transpose() {
+                Ok(read) => {
+                    if let Some((certificates, warnings)) = read.flatten() {
+                        for warning in warnings {
+                            warn!(listener = name, "{warning}");
+                        }
+                        is_changed |= take_up(name, secure, &certificates);
+                    }
+                }
+                Err(error) => {
+                    warn!(listener = name, %error, "the certificates read before stay in force");
+                }
+            }
+            if is_changed {
+                changed.push(open.id);
             }
         }
         changed
     }
 }
 
+/// Puts other certificates in force; sessions go on. Whether it could be done.
+fn take_up(name: &str, secure: &OpenSecure, certificates: &Certificates) -> bool {
+    match secure.settings.context.set_certificates(Some(certificates)) {
+        Ok(()) => {
+            tracing::info!(listener = name, "certificates read again");
+            true
+        }
+        Err(error) => {
+            warn!(listener = name, %error, "the certificates read before stay in force");
+            false
+        }
+    }
+}
+
 /// Whether handshakes and sessions may go on as they are.
 fn same_handshakes(old: &DtlsListener, new: &DtlsListener) -> bool {
-    let of = |listener: &DtlsListener| -> (DtlsOptions, [usize; 3]) {
+    let of = |listener: &DtlsListener| -> (DtlsOptions, bool, [usize; 5]) {
         let limits = [
             listener.common.max_connections,
             listener.max_sessions_per_credential,
             listener.max_sessions_per_source,
+            listener.connection_id_length.into(),
+            listener.connection_id_padding,
         ];
-        (listener.options.clone(), limits)
+        (
+            listener.options.clone(),
+            listener.certificates.is_on(),
+            limits,
+        )
     };
     of(old) == of(new)
 }
@@ -267,6 +340,19 @@ fn bind_all(
     };
     let probe = open(listener.bind, false)?;
     let address = probe.local_addr()?;
+    if let Some(bytes) = probe
+        .receive_buffer()
+        .filter(|got| *got < listener.recbuf / 2)
+    {
+        let wanted = listener.recbuf;
+        warn!(
+            %address,
+            bytes,
+            wanted,
+            "the kernel gives a small receive buffer, and drops datagrams when many come at once: \
+             raise net.core.rmem_max, or set udp_options.recbuf lower"
+        );
+    }
     if shards == 1 {
         return Ok((address, vec![probe]));
     }

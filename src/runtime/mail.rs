@@ -9,6 +9,8 @@ use crate::engine::{
     AuthorizationId, CommandInput, Decision, DeviceInfo, Handoff, Peer, PortableSession, Settings,
 };
 use crate::lwm2m::model::ObjectModels;
+use crate::network::NetworkPath;
+use crate::store::{Receipt, Word};
 use crate::transport::udp::UdpSocket;
 
 /// One thing for a shard.
@@ -22,14 +24,19 @@ pub(super) enum Mail {
     Authorization(AuthorizationId, Decision),
     /// A registration ends by order of the host.
     Kick(Arc<str>),
-    /// The store has noted that a command of an endpoint is sent.
-    Stored(Arc<str>, u64),
+    /// What the store says about an endpoint.
+    Stored(Arc<str>, Word),
+    /// Somebody wants to know when the commands of an endpoint are safe that came before.
+    Receipt(Arc<str>, Receipt),
     /// A device goes to another gateway.
     Export(Arc<str>, Sender<PortableSession>),
     /// A device came from another gateway.
     Import(Arc<str>, Box<PortableSession>),
     /// What is known of the devices, or of one.
     Devices(Option<Arc<str>>, Sender<Vec<DeviceInfo>>),
+    /// What the HTTP API wants to know.
+    #[cfg(feature = "http")]
+    Ask(Question),
     /// The host's answer to a look-up of a key, for a listener.
     Key(u16, CredentialTicket, Option<Key>),
     /// The host's answer to a look-up for a session that was resumed.
@@ -37,6 +44,11 @@ pub(super) enum Mail {
     /// Another shard has too many DTLS sessions of a listener, and this one may have those that
     /// should give way.
     GiveWay(u16),
+    /// A datagram for a listener that came to another shard than that of its session.
+    Datagram(u16, NetworkPath, Vec<u8>),
+    /// What was to be kept of a DTLS session is on the disk: listener, number of the session, and from
+    /// which number on its records are set aside.
+    Kept(u16, u32, u64),
     /// Keys of a listener may not be valid any more.
     CheckKeys(u16),
     /// A new configuration and what it changes about the listeners.
@@ -52,9 +64,35 @@ impl Mail {
             Self::Command(input) => input.bytes(),
             Self::Handoff(handoff) => handoff.bytes(),
             Self::Import(_, session) => session.bytes(),
+            Self::Datagram(_, _, datagram) => datagram.capacity(),
             _ => 0,
         };
         size_of::<Self>().saturating_add(inner)
+    }
+}
+
+/// A question to a shard, which gives the answer to whoever asked.
+#[cfg(feature = "http")]
+pub(super) struct Question(pub(super) Ask);
+
+#[cfg(feature = "http")]
+type Ask = Box<dyn FnOnce(&crate::engine::Engine, crate::time::Now, &dyn Sessions) + Send>;
+
+/// The DTLS sessions of a shard, for a question.
+#[cfg(feature = "http")]
+pub(super) trait Sessions {
+    /// What protects the session of a device, if it has one.
+    fn session_detail(
+        &self,
+        now: crate::time::Now,
+        peer: Peer,
+    ) -> Option<crate::http::SessionDetail>;
+}
+
+#[cfg(feature = "http")]
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Question").finish_non_exhaustive()
     }
 }
 

@@ -65,6 +65,20 @@ impl Mailbox {
                 other
             }
         };
+        self.put(mail, bytes)
+    }
+
+    /// Leaves something that may get lost: what anybody can send. False: there was no room.
+    pub(super) fn push_if_room(&self, mail: Mail) -> bool {
+        let bytes = mail.bytes();
+        if self.memory.try_reserve(Kind::Mailboxes, bytes).is_err() {
+            return false;
+        }
+        self.put(mail, bytes).is_ok()
+    }
+
+    /// Leaves what is charged for already.
+    fn put(&self, mail: Mail, bytes: usize) -> Result<(), CommandInput> {
         let mut inner = self.inner.lock();
         if inner.closed {
             drop(inner);
@@ -123,11 +137,13 @@ mod tests {
 
     fn command(payload: usize) -> Mail {
         Mail::Command(CommandInput {
+            order: 0,
             endpoint: "ep".into(),
             mount: "lwm2m/ep/".into(),
             dialect: Dialect::Current,
             payload: vec![b'x'; payload],
             expiry: None,
+            origin: None,
             reply: None,
         })
     }

@@ -3,11 +3,16 @@
 
 #![allow(clippy::disallowed_methods)] // a shell: clocks, threads and files live here
 
+mod awaited;
+mod certificates;
 mod clock;
 mod drain;
+mod durable;
 mod error;
 mod gateway;
 mod host;
+#[cfg(feature = "http")]
+mod http;
 mod intake;
 mod listeners;
 mod mail;
@@ -18,13 +23,18 @@ mod reply;
 mod secure;
 mod shard;
 mod signals;
+mod statistics;
 mod stop;
 mod threads;
 
+#[cfg(any(feature = "internals", feature = "standalone"))]
+pub use certificates::check as check_certificates;
 pub(crate) use clock::monotonic;
+pub use durable::MAX_NOTE;
 pub use error::{ReloadError, StartError};
 pub use gateway::{Gateway, Statistics};
 pub use host::{AuthorizationRequest, Host, PskRequest, Subscriptions};
 #[cfg(any(feature = "internals", feature = "standalone"))]
-pub use models::load as load_models;
+#[cfg(feature = "standalone")]
+pub(crate) use models::load_counted as load_models_counted;
 pub(crate) use signals::block_signals;

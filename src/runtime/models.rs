@@ -13,7 +13,13 @@ use crate::lwm2m::model::ObjectModels;
 ///
 /// # Errors
 /// When the directory itself cannot be read.
-pub fn load(config: &Config) -> io::Result<ObjectModels> {
+pub(super) fn load(config: &Config) -> io::Result<ObjectModels> {
+    load_counted(config).map(|(models, _)| models)
+}
+
+/// [`load`], and how many files could not be read.
+pub(crate) fn load_counted(config: &Config) -> io::Result<(ObjectModels, usize)> {
+    let mut unread = 0usize;
     let max_file = config.limits.max_model_file;
     let builtin = if config.oma_registry {
         ObjectModels::builtin().with_registry()
@@ -21,7 +27,7 @@ pub fn load(config: &Config) -> io::Result<ObjectModels> {
         ObjectModels::builtin()
     };
     let Some(dir) = &config.xml_dir else {
-        return Ok(builtin);
+        return Ok((builtin, 0));
     };
     let mut paths: Vec<_> = fs::read_dir(dir)?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -40,12 +46,14 @@ pub fn load(config: &Config) -> io::Result<ObjectModels> {
         let size = fs::metadata(path).map_or(0, |meta| meta.len());
         if size > max_file as u64 {
             error!(file = %name, size, limit = max_file, "object definition too large");
+            unread = unread.saturating_add(1);
             return None;
         }
         match fs::read(path) {
             Ok(bytes) => Some((name, bytes)),
             Err(error) => {
                 error!(file = %name, %error, "object definition not read");
+                unread = unread.saturating_add(1);
                 None
             }
         }
@@ -55,7 +63,7 @@ pub fn load(config: &Config) -> io::Result<ObjectModels> {
         error!(%error, "object definition not loaded");
     }
     info!(dir = %dir.display(), objects = models.objects().len(), failed = errors.len(), "object definitions loaded");
-    Ok(models)
+    Ok((models, unread.saturating_add(errors.len())))
 }
 
 #[cfg(test)]

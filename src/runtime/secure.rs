@@ -1,23 +1,27 @@
 //! A DTLS listener in a shard: between its socket and the engine.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use sha2::{Digest as _, Sha256};
 use tracing::debug;
 
+use super::awaited::{Awaited, AwaitedSessions};
 use super::host::{Host, PskRequest};
 use super::mail::{Mail, SecureSettings};
 use super::mailbox::Mailbox;
 use crate::admission::{Bucket, Door, Limit};
-use crate::config::DtlsListener;
+use crate::config::{DtlsListener, IdleTimeout};
 use crate::credentials::{Credential, Key};
 use crate::dtls::{
-    CloseReason, Context, CredentialTicket, DtlsError, Identity, Options, Output, Server,
+    Certificates, Certified, CloseReason, Context, CredentialTicket, DtlsError, Identity, Options,
+    Output, Server, SessionId,
 };
-use crate::engine::{Peer, SecureSession};
+use crate::engine::{Peer, SecureSession, ShardId};
 use crate::memory::Memory;
-use crate::network::NetworkPath;
+use crate::network::{LocalAddress, LocalAddresses, NetworkPath};
+use crate::store::{KeptSession, SessionStore};
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 
@@ -28,9 +32,15 @@ pub(super) fn context(
     listener: &DtlsListener,
     shards: usize,
     memory: &Arc<Memory>,
+    (certificates, id_key): (Option<&Certificates>, Option<[u8; 16]>),
 ) -> Result<Context, DtlsError> {
     let options = &listener.options;
-    Context::new(&Options {
+    let idle_timeout = match options.idle_timeout {
+        IdleTimeout::Registration => Some(options.session_timeout),
+        IdleTimeout::After(time) => Some(time),
+        IdleTimeout::Never => None,
+    };
+    let options = Options {
         suites: options.ciphers.clone(),
         groups: options.groups.clone(),
         mtu: u16::try_from(options.mtu).unwrap_or(u16::MAX),
@@ -47,9 +57,14 @@ pub(super) fn context(
             0
         },
         session_timeout: options.session_timeout,
-        idle_timeout: options.idle_timeout,
+        idle_timeout,
+        ask_idle: options.idle_timeout == IdleTimeout::Registration,
+        connection_ids: listener.connection_id_length > 0,
+        connection_id_key: id_key,
+        padding: listener.connection_id_padding,
         memory: Some(memory.clone()),
-    })
+    };
+    Context::with_certificates(&options, certificates)
 }
 
 /// An event for the engine.
@@ -63,6 +78,12 @@ pub(super) enum Event {
     Closed(Peer),
     /// Who is there has another credential with the same key.
     Renewed(Peer, Arc<Credential>),
+    /// A device has another address.
+    Moved(Peer, NetworkPath),
+    /// A datagram for a session of another shard.
+    Elsewhere(ShardId, NetworkPath, Vec<u8>),
+    /// A session was not used for long; see [`Secure::close_unused`].
+    Unused(Peer),
     /// Sessions of other shards should give way; see [`Secure::give_way`].
     Crowded,
     /// Nothing more until then.
@@ -71,9 +92,17 @@ pub(super) enum Event {
 
 struct Session {
     number: u32,
+    /// What it is called where it is kept; 0: it is not.
+    name: u64,
+    /// Where its device was at the handshake: to the engine it goes by that, wherever it moves.
+    home: NetworkPath,
     /// Datagrams it may send.
     sent: Bucket,
     credential: Arc<Credential>,
+    /// What it was let in by, if it was no key.
+    certified: Option<Arc<Certified>>,
+    /// When its handshake was done; `None` for one that the store brought back.
+    since: Option<Instant>,
 }
 
 /// See the module.
@@ -81,7 +110,9 @@ pub(super) struct Secure {
     listener: u16,
     settings: Arc<SecureSettings>,
     server: Server,
-    sessions: HashMap<NetworkPath, Session>,
+    sessions: HashMap<SessionId, Session>,
+    /// The names of the engine for them.
+    numbered: HashMap<u32, SessionId>,
     /// Credentials the engine has to hear of.
     renewed: Vec<(Peer, Arc<Credential>)>,
     /// Numbers sessions across the shards.
@@ -89,27 +120,157 @@ pub(super) struct Secure {
     host: Arc<dyn Host>,
     mailbox: Arc<Mailbox>,
     counters: Arc<Counters>,
+    keeping: Option<Keeping>,
+    shard: ShardId,
+    /// Names of the sessions that are being taken in, in this order.
+    restoring: VecDeque<u64>,
+    /// Those whose turn has not come.
+    awaited: AwaitedSessions,
+}
+
+/// Where sessions are kept, and what the addresses of this machine are called.
+#[derive(Clone)]
+pub(super) struct Keeping {
+    pub(super) store: Arc<SessionStore>,
+    pub(super) locals: Arc<LocalAddresses>,
 }
 
 impl Secure {
     pub(super) fn new(
         listener: u16,
         settings: Arc<SecureSettings>,
+        (shard, shards): (ShardId, u16),
         seed: [u8; 32],
         numbers: Arc<AtomicU32>,
         (host, mailbox, counters): (Arc<dyn Host>, Arc<Mailbox>, Arc<Counters>),
+        keeping: Option<Keeping>,
     ) -> Self {
+        let mut server = Server::new(settings.context.clone(), seed, counters.clone());
+        server.set_shard(shard, shards);
+        if keeping.is_some() {
+            server.begin_keeping();
+        }
         Self {
             listener,
-            server: Server::new(settings.context.clone(), seed, counters.clone()),
+            server,
             settings,
             sessions: HashMap::new(),
+            numbered: HashMap::new(),
             renewed: Vec::new(),
             numbers,
             host,
             mailbox,
             counters,
+            keeping,
+            shard,
+            restoring: VecDeque::new(),
+            awaited: AwaitedSessions::default(),
         }
+    }
+
+    /// Sessions of before a restart, which are taken in by [`Secure::restore_some`], or as soon as
+    /// their devices speak. To be called before anything else.
+    pub(super) fn expect(&mut self, kept: Vec<(u64, KeptSession)>) {
+        if let Some(Keeping { locals, .. }) = &self.keeping {
+            self.awaited = AwaitedSessions::new(kept, locals);
+        }
+    }
+
+    /// Takes in at most so many of them; whether there are more.
+    pub(super) fn restore_some(&mut self, now: Instant, most: usize) -> bool {
+        for _ in 0..most {
+            let Some(session) = self.awaited.pop() else {
+                break;
+            };
+            self.take_in(now, *session);
+        }
+        self.is_restoring()
+    }
+
+    /// Whether some are not taken in yet.
+    pub(super) fn is_restoring(&self) -> bool {
+        !self.awaited.is_empty()
+    }
+
+    /// Those that are not taken in yet, for whoever goes on in its place.
+    pub(super) fn take_awaited(&mut self) -> Vec<(u64, KeptSession)> {
+        let left = std::iter::from_fn(|| self.awaited.pop());
+        left.map(|it| (it.name, it.kept)).collect()
+    }
+
+    /// A session goes on; one whose key has changed or is gone ends.
+    fn take_in(&mut self, now: Instant, Awaited { name, kept, path }: Awaited) {
+        let is_valid = match &kept.certified {
+            Some(certified) => self.settings.context.admits(certified),
+            None => match self.settings.credentials.find(&kept.session.identity) {
+                Some(found) => mark(&found) == kept.credential,
+                None => kept.credential == [0; 8] && self.host.provides_psk(),
+            },
+        };
+        let certified = kept.certified.map(Arc::new);
+        if is_valid
+            && (self.server)
+                .restore(now, path, &kept.session, certified)
+                .is_some()
+        {
+            self.restoring.push_back(name);
+            self.counters.dtls_sessions_restored.inc();
+        } else if let Some(keeping) = &self.keeping {
+            keeping.store.forget(name);
+        }
+    }
+
+    /// A device that speaks is first.
+    fn recall(&mut self, now: Instant, from: NetworkPath, datagram: &[u8]) {
+        if self.awaited.is_empty() {
+            return;
+        }
+        for session in self.awaited.take_path(from) {
+            self.take_in(now, *session);
+        }
+        if let Some(session) = self.awaited.take_id(datagram) {
+            self.take_in(now, *session);
+        }
+    }
+
+    /// What was to be kept of a session is on the disk.
+    pub(super) fn note_kept(&mut self, number: u32, reserved: u64) {
+        if let Some(session) = self.numbered.get(&number) {
+            self.server.note_kept(*session, reserved);
+        }
+    }
+
+    /// The process ends: sessions that are kept go on with the next one, all others end.
+    pub(super) fn suspend(&mut self, now: Instant) {
+        if self.keeping.is_none() {
+            return self.server.close_all(now);
+        }
+        let all: Vec<_> = self.sessions.keys().copied().collect();
+        for id in all {
+            self.keep(id, false);
+        }
+        self.server.suspend(now);
+    }
+
+    fn keep(&self, id: SessionId, is_awaited: bool) {
+        let (Some(keeping), Some(session)) = (&self.keeping, self.sessions.get(&id)) else {
+            return;
+        };
+        let Some(saved) = self.server.save(id).filter(|_| session.name != 0) else {
+            return;
+        };
+        let local = session.home.local;
+        let is_known = local != LocalAddress::default();
+        let kept = KeptSession {
+            listener: (*self.settings.name).into(),
+            shard: self.shard,
+            local: keeping.locals.address(local).filter(|_| is_known),
+            credential: mark(&session.credential),
+            session: saved,
+            certified: session.certified.as_deref().cloned(),
+        };
+        let waiting = (self.shard, self.listener, session.number);
+        (keeping.store).keep(session.name, kept, is_awaited.then_some(waiting));
     }
 
     /// How many handshakes are let in from now on.
@@ -125,7 +286,9 @@ impl Secure {
         from: NetworkPath,
         limit: Option<Limit>,
     ) -> Option<bool> {
-        let session = self.sessions.get_mut(&from)?;
+        self.recall(now, from, &[]);
+        let session = self.server.session_at(from)?;
+        let session = self.sessions.get_mut(&session)?;
         Some(limit.is_none_or(|limit| session.sent.take(now, limit, 1)))
     }
 
@@ -147,10 +310,23 @@ impl Secure {
         self.settings.context.flush_sessions();
         let mut revoked = Vec::new();
         let mut reassigned = Vec::new();
-        for (address, identity) in self.server.peers() {
-            let Some(session) = self.sessions.get_mut(&address) else {
+        for (id, session) in &mut self.sessions {
+            let Some(identity) = self.server.identity_of(*id) else {
                 continue;
             };
+            if let Some(certified) = &session.certified {
+                if !self.settings.context.trusts(certified) {
+                    revoked.push((*id, session.home));
+                    continue;
+                }
+                let found = certified_credential(&self.settings, identity);
+                if found != session.credential {
+                    session.credential = found.clone();
+                    let peer = peer(self.listener, session.home, session.number);
+                    self.renewed.push((peer, found));
+                }
+                continue;
+            }
             // The host's keys are not looked up again: they are empty here.
             if session.credential.key.as_bytes().is_empty() {
                 continue;
@@ -159,37 +335,46 @@ impl Secure {
                 Some(found) if found.key == session.credential.key => {
                     if found != session.credential {
                         session.credential = found.clone();
-                        reassigned.push((address, found.clone()));
-                        let peer = peer(self.listener, address, session.number);
+                        reassigned.push((*id, found.clone()));
+                        let peer = peer(self.listener, session.home, session.number);
                         self.renewed.push((peer, found));
                     }
                 }
-                _ => revoked.push(address),
+                _ => revoked.push((*id, session.home)),
             }
         }
-        for (address, credential) in reassigned {
-            self.server.set_credential(address, &credential.identity);
+        for (id, credential) in reassigned {
+            self.server.set_credential(id, &credential.identity);
         }
-        for peer in revoked {
+        for (id, peer) in revoked {
             limited!(INFO, self.counters, now, KeyWithdrawn,
-                %peer, "connection closed: its key is not valid any more");
-            self.server.close(now, peer);
+                %peer, "connection closed: its key or certificate is not valid any more");
+            self.server.close_one(now, id);
         }
     }
 
     pub(super) fn handle_datagram(&mut self, now: Instant, from: NetworkPath, datagram: &[u8]) {
+        self.recall(now, from, datagram);
         self.server.handle_datagram(now, from, datagram);
     }
 
     /// Sends a CoAP message; false when the session is not there any more.
     pub(super) fn send(&mut self, now: Instant, to: Peer, payload: &[u8]) -> bool {
-        self.is_current(to) && self.server.send(now, to.path(), payload).is_ok()
+        let session = self.numbered.get(&to.session).copied();
+        session.is_some_and(|session| self.server.send_to(now, session, payload).is_ok())
     }
 
     /// Ends a session, if it is still the one meant.
     pub(super) fn disconnect(&mut self, now: Instant, peer: Peer) {
-        if self.is_current(peer) {
-            self.server.close(now, peer.path());
+        if let Some(session) = self.numbered.get(&peer.session) {
+            self.server.close_one(now, *session);
+        }
+    }
+
+    /// Nobody is registered over a session that was not used for long.
+    pub(super) fn close_unused(&mut self, peer: Peer) {
+        if let Some(session) = self.numbered.get(&peer.session) {
+            self.server.close_unused(*session);
         }
     }
 
@@ -199,6 +384,11 @@ impl Secure {
     }
 
     pub(super) fn close_all(&mut self, now: Instant) {
+        for (name, _) in self.take_awaited() {
+            if let Some(keeping) = &self.keeping {
+                keeping.store.forget(name);
+            }
+        }
         self.server.close_all(now);
     }
 
@@ -226,11 +416,40 @@ impl Secure {
         loop {
             match self.server.poll_output() {
                 Output::Transmit { to, datagram } => return Event::Transmit(to, datagram),
-                Output::Received { from, payload } => {
-                    if let Some(session) = self.sessions.get(&from) {
-                        return Event::Received(self.peer(from, session.number), payload);
+                Output::Received {
+                    session, payload, ..
+                } => {
+                    if let Some(session) = self.sessions.get(&session) {
+                        return Event::Received(self.peer(session), payload);
                     }
                 }
+                Output::Moved { session, to } => {
+                    if let Some(session) = self.sessions.get(&session) {
+                        return Event::Moved(self.peer(session), to);
+                    }
+                }
+                Output::Keep {
+                    session,
+                    is_awaited,
+                } => {
+                    let named = self.sessions.get(&session).is_some_and(|it| it.name != 0);
+                    if named {
+                        self.keep(session, is_awaited);
+                    } else {
+                        // Nothing of it has to be on the disk.
+                        self.server.note_kept(session, u64::MAX);
+                    }
+                }
+                Output::Unused(session) => {
+                    if let Some(session) = self.sessions.get(&session) {
+                        return Event::Unused(self.peer(session));
+                    }
+                }
+                Output::Elsewhere {
+                    shard,
+                    from,
+                    datagram,
+                } => return Event::Elsewhere(shard, from, datagram),
                 Output::CredentialWanted {
                     ticket,
                     peer,
@@ -238,15 +457,22 @@ impl Secure {
                 } => self.look_up(now, ticket, peer, &identity),
                 Output::Established {
                     peer,
+                    session,
                     identity,
                     resumed,
                     key,
+                    certified,
                     ..
                 } => {
-                    return self.established(now, peer, &identity, resumed, key);
+                    let at = (session, peer);
+                    return match certified {
+                        Some(certified) => self.certified(now, at, &identity, certified),
+                        None => self.established(now, at, &identity, resumed, key),
+                    };
                 }
                 Output::Closed {
                     peer,
+                    session,
                     identity,
                     reason,
                 } => {
@@ -257,8 +483,14 @@ impl Secure {
                         }
                         _ => debug!(%peer, %identity, ?reason, "connection ended"),
                     }
-                    if let Some(session) = self.sessions.remove(&peer) {
-                        return Event::Closed(self.peer(peer, session.number));
+                    if let Some(session) = self.sessions.remove(&session) {
+                        self.numbered.remove(&session.number);
+                        if let Some(keeping) = &self.keeping
+                            && session.name != 0
+                        {
+                            keeping.store.forget(session.name);
+                        }
+                        return Event::Closed(self.peer(&session));
                     }
                 }
                 Output::Crowded => return Event::Crowded,
@@ -270,14 +502,15 @@ impl Secure {
     fn established(
         &mut self,
         now: Instant,
-        address: NetworkPath,
+        (id, address): (SessionId, NetworkPath),
         identity: &Identity,
         resumed: bool,
         key: Option<Key>,
     ) -> Event {
         // Zero means "no session".
         let number = self.numbers.fetch_add(1, Ordering::Relaxed).max(1);
-        let peer = self.peer(address, number);
+        let peer = peer(self.listener, address, number);
+        let (name, since) = self.name(now);
         let known = self.settings.credentials.find(identity.as_bytes());
         if known.is_none() && resumed {
             let (listener, mailbox) = (self.listener, self.mailbox.clone());
@@ -294,21 +527,77 @@ impl Secure {
                 endpoints: Vec::new(),
             })
         });
-        self.server.set_credential(address, &credential.identity);
+        self.server.set_credential(id, &credential.identity);
         if known_key_changed(&credential, key.as_ref()) {
             limited!(INFO, self.counters, now, KeyWithdrawn,
                 peer = %address, "connection closed: its key is not valid any more");
-            self.server.close(now, address);
+            self.server.close_one(now, id);
         }
         let session = SecureSession::new(identity.as_bytes(), credential.clone());
         let sent = Bucket::FULL;
         let entry = Session {
             number,
+            name,
+            home: address,
             sent,
             credential,
+            certified: None,
+            since,
         };
-        self.sessions.insert(address, entry);
+        self.enter(id, peer, entry, session)
+    }
+
+    /// A session is there, by a handshake or out of the store.
+    fn enter(
+        &mut self,
+        id: SessionId,
+        peer: Peer,
+        entry: Session,
+        session: SecureSession,
+    ) -> Event {
+        let session = if entry.since.is_none() {
+            session.restored()
+        } else {
+            session
+        };
+        self.numbered.insert(entry.number, id);
+        self.sessions.insert(id, entry);
         Event::Established(peer, session)
+    }
+
+    /// A device has shown a certificate: nobody is asked about its identity, which has no suffix.
+    fn certified(
+        &mut self,
+        now: Instant,
+        (id, address): (SessionId, NetworkPath),
+        identity: &Identity,
+        certified: Arc<Certified>,
+    ) -> Event {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed).max(1);
+        let credential = certified_credential(&self.settings, identity);
+        let session = SecureSession::new(identity.as_bytes(), credential.clone()).certified();
+        let (name, since) = self.name(now);
+        let entry = Session {
+            number,
+            name,
+            home: address,
+            sent: Bucket::FULL,
+            credential,
+            certified: Some(certified),
+            since,
+        };
+        let peer = self.peer(&entry);
+        self.enter(id, peer, entry, session)
+    }
+
+    /// What a new session is called where it is kept, and when its handshake was done, if not before a
+    /// restart.
+    fn name(&mut self, now: Instant) -> (u64, Option<Instant>) {
+        match (self.restoring.pop_front(), &self.keeping) {
+            (Some(restored), _) => (restored, None),
+            (None, Some(keeping)) => (keeping.store.name(), Some(now)),
+            (None, None) => (0, Some(now)),
+        }
     }
 
     fn look_up(
@@ -319,6 +608,8 @@ impl Secure {
         identity: &Identity,
     ) {
         let known = self.settings.credentials.find(identity.as_bytes());
+        // Those that only list endpoints of certificates have no key.
+        let known = known.filter(|credential| !credential.key.as_bytes().is_empty());
         if known.is_some() || !self.host.provides_psk() {
             let key = known.map(|credential| credential.key.clone());
             if key.is_none() {
@@ -348,14 +639,24 @@ impl Secure {
         });
     }
 
-    fn is_current(&self, peer: Peer) -> bool {
-        self.sessions
-            .get(&peer.path())
-            .is_some_and(|session| session.number == peer.session)
+    /// What protects a session, for the HTTP API.
+    #[cfg(feature = "http")]
+    pub(super) fn detail(&self, now: Instant, peer: Peer) -> Option<crate::http::SessionDetail> {
+        let id = *self.numbered.get(&peer.session)?;
+        let session = self.sessions.get(&id)?;
+        let (suite, connection_id) = self.server.protection_of(id)?;
+        let identity = self.server.identity_of(id)?;
+        Some(crate::http::SessionDetail {
+            suite: suite.iana_name().to_owned(),
+            identity: String::from_utf8_lossy(identity.as_bytes()).into_owned(),
+            certificate: session.certified.is_some(),
+            connection_id,
+            age: session.since.map(|since| now - since),
+        })
     }
 
-    const fn peer(&self, path: NetworkPath, session: u32) -> Peer {
-        peer(self.listener, path, session)
+    const fn peer(&self, session: &Session) -> Peer {
+        peer(self.listener, session.home, session.number)
     }
 }
 
@@ -368,8 +669,34 @@ const fn peer(listener: u16, path: NetworkPath, session: u32) -> Peer {
     }
 }
 
+/// What is known of the identity of a certificate.
+fn certified_credential(settings: &SecureSettings, identity: &Identity) -> Arc<Credential> {
+    let known = settings.credentials.find_exactly(identity.as_bytes());
+    known.unwrap_or_else(|| {
+        Arc::new(Credential {
+            identity: identity.as_bytes().into(),
+            key: Key::new(Vec::new()),
+            endpoints: Vec::new(),
+        })
+    })
+}
+
 /// Whether a device was let in with another key than its credential has by now. The host's keys are
 /// empty here.
 fn known_key_changed(credential: &Credential, used: Option<&Key>) -> bool {
     !credential.key.as_bytes().is_empty() && used.is_some_and(|used| *used != credential.key)
+}
+
+/// Shows after a restart whether a credential has still the same key: nothing of the key can be had of
+/// it, unless the key can be guessed. Zeros stand for keys of the host.
+fn mark(credential: &Credential) -> [u8; 8] {
+    if credential.key.as_bytes().is_empty() {
+        return [0; 8];
+    }
+    let hash = Sha256::new()
+        .chain_update(&credential.identity)
+        .chain_update([0])
+        .chain_update(credential.key.as_bytes())
+        .finalize();
+    hash.first_chunk().copied().unwrap_or_default()
 }

@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)] // poll(2)
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, AsRawFd};
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -18,21 +18,26 @@ use super::clock::Clock;
 use super::host::{Host, Subscriptions};
 use super::mail::{Change, Mail, SecureSettings};
 use super::mailbox::Mailbox;
-use super::secure::Secure;
+use super::secure::{Keeping, Secure};
 use crate::admission::{AccessRules, Gate};
 use crate::config::StoreSync;
 use crate::engine::{
-    DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions, GoneReason, Keeping, Peer, Restored,
-    Settings, ShardId,
+    DeviceEvent, DeviceInfo, Directory, Engine, EngineOptions, GoneReason, Peer, Settings, ShardId,
 };
 use crate::lwm2m::model::ObjectModels;
 use crate::memory::{Kind, Memory};
 use crate::mqtt::Publish;
+#[cfg(feature = "http")]
+use crate::mqtt::ReplyTo;
 use crate::network::NetworkPath;
-use crate::store::Store;
+use crate::store::{KeptSession, NotDurable, Receipt, Store, Word};
 use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
+
+/// Devices of the store, and DTLS sessions of each listener, that are taken in before it is looked
+/// whether something has come.
+const RESTORED_PER_TURN: usize = 64;
 
 /// Datagrams taken from one socket before the others get their turn.
 const DATAGRAMS_PER_TURN: usize = 4 * BATCH;
@@ -65,8 +70,10 @@ pub(super) struct Shard {
     pub(super) store: Option<Arc<Store>>,
     /// When a panic was last the reason to ask the store.
     pub(super) restored_at: Option<Instant>,
-    /// What the store has for this shard; taken in before anything else.
-    pub(super) restored: Vec<Restored>,
+    /// Where DTLS sessions are kept, if they are.
+    pub(super) sessions: Option<Keeping>,
+    /// What is there for this shard, by listener, until the listener opens.
+    pub(super) kept: HashMap<Box<str>, Vec<(u64, KeptSession)>>,
     pub(super) listeners: Vec<Listener>,
     pub(super) mailbox: Arc<Mailbox>,
     /// Taken from the mailbox, the oldest last. Outlives a panic, as does the order to stop.
@@ -81,6 +88,8 @@ pub(super) struct Shard {
     pub(super) host: Arc<dyn Host>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: Clock,
+    /// When this turn began.
+    pub(super) turn: Instant,
     /// Numbers DTLS sessions across the shards.
     pub(super) session_numbers: Arc<AtomicU32>,
     /// For the secrets of DTLS listeners.
@@ -88,6 +97,12 @@ pub(super) struct Shard {
     pub(super) gate: Gate,
     /// Datagrams that were refused and not reported yet.
     pub(super) refusals: u64,
+    /// Where what the HTTP API waits for is left.
+    #[cfg(feature = "http")]
+    pub(super) hub: Arc<crate::http::Hub>,
+    /// Somebody listens to what happens, as of this turn.
+    #[cfg(feature = "http")]
+    pub(super) tapped: bool,
 }
 
 /// What came of one batch.
@@ -115,6 +130,12 @@ pub(super) struct Listener {
 pub(super) struct Effects {
     pub(super) publishes: Vec<Publish>,
     pub(super) device_events: Vec<DeviceEvent>,
+    /// For the store.
+    pub(super) changes: Vec<crate::engine::Change>,
+    /// For the store, once the broker has the answers among `publishes`.
+    pub(super) answered: Vec<crate::engine::Change>,
+    /// To be told when everything before is safe.
+    pub(super) receipts: Vec<Receipt>,
 }
 
 /// An engine of this gateway.
@@ -140,9 +161,10 @@ pub(super) fn engine(
         per_device_subscriptions: host.subscriptions() == Subscriptions::PerDevice,
         authorize: host.authorizes(),
         device_events: host.watches_devices(),
+        states: host.takes_states(),
     });
     if keeps {
-        engine.keep(Keeping {
+        engine.keep(crate::engine::Keeping {
             deadline_interval: config.deadline_interval,
             confirms: config.sync != StoreSync::Off,
         });
@@ -162,14 +184,6 @@ pub(super) fn gate(settings: &Settings, shards: usize) -> Gate {
 }
 
 impl Shard {
-    /// Takes in what the store has for this shard. Nothing is sent before the listeners are open.
-    pub(super) fn restore(&mut self) {
-        let now = self.clock.now();
-        let restored = std::mem::take(&mut self.restored);
-        self.counters.store_restored.add(restored.len() as u64);
-        self.engine.restore(now, restored);
-    }
-
     /// Runs until told to stop. A panic, which would be a defect of the gateway or of its host,
     /// costs the shard its registrations, but nobody else anything: its devices are told 4.04 and
     /// register again.
@@ -218,7 +232,13 @@ impl Shard {
             &*self.host,
             self.store.is_some(),
         );
-        let lost = std::mem::replace(&mut self.engine, engine).abandon();
+        #[cfg(feature = "http")]
+        {
+            self.tapped = false;
+        }
+        let mut old = std::mem::replace(&mut self.engine, engine);
+        self.engine.inherit(&mut old);
+        let lost = old.abandon();
         let reason = GoneReason::Lost;
         let known: HashSet<String> = lost.iter().cloned().collect();
         let gone = |endpoint| DeviceEvent::Gone { endpoint, reason };
@@ -227,7 +247,6 @@ impl Shard {
         if let Some(store) = self.store.clone().filter(|_| from_store) {
             let mut devices = store.devices(STORE_PATIENCE);
             devices.retain(|it| known.contains(&*it.device.endpoint));
-            self.counters.store_restored.add(devices.len() as u64);
             self.engine.restore(self.clock.now(), devices);
         }
         for index in 0..self.listeners.len() {
@@ -236,8 +255,10 @@ impl Shard {
             };
             listener.transmits.clear();
             let number = listener.number;
-            if let Some(secure) = listener.secure.take() {
+            if let Some(mut secure) = listener.secure.take() {
                 let settings = secure.settings();
+                let awaited = secure.take_awaited();
+                self.kept.insert((*settings.name).into(), awaited);
                 self.set_secure(number, settings);
             }
         }
@@ -248,7 +269,7 @@ impl Shard {
         let mut effects = Effects::default();
         let mut deadline = None;
         // After a panic mail may be left, and what devices of the store want.
-        let mut busy = !self.mail.is_empty();
+        let mut busy = !self.mail.is_empty() || self.is_restoring();
         if !self.listeners.is_empty() {
             deadline = self.drain(self.clock.now(), &mut effects);
             self.flush(&mut effects);
@@ -258,6 +279,9 @@ impl Shard {
             self.wait(wait_until, busy);
             busy = false;
             let now = self.clock.now();
+            self.turn = now.mono;
+            #[cfg(feature = "http")]
+            self.look_for_listeners();
 
             if self.mail.is_empty() {
                 self.mail_bytes += self.mailbox.take(&mut self.mail);
@@ -296,6 +320,11 @@ impl Shard {
                 }
                 deadline = self.drain(now, &mut effects);
             }
+            // Listeners are open by now, and whatever has come was first.
+            if self.is_restoring() {
+                busy |= self.restore_some(now);
+                deadline = self.drain(now, &mut effects);
+            }
             if self
                 .stop_at
                 .is_some_and(|at| at <= now.mono || self.engine.is_quiet())
@@ -306,12 +335,25 @@ impl Shard {
         }
     }
 
+    fn is_restoring(&mut self) -> bool {
+        self.engine.is_restoring() || self.secure_listeners().any(|it| it.is_restoring())
+    }
+
+    /// Takes in some of the devices and of the sessions that the store has; whether there are more.
+    fn restore_some(&mut self, now: Now) -> bool {
+        let mut more = self.engine.restore_some(now, RESTORED_PER_TURN);
+        for secure in self.secure_listeners() {
+            more |= secure.restore_some(now.mono, RESTORED_PER_TURN);
+        }
+        more
+    }
+
     /// Answers what is left, and what other shards still send until all are at this point.
     fn finish(&mut self, now: Now, effects: &mut Effects) {
         self.engine.shut_down();
         self.drain(now, effects);
         for secure in self.secure_listeners() {
-            secure.close_all(now.mono);
+            secure.suspend(now.mono);
         }
         self.drain(now, effects);
         self.flush(effects);
@@ -364,20 +406,59 @@ impl Shard {
         self.listener(number)?.secure.as_mut()
     }
 
+    /// The commands that came before are with the store by now, or answered; unless their device has
+    /// moved to another shard, and they with it.
+    fn certify(&self, endpoint: Arc<str>, mut receipt: Receipt, effects: &mut Effects) {
+        if self.store.is_none() {
+            return receipt.settle(Err(NotDurable::NoStore));
+        }
+        // As the command before it: also to where the device is only on its way.
+        let elsewhere = self.engine.shard_of_absent(&endpoint);
+        let mailbox = elsewhere.and_then(|holder| self.mailboxes.get(usize::from(holder)));
+        match mailbox {
+            Some(mailbox) if receipt.hop() => {
+                // Only commands are ever refused.
+                let _ = mailbox.push(Mail::Receipt(endpoint, receipt));
+            }
+            // Nobody knows where the command is by now.
+            Some(_) => receipt.settle(Err(NotDurable::Failed)),
+            None => effects.receipts.push(receipt),
+        }
+    }
+
     fn open(&mut self, now: Now, mail: Mail, effects: &mut Effects) {
         match mail {
             Mail::Command(input) => {
                 if let Some(store) = &self.store {
                     self.engine.set_durable(store.is_durable());
                 }
+                #[cfg(feature = "http")]
+                let caught = input.reply.as_deref().and_then(ReplyTo::catcher);
+                #[cfg(feature = "http")]
+                let caught = caught.map(|number| (input.endpoint.clone(), number));
                 self.engine.handle_command(now, input);
+                #[cfg(feature = "http")]
+                if let Some((endpoint, number)) = caught {
+                    self.drain(now, effects);
+                    self.tell_queued(now, &endpoint, number);
+                }
+            }
+            #[cfg(feature = "http")]
+            Mail::Ask(question) => {
+                // It may be about any of them.
+                while self.engine.restore_some(now, RESTORED_PER_TURN) {}
+                (question.0)(&self.engine, now, &*self);
             }
             Mail::Handoff(handoff) => self.engine.handle_handoff(now, handoff),
             Mail::Authorization(id, decision) => {
                 self.engine.handle_authorization(now, id, decision);
             }
             Mail::Kick(endpoint) => self.engine.kick(&endpoint),
-            Mail::Stored(endpoint, number) => self.engine.handle_stored(now, &endpoint, number),
+            Mail::Stored(endpoint, Word::Noted(number)) => {
+                self.engine.handle_stored(now, &endpoint, number);
+            }
+            Mail::Stored(endpoint, Word::Lost) => self.engine.store_again(&endpoint),
+            Mail::Receipt(endpoint, receipt) => self.certify(endpoint, receipt, effects),
             Mail::Export(endpoint, to) => {
                 if let Some(session) = self.engine.export(now, &endpoint) {
                     // Whoever asked may have given up.
@@ -401,6 +482,16 @@ impl Shard {
             Mail::GiveWay(listener) => {
                 if let Some(secure) = self.secure(listener) {
                     secure.give_way();
+                }
+            }
+            Mail::Datagram(listener, from, datagram) => {
+                if let Some(secure) = self.secure(listener) {
+                    secure.handle_datagram(now.mono, from, &datagram);
+                }
+            }
+            Mail::Kept(listener, number, reserved) => {
+                if let Some(secure) = self.secure(listener) {
+                    secure.note_kept(number, reserved);
                 }
             }
             Mail::CheckKeys(listener) => {
@@ -483,7 +574,13 @@ impl Shard {
             self.mailbox.clone(),
             self.counters.clone(),
         );
-        let secure = Secure::new(number, settings, seed, self.session_numbers.clone(), around);
+        let shards = ShardId::try_from(self.mailboxes.len()).unwrap_or(ShardId::MAX);
+        let place = (self.index, shards);
+        let numbers = self.session_numbers.clone();
+        let keeping = self.sessions.clone();
+        let kept = self.kept.remove(&*settings.name).unwrap_or_default();
+        let mut secure = Secure::new(number, settings, place, seed, numbers, around, keeping);
+        secure.expect(kept);
         if let Some(listener) = self.listener(number) {
             listener.secure = Some(secure);
         }
@@ -526,7 +623,7 @@ impl Shard {
                         address: path.remote,
                         session: 0,
                     };
-                    self.engine.handle_datagram(now, peer, datagram);
+                    self.take_datagram(now, peer, datagram);
                 }
             }
             *deadline = self.drain(now, effects);
@@ -534,10 +631,25 @@ impl Shard {
         Batch { received, taken }
     }
 
-    fn list(&self, now: Now, which: Option<&str>, to: &Sender<Vec<DeviceInfo>>) {
+    /// Gives a datagram to the engine.
+    pub(super) fn take_datagram(&mut self, now: Now, peer: Peer, datagram: &[u8]) {
+        #[cfg(feature = "http")]
+        if self.tapped && self.hub.traces() {
+            return self.trace_datagram(now, peer, datagram);
+        }
+        self.engine.handle_datagram(now, peer, datagram);
+    }
+
+    fn list(&mut self, now: Now, which: Option<&str>, to: &Sender<Vec<DeviceInfo>>) {
         let devices = match which {
-            Some(endpoint) => self.engine.device_info(now, endpoint).into_iter().collect(),
-            None => self.engine.device_infos(now),
+            Some(endpoint) => {
+                self.engine.recall(now, endpoint);
+                self.engine.device_info(now, endpoint).into_iter().collect()
+            }
+            None => {
+                while self.engine.restore_some(now, RESTORED_PER_TURN) {}
+                self.engine.device_infos(now)
+            }
         };
         // Whoever asked may have given up.
         let _ = to.send(devices);

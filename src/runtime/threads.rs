@@ -1,9 +1,10 @@
 //! The threads of a gateway: its shards, and one that watches the PSK files.
 
+use std::collections::HashMap;
 use std::io;
 use std::mem;
 use std::sync::atomic::{AtomicU32, AtomicUsize};
-use std::sync::{Arc, Weak, mpsc};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -14,13 +15,18 @@ use super::clock::{Clock, monotonic};
 use super::error::StartError;
 use super::gateway::{Gateway, Inner, STORE_THREAD};
 use super::mail::{Change, Mail};
+use super::secure::Keeping;
 use super::shard::{self, Shard};
 use super::signals::block_signals;
+use crate::config::StoreSync;
 use crate::engine::{Restored, Settings, ShardId};
 use crate::lwm2m::model::ObjectModels;
-use crate::store::{Clocks, Opened};
+use crate::store::{Clocks, KeptSession, Opened, OpenedSessions};
 use crate::telemetry::LogReason;
 use crate::time::Instant;
+
+/// DTLS sessions that a shard has to take in, by listener.
+type KeptSessions = HashMap<Box<str>, Vec<(u64, KeptSession)>>;
 
 /// How often PSK files are looked at.
 const FILE_INTERVAL: Duration = Duration::from_secs(2);
@@ -33,18 +39,20 @@ impl Gateway {
         models: &Arc<ObjectModels>,
         changes: Vec<Vec<Change>>,
         opened: Option<Opened>,
+        sessions: Option<OpenedSessions>,
     ) -> Result<(), StartError> {
         let inner = &self.inner;
+        let mut kept = self.start_session_store(settings, sessions)?;
         let (clock, mut restored) = self.start_store(opened)?;
-        let (done, restoring) = mpsc::channel::<()>();
         let count = u16::try_from(inner.mailboxes.len()).unwrap_or(u16::MAX);
         let session_numbers = Arc::new(AtomicU32::new(1));
         let stopped = Arc::new(AtomicUsize::new(0));
         let shards = inner.mailboxes.iter().zip(&inner.counters).zip(changes);
+        let mut ready = Vec::new();
         for (index, ((mailbox, counters), changes)) in (0..).zip(shards) {
             let (engine_seed, shard_seed) = (seed()?, seed()?);
             let plan = (settings.clone(), models.clone());
-            let shard = Shard {
+            let mut shard = Shard {
                 engine: shard::engine(
                     plan.clone(),
                     counters.clone(),
@@ -60,7 +68,11 @@ impl Gateway {
                 memory: inner.memory.clone(),
                 store: inner.store.clone(),
                 restored_at: None,
-                restored: restored
+                sessions: inner.sessions.clone().map(|store| Keeping {
+                    store,
+                    locals: inner.directory.locals().clone(),
+                }),
+                kept: kept
                     .get_mut(usize::from(index))
                     .map(mem::take)
                     .unwrap_or_default(),
@@ -73,27 +85,29 @@ impl Gateway {
                 mailboxes: inner.mailboxes.clone(),
                 host: inner.host.clone(),
                 counters: counters.clone(),
+                turn: Instant::ZERO,
                 clock,
                 session_numbers: session_numbers.clone(),
                 rng: ChaCha8Rng::from_seed(shard_seed),
                 gate: shard::gate(settings, inner.mailboxes.len()),
                 refusals: 0,
+                #[cfg(feature = "http")]
+                hub: inner.hub.clone(),
+                #[cfg(feature = "http")]
+                tapped: false,
             };
+            let restored = restored.get_mut(usize::from(index)).map(mem::take);
+            let restored = restored.unwrap_or_default();
+            shard.engine.expect(clock.now(), restored);
             // Only commands are ever refused.
             let mail = Mail::Reconfigure(settings.clone(), models.clone(), changes);
             let _ = mailbox.push(mail);
-            let done = done.clone();
-            self.start_thread(format!("lwm2m-{index}"), move || {
-                let mut shard = shard;
-                shard.restore();
-                drop(done);
-                shard.run();
-            })?;
+            ready.push(shard);
         }
-        drop(done);
-        // Commands for devices that are not back yet would be answered 4.04. Nothing is ever sent
-        // here: it ends when the last shard is done.
-        let _ = restoring.recv();
+        // Whoever is asked for a device of another shard must know where it is: all have their places.
+        for shard in ready {
+            self.start_thread(format!("lwm2m-{}", shard.index), move || shard.run())?;
+        }
         let watched = Arc::downgrade(inner);
         self.start_thread("lwm2m-files".to_owned(), move || watch_files(&watched))
     }
@@ -124,20 +138,68 @@ impl Gateway {
             }
         }
         let mailboxes = inner.mailboxes.clone();
-        let confirm = move |shard: ShardId, endpoint: &Arc<str>, number| {
+        let tell = move |shard: ShardId, endpoint: &Arc<str>, word| {
             if let Some(mailbox) = mailboxes.get(usize::from(shard)) {
                 // Only commands are ever refused.
-                let _ = mailbox.push(Mail::Stored(endpoint.clone(), number));
+                let _ = mailbox.push(Mail::Stored(endpoint.clone(), word));
             }
         };
         let time = Box::new(move || clock.now());
-        let writer = opened.writer(store, inner.memory.clone(), time, Box::new(confirm));
+        let writer = opened.writer(store, inner.memory.clone(), time, Box::new(tell));
         self.start_thread(STORE_THREAD.to_owned(), move || writer.run())?;
         Ok((clock, restored))
     }
 
+    /// Starts the thread that keeps DTLS sessions, if there is one. Returns what each shard has to take
+    /// in, by listener.
+    fn start_session_store(
+        &self,
+        settings: &Settings,
+        opened: Option<OpenedSessions>,
+    ) -> Result<Vec<KeptSessions>, StartError> {
+        let inner = &self.inner;
+        let mut kept = Vec::new();
+        kept.resize_with(inner.mailboxes.len(), KeptSessions::default);
+        let Some(mut opened) = opened else {
+            return Ok(kept);
+        };
+        let listeners = inner.listeners.lock();
+        for (name, session) in mem::take(&mut opened.sessions) {
+            // Its records name their shard, if there are as many as before. Else the kernel brings it
+            // to where it was.
+            let Some(context) = listeners.context(&session.listener) else {
+                opened.store.forget(name);
+                continue;
+            };
+            let shard = context.shard_of(&session.session).unwrap_or(session.shard);
+            match kept.get_mut(usize::from(shard)) {
+                Some(of_shard) => {
+                    let of_listener = of_shard.entry(session.listener.clone()).or_default();
+                    of_listener.push((name, session));
+                }
+                None => opened.store.forget(name),
+            }
+        }
+        drop(listeners);
+        let mailboxes = inner.mailboxes.clone();
+        let confirm = move |(shard, listener, number): (u16, u16, u32), reserved| {
+            if let Some(mailbox) = mailboxes.get(usize::from(shard)) {
+                // Only commands are ever refused.
+                let _ = mailbox.push(Mail::Kept(listener, number, reserved));
+            }
+        };
+        let together = match settings.config.store.sync {
+            StoreSync::Always => Duration::ZERO,
+            StoreSync::Every(together) => together,
+            StoreSync::Off => Duration::from_millis(50),
+        };
+        let writer = opened.writer(together, Box::new(confirm));
+        self.start_thread(STORE_THREAD.to_owned(), move || writer.run())?;
+        Ok(kept)
+    }
+
     /// Starts a thread that leaves signals to the host and logs where the caller logs.
-    fn start_thread(
+    pub(super) fn start_thread(
         &self,
         name: String,
         run: impl FnOnce() + Send + 'static,
@@ -180,9 +242,16 @@ fn watch_files(gateway: &Weak<Inner>) {
         {
             inner.memory.rearm();
         }
-        let changed = inner.listeners.lock().read_files();
+        inner.read_files();
+    }
+}
+
+impl Inner {
+    /// Reads the files that have changed.
+    pub(super) fn read_files(&self) {
+        let changed = self.listeners.lock().read_files();
         for listener in changed {
-            for mailbox in &inner.mailboxes {
+            for mailbox in &self.mailboxes {
                 // Only commands are ever refused.
                 let _ = mailbox.push(Mail::CheckKeys(listener));
             }

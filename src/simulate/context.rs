@@ -18,6 +18,10 @@ pub(super) struct Profile {
     pub(super) awake: Duration,
     /// Time between two messages that a device sends by itself; zero for none.
     pub(super) send_every: Duration,
+    /// Time after which a device takes another port; zero for never.
+    pub(super) rebind_every: Duration,
+    /// Time between the Updates of a queue-mode device; zero: as its lifetime needs them.
+    pub(super) sleep: Duration,
     /// SHA-256 that the image of a firmware must have, in small hexadecimal digits.
     pub(super) firmware_sha256: Option<String>,
 }
@@ -37,6 +41,8 @@ pub(super) struct Counters {
     /// Images of a firmware that came whole.
     pub(super) images: u64,
     pub(super) errors: u64,
+    /// Ports that devices have taken instead of others.
+    pub(super) rebinds: u64,
     /// DTLS handshakes that were completed.
     pub(super) handshakes: u64,
     /// DTLS handshakes that failed and connections that the server ended.

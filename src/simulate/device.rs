@@ -64,6 +64,8 @@ pub(super) struct Device {
     unheard: bool,
     /// The operating system says that nothing listens where the server should be.
     pub(super) refused: bool,
+    /// Whether this has been said of it.
+    said_refused: bool,
     /// Failures since the device was registered.
     pub(super) failures: u32,
     /// When the device sends something by itself.
@@ -87,6 +89,7 @@ impl Device {
             leaving: false,
             unheard: false,
             refused: false,
+            said_refused: false,
             failures: 0,
             send_at: None,
         };
@@ -204,8 +207,15 @@ impl Device {
     }
 
     /// The operating system says that nothing listens; what is repeated may still be heard.
-    pub(super) const fn on_refused(&mut self) {
+    pub(super) fn on_refused(&mut self, ctx: &mut Context<'_>) {
         self.refused = true;
+        if !std::mem::replace(&mut self.said_refused, true) {
+            let endpoint = Self::endpoint(self.index, ctx.profile);
+            ctx.said.push(format!(
+                "{endpoint}: nothing listens there (port unreachable): is the server running, and is \
+                 --server right? Tries again"
+            ));
+        }
     }
 
     const fn may_send(&self) -> bool {
@@ -375,7 +385,12 @@ impl Device {
     fn plan_update(&mut self, ctx: &Context<'_>) {
         let spread = 0.7 + f64::from(self.random().to_be_bytes()[0]) / 2550.0;
         let wait = f64::from(self.resources.lifetime()) * spread;
-        self.plan = Plan::UpdateAt(ctx.clock.mono + Duration::from_secs_f64(wait));
+        let wait = Duration::from_secs_f64(wait);
+        let wait = match ctx.profile.sleep {
+            Duration::ZERO => wait,
+            sleep => wait.min(sleep),
+        };
+        self.plan = Plan::UpdateAt(ctx.clock.mono + wait);
     }
 
     fn on_request(&mut self, ctx: &mut Context<'_>, message: Message) {

@@ -1,8 +1,10 @@
-//! DTLS 1.2 with a pre-shared key, as a client: OpenSSL over datagrams in memory. It reads no
+//! DTLS 1.2 with a pre-shared key or a certificate, as a client: OpenSSL over datagrams in memory. It reads no
 //! clock and owns no socket; OpenSSL alone looks at the time, for its retransmissions.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use openssl::error::ErrorStack;
@@ -12,6 +14,8 @@ use openssl::ssl::{
     SslVerifyMode, SslVersion,
 };
 
+use super::certificates::Certificate;
+use super::cid::{self, Framing, ServerId};
 use crate::credentials::Key;
 
 /// Largest datagram of a handshake, in bytes of UDP payload.
@@ -30,12 +34,46 @@ const MAX_PLAINTEXT: usize = 1 << 14;
 pub(super) struct Credentials {
     pub(super) identity: String,
     pub(super) key: Key,
+    /// What it shows instead of a key.
+    pub(super) certificate: Option<Arc<Certificate>>,
 }
 
 /// What all sessions of a run share.
 pub(super) struct Client {
     context: SslContext,
     credentials: Index<Ssl, Credentials>,
+    /// Where connections keep the server's id, if they offer to use ids.
+    ids: Option<Index<Ssl, ServerId>>,
+}
+
+/// OpenSSL's side of a connection, and how its records look on the wire.
+struct Connection {
+    stream: SslStream<Datagrams>,
+    framing: Option<Framing>,
+}
+
+impl Connection {
+    fn take_in(&mut self, datagram: &[u8]) {
+        let datagram = match &mut self.framing {
+            Some(framing) => framing.inward(self.stream.ssl(), datagram),
+            None => datagram.to_vec(),
+        };
+        // Nothing of it is left when a record with an id is damaged.
+        if !datagram.is_empty() {
+            self.stream.get_mut().incoming.push_back(datagram);
+        }
+    }
+
+    fn give_out(&mut self, wire: &mut Vec<Vec<u8>>) {
+        let written = std::mem::take(&mut self.stream.get_mut().outgoing);
+        let Some(framing) = &mut self.framing else {
+            wire.extend(written);
+            return;
+        };
+        for datagram in written {
+            wire.push(framing.outward(self.stream.ssl(), datagram));
+        }
+    }
 }
 
 /// Why a session ended.
@@ -50,8 +88,14 @@ pub(super) enum Failure {
 }
 
 impl Client {
-    /// A client that offers `ciphers`, names as in OpenSSL with colons between them.
-    pub(super) fn new(ciphers: &str) -> Result<Self, ErrorStack> {
+    /// A client that offers `ciphers`, names as in OpenSSL with colons between them, and connection ids
+    /// for what it sends (`ids`): it listens at its own address and needs none. With `authorities`, a
+    /// file, the server must show a certificate that one of them issued.
+    pub(super) fn new(
+        ciphers: &str,
+        ids: bool,
+        authorities: Option<&Path>,
+    ) -> Result<Self, ErrorStack> {
         let credentials = Ssl::new_ex_index::<Credentials>()?;
         let mut builder = SslContext::builder(SslMethod::dtls_client())?;
         builder.set_min_proto_version(Some(SslVersion::DTLS1_2))?;
@@ -60,23 +104,38 @@ impl Client {
         builder.set_cipher_list(ciphers)?;
         builder.set_options(SslOptions::NO_QUERY_MTU);
         builder.set_verify(SslVerifyMode::NONE);
+        if let Some(file) = authorities {
+            builder.set_ca_file(file)?;
+            builder.set_verify(SslVerifyMode::PEER);
+        }
         builder.set_psk_client_callback(move |ssl, _hint, identity, key| {
             Ok(ssl
                 .ex_data(credentials)
                 .and_then(|mine| copy(mine, identity, key))
                 .unwrap_or(0))
         });
+        let ids = ids.then(|| cid::offer(&mut builder, Vec::new()));
         Ok(Self {
+            ids: ids.transpose()?,
             context: builder.build(),
             credentials,
         })
     }
 
-    fn open(&self, credentials: &Credentials) -> Result<SslStream<Datagrams>, ErrorStack> {
+    fn open(&self, credentials: &Credentials) -> Result<Connection, ErrorStack> {
         let mut ssl = Ssl::new(&self.context)?;
+        if let Some(certificate) = &credentials.certificate {
+            ssl.set_certificate(&certificate.own)?;
+            for issuer in &certificate.chain {
+                ssl.add_chain_cert(issuer.clone())?;
+            }
+            ssl.set_private_key(&certificate.key)?;
+        }
         ssl.set_ex_data(self.credentials, credentials.clone());
         ssl.set_mtu(MTU)?;
-        SslStream::new(ssl, Datagrams::default())
+        let framing = self.ids.map(|index| Framing::new(&mut ssl, index, &[]));
+        let stream = SslStream::new(ssl, Datagrams::default())?;
+        Ok(Connection { stream, framing })
     }
 }
 
@@ -132,12 +191,12 @@ pub(super) struct Session {
 enum State {
     Idle,
     Handshaking {
-        stream: SslStream<Datagrams>,
+        connection: Connection,
         poke_at: Instant,
         give_up_at: Instant,
         waiting: Vec<Vec<u8>>,
     },
-    Established(SslStream<Datagrams>),
+    Established(Connection),
 }
 
 impl Session {
@@ -158,9 +217,9 @@ impl Session {
         wire: &mut Vec<Vec<u8>>,
     ) -> Result<(), Failure> {
         match &mut self.state {
-            State::Established(stream) => {
-                let sent = stream.ssl_write(&message);
-                wire.append(&mut stream.get_mut().outgoing);
+            State::Established(connection) => {
+                let sent = connection.stream.ssl_write(&message);
+                connection.give_out(wire);
                 match sent {
                     Ok(_) => Ok(()),
                     Err(error) => self.end(failure(&error)),
@@ -174,11 +233,11 @@ impl Session {
                 Ok(())
             }
             State::Idle => {
-                let stream = client
+                let connection = client
                     .open(&self.credentials)
                     .map_err(|error| Failure::OpenSsl(error.to_string()))?;
                 self.state = State::Handshaking {
-                    stream,
+                    connection,
                     poke_at: now + POKE,
                     give_up_at: now + HANDSHAKE_TIMEOUT,
                     waiting: vec![message],
@@ -194,11 +253,12 @@ impl Session {
         datagram: &[u8],
         wire: &mut Vec<Vec<u8>>,
     ) -> Result<Vec<Vec<u8>>, Failure> {
-        let (State::Handshaking { stream, .. } | State::Established(stream)) = &mut self.state
+        let (State::Handshaking { connection, .. } | State::Established(connection)) =
+            &mut self.state
         else {
             return Ok(Vec::new());
         };
-        stream.get_mut().incoming.push_back(datagram.to_vec());
+        connection.take_in(datagram);
         if !self.handshake(wire)? {
             return Ok(Vec::new());
         }
@@ -244,10 +304,10 @@ impl Session {
 
     /// Says goodbye (close_notify), if there is anybody.
     pub(super) fn close(&mut self, wire: &mut Vec<Vec<u8>>) {
-        if let State::Established(stream) = &mut self.state {
+        if let State::Established(connection) = &mut self.state {
             // The answer is not waited for: the socket goes away with the process.
-            let _ = stream.shutdown();
-            wire.append(&mut stream.get_mut().outgoing);
+            let _ = connection.stream.shutdown();
+            connection.give_out(wire);
         }
         self.state = State::Idle;
     }
@@ -259,36 +319,37 @@ impl Session {
 
     /// Goes on with the handshake; whether it is done. What waited for its end is sent.
     fn handshake(&mut self, wire: &mut Vec<Vec<u8>>) -> Result<bool, Failure> {
-        let State::Handshaking { stream, .. } = &mut self.state else {
+        let State::Handshaking { connection, .. } = &mut self.state else {
             return Ok(self.is_established());
         };
-        let done = stream.connect();
-        wire.append(&mut stream.get_mut().outgoing);
+        let done = connection.stream.connect();
+        connection.give_out(wire);
         match done {
             Ok(()) => {}
             Err(error) if would_block(&error) => return Ok(false),
             Err(error) => return self.end(failure(&error)),
         }
         if let State::Handshaking {
-            mut stream,
+            mut connection,
             waiting,
             ..
         } = std::mem::replace(&mut self.state, State::Idle)
         {
             let written = waiting
                 .iter()
-                .try_for_each(|message| stream.ssl_write(message).map(|_| ()));
-            wire.append(&mut stream.get_mut().outgoing);
+                .try_for_each(|message| connection.stream.ssl_write(message).map(|_| ()));
+            connection.give_out(wire);
             written.map_err(|error| failure(&error))?;
-            self.state = State::Established(stream);
+            self.state = State::Established(connection);
         }
         Ok(true)
     }
 
     fn read(&mut self, wire: &mut Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>, Failure> {
-        let State::Established(stream) = &mut self.state else {
+        let State::Established(connection) = &mut self.state else {
             return Ok(Vec::new());
         };
+        let stream = &mut connection.stream;
         let mut messages = Vec::new();
         let mut buffer = [0; MAX_PLAINTEXT];
         let ended = loop {
@@ -301,7 +362,7 @@ impl Session {
         if stream.get_shutdown().contains(ShutdownState::RECEIVED) {
             let _ = stream.shutdown();
         }
-        wire.append(&mut stream.get_mut().outgoing);
+        connection.give_out(wire);
         match ended {
             // What came with the last datagrams is of no use without a way to answer it.
             Some(failure) => self.end(failure),

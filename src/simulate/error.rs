@@ -1,6 +1,7 @@
 //! Why a simulation does not start.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::credentials::IdentityError;
 
@@ -11,14 +12,24 @@ pub enum Error {
     #[error("--server {0:?}: not coap://host:port or coaps://host:port with a known host")]
     Server(String),
     /// Credentials for a server without DTLS.
-    #[error("--psk-identity, --psk-key and --psk-file need --server coaps://host:port")]
+    #[error(
+        "--psk-identity, --psk-key, --psk-file, --cert, --key and --ca need --server coaps://host:port"
+    )]
     NotSecure,
     /// Send for devices that do not know it.
     #[error("--send-every needs --version-lwm2m 1.1 or 1.2")]
     NoSend,
     /// DTLS without a key.
-    #[error("--server coaps://... needs --psk-key or --psk-file")]
+    #[error("--server coaps://... needs --psk-key, --psk-file or --cert")]
     NoKey,
+    /// A certificate or its key cannot be used.
+    #[error("{}: {reason}", file.display())]
+    Certificate {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The file of keys cannot be read.
     #[error("--psk-file: {0}")]
     Keys(String),

@@ -1,11 +1,16 @@
 //! Pre-shared keys of the simulated devices.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 
 use super::dtls::Credentials;
 use super::error::Error;
+use super::say::say;
 use crate::credentials::{Key, KeyEncoding, Lines, check_identity, read_file};
+
+/// Bad lines of a file that are named.
+const MAX_PROBLEMS: usize = 10;
 
 /// Where the keys come from.
 pub(super) enum Keys {
@@ -14,24 +19,35 @@ pub(super) enum Keys {
 }
 
 impl Keys {
-    /// Reads a PSK file as the gateway does, but a bad line is a mistake.
+    /// Reads a PSK file as the gateway does: a bad line is named, the good ones count.
     pub(super) fn read(file: &Path) -> Result<Self, Error> {
         let (text, _) = read_file(file).map_err(|error| Error::Keys(error.to_string()))?;
-        Self::parse(&text)
-            .map_err(|(line, why)| Error::Keys(format!("{}: line {line}: {why}", file.display())))
+        let (keys, problems) = Self::parse(&text);
+        for (line, why) in problems.iter().take(MAX_PROBLEMS) {
+            let file = file.display();
+            let warning = format!("warning: --psk-file: {file}: line {line}: {why}");
+            say(&mut io::stderr(), &warning);
+        }
+        if let Some(more) = problems
+            .len()
+            .checked_sub(MAX_PROBLEMS)
+            .filter(|more| *more > 0)
+        {
+            say(
+                &mut io::stderr(),
+                &format!("warning: and {more} more lines"),
+            );
+        }
+        Ok(keys)
     }
 
-    fn parse(text: &[u8]) -> Result<Self, (usize, String)> {
+    fn parse(text: &[u8]) -> (Self, Vec<(usize, String)>) {
         let lines = Lines::read(text, KeyEncoding::Hex);
-        if let Some(problem) = lines.problems.first() {
-            return Err((problem.line, problem.kind.to_string()));
-        }
+        let problems = lines.problems.iter();
+        let problems = problems.map(|problem| (problem.line, problem.kind.to_string()));
         let credentials = lines.credentials.into_iter();
-        Ok(Self::Each(
-            credentials
-                .map(|(_, credential)| (credential.identity, credential.key))
-                .collect(),
-        ))
+        let keys = credentials.map(|(_, credential)| (credential.identity, credential.key));
+        (Self::Each(keys.collect()), problems.collect())
     }
 
     /// What the device with this identity has.
@@ -45,7 +61,11 @@ impl Keys {
             Self::Each(keys) => keys.get(identity.as_bytes()),
         };
         match key.cloned() {
-            Some(key) => Ok(Credentials { identity, key }),
+            Some(key) => Ok(Credentials {
+                identity,
+                key,
+                certificate: None,
+            }),
             None => Err(Error::UnknownIdentity(identity)),
         }
     }
@@ -57,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_file_names_identities_and_keys() {
-        let keys = Keys::parse(b"# devices\n\n a:c0ffee \r\nb:00\n").unwrap();
+        let (keys, problems) = Keys::parse(b"# devices\n\n a:c0ffee \r\nb:00\n");
+        assert!(problems.is_empty());
         let found = keys.credentials("a".to_owned()).unwrap();
         assert_eq!(found.identity, "a");
         assert_eq!(found.key.as_bytes(), [0xc0, 0xff, 0xee]);
@@ -65,9 +86,14 @@ mod tests {
             keys.credentials("c".to_owned()),
             Err(Error::UnknownIdentity(_))
         ));
-        let (line, why) = Keys::parse(b"a:00\nb").err().unwrap();
-        assert_eq!(line, 2);
-        assert!(why.contains("no :"), "{why}");
+        let (keys, problems) = Keys::parse(b"a:00\nb\nc:01");
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].0, 2);
+        assert!(problems[0].1.contains("no :"), "{problems:?}");
+        assert!(
+            keys.credentials("c".to_owned()).is_ok(),
+            "the good lines count"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,12 +20,15 @@ use crate::credentials::{Key, KeyError};
 
 use context::Profile;
 use device::Device;
+use dtls::Credentials;
 use keys::Keys;
 use say::say;
 use swarm::{Security, Swarm};
 
 mod asking;
 mod cbor;
+mod certificates;
+mod cid;
 mod content;
 mod context;
 mod device;
@@ -53,11 +56,15 @@ pub use summary::Summary;
 /// Most devices of one process: each has a socket.
 const MAX_DEVICES: u32 = 60_000;
 
+/// What devices with certificates offer: the suites of LwM2M 1.1, and one for a server with RSA.
+const CERTIFICATE_CIPHERS: &str =
+    "ECDHE-ECDSA-AES128-CCM8:ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256";
+
 /// What to simulate.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
-    /// The LwM2M server: `coap://host:port`, or `coaps://host:port` for DTLS with a pre-shared key;
-    /// the port is 5683, with DTLS 5684, when left out
+    /// The LwM2M server: `coap://host:port`, or `coaps://host:port` for DTLS with a pre-shared key or
+    /// a certificate; the default port is 5683, with DTLS 5684
     #[arg(long, value_name = "URL", default_value = "coap://127.0.0.1:5683")]
     pub server: String,
     /// Number of devices
@@ -69,16 +76,17 @@ pub struct Options {
     /// Lifetime of the registrations in seconds
     #[arg(long, value_name = "S", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
     pub lifetime: u32,
-    /// Seconds between the notifications of an observed path; 0 notifies on changes by the server only
+    /// Seconds between the notifications of an observed path; 0 notifies only when the server
+    /// changes a value
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
     pub notify_every: f64,
-    /// Endpoint names are this and a number from 0
+    /// Endpoint names are this prefix and a number, starting at 0
     #[arg(long, value_name = "TEXT", default_value = "sim-")]
     pub endpoint_prefix: String,
-    /// Devices listen for a while after a message of theirs only
+    /// Devices sleep (queue mode) and listen only for a while after each message they send
     #[arg(long)]
     pub queue_mode: bool,
-    /// How many seconds a device of `--queue-mode` listens
+    /// Seconds that a device with `--queue-mode` listens after a message
     #[arg(long, value_name = "S", default_value_t = 20.0, value_parser = seconds)]
     pub awake: f64,
     /// LwM2M version the devices announce
@@ -87,28 +95,47 @@ pub struct Options {
     /// Confirmable notifications
     #[arg(long)]
     pub con_notify: bool,
-    /// Seconds between two messages that each device sends by itself (Send, LwM2M 1.1): its
-    /// measurements as SenML CBOR; 0 sends on SIGUSR1 only
+    /// Seconds between two Sends (LwM2M 1.1) of each device, with its measurements as SenML CBOR; 0
+    /// sends only on SIGUSR1
     #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
     pub send_every: f64,
-    /// The firmware that devices take (object 5) must have this SHA-256, in hexadecimal digits;
-    /// without it they take any
+    /// SHA-256, in hexadecimal, that a firmware (object 5) must have; without it devices accept any
     #[arg(long, value_name = "HEX", value_parser = digest)]
     pub firmware_sha256: Option<String>,
-    /// PSK identity of the devices; `{}` stands for the number of the device [default: the
-    /// endpoint name]
+    /// PSK identity of the devices; `{}` stands for the device number [default: the endpoint name]
     #[arg(long, value_name = "TEXT")]
     pub psk_identity: Option<String>,
     /// Pre-shared key of every device, in hexadecimal digits
     #[arg(long, value_name = "HEX", conflicts_with = "psk_file", value_parser = key)]
     pub psk_key: Option<Key>,
-    /// File of pre-shared keys, a line `identity:hexkey` for each device
+    /// File of pre-shared keys, with a line `identity:hexkey` for each device
     #[arg(long, value_name = "FILE")]
     pub psk_file: Option<PathBuf>,
-    /// DTLS cipher suites the devices offer, names as in OpenSSL with colons between them
-    #[arg(long, value_name = "NAMES", default_value = "PSK-AES128-CCM8")]
-    pub ciphers: String,
-    /// Stop after so many seconds; without it, on SIGINT or SIGTERM
+    /// Certificate of the devices (PEM, with its chain); `{}` in the file name stands for the device
+    /// number
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["psk_identity", "psk_key", "psk_file"])]
+    pub cert: Option<PathBuf>,
+    /// Private key of that certificate (PEM), also with `{}`
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub key: Option<PathBuf>,
+    /// CAs for the certificate of the server (PEM); without it the certificate is not checked
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    pub ca: Option<PathBuf>,
+    /// DTLS cipher suites the devices offer, as OpenSSL names separated by colons [default:
+    /// PSK-AES128-CCM8; with --cert, LwM2M's suites for certificates]
+    #[arg(long, value_name = "NAMES")]
+    pub ciphers: Option<String>,
+    /// Do not use DTLS connection ids (RFC 9146), even if the server supports them
+    #[arg(long)]
+    pub no_connection_ids: bool,
+    /// Seconds after which each device changes its port, as if a NAT had forgotten it; 0: never
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds)]
+    pub rebind_every: f64,
+    /// Seconds after which a device with `--queue-mode` wakes up and sends an Update; 0: as its
+    /// lifetime requires
+    #[arg(long, value_name = "S", default_value_t = 0.0, value_parser = seconds, requires = "queue_mode")]
+    pub sleep: f64,
+    /// Stop after this many seconds [default: on SIGINT or SIGTERM]
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub duration: Option<f64>,
 }
@@ -155,6 +182,8 @@ impl Options {
             queue_mode: self.queue_mode,
             awake: Duration::from_secs_f64(self.awake),
             send_every: Duration::from_secs_f64(self.send_every),
+            rebind_every: Duration::from_secs_f64(self.rebind_every),
+            sleep: Duration::from_secs_f64(self.sleep),
             firmware_sha256: self.firmware_sha256.clone(),
         }
     }
@@ -190,6 +219,7 @@ impl Options {
     fn security(&self, secure: bool, endpoints: &[String]) -> Result<Option<Security>, Error> {
         let given =
             self.psk_identity.is_some() || self.psk_key.is_some() || self.psk_file.is_some();
+        let given = given || self.cert.is_some();
         if !secure {
             return if given {
                 Err(Error::NotSecure)
@@ -197,6 +227,48 @@ impl Options {
                 Ok(None)
             };
         }
+        let credentials = match (&self.cert, &self.key) {
+            (Some(certificates), Some(keys)) => self.certificates(certificates, keys, endpoints)?,
+            _ => self.keys(endpoints)?,
+        };
+        let default = match self.cert {
+            Some(_) => CERTIFICATE_CIPHERS,
+            None => "PSK-AES128-CCM8",
+        };
+        let ciphers = self.ciphers.as_deref().unwrap_or(default);
+        if let Some(file) = &self.ca {
+            certificates::check_authorities(file)?;
+        }
+        let client = dtls::Client::new(ciphers, !self.no_connection_ids, self.ca.as_deref());
+        let client = client.map_err(|error| Error::Dtls {
+            ciphers: ciphers.to_owned(),
+            reason: error.to_string(),
+        })?;
+        Ok(Some(Security {
+            client,
+            credentials,
+        }))
+    }
+
+    /// What devices with certificates have.
+    fn certificates(
+        &self,
+        certificates: &Path,
+        keys: &Path,
+        endpoints: &[String],
+    ) -> Result<Vec<Credentials>, Error> {
+        let all = certificates::read_all(certificates, keys, endpoints.len())?;
+        let each = endpoints.iter().zip(all);
+        let credentials = each.map(|(endpoint, certificate)| Credentials {
+            identity: endpoint.clone(),
+            key: Key::new(Vec::new()),
+            certificate: Some(certificate),
+        });
+        Ok(credentials.collect())
+    }
+
+    /// What devices with keys have.
+    fn keys(&self, endpoints: &[String]) -> Result<Vec<Credentials>, Error> {
         let keys = match (&self.psk_file, &self.psk_key) {
             (Some(file), _) => Keys::read(file)?,
             (None, Some(key)) => Keys::Same(key.clone()),
@@ -208,17 +280,9 @@ impl Options {
                 |text| text.replace("{}", &number.to_string()),
             )
         });
-        let credentials = identities
+        identities
             .map(|identity| keys.credentials(identity))
-            .collect::<Result<_, _>>()?;
-        let client = dtls::Client::new(&self.ciphers).map_err(|error| Error::Dtls {
-            ciphers: self.ciphers.clone(),
-            reason: error.to_string(),
-        })?;
-        Ok(Some(Security {
-            client,
-            credentials,
-        }))
+            .collect()
     }
 }
 

@@ -25,6 +25,8 @@ pub struct Summary {
     pub images: u64,
     /// Requests without a good answer, notifications without an ACK, datagrams that are no CoAP.
     pub errors: u64,
+    /// Ports that devices have taken instead of others.
+    pub rebinds: u64,
     /// DTLS handshakes that were completed; 0 over plain UDP.
     pub handshakes: u64,
     /// DTLS handshakes that failed and connections that the server ended.
@@ -55,6 +57,7 @@ impl Summary {
             sends: counters.sends,
             images: counters.images,
             errors: counters.errors,
+            rebinds: counters.rebinds,
             handshakes: counters.handshakes,
             connections_lost: counters.connections_lost,
             last_failure: counters.last_failure.as_ref().map(ToString::to_string),
@@ -85,6 +88,9 @@ impl std::fmt::Display for Summary {
         }
         if self.images > 0 {
             write!(f, ", firmware images {}", self.images)?;
+        }
+        if self.rebinds > 0 {
+            write!(f, ", ports changed {}", self.rebinds)?;
         }
         if self.handshakes + self.connections_lost > 0 {
             write!(

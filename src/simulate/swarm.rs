@@ -30,6 +30,7 @@ const OTHER_FILES: u64 = 64;
 pub(super) struct Swarm {
     profile: Profile,
     poll: Poll,
+    server: SocketAddr,
     devices: Vec<Node>,
     client: Option<Client>,
     deadlines: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -53,12 +54,15 @@ struct Node {
     device: Device,
     socket: UdpSocket,
     session: Option<Session>,
+    /// When it takes another port.
+    rebind_at: Option<Instant>,
 }
 
 impl Node {
     fn deadline(&self) -> Option<Instant> {
         let session = self.session.as_ref().and_then(Session::deadline);
-        self.device.deadline().into_iter().chain(session).min()
+        let others = session.into_iter().chain(self.rebind_at);
+        self.device.deadline().into_iter().chain(others).min()
     }
 }
 
@@ -82,10 +86,6 @@ impl Swarm {
         raise_file_limit(count as u64 + OTHER_FILES)?;
         let poll = Poll::new()?;
         let seed = clock().unix.to_bits();
-        let any: SocketAddr = match server {
-            SocketAddr::V4(_) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0).into(),
-            SocketAddr::V6(_) => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0).into(),
-        };
         let (client, credentials) = match security {
             Some(security) => (Some(security.client), security.credentials),
             None => (None, Vec::new()),
@@ -93,19 +93,20 @@ impl Swarm {
         let mut sessions = credentials.into_iter().map(Session::new);
         let mut devices = Vec::with_capacity(count);
         for index in 0..count {
-            let mut socket = UdpSocket::bind(any)?;
-            socket.connect(server)?;
+            let mut socket = open(server)?;
             poll.registry()
                 .register(&mut socket, Token(index), Interest::READABLE)?;
             devices.push(Node {
                 device: Device::new(index, seed, &profile),
                 socket,
                 session: sessions.next(),
+                rebind_at: first_rebind(profile.rebind_every, index, count),
             });
         }
         Ok(Self {
             profile,
             poll,
+            server,
             devices,
             client,
             deadlines: BinaryHeap::new(),
@@ -223,6 +224,7 @@ impl Swarm {
             // A deadline that has moved is in the heap once more.
             let due = self.devices.get(index).and_then(Node::deadline);
             if due.is_some_and(|due| due <= now) {
+                self.rebind(index, now);
                 self.with_session(index, |session, wire| {
                     session.on_timeout(now, wire).map(|()| Vec::new())
                 });
@@ -256,7 +258,7 @@ impl Swarm {
                 }
                 // A refused port shows here; the retransmission deals with it.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    self.with(index, |device, _| device.on_refused());
+                    self.with(index, Device::on_refused);
                 }
                 Err(_) => return,
             }
@@ -334,6 +336,29 @@ impl Swarm {
         self.note_deadline(index, before, Instant::now());
     }
 
+    /// Takes another port, if it is time: what was under way to the old one is lost.
+    fn rebind(&mut self, index: usize, now: Instant) {
+        let every = self.profile.rebind_every;
+        let Some(node) = self.devices.get_mut(index) else {
+            return;
+        };
+        if node.rebind_at.is_none_or(|at| at > now) {
+            return;
+        }
+        node.rebind_at = Some(now + every);
+        // Before its registration there is nothing that a NAT could forget.
+        if node.device.is_registered()
+            && let Ok(mut socket) = open(self.server)
+            && (self.poll.registry())
+                .register(&mut socket, Token(index), Interest::READABLE)
+                .is_ok()
+        {
+            node.socket = socket;
+            self.counters.rebinds += 1;
+        }
+        self.deadlines.push(Reverse((now + every, index)));
+    }
+
     fn lost(&mut self, index: usize, failure: Failure) {
         self.counters.connections_lost += 1;
         let reason = failure.to_string();
@@ -398,6 +423,23 @@ impl Voice {
             }
         }
     }
+}
+
+/// A socket on a port of its own.
+fn open(server: SocketAddr) -> io::Result<UdpSocket> {
+    let any: SocketAddr = match server {
+        SocketAddr::V4(_) => (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0).into(),
+        SocketAddr::V6(_) => (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0).into(),
+    };
+    let socket = UdpSocket::bind(any)?;
+    socket.connect(server)?;
+    Ok(socket)
+}
+
+/// When a device takes another port for the first time: all of them one after the other.
+fn first_rebind(every: Duration, index: usize, count: usize) -> Option<Instant> {
+    let share = index as f64 / count.max(1) as f64;
+    (!every.is_zero()).then(|| Instant::now() + every + every.mul_f64(share))
 }
 
 /// What cannot be sent is lost, as on a radio; CoAP and DTLS repeat what matters.

@@ -31,6 +31,8 @@ impl Bench {
             queue_mode: false,
             awake: Duration::from_secs(20),
             send_every: Duration::ZERO,
+            rebind_every: Duration::ZERO,
+            sleep: Duration::ZERO,
             firmware_sha256: None,
         };
         change(&mut profile);
@@ -478,5 +480,20 @@ fn devices_have_their_credentials() {
         Err(Error::Dtls { .. })
     ));
     parse(&with(&["--psk-file", "x"])).unwrap_err();
+    parse(&with(&["--cert", "x", "--key", "y"])).unwrap_err();
+    parse(&["--cert", "x"]).unwrap_err();
+    let certified = [
+        "--server",
+        "coaps://[::1]",
+        "--cert",
+        "/none",
+        "--key",
+        "/none",
+    ];
+    assert!(matches!(
+        identities(&certified),
+        Err(Error::Certificate { .. })
+    ));
+    assert!(matches!(identities(&certified[2..]), Err(Error::NotSecure)));
     parse(&["--psk-key", "0g"]).unwrap_err();
 }

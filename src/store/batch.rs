@@ -13,8 +13,8 @@ pub struct Batch {
     devices: HashMap<Arc<str>, usize>,
     /// Where a device was heard of last.
     seen: HashMap<Arc<str>, usize>,
-    /// Where a command came, and where it was sent.
-    commands: HashMap<(Arc<str>, u64), [Option<usize>; 2]>,
+    /// Where a command came, where it was sent, and where it was refused.
+    commands: HashMap<(Arc<str>, u64), [Option<usize>; 3]>,
 }
 
 impl Batch {
@@ -33,7 +33,7 @@ impl Batch {
         let at = self.changes.len();
         match &change {
             Change::Device(device) => {
-                let endpoint: Arc<str> = (*device.endpoint).into();
+                let endpoint = device.endpoint.clone();
                 let seen = self.seen.remove(&endpoint);
                 let first = *self.devices.entry(endpoint).or_insert(at);
                 self.forget(seen);
@@ -49,31 +49,39 @@ impl Batch {
             }
             Change::Gone(endpoint) => {
                 let seen = self.seen.remove(endpoint);
-                let device = self.devices.remove(endpoint);
                 self.forget(seen);
-                self.forget(device);
+                // The next one of this name comes behind.
+                self.devices.remove(endpoint);
             }
             Change::Queued { endpoint, command } => {
                 let key = (endpoint.clone(), command.number);
-                self.commands.insert(key, [Some(at), None]);
+                self.commands.insert(key, [Some(at), None, None]);
             }
             Change::Sent {
                 endpoint, number, ..
             } => {
                 let key = (endpoint.clone(), *number);
-                let [_, sent] = self.commands.entry(key).or_default();
+                let [_, sent, _] = self.commands.entry(key).or_default();
                 *sent = Some(at);
+            }
+            Change::Refused {
+                endpoint, number, ..
+            } => {
+                let key = (endpoint.clone(), *number);
+                let [_, _, refused] = self.commands.entry(key).or_default();
+                *refused = Some(at);
             }
             Change::Answered { endpoint, number } => {
                 let known = self.commands.remove(&(endpoint.clone(), *number));
-                let [queued, sent] = known.unwrap_or_default();
+                let [queued, sent, refused] = known.unwrap_or_default();
                 self.forget(sent);
+                self.forget(refused);
                 if queued.is_some() {
                     // The disk never knew of it.
                     return self.forget(queued);
                 }
             }
-            Change::Observed { .. } | Change::Unobserved { .. } => {}
+            Change::Note { .. } | Change::Observed { .. } | Change::Unobserved { .. } => {}
         }
         self.changes.push(Some(change));
     }

@@ -1,44 +1,26 @@
 //! A store in one file: redb, an embedded database whose commits are whole or not there.
 
-use std::collections::HashMap;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 #[cfg(any(feature = "internals", feature = "standalone"))]
 use std::path::PathBuf;
 
 use redb::backends::FileBackend;
-use redb::{
-    DatabaseError, ReadableDatabase as _, ReadableTable, StorageError, TableDefinition, TableError,
-    WriteTransaction,
-};
+use redb::{DatabaseError, ReadableDatabase as _, StorageError, TableError, WriteTransaction};
 use tracing::error;
 
 use super::backend::{Backend, Contents};
 use super::batch::Batch;
 use super::clock::Clocks;
-use super::directory::{Directory, options};
+use super::directory::{Directory, is_empty, options};
 use super::error::StoreError;
+use super::migrate::migrate;
 use super::record::{decode, encode};
 use super::synced::Unsynced;
-use crate::engine::{Change, Restored, StoredCommand, StoredDevice, StoredObservation};
-
-/// What the tables and records below are called when they change.
-const FORMAT: u32 = 1;
+use super::tables::{ABOUT, FORMAT, Tables, collect};
 
 /// Pages that the database keeps in memory, in bytes.
 const CACHE: usize = 16 << 20;
-
-/// `format` and `clocks`.
-const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
-const DEVICES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("devices");
-/// When a device was heard of, where that is later than its record.
-const SEEN: TableDefinition<'_, &str, u64> = TableDefinition::new("seen");
-/// By endpoint and token.
-const OBSERVATIONS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("observations");
-/// By endpoint and number.
-const COMMANDS: TableDefinition<'_, (&str, u64), &[u8]> = TableDefinition::new("commands");
-/// Those that were sent.
-const SENT: TableDefinition<'_, (&str, u64), ()> = TableDefinition::new("sent");
 
 /// See the module.
 #[derive(Debug)]
@@ -80,6 +62,27 @@ impl Database {
         }
     }
 
+    /// As [`Database::open`], with pages on whatever `backend` makes of the file; for tests.
+    ///
+    /// # Errors
+    ///
+    /// As [`Database::open`].
+    #[cfg(feature = "internals")]
+    pub fn open_on(
+        path: &Path,
+        backend: impl redb::StorageBackend,
+    ) -> Result<(Self, Contents), StoreError> {
+        let directory = Directory::take(path)?;
+        let open = builder().create_with_backend(backend);
+        let mut database = Self {
+            directory,
+            syncs: true,
+            open: Some(open.map_err(|error| StoreError::Database(error.to_string()))?),
+        };
+        let contents = database.load()?;
+        Ok((database, contents))
+    }
+
     /// Opens a database that is there, to look at it; nothing is moved.
     ///
     /// # Errors
@@ -87,11 +90,8 @@ impl Database {
     /// As [`Database::open`], and when it is damaged or not there.
     #[cfg(any(feature = "internals", feature = "standalone"))]
     pub fn inspect(path: &Path) -> Result<(Self, Contents), StoreError> {
-        if !path.is_dir() {
-            return Err(StoreError::Io {
-                path: path.to_owned(),
-                source: std::io::ErrorKind::NotFound.into(),
-            });
+        if !Directory::has_store(path) {
+            return Err(StoreError::Nothing(path.to_owned()));
         }
         let mut database = Self {
             directory: Directory::take(path)?,
@@ -134,16 +134,29 @@ impl Database {
 
     fn opened(&self) -> Result<redb::Database, StoreError> {
         let path = self.directory.database();
+        let is_new = !path.exists();
+        let opened = self.opened_at(&path);
+        if is_new && opened.is_err() {
+            // Half of a new database would be taken for a damaged one at the next start. If it cannot
+            // be removed, that is what it is taken for.
+            let _ = std::fs::remove_file(&path);
+        }
+        opened
+    }
+
+    fn opened_at(&self, path: &Path) -> Result<redb::Database, StoreError> {
         let io_error = |source| StoreError::Io {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         };
-        let file = options().open(&path).map_err(io_error)?;
-        let mut builder = redb::Builder::new();
-        // A file that somebody has changed would make it panic later.
-        builder
-            .set_cache_size(CACHE)
-            .set_check_integrity_on_open(true);
+        if is_empty(path) {
+            return Err(StoreError::Damaged {
+                path: path.to_owned(),
+                reason: "the file is empty".to_owned(),
+            });
+        }
+        let file = options().open(path).map_err(io_error)?;
+        let builder = builder();
         let open = || {
             if self.syncs {
                 builder.create_with_backend(FileBackend::new(file)?)
@@ -153,13 +166,13 @@ impl Database {
             }
         };
         let damaged = |reason| StoreError::Damaged {
-            path: path.clone(),
+            path: path.to_owned(),
             reason,
         };
         match panic::catch_unwind(AssertUnwindSafe(open)) {
             Err(_) => Err(damaged("the database is damaged".to_owned())),
             Ok(Ok(database)) => Ok(database),
-            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(StoreError::Locked(path.clone())),
+            Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => Err(StoreError::Locked(path.to_owned())),
             Ok(Err(DatabaseError::Storage(StorageError::Io(error)))) => match error.kind() {
                 std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof => {
                     Err(damaged(error.to_string()))
@@ -195,6 +208,11 @@ impl Database {
         let format = get("format")?.and_then(|bytes| bytes.try_into().ok());
         match format.map(u32::from_be_bytes) {
             Some(FORMAT) => {}
+            Some(older @ 1..FORMAT) => {
+                migrate(database, older)
+                    .map_err(|error| StoreError::Database(error.to_string()))?;
+                return Self::read(database, path);
+            }
             Some(newer) if newer > FORMAT => {
                 return Err(StoreError::Newer {
                     path: path.to_owned(),
@@ -209,70 +227,19 @@ impl Database {
             clocks,
             ..Contents::default()
         };
-        collect(&transaction, &mut contents).map_err(|error| broken(&error))?;
+        collect(database, &transaction, &mut contents).map_err(|error| broken(&error))?;
         Ok(Some(contents))
     }
 }
 
-/// Puts devices together with what belongs to them. Records that cannot be read are left out.
-fn collect(
-    transaction: &redb::ReadTransaction,
-    contents: &mut Contents,
-) -> Result<(), redb::Error> {
-    let mut places: HashMap<String, usize> = HashMap::new();
-    for entry in transaction.open_table(DEVICES)?.iter()? {
-        let (key, value) = entry?;
-        let Some(device) = decode::<StoredDevice>(value.value()) else {
-            contents.unreadable += 1;
-            continue;
-        };
-        places.insert(key.value().to_owned(), contents.devices.len());
-        contents.devices.push(Restored {
-            device,
-            observations: Vec::new(),
-            commands: Vec::new(),
-        });
-    }
-    for entry in transaction.open_table(SEEN)?.iter()? {
-        let (key, at) = entry?;
-        if let Some(device) = place(&places, contents, key.value()) {
-            let last_seen = &mut device.device.last_seen;
-            *last_seen = (*last_seen).max(at.value());
-        }
-    }
-    for entry in transaction.open_table(OBSERVATIONS)?.iter()? {
-        let (key, value) = entry?;
-        match decode::<StoredObservation>(value.value()) {
-            Some(observation) => {
-                if let Some(device) = place(&places, contents, key.value().0) {
-                    device.observations.push(observation);
-                }
-            }
-            None => contents.unreadable += 1,
-        }
-    }
-    let sent = transaction.open_table(SENT)?;
-    for entry in transaction.open_table(COMMANDS)?.iter()? {
-        let (key, value) = entry?;
-        let was_sent = sent.get(key.value())?.is_some();
-        match decode::<StoredCommand>(value.value()) {
-            Some(command) => {
-                if let Some(device) = place(&places, contents, key.value().0) {
-                    device.commands.push((command, was_sent));
-                }
-            }
-            None => contents.unreadable += 1,
-        }
-    }
-    Ok(())
-}
-
-fn place<'a>(
-    places: &HashMap<String, usize>,
-    contents: &'a mut Contents,
-    endpoint: &str,
-) -> Option<&'a mut Restored> {
-    contents.devices.get_mut(*places.get(endpoint)?)
+/// How databases are opened.
+fn builder() -> redb::Builder {
+    let mut builder = redb::Builder::new();
+    // A file that somebody has changed would make it panic later.
+    builder
+        .set_cache_size(CACHE)
+        .set_check_integrity_on_open(true);
+    builder
 }
 
 impl Backend for Database {
@@ -330,72 +297,4 @@ fn write(
         Ok(())
     };
     write().map_err(|error: redb::Error| StoreError::Database(error.to_string()))
-}
-
-/// The tables of a transaction.
-struct Tables<'t> {
-    devices: redb::Table<'t, &'static str, &'static [u8]>,
-    seen: redb::Table<'t, &'static str, u64>,
-    observations: redb::Table<'t, (&'static str, u64), &'static [u8]>,
-    commands: redb::Table<'t, (&'static str, u64), &'static [u8]>,
-    sent: redb::Table<'t, (&'static str, u64), ()>,
-}
-
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
-        Ok(Self {
-            devices: transaction.open_table(DEVICES)?,
-            seen: transaction.open_table(SEEN)?,
-            observations: transaction.open_table(OBSERVATIONS)?,
-            commands: transaction.open_table(COMMANDS)?,
-            sent: transaction.open_table(SENT)?,
-        })
-    }
-
-    fn apply(&mut self, change: &Change) -> Result<(), redb::Error> {
-        match change {
-            Change::Device(device) => {
-                let record = encode(&**device);
-                self.devices.insert(&*device.endpoint, record.as_slice())?;
-                self.seen.remove(&*device.endpoint)?;
-            }
-            Change::Seen { endpoint, at } => {
-                self.seen.insert(&**endpoint, at.as_micros())?;
-            }
-            Change::Gone(endpoint) => {
-                let all = (&**endpoint, 0)..=(&**endpoint, u64::MAX);
-                self.devices.remove(&**endpoint)?;
-                self.seen.remove(&**endpoint)?;
-                self.observations.retain_in(all.clone(), |_, _| false)?;
-                self.commands.retain_in(all.clone(), |_, _| false)?;
-                self.sent.retain_in(all, |_, ()| false)?;
-            }
-            Change::Observed {
-                endpoint,
-                observation,
-            } => {
-                let record = encode(&**observation);
-                let key = (&**endpoint, observation.token);
-                self.observations.insert(key, record.as_slice())?;
-            }
-            Change::Unobserved { endpoint, token } => {
-                self.observations.remove((&**endpoint, *token))?;
-            }
-            Change::Queued { endpoint, command } => {
-                let record = encode(&**command);
-                let key = (&**endpoint, command.number);
-                self.commands.insert(key, record.as_slice())?;
-            }
-            Change::Sent {
-                endpoint, number, ..
-            } => {
-                self.sent.insert((&**endpoint, *number), ())?;
-            }
-            Change::Answered { endpoint, number } => {
-                self.commands.remove((&**endpoint, *number))?;
-                self.sent.remove((&**endpoint, *number))?;
-            }
-        }
-        Ok(())
-    }
 }

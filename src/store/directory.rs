@@ -30,6 +30,9 @@ impl Directory {
             path: path.to_owned(),
             source,
         };
+        if path.exists() && !path.is_dir() {
+            return Err(StoreError::NoDirectory(path.to_owned()));
+        }
         let made = DirBuilder::new().recursive(true).mode(MODE).create(path);
         made.map_err(io_error)?;
         let mode = fs::metadata(path).map_err(io_error)?.permissions().mode();
@@ -47,6 +50,12 @@ impl Directory {
             Err(fs::TryLockError::WouldBlock) => Err(StoreError::Locked(path.to_owned())),
             Err(fs::TryLockError::Error(error)) => Err(io_error(error)),
         }
+    }
+
+    /// Whether there is a database in a directory.
+    #[cfg(any(feature = "internals", feature = "standalone"))]
+    pub(super) fn has_store(path: &Path) -> bool {
+        path.join(DATABASE).is_file()
     }
 
     /// The file of the database.
@@ -69,6 +78,12 @@ impl Directory {
         fs::rename(from, &to)?;
         Ok(to)
     }
+}
+
+/// Whether there is a file without a byte: a file system may leave one of a database after a power
+/// cut, and a database that is new is not there at all.
+pub(super) fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|data| data.is_file() && data.len() == 0)
 }
 
 /// A file of ours, made if it is not there.

@@ -9,10 +9,16 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// Another process has it open.
-    #[error("{}: in use by another process", .0.display())]
+    #[error(
+        "{}: in use by another process; one gateway uses a store at a time, give each a directory \
+         of its own", .0.display()
+    )]
     Locked(PathBuf),
     /// It was written by a newer release.
-    #[error("{}: written in format {found} by a newer release; this one knows format {known}", path.display())]
+    #[error(
+        "{}: written in format {found} by a newer release; this one knows format {known}. Run that \
+         release, or name another directory", path.display()
+    )]
     Newer {
         /// Which file.
         path: PathBuf,
@@ -29,8 +35,18 @@ pub enum StoreError {
         /// For people.
         reason: String,
     },
+    /// A file stands where the directory should be.
+    #[error("{}: a file, and a directory is wanted: name another one, or move the file", .0.display())]
+    NoDirectory(PathBuf),
+    /// There is nothing to look into.
+    #[error("{}: no store there; the directory is the one that `store.path` or `--store` names", .0.display())]
+    #[cfg_attr(
+        not(feature = "standalone"),
+        allow(dead_code, reason = "only `lwm2m-gateway store` looks")
+    )]
+    Nothing(PathBuf),
     /// The system refuses something.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}{}", path.display(), advice(source))]
     Io {
         /// Which file.
         path: PathBuf,
@@ -40,4 +56,18 @@ pub enum StoreError {
     /// The database refuses something.
     #[error("{0}")]
     Database(String),
+}
+
+/// What to do about it.
+fn advice(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        PermissionDenied => {
+            "; give the directory to the user that the gateway runs as, or name another one"
+        }
+        ReadOnlyFilesystem => "; name a directory that can be written",
+        StorageFull => "; make room on that disk, or name a directory on another one",
+        NotADirectory => "; a part of this path is a file: name another directory",
+        _ => "",
+    }
 }

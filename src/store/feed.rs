@@ -1,5 +1,6 @@
 //! What shards leave for the thread that writes: bounded in bytes, and nobody waits.
 
+use std::collections::HashMap;
 use std::mem;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -9,6 +10,14 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::engine::{Change, Restored, ShardId};
 use crate::memory::{Kind, Memory};
+
+use super::receipt::{NotDurable, Receipt};
+
+/// Bytes of changes that make the store smaller, which may go beyond the account.
+const FREEING_MAX: usize = 32 << 20;
+
+/// Devices at most of which changes were lost and are to be told again.
+const STALE_MAX: usize = 100_000;
 
 /// A change and where it comes from.
 pub(super) type Left = (ShardId, Change);
@@ -21,14 +30,23 @@ struct Inner {
     /// Somebody waits for its being written.
     urgent: bool,
     closed: bool,
+    /// The thread has ended.
+    ended: bool,
     asked: Vec<Sender<Vec<Restored>>>,
+    receipts: Vec<Receipt>,
     /// Changes that found no room since this was last asked.
     lost: u64,
+    /// Devices of which changes were lost, and their shards.
+    stale: HashMap<Box<str>, ShardId>,
 }
 
 impl Inner {
     fn is_quiet(&self) -> bool {
-        self.left.is_empty() && self.asked.is_empty() && self.lost == 0 && !self.closed
+        self.left.is_empty()
+            && self.asked.is_empty()
+            && self.receipts.is_empty()
+            && self.lost == 0
+            && !self.closed
     }
 }
 
@@ -48,6 +66,8 @@ pub(super) struct Taken {
     pub(super) bytes: usize,
     pub(super) lost: u64,
     pub(super) asked: Vec<Sender<Vec<Restored>>>,
+    /// Who wants to know when this is written.
+    pub(super) receipts: Vec<Receipt>,
     /// Nothing more comes.
     pub(super) closed: bool,
 }
@@ -61,27 +81,36 @@ impl Feed {
         }
     }
 
-    /// Leaves a change; false when there is no room for it.
-    pub(super) fn push(&self, shard: ShardId, change: Change) -> bool {
-        let bytes = change.bytes();
-        let urgent = matches!(change, Change::Sent { confirm: true, .. });
-        // What somebody waits for must arrive.
-        if urgent {
-            self.memory.reserve(Kind::Store, bytes);
-        } else if self.memory.try_reserve(Kind::Store, bytes).is_err() {
-            self.inner.lock().lost += 1;
-            return false;
-        }
+    /// Leaves changes, to be taken together. Returns how many found no room.
+    pub(super) fn push(&self, shard: ShardId, changes: impl IntoIterator<Item = Change>) -> u64 {
+        let mut lost = 0;
         let mut inner = self.inner.lock();
-        let wakes = inner.left.is_empty() || urgent && !inner.urgent;
-        inner.left.push((shard, change));
-        inner.bytes += bytes;
-        inner.urgent |= urgent;
+        let (empty, hurried) = (inner.left.is_empty(), inner.urgent);
+        for change in changes {
+            let bytes = change.bytes();
+            let urgent = matches!(change, Change::Sent { confirm: true, .. });
+            // What somebody waits for must arrive, and what frees room should.
+            let freeing = change.frees() && inner.bytes < FREEING_MAX;
+            if urgent || freeing {
+                self.memory.reserve(Kind::Store, bytes);
+            } else if self.memory.try_reserve(Kind::Store, bytes).is_err() {
+                lost += 1;
+                if inner.stale.len() < STALE_MAX {
+                    inner.stale.insert(change.endpoint().into(), shard);
+                }
+                continue;
+            }
+            inner.left.push((shard, change));
+            inner.bytes += bytes;
+            inner.urgent |= urgent;
+        }
+        inner.lost += lost;
+        let wakes = empty && !inner.left.is_empty() || inner.urgent && !hurried || lost > 0;
         drop(inner);
         if wakes {
             self.changed.notify_one();
         }
-        true
+        lost
     }
 
     /// Nothing more comes: what is left is to be written at once.
@@ -97,6 +126,36 @@ impl Feed {
         inner.urgent = true;
         drop(inner);
         self.changed.notify_all();
+    }
+
+    /// Somebody wants to be told when all of this is written. There are no more of them than of
+    /// commands.
+    pub(super) fn certify(&self, receipt: Receipt) {
+        let mut inner = self.inner.lock();
+        if inner.ended {
+            drop(inner);
+            return receipt.settle(Err(NotDurable::Failed));
+        }
+        inner.receipts.push(receipt);
+        inner.urgent = true;
+        drop(inner);
+        self.changed.notify_one();
+    }
+
+    /// Nobody takes anything any more.
+    pub(super) fn end(&self) {
+        let mut inner = self.inner.lock();
+        inner.ended = true;
+        let receipts = mem::take(&mut inner.receipts);
+        drop(inner);
+        for receipt in receipts {
+            receipt.settle(Err(NotDurable::Failed));
+        }
+    }
+
+    /// Devices of which changes were lost, to be told again now that there is room.
+    pub(super) fn take_stale(&self) -> HashMap<Box<str>, ShardId> {
+        mem::take(&mut self.inner.lock().stale)
     }
 
     /// Waits for changes, unless some are to be tried `again`, and then `together` for others to be
@@ -116,6 +175,7 @@ impl Feed {
             bytes: mem::take(&mut inner.bytes),
             lost: mem::take(&mut inner.lost),
             asked: mem::take(&mut inner.asked),
+            receipts: mem::take(&mut inner.receipts),
             closed: inner.closed,
         }
     }

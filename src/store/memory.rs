@@ -6,7 +6,7 @@ use super::backend::{Backend, Contents};
 use super::batch::Batch;
 use super::clock::Clocks;
 use super::error::StoreError;
-use crate::engine::{Change, Restored, StoredDevice};
+use crate::engine::{Change, CommandStage, Restored, StoredDevice};
 use crate::time::Instant;
 
 /// See the module.
@@ -27,8 +27,21 @@ impl MemoryBackend {
                     *last_seen = (*last_seen).max(Instant::as_micros(*at));
                 }
             }
+            Change::Note { endpoint, note } => {
+                if let Some(known) = self.devices.get_mut(&**endpoint) {
+                    known.note = Some(note.clone());
+                }
+            }
             Change::Gone(endpoint) => {
-                self.devices.remove(&**endpoint);
+                if let Some(known) = self.devices.get_mut(&**endpoint) {
+                    let refused = |stage| matches!(stage, CommandStage::Refused(_));
+                    known.commands.retain(|(_, stage)| refused(*stage));
+                    known.ended = true;
+                    known.note = None;
+                    known.observations.clear();
+                }
+                self.devices
+                    .retain(|_, it| !it.ended || !it.commands.is_empty());
             }
             Change::Observed {
                 endpoint,
@@ -50,7 +63,9 @@ impl MemoryBackend {
                 if let Some(known) = self.devices.get_mut(&**endpoint) {
                     let number = command.number;
                     known.commands.retain(|(it, _)| it.number != number);
-                    known.commands.push(((**command).clone(), false));
+                    known
+                        .commands
+                        .push(((**command).clone(), CommandStage::Waiting));
                     known.commands.sort_by_key(|(it, _)| it.number);
                 }
             }
@@ -59,8 +74,22 @@ impl MemoryBackend {
             } => {
                 if let Some(known) = self.devices.get_mut(&**endpoint) {
                     let commands = known.commands.iter_mut();
-                    for (_, sent) in commands.filter(|(it, _)| it.number == *number) {
-                        *sent = true;
+                    for (_, stage) in commands.filter(|(it, _)| it.number == *number) {
+                        if *stage == CommandStage::Waiting {
+                            *stage = CommandStage::Sent;
+                        }
+                    }
+                }
+            }
+            Change::Refused {
+                endpoint,
+                number,
+                with,
+            } => {
+                if let Some(known) = self.devices.get_mut(&**endpoint) {
+                    let commands = known.commands.iter_mut();
+                    for (_, stage) in commands.filter(|(it, _)| it.number == *number) {
+                        *stage = CommandStage::Refused(*with);
                     }
                 }
             }
@@ -68,6 +97,8 @@ impl MemoryBackend {
                 if let Some(known) = self.devices.get_mut(&**endpoint) {
                     known.commands.retain(|(it, _)| it.number != *number);
                 }
+                self.devices
+                    .retain(|_, it| !it.ended || !it.commands.is_empty());
             }
         }
     }
@@ -75,12 +106,17 @@ impl MemoryBackend {
     fn put(&mut self, device: &StoredDevice) {
         let known = self.devices.get_mut(&*device.endpoint);
         match known {
-            Some(known) => known.device = device.clone(),
+            Some(known) => {
+                known.device = device.clone();
+                known.ended = false;
+            }
             None => {
                 let new = Restored {
                     device: device.clone(),
+                    note: None,
                     observations: Vec::new(),
                     commands: Vec::new(),
+                    ended: false,
                 };
                 self.devices.insert(device.endpoint.to_string(), new);
             }
@@ -92,7 +128,11 @@ impl Backend for MemoryBackend {
     fn load(&mut self) -> Result<Contents, StoreError> {
         Ok(Contents {
             clocks: self.clocks.clone(),
-            devices: self.devices.values().cloned().collect(),
+            devices: {
+                let devices = || self.devices.values().cloned();
+                let there = devices().filter(|it| !it.ended);
+                there.chain(devices().filter(|it| it.ended)).collect()
+            },
             unreadable: 0,
         })
     }

@@ -16,8 +16,13 @@ mod error;
 mod feed;
 #[cfg(feature = "internals")]
 mod memory;
+mod migrate;
+mod older;
+mod receipt;
 mod record;
+mod sessions;
 mod synced;
+mod tables;
 mod writer;
 
 #[cfg(feature = "internals")]
@@ -33,4 +38,6 @@ pub use database::Database;
 pub use error::StoreError;
 #[cfg(feature = "internals")]
 pub use memory::MemoryBackend;
-pub(crate) use writer::{Opened, Store, StoreOptions};
+pub use receipt::{NotDurable, Receipt};
+pub(crate) use sessions::{KeptSession, OpenedSessions, SessionStore, read_key};
+pub(crate) use writer::{Opened, Store, StoreOptions, Word};

@@ -2,7 +2,7 @@
 
 use std::mem;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
@@ -14,17 +14,28 @@ use super::clock::Clocks;
 use super::database::Database;
 use super::error::StoreError;
 use super::feed::{Feed, Taken};
+use super::receipt::{NotDurable, Receipt};
 use crate::config::StoreSync;
 use crate::engine::{Change, Restored, ShardId};
 use crate::memory::{Kind, Memory};
+use crate::mqtt::Origin;
 use crate::telemetry::Counters;
 use crate::time::Now;
 
 /// How long a store that cannot be written is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Tells a shard that what it waits for is written: the endpoint and the number of a command.
-pub(crate) type Confirm = Box<dyn Fn(ShardId, &Arc<str>, u64) + Send>;
+/// What a shard is told about an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// It is written that the command of this number is sent.
+    Noted(u64),
+    /// Changes were lost, and there is room again.
+    Lost,
+}
+
+/// Tells a shard.
+pub(crate) type Tell = Box<dyn Fn(ShardId, &Arc<str>, Word) + Send>;
 
 /// What a store is opened with.
 #[derive(Debug)]
@@ -39,6 +50,8 @@ pub(crate) struct Store {
     feed: Feed,
     /// It cannot be written at the moment.
     failing: AtomicBool,
+    /// Batches of answers that the broker has not confirmed yet.
+    unconfirmed: AtomicUsize,
     counters: Arc<Counters>,
 }
 
@@ -72,15 +85,41 @@ impl Store {
         Self {
             feed: Feed::new(memory),
             failing: AtomicBool::new(false),
+            unconfirmed: AtomicUsize::new(0),
             counters,
         }
     }
 
-    /// A shard has something to be kept. Never waits.
-    pub(crate) fn push(&self, shard: ShardId, change: Change) {
-        if !self.feed.push(shard, change) {
-            self.counters.store_lost.add_shared(1);
+    /// A shard has something to be kept, all of it in one batch. Never waits.
+    pub(crate) fn push(&self, shard: ShardId, changes: impl IntoIterator<Item = Change>) {
+        let lost = self.feed.push(shard, changes);
+        if lost > 0 {
+            self.counters.store_lost.add_shared(lost);
         }
+    }
+
+    /// For a batch of answers: what is to be kept, and who is to be told, once the broker has them.
+    pub(crate) fn when_answered(
+        self: &Arc<Self>,
+        shard: ShardId,
+        changes: Vec<Change>,
+        receipts: Vec<Receipt>,
+    ) -> Receipt {
+        let store = Arc::clone(self);
+        store.unconfirmed.fetch_add(1, Ordering::AcqRel);
+        Receipt::new(move |outcome| {
+            // Otherwise the process ends, and they are given again after the next start.
+            if outcome.is_ok() {
+                store.push(shard, changes);
+                receipts.into_iter().for_each(|it| store.certify(it));
+            }
+            store.unconfirmed.fetch_sub(1, Ordering::AcqRel);
+        })
+    }
+
+    /// Whether answers are on their way to the broker.
+    pub(crate) fn awaits_broker(&self) -> bool {
+        self.unconfirmed.load(Ordering::Acquire) > 0
     }
 
     /// What is written when everything is that was left so far, from other threads than the
@@ -89,6 +128,11 @@ impl Store {
         let (to, answer) = mpsc::channel();
         self.feed.ask(to);
         answer.recv_timeout(patience).unwrap_or_default()
+    }
+
+    /// Tells somebody when everything is written that was left so far.
+    pub(crate) fn certify(&self, receipt: Receipt) {
+        self.feed.certify(receipt);
     }
 
     /// Whether it can be written, as far as is known.
@@ -110,20 +154,26 @@ pub(crate) struct Writer {
     memory: Arc<Memory>,
     /// The clock of the gateway.
     clock: Box<dyn Fn() -> Now + Send>,
-    confirm: Confirm,
+    tell: Tell,
     /// Changes that are not written yet, because the last attempt failed.
     kept: Vec<Change>,
     kept_bytes: usize,
 }
 
 impl Opened {
+    /// Messages of a broker whose commands it has.
+    pub(crate) fn origins(&self) -> Vec<Origin> {
+        let commands = self.contents.devices.iter().flat_map(|it| &it.commands);
+        commands.filter_map(|(command, _)| command.origin).collect()
+    }
+
     /// The thread that writes to it.
     pub(crate) fn writer(
         self,
         store: Arc<Store>,
         memory: Arc<Memory>,
         clock: Box<dyn Fn() -> Now + Send>,
-        confirm: Confirm,
+        tell: Tell,
     ) -> Writer {
         Writer {
             store,
@@ -135,7 +185,7 @@ impl Opened {
             },
             memory,
             clock,
-            confirm,
+            tell,
             kept: Vec::new(),
             kept_bytes: 0,
         }
@@ -150,14 +200,20 @@ impl Writer {
             let together = if again { RETRY } else { self.together };
             let mut taken = self.store.feed.take(again, together);
             let (closed, asked) = (taken.closed, mem::take(&mut taken.asked));
+            let receipts = mem::take(&mut taken.receipts);
+            let complete = taken.lost == 0;
             let written = self.write(taken);
+            for receipt in receipts {
+                let safe = (written && complete).then_some(());
+                receipt.settle(safe.ok_or(NotDurable::Failed));
+            }
             for to in asked {
                 let contents = self.backend.load().unwrap_or_default();
                 // Whoever asked may have given up.
                 let _ = to.send(contents.devices);
             }
             if closed && (!written || self.kept.is_empty()) {
-                return;
+                return self.store.feed.end();
             }
         }
     }
@@ -217,8 +273,17 @@ impl Writer {
         };
         // The service goes on without the disk.
         for (shard, endpoint, number) in waiting {
-            (self.confirm)(shard, &endpoint, number);
+            (self.tell)(shard, &endpoint, Word::Noted(number));
+        }
+        if written {
+            for (endpoint, shard) in self.store.feed.take_stale() {
+                (self.tell)(shard, &endpoint.into(), Word::Lost);
+            }
         }
         written
     }
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -32,6 +32,8 @@ impl<T: TakesEvents> Subscriber for EventLog<T> {
     }
 
     fn event(&self, event: &Event<'_>) {
+        #[cfg(feature = "http")]
+        super::ring().push(event);
         self.0.event(event);
     }
 

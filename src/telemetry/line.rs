@@ -34,6 +34,10 @@ struct Line {
 
 impl Line {
     fn add(&mut self, field: &Field, value: fmt::Arguments<'_>) {
+        // What the `log` crate adds to its records says where in a library, which nobody asked.
+        if field.name().starts_with("log.") {
+            return;
+        }
         // Writing to a string cannot fail.
         let _ = if field.name() == "message" {
             Escaping(&mut self.message).write_fmt(value)

@@ -52,6 +52,14 @@ reasons! {
     Socket,
     /// Messages are dropped because the broker does not take them.
     PublishDropped,
+    /// The embedded broker has no room for a retained message.
+    RetainedRefused,
+    /// The embedded broker cannot keep a session, or a message of one, for the next start.
+    SessionsRefused,
+    /// The broker refuses a message.
+    PublishRefused,
+    /// The broker refuses a subscription.
+    SubscriptionRefused,
     /// The host does not answer for a device.
     HostSilent,
     /// A registration ended because its new mountpoint is another endpoint's.

@@ -175,6 +175,26 @@ impl UdpSocket {
         Ok(count)
     }
 
+    /// Bytes of the receive buffer, as they are counted in [`BindOptions::recbuf`]; `None` where the
+    /// system does not tell.
+    pub fn receive_buffer(&self) -> Option<usize> {
+        let mut doubled: libc::c_int = 0;
+        let mut length = size_of_u32::<libc::c_int>();
+        // SAFETY: both pointers are to live locals, `length` says how much room there is.
+        check(unsafe {
+            libc::getsockopt(
+                self.fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_RCVBUF,
+                (&raw mut doubled).cast(),
+                &raw mut length,
+            )
+        })
+        .ok()?;
+        // The kernel counts its own overhead as well (socket(7)).
+        usize::try_from(doubled / 2).ok()
+    }
+
     /// How full the receive buffer is; `None` where the system does not tell.
     pub fn backlog(&self) -> Option<Backlog> {
         /// Indexes of `SO_MEMINFO` (`include/uapi/linux/sock_diag.h`).

@@ -15,9 +15,9 @@
 _Static_assert(LWM2M_GATEWAY_ABI_VERSION == 0, "sizes below are of ABI version 0");
 _Static_assert(sizeof(lwm2m_gateway_status) == 4, "enum");
 #if UINTPTR_MAX == UINT64_MAX
-_Static_assert(sizeof(lwm2m_gateway_options) == 104, "options");
+_Static_assert(sizeof(lwm2m_gateway_options) == 120, "options");
 _Static_assert(offsetof(lwm2m_gateway_options, publish) == 24, "options");
-_Static_assert(sizeof(lwm2m_gateway_message) == 88, "message");
+_Static_assert(sizeof(lwm2m_gateway_message) == 96, "message");
 _Static_assert(sizeof(lwm2m_gateway_publication) == 72, "publication");
 _Static_assert(sizeof(lwm2m_gateway_registration) == 48, "registration");
 _Static_assert(sizeof(lwm2m_gateway_psk_request) == 48, "psk_request");

@@ -109,6 +109,13 @@ static void on_device_event(void *user_data, const char *json)
     note(user_data, 'e', 0, 0, "", json, strlen(json));
 }
 
+static void on_durable(void *user_data, uint64_t receipt, lwm2m_gateway_status status)
+{
+    char text[32];
+    snprintf(text, sizeof text, "<%llu>", (unsigned long long)receipt);
+    note(user_data, 'd', (int)status, receipt, "", text, strlen(text));
+}
+
 lwm2m_gateway_options noting(struct notes *notes, uint32_t mode)
 {
     lwm2m_gateway_options options;
@@ -123,6 +130,7 @@ lwm2m_gateway_options noting(struct notes *notes, uint32_t mode)
     options.wakeup = on_wakeup;
     options.psk_lookup = on_psk_lookup;
     options.device_event = on_device_event;
+    options.durable = on_durable;
     return options;
 }
 
@@ -283,4 +291,36 @@ long counter(const lwm2m_gateway *gateway, const char *name)
     value = atol(found + strlen(key));
     lwm2m_gateway_string_free(json);
     return value;
+}
+
+void *run_task(void *argument)
+{
+    struct task *task = (struct task *)argument;
+    int result = task->run(task->device, task->endpoint);
+    pthread_mutex_lock(&task->lock);
+    task->result = result;
+    task->done = true;
+    pthread_mutex_unlock(&task->lock);
+    return NULL;
+}
+
+bool is_done(struct task *task)
+{
+    bool done;
+    pthread_mutex_lock(&task->lock);
+    done = task->done;
+    pthread_mutex_unlock(&task->lock);
+    return done;
+}
+
+int polling(struct notes *notes, struct device *device, const char *endpoint,
+            int (*run)(struct device *device, const char *endpoint))
+{
+    struct task task = {device, endpoint, run, 0, false, PTHREAD_MUTEX_INITIALIZER};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, run_task, &task) == 0);
+    while (lwm2m_gateway_fd(notes->gateway) >= 0 && !is_done(&task))
+        OK(lwm2m_gateway_poll(notes->gateway, 0, NULL));
+    pthread_join(thread, NULL);
+    return task.result;
 }

@@ -23,8 +23,8 @@ enum { MAX_SEEN = 4096 };
 
 /* A callback as it was made. */
 struct seen {
-    char what; /* p(ublish) +(subscribe) -(unsubscribe) l(og) e(vent) a(uthorize) k(ey) */
-    int number; /* kind, QoS or level */
+    char what; /* p(ublish) +(subscribe) -(unsubscribe) l(og) e(vent) a(uthorize) k(ey) d(urable) */
+    int number; /* kind, QoS, level or status */
     uint64_t id; /* of a question; bytes of correlation data */
     char name[128]; /* topic, filter, target, endpoint or identity */
     char *text; /* payload, line or JSON */
@@ -70,6 +70,21 @@ size_t count_of(struct notes *notes, char what, const char *text);
 lwm2m_gateway_message message_of(const char *topic, const char *payload);
 /* A `read` of /3/0/0 for an endpoint. */
 void deliver_read(lwm2m_gateway *gateway, const char *endpoint, int request_id);
+struct device;
+/* A function on a thread of its own, with the host polling meanwhile. */
+struct task {
+    struct device *device;
+    const char *endpoint;
+    int (*run)(struct device *device, const char *endpoint);
+    int result;
+    bool done;
+    pthread_mutex_t lock;
+};
+void *run_task(void *task);
+bool is_done(struct task *task);
+/* Runs something of a device on a thread of its own, with the host polling meanwhile. */
+int polling(struct notes *notes, struct device *device, const char *endpoint,
+            int (*run)(struct device *device, const char *endpoint));
 long counter(const lwm2m_gateway *gateway, const char *name);
 
 #endif

@@ -7,48 +7,6 @@
 #include "device.h"
 #include "support.h"
 
-/* A function on a thread of its own, with the host polling meanwhile. */
-struct task {
-    struct device *device;
-    const char *endpoint;
-    int (*run)(struct device *device, const char *endpoint);
-    int result;
-    bool done;
-    pthread_mutex_t lock;
-};
-
-static void *run_task(void *argument)
-{
-    struct task *task = (struct task *)argument;
-    int result = task->run(task->device, task->endpoint);
-    pthread_mutex_lock(&task->lock);
-    task->result = result;
-    task->done = true;
-    pthread_mutex_unlock(&task->lock);
-    return NULL;
-}
-
-static bool is_done(struct task *task)
-{
-    bool done;
-    pthread_mutex_lock(&task->lock);
-    done = task->done;
-    pthread_mutex_unlock(&task->lock);
-    return done;
-}
-
-static int polling(struct notes *notes, struct device *device, const char *endpoint,
-                   int (*run)(struct device *device, const char *endpoint))
-{
-    struct task task = {device, endpoint, run, 0, false, PTHREAD_MUTEX_INITIALIZER};
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, run_task, &task) == 0);
-    while (lwm2m_gateway_fd(notes->gateway) >= 0 && !is_done(&task))
-        OK(lwm2m_gateway_poll(notes->gateway, 0, NULL));
-    pthread_join(thread, NULL);
-    return task.result;
-}
-
 static int registers(struct device *device, const char *endpoint)
 {
     return device_register(device, endpoint);

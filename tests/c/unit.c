@@ -23,6 +23,7 @@
     test(wakeup_may_not_call) test(two_gateways)                                                   \
     test(many_threads) test(stop_deadline) test(stop_during_start)                                 \
     test(free_waits_for_callbacks)                                                                 \
+    test(store_threaded) test(store_polled) test(no_store) test(store_refused)                        \
     test(free_without_stop) test(many_gateways)
 
 #define DECLARE(name) void test_##name(void);

@@ -10,6 +10,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from patience import patient
+
 # Above the ids that emqxlwm2m draws.
 _ids = itertools.count(1_000_000)
 
@@ -111,6 +113,7 @@ class Application:
             return [message for message in self.messages if predicate(message)]
 
     def wait(self, predicate, timeout=10.0, what="a message"):
+        timeout = patient(timeout)
         end = time.monotonic() + timeout
         with self._changed:
             while True:
@@ -137,6 +140,7 @@ class Application:
 
     def report(self, endpoint, kind="register", timeout=10.0, after=0):
         """The report number `after` (from 0) of `kind` about `endpoint`."""
+        timeout = patient(timeout)
         end = time.monotonic() + timeout
         while True:
             found = self.reports(endpoint, kind)

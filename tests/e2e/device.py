@@ -30,6 +30,7 @@ from coap import (
     code,
     uint,
 )
+from patience import patient
 
 _numbers = itertools.count(1)
 
@@ -110,6 +111,8 @@ class Device:
 
     def wait(self, predicate, timeout=5.0, what="a message"):
         """The first message that fits; what does not fit stays for later."""
+        # Who asks for less looks whether something is there.
+        timeout = patient(timeout) if timeout >= 2 else timeout
         end = time.monotonic() + timeout
         seen = 0
         while True:

@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from patience import patient
+
 try:
     from mbedtls import exceptions, tls
 except ImportError:
@@ -92,8 +94,10 @@ class Session:
         outgoing=same,
         incoming=same,
         together=False,
+        configuration=None,
     ):
-        """`together` puts the records of a flight into one datagram."""
+        """`together` puts the records of a flight into one datagram; a `configuration` is for a
+        device without a pre-shared key."""
         if tls is None:
             pytest.skip("python-mbedtls is not installed")
         self.address, self.identity = address, identity
@@ -101,7 +105,7 @@ class Session:
         family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.udp = sock or socket.socket(family, socket.SOCK_DGRAM)
         self.udp.connect(address)
-        configuration = tls.DTLSConfiguration(
+        configuration = configuration or tls.DTLSConfiguration(
             validate_certificates=False,
             pre_shared_key=(identity, key),
             ciphers=tuple(suites),
@@ -193,7 +197,8 @@ class Session:
                 raise Refused(str(error)) from error
         self.flush()
 
-    def handshake(self, timeout=10.0):
+    def handshake(self, timeout=None):
+        timeout = timeout or patient(10)
         end = time.monotonic() + timeout
         while not self.established:
             if time.monotonic() > end:
@@ -227,6 +232,7 @@ class Session:
 
     def expect_close(self, timeout=5.0):
         """The gateway ends the session."""
+        timeout = patient(timeout)
         end = time.monotonic() + timeout
         while not self.closed:
             assert time.monotonic() < end, f"{self.identity}: no end within {timeout} s"

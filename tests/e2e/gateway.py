@@ -13,6 +13,7 @@ import tempfile
 import time
 
 from coap import CON, RST, Message
+from patience import patient
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -24,6 +25,8 @@ DEFAULTS = {
     "coap.max_retransmit": "2",
     "coap.response_timeout": '"3s"',
     "lifetime_min": '"1s"',
+    # Devices move between them.
+    "shards": "2",
 }
 
 
@@ -90,6 +93,7 @@ def accepts_tcp(address):
 
 
 def wait_for(check, timeout, what):
+    timeout = patient(timeout)
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         result = check()
@@ -108,6 +112,10 @@ class Process:
     def __init__(self, command, **kwargs):
         self.output = tempfile.NamedTemporaryFile("w+", prefix="lwm2m-e2e-", suffix=".log")
         self.command = [str(part) for part in command]
+        if "--config" in self.command and "env" not in kwargs:
+            # Where a store is by default.
+            self.state = tempfile.TemporaryDirectory(prefix="lwm2m-e2e-state-")
+            kwargs["env"] = {**os.environ, "STATE_DIRECTORY": self.state.name}
         self.process = subprocess.Popen(
             self.command,
             **{"stdout": self.output, "stderr": subprocess.STDOUT, **self.launch, **kwargs},
@@ -150,7 +158,7 @@ class Process:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(timeout)
+            return self.process.wait(patient(timeout))
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -12,7 +12,8 @@ import pytest
 
 from device import Device
 from dtls import Refused, Session
-from gateway import wait_for
+from gateway import Process, Standalone, accepts_tcp, free_udp_port, wait_for
+from patience import patient
 
 # Identities that devices of the tests take one after the other.
 POOL = 4000
@@ -90,8 +91,8 @@ class SClient:
         with open(self.output.name) as file:
             return file.read()
 
-    def handshake(self, timeout=10):
-        end = time.monotonic() + timeout
+    def handshake(self, timeout=None):
+        end = time.monotonic() + (timeout or patient(10))
         while "CONNECTION ESTABLISHED" not in self.log():
             assert self.process.poll() is None and time.monotonic() < end, self.log()
             time.sleep(0.02)
@@ -115,7 +116,7 @@ class SClient:
 
     def ended(self, timeout=5):
         """Waits for its end, whoever wants it."""
-        return self.process.wait(timeout)
+        return self.process.wait(patient(timeout))
 
     def shutdown(self):
         """End of input: close_notify."""
@@ -128,6 +129,29 @@ class SClient:
         self.process.kill()
         self.process.wait()
         self.messages.close()
+
+
+class Kept(Standalone):
+    """A gateway with a store and DTLS, which comes back at the same addresses."""
+
+    def __init__(self, directory, settings, keys=None):
+        self.dtls = ("127.0.0.1", free_udp_port())
+        settings = {
+            "shards": "2",
+            "listeners.dtls.default.bind": '"%s:%d"' % self.dtls,
+            **settings,
+        }
+        if keys:
+            settings["listeners.dtls.default.psk_file"] = f'"{keys}"'
+        super().__init__(settings, arguments=["--store", str(directory)])
+        self.arguments = self.command
+
+    def restart(self, number, meanwhile=lambda: None):
+        self.process.send_signal(number)
+        self.process.wait(15)
+        meanwhile()
+        Process.__init__(self, self.arguments)
+        self.wait_ready(lambda: accepts_tcp(self.mqtt) and "listening dtls" in self.log())
 
 
 class Changes(dict):
@@ -144,6 +168,7 @@ class Changes(dict):
 
     def wait(self, name, count=1, timeout=10):
         """Waits until `name` has gone up by `count`."""
+        timeout = patient(timeout)
         end = time.monotonic() + timeout
         while self.look()[name] < count:
             assert time.monotonic() < end, f"{name}: {self[name]} of {count} in {timeout} s"

@@ -26,7 +26,7 @@ def bench(secure):
 
 
 @needs("openssl")
-@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite != "PSK-AES128-CBC-SHA256"])
+@pytest.mark.parametrize("suite", SUITES)
 def test_s_client(bench, suite):
     device = OpensslDevice(bench.gateway, suite=suite)
     bench.devices.append(device)

@@ -426,6 +426,18 @@ def test_the_end_of_idle_sessions(secure):
     device.update()
 
 
+def test_a_session_lasts_as_long_as_its_registration(secure):
+    bench = secure({"dtls_options.session_timeout": "1s"})
+    device = bench.registered()
+    stranger = SecureDevice(bench.gateway)
+    stranger.sock.expect_close()  # nobody is registered over it
+    changes = Changes(bench.gateway)
+    device.update()
+    assert changes.look()["dtls_hellos"] == 0, "it has the session still"
+    device.deregister()
+    device.sock.expect_close()
+
+
 def test_the_gateway_says_goodbye(gateways, pool, tmp_path):
     copy = tmp_path / "copy"
     shutil.copy(pool, copy)

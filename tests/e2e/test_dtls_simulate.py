@@ -36,7 +36,7 @@ def run(bench, endpoint, kind, **data):
     return bench.app.result(bench.app.command(endpoint, kind, data), timeout=20)
 
 
-@pytest.mark.parametrize("suite", [suite for suite in SUITES if suite != "PSK-AES128-CBC-SHA256"])
+@pytest.mark.parametrize("suite", SUITES)
 def test_one_device(secure, simulate, suite):
     bench, identity = secure(), fresh_identity()
     changes = Changes(bench.gateway)
@@ -82,7 +82,7 @@ def test_refused(secure, simulate):
 @pytest.mark.parametrize(
     "arguments, reason",
     [
-        ((), "needs --psk-key or --psk-file"),
+        ((), "needs --psk-key, --psk-file or --cert"),
         (("--psk-key", "xyz"), "not hexadecimal"),
         (("--psk-key", "00", "--ciphers", "none-such"), "none-such"),
         (("--psk-file", "/nonexistent"), "/nonexistent"),
@@ -114,6 +114,7 @@ def test_a_new_session_after_the_end_of_the_old_one(fleet, simulate):
     assert program.stop() == 0
 
 
+@pytest.mark.alone
 def test_thousands_of_sessions(fleet, simulate, record_property):
     count = 5000
     changes = Changes(fleet.gateway)

@@ -32,7 +32,8 @@ def node(bench, cache, programs):
         )
         programs.append(program)
         try:
-            bench.app.report(endpoint)
+            # Node takes its time to start.
+            bench.app.report(endpoint, timeout=30)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{program.log()}") from None
         wait_for(lambda: "registered" in program.log(), 10, f"registration: {program.log()}")

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from coap import ACK, CON, GET, NON, OBSERVE, TEXT, TLV, resource
+from coap import ACK, CON, GET, NON, OBSERVE, PUT, TEXT, TLV, resource
+from patience import patient
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def notifications(bench, request_id):
 
 
 def wait_for(bench, request_id, count, timeout=5):
-    end = time.monotonic() + timeout
+    end = time.monotonic() + patient(timeout)
     while len(notifications(bench, request_id)) < count and time.monotonic() < end:
         time.sleep(0.02)
     found = notifications(bench, request_id)
@@ -55,6 +56,36 @@ def test_first_answer(bench, device):
             "content": [{"path": "/3/0/9", "value": 100}],
         },
     }
+
+
+def test_a_silent_observation_is_asked_for_again(bench, device):
+    """`pmax` was set through the gateway, and has passed twice."""
+    request_id = bench.app.command(device.endpoint, "write-attr", {"path": "/3/0/9", "pmax": "1"})
+    device.reply(device.expect(PUT, "/3/0/9"), "2.04")
+    bench.app.result(request_id)
+    first, request_id = observe(bench, device)
+    again = device.expect(GET, "/3/0/9", timeout=10)
+    assert (again.uint(OBSERVE), again.token) == (0, first.token)
+    device.reply(again, "2.05", "99", TEXT, observe=9)
+    assert values(wait_for(bench, request_id, 1)) == [99]
+
+
+def test_a_device_that_does_not_observe(bench, device):
+    _, request_id = observe(bench, device, sequence=None)
+    data = bench.app.result(request_id).data
+    assert (data["code"], data["reason"]) == ("2.05", "not_observed")
+
+
+def test_the_last_notification(bench, device):
+    """One without Observe ends the observation."""
+    request, request_id = observe(bench, device)
+    device.notify(request, 2, "99", TEXT)
+    device.notify(request, None, "98", TEXT)
+    wait_for(bench, request_id, 2)
+    assert [m.data.get("reason") for m in notifications(bench, request_id)] == [
+        None,
+        "observation_ended",
+    ]
 
 
 def test_first_answer_with_a_sequence_number(bench, device):

@@ -179,7 +179,7 @@ def test_b7_a_store_brings_no_device_back_that_has_gone_but_what_waits_for_it(
     moved = arrives(b, endpoint, SLEEPS)
     owner(b, endpoint, "gateway-b")
     back = gateway(start, there, "gateway-a", **store)
-    assert back.gateway.statistics()["store_restored"] == 1
+    wait_for(lambda: back.gateway.statistics()["store_restored"] == 1, 10, "the device is back")
     wait_for(lambda: back.gateway.statistics()["ownership_given"] == 1, 10, "it is given")
     owner(b, endpoint, "gateway-b")
     moved.update()

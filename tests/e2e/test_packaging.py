@@ -79,6 +79,26 @@ def test_files(prefix):
             assert "@" not in file.read_text(), file
 
 
+def test_stripped(prefix):
+    library = next((prefix / "lib" / "some-arch").glob("liblwm2m_gateway.so.*.*.*"))
+    for file in (prefix / "bin" / "lwm2m-gateway", library):
+        sections = run("readelf", "-SW", file)
+        # `.debug_gdb_scripts`, which may stay, is loaded with the program.
+        assert ".text" in sections
+        assert ".debug_info" not in sections and ".debug_line" not in sections
+        assert ".symtab" not in sections
+
+
+def test_documents_licences_and_unit(prefix):
+    documents = prefix / "share" / "doc" / "lwm2m-gateway"
+    for name in ("README.md", "LICENSE-MIT", "LICENSE-APACHE", "docs/configuration.md"):
+        assert (documents / name).is_file()
+    unit = (prefix / "lib" / "systemd" / "system" / "lwm2m-gateway.service").read_text()
+    assert f"ExecStart={PREFIX}/bin/lwm2m-gateway run" in unit
+    assert f"file://{PREFIX}/share/doc/lwm2m-gateway/" in unit
+    assert (prefix / "lib" / "sysusers.d" / "lwm2m-gateway.conf").is_file()
+
+
 def test_nothing_outside_of_the_prefix(installed, prefix):
     files = [path for path in installed.rglob("*") if path.is_file()]
     assert files and all(prefix in path.parents for path in files)

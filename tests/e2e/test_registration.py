@@ -68,6 +68,15 @@ def test_missing_endpoint(bench):
     device.register(expect="4.00")
 
 
+def test_two_endpoints(bench):
+    """One of them would be a name that nobody checked."""
+    device = bench.device()
+    device.register(extra=["ep=victim"], expect="4.00")
+    assert not bench.app.reports(device.endpoint) and not bench.app.reports("victim")
+    device.register(extra=["x=1", "x=2"])
+    assert bench.app.report(device.endpoint).data["x"] == "1"
+
+
 def test_missing_version_and_lifetime(gateway, bench):
     bench.registered(lt=None, lwm2m=None)
     gateway({"compat.strict_register": True}).device().register(lt=None, expect="4.00")

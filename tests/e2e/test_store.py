@@ -10,7 +10,7 @@ import time
 import pytest
 
 from application import Application
-from coap import CON, GET, POST, RST, TEXT, Message
+from coap import ACK, CON, GET, POST, RST, TEXT, URI_PATH, Message
 from device import Device
 from gateway import Process, Standalone, binary, free_tcp_port, free_udp_port, answers_ping, accepts_tcp, wait_for
 
@@ -146,6 +146,20 @@ def test_an_execute_is_not_sent_twice(kept):
     device.close()
 
 
+def test_a_service_has_a_store(tmp_path):
+    """What is run with a configuration file, unless that says otherwise."""
+    file = tmp_path / "gateway.toml"
+    for text, kept in [("", True), ("[store]\nenable = false\n", False)]:
+        file.write_text(text)
+        gateway = Standalone(arguments=["--config", str(file)])
+        assert gateway.stop() == 0
+        assert ("the store is there" in gateway.log()) == kept, gateway.log()
+        assert os.path.exists(os.path.join(gateway.state.name, "store.redb")) == kept
+    gateway = Standalone()
+    assert gateway.stop() == 0
+    assert "there is no store" in gateway.log()
+
+
 def test_a_directory_is_for_one(kept, tmp_path):
     gateway = kept()
     command = [binary(), "run", "--udp", str(free_udp_port()), "--mqtt", str(free_tcp_port())]
@@ -155,7 +169,7 @@ def test_a_directory_is_for_one(kept, tmp_path):
     assert oct(os.stat(gateway.directory).st_mode & 0o777) == "0o700"
 
 
-@pytest.mark.parametrize("damage", ["foreign", "cut", "overwritten"])
+@pytest.mark.parametrize("damage", ["foreign", "cut", "overwritten", "empty"])
 def test_a_damaged_store_is_moved_aside(kept, damage):
     gateway = kept()
     device = Device(gateway)
@@ -166,6 +180,8 @@ def test_a_damaged_store_is_moved_aside(kept, damage):
     data = file.read_bytes()
     if damage == "foreign":
         file.write_text("not a store\n")
+    elif damage == "empty":
+        file.write_bytes(b"")
     elif damage == "cut":
         file.write_bytes(data[: len(data) // 3])
     else:
@@ -192,6 +208,24 @@ def small_disk(tmp_path):
         pytest.skip("no file system can be mounted here")
     yield path
     subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_full_disk_at_the_first_start(kept, small_disk):
+    with open(small_disk / "ballast", "wb", buffering=0) as ballast:
+        try:
+            while True:
+                ballast.write(bytes(4096))
+        except OSError:
+            pass
+    store = small_disk / "store"
+    store.mkdir()
+    command = [binary(), "run", "--store", str(store), "--udp", "127.0.0.1:0", "--mqtt", "127.0.0.1:0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode != 0 and "No space left" in done.stderr + done.stdout
+    os.unlink(small_disk / "ballast")
+    # Nothing half-made is taken for a damaged store.
+    gateway = kept(None, store)
+    assert "cannot be used" not in gateway.log()
 
 
 @pytest.mark.parametrize("refuses", [False, True])
@@ -236,6 +270,37 @@ def test_a_full_disk(kept, small_disk, refuses):
     for it in [device, *others, late]:
         it.update()
         it.close()
+
+
+def test_devices_that_speak_at_once_are_known(kept):
+    """The gateway serves while it takes its devices in, a few at a time: whoever speaks before its turn,
+    or is spoken of, is there as well."""
+    gateway = kept()
+    fleet = [Device(gateway) for _ in range(400)]
+    for device in fleet:
+        device.register(lt=3600)
+    written()
+    gateway.process.kill()
+    gateway.process.wait(15)
+    Process.__init__(gateway, gateway.arguments)
+    gateway.wait_ready(lambda: accepts_tcp(gateway.mqtt))
+    app = Application(gateway.mqtt)
+    # The last ones first.
+    called = fleet[-20:]
+    reads = [app.command(device.endpoint, "read", {"path": "/3/0/0"}) for device in called]
+    mids = {}
+    for device in reversed(fleet):
+        mids[device] = device.next_mid()
+        options = [(URI_PATH, part.encode()) for part in device.location.split("/")]
+        device.send(Message(CON, POST, mids[device], b"u", options))
+    for device in fleet:
+        answer = device.wait(lambda m: m.mid == mids[device] and m.type == ACK)
+        assert answer.code_text == "2.04"
+    for device, read in zip(called, reads):
+        assert "repeated" not in serve(device, app, read, "x").json
+    app.close()
+    for device in fleet:
+        device.close()
 
 
 def test_killed_at_any_moment(kept):

@@ -22,10 +22,15 @@ use lwm2m_gateway::dtls::{
 };
 use lwm2m_gateway::telemetry::Counters;
 use lwm2m_gateway::time::Instant;
+use openssl::pkey::{PKey, Private};
 use openssl::ssl::{
     ErrorCode, ExtensionContext, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslStream,
     SslVersion,
 };
+use openssl::x509::X509;
+
+#[path = "../../src/simulate/cid.rs"]
+mod cid;
 
 /// The key of all well-known identities.
 pub const KEY: &[u8] = b"0123456789abcdef";
@@ -36,6 +41,12 @@ pub fn options() -> Options {
         retransmit_timeout: Duration::from_millis(20),
         ..Options::default()
     }
+}
+
+/// The suites with pre-shared keys.
+pub fn suites_of_keys() -> impl Iterator<Item = CipherSuite> {
+    let all = CipherSuite::ALL.into_iter();
+    all.filter(|suite| !suite.has_certificates())
 }
 
 /// Address number `n` of a device.
@@ -176,7 +187,7 @@ impl World {
 
     pub fn received(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
         match self.events.pop_front()? {
-            Output::Received { from, payload } => Some((from.remote, payload)),
+            Output::Received { from, payload, .. } => Some((from.remote, payload)),
             other => panic!("not received: {other:?}"),
         }
     }
@@ -254,6 +265,7 @@ pub struct OpensslClient {
     failed: Option<String>,
     closed: bool,
     received: Vec<Vec<u8>>,
+    framing: Option<cid::Framing>,
 }
 
 /// How OpenSSL's client differs from the ordinary.
@@ -269,6 +281,10 @@ pub struct ClientOptions {
     pub extension: Option<(u16, &'static [u8])>,
     /// Groups for ECDHE instead of OpenSSL's.
     pub groups: Option<&'static str>,
+    /// The connection id that it offers, perhaps an empty one.
+    pub id: Option<&'static [u8]>,
+    /// Its certificate and the private key of that.
+    pub certificate: Option<(X509, PKey<Private>)>,
 }
 
 impl Default for ClientOptions {
@@ -282,6 +298,8 @@ impl Default for ClientOptions {
             version: None,
             extension: None,
             groups: None,
+            id: None,
+            certificate: None,
         }
     }
 }
@@ -305,6 +323,10 @@ impl OpensslClient {
         if let Some(groups) = options.groups {
             builder.set_groups_list(groups).unwrap();
         }
+        if let Some((certificate, key)) = &options.certificate {
+            builder.set_certificate(certificate).unwrap();
+            builder.set_private_key(key).unwrap();
+        }
         if let Some(version) = options.version {
             builder.set_min_proto_version(Some(version)).unwrap();
             builder.set_max_proto_version(Some(version)).unwrap();
@@ -320,7 +342,11 @@ impl OpensslClient {
                 )
                 .unwrap();
         }
+        let index = options
+            .id
+            .map(|id| (cid::offer(&mut builder, id.to_vec()).unwrap(), id));
         let mut ssl = Ssl::new(&builder.build()).unwrap();
+        let framing = index.map(|(index, id)| cid::Framing::new(&mut ssl, index, id));
         ssl.set_mtu(options.mtu).unwrap();
         ssl.set_connect_state();
         if let Some(session) = &options.session {
@@ -336,9 +362,21 @@ impl OpensslClient {
             failed: None,
             closed: false,
             received: Vec::new(),
+            framing,
         };
         client.drive();
         client
+    }
+
+    /// Whether the server uses connection ids.
+    pub fn has_ids(&self) -> bool {
+        let framing = self.framing.as_ref();
+        framing.is_some_and(|framing| framing.server_id(self.stream.ssl()).is_some())
+    }
+
+    /// Zeros behind the content of each record.
+    pub fn pad(&mut self, padding: usize) {
+        self.framing.as_mut().unwrap().padding = padding;
     }
 
     fn raw(stream: &SslStream<Pipe>) -> *mut openssl_sys::SSL {
@@ -398,7 +436,15 @@ impl OpensslClient {
 
 impl Client for OpensslClient {
     fn handle_datagram(&mut self, datagram: &[u8]) {
-        self.stream.get_mut().input.push_back(datagram.to_vec());
+        let datagram = match &mut self.framing {
+            Some(framing) => framing.inward(self.stream.ssl(), datagram),
+            None => datagram.to_vec(),
+        };
+        // Nothing of it is left when a record with an id is damaged.
+        if datagram.is_empty() {
+            return;
+        }
+        self.stream.get_mut().input.push_back(datagram);
         self.drive();
     }
 
@@ -414,7 +460,14 @@ impl Client for OpensslClient {
     }
 
     fn take_sent(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.stream.get_mut().output)
+        let sent = std::mem::take(&mut self.stream.get_mut().output);
+        let Some(framing) = &mut self.framing else {
+            return sent;
+        };
+        let ssl = self.stream.ssl();
+        let sent = sent.into_iter();
+        sent.map(|datagram| framing.outward(ssl, datagram))
+            .collect()
     }
 
     fn is_connected(&self) -> bool {

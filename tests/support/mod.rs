@@ -59,8 +59,12 @@ pub struct World {
     pub hold_handoffs: bool,
     /// What the engines have given to be kept; `None` without a store.
     pub store: Option<MemoryBackend>,
+    /// So often it has crashed: no two processes draw the same tokens.
+    pub crashes: u8,
     /// Whether the store is silent about what it has written.
     pub store_waits: bool,
+    /// Whether the broker is away: no answer reaches it.
+    pub broker_away: bool,
     settings: Arc<Settings>,
     /// Devices answer pings as CoAP wants (RFC 7252 §4.3), and nobody sees them.
     pub answers_pings: bool,
@@ -112,6 +116,7 @@ impl World {
                     per_device_subscriptions: true,
                     authorize,
                     device_events: true,
+                    states: false,
                 })
             })
             .collect();
@@ -133,7 +138,9 @@ impl World {
             held: (0..shards).map(|_| VecDeque::new()).collect(),
             hold_handoffs: false,
             store: None,
+            crashes: 0,
             store_waits: false,
+            broker_away: false,
             settings,
             answers_pings: true,
             deadlines: vec![None; usize::from(shards)],
@@ -151,11 +158,18 @@ impl World {
     /// The process ends without a word, and another one begins after `down`, with `settings` of its
     /// own if there are any. Nothing that came out of the old one is left.
     pub fn crash(&mut self, down: Duration, settings: Option<Config>) {
+        self.crash_early(down, settings);
+        self.restore_rest();
+    }
+
+    /// As [`World::crash`], and no device is back yet: the next process has just begun.
+    pub fn crash_early(&mut self, down: Duration, settings: Option<Config>) {
         let contents = self.store.as_mut().expect("a store").load().expect("one");
         let settings = settings.map(|config| Arc::new(Settings::new(config)));
         let settings = settings.unwrap_or_else(|| self.settings.clone());
         let shards = self.engines.len();
         self.now = self.now.after(down);
+        self.crashes += 1;
         self.directory = Arc::new(Directory::default());
         self.memory = Arc::new(Memory::new(Shares::new(1 << 32, true)));
         self.counters = (0..shards).map(|_| Arc::default()).collect();
@@ -170,10 +184,11 @@ impl World {
                     memory: self.memory.clone(),
                     shards: shards as u16,
                     shard: shard as u16,
-                    seed: [self.now.unix_ms as u8 ^ shard as u8; 32],
+                    seed: [128 ^ self.crashes ^ shard as u8; 32],
                     per_device_subscriptions: true,
                     authorize: false,
                     device_events: true,
+                    states: false,
                 })
             })
             .collect();
@@ -189,7 +204,17 @@ impl World {
             };
             let devices: Vec<_> = contents.devices.iter().filter(of_shard).cloned().collect();
             self.engines[shard].keep(KEEPING);
-            self.engines[shard].restore(self.now, devices);
+            self.engines[shard].expect(self.now, devices);
+            self.drain(shard);
+        }
+    }
+
+    /// All devices are back that were not needed before.
+    pub fn restore_rest(&mut self) {
+        for shard in 0..self.engines.len() {
+            while self.engines[shard].restore_some(self.now, 1) {
+                self.drain(shard);
+            }
             self.drain(shard);
         }
     }
@@ -198,6 +223,12 @@ impl World {
     pub fn confirm(&mut self, shard: usize, endpoint: &str, number: u64) {
         self.engines[shard].handle_stored(self.now, endpoint, number);
         self.drain(shard);
+    }
+
+    /// The store has lost something of a device, and has room again.
+    pub fn store_again(&mut self, endpoint: &str) {
+        self.engines[0].store_again(endpoint);
+        self.drain(0);
     }
 
     /// A datagram arrives at shard 0.
@@ -235,11 +266,13 @@ impl World {
         expiry: Option<u32>,
     ) {
         let input = CommandInput {
+            order: 0,
             endpoint: endpoint.into(),
             mount: format!("lwm2m/{endpoint}/").into(),
             dialect,
             payload: json.as_bytes().to_vec(),
             expiry,
+            origin: None,
             reply: None,
         };
         self.command_input(shard, input);
@@ -269,6 +302,18 @@ impl World {
         credential: Credential,
     ) {
         let session = SecureSession::new(presented.as_bytes(), Arc::new(credential));
+        self.engines[shard].handle_session(self.now, peer, session);
+        self.drain(shard);
+    }
+
+    /// A DTLS session comes back from the store.
+    pub fn session_back(&mut self, shard: usize, peer: Peer, presented: &str) {
+        let credential = Credential {
+            identity: presented.as_bytes().into(),
+            key: Key::new(vec![1; 16]),
+            endpoints: Vec::new(),
+        };
+        let session = SecureSession::new(presented.as_bytes(), Arc::new(credential)).restored();
         self.engines[shard].handle_session(self.now, peer, session);
         self.drain(shard);
     }
@@ -364,9 +409,13 @@ impl World {
                     qos: publish.qos,
                     correlation: publish.correlation,
                 }),
+                // Nobody waits for one here.
+                Output::Answer { .. } => {}
                 Output::Authorize { id, request } => self.asked.push_back((shard, id, request)),
                 Output::DeviceEvent(event) => self.events.push_back(event),
                 Output::Disconnect(peer) => self.disconnected.push(peer),
+                // Of an answer the store hears when the broker has it.
+                Output::Store(Change::Answered { .. }) if self.broker_away => {}
                 Output::Store(change) => {
                     self.store.as_mut().expect("a store").apply(&change);
                     if let Change::Sent {

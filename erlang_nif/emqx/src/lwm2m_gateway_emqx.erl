@@ -4,7 +4,7 @@
 -export([on_gateway_load/2, on_gateway_update/3, on_gateway_unload/2]).
 
 -type gateway() :: #{name := atom(), config := map(), _ => _}.
--type state() :: #{supervisor := pid(), owner := atom()}.
+-type state() :: #{supervisor := pid()}.
 
 -export_type([gateway/0, state/0]).
 

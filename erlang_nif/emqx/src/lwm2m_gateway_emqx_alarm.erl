@@ -6,8 +6,9 @@
 -export_type([name/0]).
 
 %% `config': a configuration is refused, or the plugin did not start. `down': the gateway is down.
-%% `missing': there is neither ours nor the built-in one.
--type name() :: config | down | missing.
+%% `missing': there is neither ours nor the built-in one. `store': nothing that is new outlives the node.
+%% `http': there is no HTTP API.
+-type name() :: config | down | missing | store | http.
 
 %% @doc `Message' is for people, as is what is made of `Reason'.
 -spec raise(name(), Reason :: term(), Message :: binary()) -> ok.
@@ -26,7 +27,9 @@ clear(Name) ->
 
 name(config) -> <<"lwm2m_gateway_config">>;
 name(down) -> <<"lwm2m_gateway_down">>;
-name(missing) -> <<"lwm2m_gateway_missing">>.
+name(missing) -> <<"lwm2m_gateway_missing">>;
+name(store) -> <<"lwm2m_gateway_store">>;
+name(http) -> <<"lwm2m_gateway_http">>.
 
 %% @doc A reason as text, with the keys of the configuration it is about.
 -spec text(term()) -> binary().

@@ -2,10 +2,18 @@
 -module(lwm2m_gateway_emqx_app).
 -behaviour(application).
 
--export([start/2, stop/1, on_config_changed/2]).
+-export([start/2, stop/1, on_config_changed/2, on_handle_api_call/4]).
 
 -spec start(application:start_type(), term()) -> {ok, pid()} | {error, term()}.
 start(Type, Args) ->
+    ok = lwm2m_gateway_emqx_takeover:begin_change(),
+    try
+        take_over(Type, Args)
+    after
+        lwm2m_gateway_emqx_takeover:end_change()
+    end.
+
+take_over(Type, Args) ->
     %% Of a start that failed; what is wrong now is found again.
     ok = lwm2m_gateway_emqx_alarm:clear(config),
     case lwm2m_gateway_app:start(Type, Args) of
@@ -15,7 +23,7 @@ start(Type, Args) ->
                     ok = lwm2m_gateway_emqx_alarm:clear(missing),
                     {ok, Supervisor};
                 {error, Reason} = Error ->
-                    not_started(Reason, undo(fun() -> stop_supervisor(Supervisor) end)),
+                    not_started(Reason, undo(Supervisor)),
                     Error
             end;
         {error, Reason} = Error ->
@@ -27,14 +35,19 @@ start(Type, Args) ->
 
 -spec stop(term()) -> ok.
 stop(_State) ->
-    _ = undo(fun() -> ok end),
-    ok = lwm2m_gateway_emqx_alarm:clear(config).
+    ok = lwm2m_gateway_emqx_takeover:begin_change(),
+    try
+        _ = undo(none),
+        lwm2m_gateway_emqx_alarm:clear(config)
+    after
+        lwm2m_gateway_emqx_takeover:end_change()
+    end.
 
 %% Whatever happens, the library is let go, or the next start cannot load it; and the built-in
 %% gateway comes back, after the ports of ours are free. Whether it has come back.
-undo(First) ->
+undo(Supervisor) ->
     try
-        First(),
+        stop_supervisor(Supervisor),
         lwm2m_gateway_emqx_takeover:release()
     of
         ok -> ok;
@@ -80,6 +93,8 @@ not_started(Reason, GivenBack) ->
         config, Reason, <<"The plugin lwm2m_gateway did not start", Means/binary>>
     ).
 
+stop_supervisor(none) ->
+    ok;
 stop_supervisor(Supervisor) ->
     true = unlink(Supervisor),
     Monitor = monitor(process, Supervisor),
@@ -99,3 +114,9 @@ on_config_changed(_Old, New) ->
         true -> ok;
         false -> lwm2m_gateway_emqx_owner:plugin_config(New)
     end.
+
+%% @doc A request below `/api/v5/plugin_api/lwm2m_gateway': EMQX 6.2 and later.
+-spec on_handle_api_call(Method :: atom(), Path :: [binary()], Request :: map(), Context :: map()) ->
+    lwm2m_gateway_emqx_page:answer().
+on_handle_api_call(Method, Path, Request, _Context) ->
+    lwm2m_gateway_emqx_page:handle(Method, Path, Request).

@@ -1,7 +1,7 @@
 %% @doc What EMQX knows of a client, made of what the gateway says of a device.
 -module(lwm2m_gateway_emqx_client).
 
--export([connection/3, is_mountpoint/1, lifetime/2, headers/1, headers/2, session/2, stats/3]).
+-export([connection/2, is_mountpoint/1, lifetime/2, headers/1, headers/2, session/2, stats/3]).
 
 -export_type([traffic/0]).
 
@@ -11,21 +11,20 @@
 -type traffic() :: {Messages :: non_neg_integer(), Bytes :: non_neg_integer()}.
 
 %% @doc Connection and client as EMQX has them, or why the address may not come in.
--spec connection(lwm2m_gateway:registration_request(), lwm2m_gateway:gateway(), module()) ->
+-spec connection(lwm2m_gateway:registration_request() | lwm2m_gateway:device_info(), module()) ->
     {ConnInfo :: map(), ClientInfo :: map()} | {deny, binary()}.
 connection(
     #{endpoint := Endpoint, peer := {Host, _} = Peer, listener := Listener} = Request,
-    Gateway,
     Module
 ) ->
     #{lifetime := Granted, version := Version, query := Query} = Request,
-    Settings = maps:get(Listener, maps:get(listeners, lwm2m_gateway_emqx_owner:settings()), #{}),
+    Settings = maps:get(Listener, maps:get(listeners, lwm2m_gateway_emqx_settings:current()), #{}),
     case allowed(Host, maps:get(access_rules, Settings, [])) of
         false ->
             {deny, <<"address not allowed">>};
         true ->
             {ClientId, Username} = names(Request, Settings),
-            {_, Port} = Sockname = sockname(Listener, Gateway),
+            {_, Port} = Sockname = lwm2m_gateway_emqx_settings:address(Listener),
             ConnInfo = #{
                 socktype => socktype(Settings),
                 peername => Peer,
@@ -106,9 +105,6 @@ allowed(Host, Rules) ->
 
 socktype(#{type := dtls}) -> ssl;
 socktype(_) -> udp.
-
-sockname(Listener, Gateway) ->
-    proplists:get_value(Listener, lwm2m_gateway:listeners(Gateway), {{0, 0, 0, 0}, 0}).
 
 %% @doc Whether topics may begin so. What an authenticator says of a client may be what the client
 %% says of itself, and a wildcard would give it the commands of others.

@@ -5,13 +5,29 @@
 -export([to_gateway/3, to_check/2, readable/1, plugin_key/1]).
 -export([settings/2, listeners/1, bind/1]).
 
--export_type([settings/0, listener/0]).
+-export_type([settings/0, console/0, listener/0]).
 
 %% @doc What the Erlang side needs to know.
 -type settings() :: #{
     commands := [{Topic :: binary(), QoS :: 0..2}],
+    %% Where notifications go.
+    notify := {Topic :: binary(), QoS :: 0..2},
+    %% Where answers and notifications go of what is asked by the older topics, if there are these.
+    older := undefined | {Topic :: binary(), QoS :: 0..2},
+    %% There is a store.
+    stores := boolean(),
     enable_stats := boolean(),
+    %% Where the HTTP API is, as far as it can be told.
+    console := undefined | console(),
     listeners := #{Name :: binary() => listener()}
+}.
+
+-type console() :: #{
+    scheme := binary(),
+    host := any | {loopback, binary()} | binary(),
+    port := inet:port_number(),
+    %% Origins of the pages that may show it in a frame.
+    ancestors := [binary()]
 }.
 
 -type listener() :: #{
@@ -40,6 +56,13 @@
     <<"ECDHE-PSK-AES128-CBC-SHA256">>
 ]).
 
+%% Those with certificates that both know, and the one that LwM2M makes mandatory.
+-define(CERTIFICATE_CIPHERS, [
+    <<"ECDHE-ECDSA-AES128-GCM-SHA256">>,
+    <<"ECDHE-RSA-AES128-GCM-SHA256">>
+]).
+-define(MANDATORY_CERTIFICATE_CIPHER, <<"ECDHE-ECDSA-AES128-CCM8">>).
+
 %% Keys of the plugin's configuration that are the gateway's as they are.
 -define(SAME_KEYS, [
     <<"lifetime_policy">>,
@@ -49,6 +72,9 @@
     <<"format">>,
     <<"shards">>
 ]).
+
+%% Folder of the store in that of the node.
+-define(STORE, "lwm2m_gateway").
 
 %% Name of a DTLS listener that is there for the check only.
 -define(IMAGINED, <<"imagined">>).
@@ -132,7 +158,8 @@ plugin_key(<<"translators.send.", Key/binary>>) ->
     plugin_key(<<"send.", Key/binary>>);
 plugin_key(Key) ->
     [Section | _] = binary:split(Key, <<".">>),
-    Sections = [<<"legacy">>, <<"series">>, <<"send">>, <<"compat">> | ?SAME_SECTIONS],
+    Own = [<<"legacy">>, <<"series">>, <<"send">>, <<"compat">>, <<"store">>, <<"http">>],
+    Sections = Own ++ ?SAME_SECTIONS,
     case lists:member(Section, Sections) of
         true -> binary:replace(Key, <<".">>, <<"_">>, [global]);
         false -> Key
@@ -169,9 +196,29 @@ common(Emqx, Plugin) ->
     ),
     Sections = maps:from_list([{Name, section(Name, Plugin)} || Name <- ?SAME_SECTIONS]),
     maps:merge(
-        maps:merge(FromEmqx, Sections#{<<"series">> => Series}),
+        maps:merge(FromEmqx, Sections#{
+            <<"series">> => Series, <<"store">> => store(Plugin), <<"http">> => http(Plugin)
+        }),
         maps:with(?SAME_KEYS, Plugin)
     ).
+
+%% What is empty on the page is not there.
+http(Plugin) ->
+    maps:filter(
+        fun(_, Value) -> Value =/= <<>> andalso Value =/= [] end, section(<<"http">>, Plugin)
+    ).
+
+%% In the data folder of the node, unless it is not wanted.
+store(Plugin) ->
+    {Enabled, Store} =
+        case maps:take(<<"enable">>, section(<<"store">>, Plugin)) of
+            error -> {true, section(<<"store">>, Plugin)};
+            Taken -> Taken
+        end,
+    case Enabled of
+        true -> Store#{<<"path">> => iolist_to_binary(filename:join(emqx:data_dir(), ?STORE))};
+        false -> Store
+    end.
 
 %% EMQX 6.
 blockwise(Blockwise) ->
@@ -363,13 +410,48 @@ dtls(Options, Plugin) ->
         {ok, Value} <- [maps:find(Key, Options)],
         is_integer(Value) orelse is_boolean(Value)
     ]),
+    Certificates = certificates(Options),
+    Own = maps:get(<<"ciphers">>, Psk, []),
+    Ciphers = ciphers(maps:get(ciphers, Options, []), Own, map_size(Certificates) > 0),
     Keys#{
-        <<"dtls_options">> =>
-            case ciphers(maps:get(ciphers, Options, []), maps:get(<<"ciphers">>, Psk, [])) of
-                [] -> Further;
-                Ciphers -> Further#{<<"ciphers">> => Ciphers}
-            end
+        <<"dtls_options">> => maps:merge(
+            maps:merge(Further, Certificates),
+            maps:from_list([{<<"ciphers">>, Ciphers} || Ciphers =/= []])
+        )
     }.
+
+%% What EMQX's gateway would do with certificates. Without `verify_peer' it does not look at those of
+%% devices, which nobody could tell apart then: devices come in by keys only.
+certificates(#{verify := verify_peer} = Options) ->
+    maps:from_list(
+        [
+            {atom_to_binary(Key), file(File)}
+         || Key <- [certfile, keyfile, cacertfile],
+            {ok, File} <- [maps:find(Key, Options)],
+            File =/= undefined,
+            text(File) =/= <<>>
+        ] ++
+            [
+                {<<"password">>, Password}
+             || Password <- [password(maps:get(password, Options, undefined))],
+                Password =/= <<>>
+            ] ++
+            [{<<"depth">>, min(Depth, 20)} || #{depth := Depth} <- [Options], is_integer(Depth)] ++
+            %% The gateway says that it does not look for lists by itself.
+            [{<<"enable_crl_check">>, true} || #{enable_crl_check := true} <- [Options]] ++
+            [{<<"verify">>, <<"verify_peer">>}]
+    );
+certificates(_Options) ->
+    #{}.
+
+%% As EMQX: the name may begin with a variable of the environment.
+file(File) ->
+    text(emqx_schema:naive_env_interpolation(File)).
+
+%% EMQX wraps secrets.
+password(Wrapped) when is_function(Wrapped, 0) -> password(Wrapped());
+password(undefined) -> <<>>;
+password(Password) -> text(Password).
 
 psk(<<"credentials">>, Credentials) ->
     [
@@ -382,14 +464,24 @@ psk(_, Value) ->
 dtls_option(time, Milliseconds) -> milliseconds(Milliseconds);
 dtls_option(same, Value) -> Value.
 
-%% EMQX's list can name suites with certificates, which have no meaning here, and cannot name
-%% those that devices need.
-ciphers(_Emqx, [_ | _] = Plugin) ->
-    Plugin;
-ciphers(Emqx, []) ->
-    case [Name || Cipher <- Emqx, Name <- [text(Cipher)], lists:member(Name, ?PSK_CIPHERS)] of
-        [] -> [];
-        Psk -> ?MANDATORY_CIPHERS ++ Psk
+%% EMQX's list cannot name the suites that devices need most. Without any that is known all are
+%% offered.
+ciphers(Emqx, Plugin, HasCertificates) ->
+    Named = [text(Cipher) || Cipher <- Emqx],
+    Keys =
+        case {Plugin, [Name || Name <- Named, lists:member(Name, ?PSK_CIPHERS)]} of
+            {[_ | _], _} -> Plugin;
+            {[], []} -> [];
+            {[], Known} -> ?MANDATORY_CIPHERS ++ Known
+        end,
+    Certificates =
+        case [Name || Name <- Named, lists:member(Name, ?CERTIFICATE_CIPHERS)] of
+            [] -> ?CERTIFICATE_CIPHERS;
+            Chosen -> Chosen
+        end,
+    case HasCertificates andalso Keys =/= [] of
+        true -> Keys ++ ([?MANDATORY_CERTIFICATE_CIPHER | Certificates] -- Keys);
+        false -> Keys
     end.
 
 %% @doc As EMQX has it: a port, an address with a port, or text.
@@ -407,19 +499,61 @@ bind(Text) ->
 %% @doc What is left of both configurations for this side. `Gateway' is the outcome of
 %% {@link to_gateway/3}.
 -spec settings(Emqx :: map(), Gateway :: map()) -> settings().
-settings(Emqx, #{<<"translators">> := Translators}) ->
+settings(Emqx, #{<<"translators">> := Translators, <<"store">> := Store} = Gateway) ->
     Current = maps:get(<<"command">>, Translators, #{}),
     Legacy = maps:get(<<"legacy">>, Translators, #{}),
-    Older =
+    {Older, Answers} =
         case maps:get(<<"enable">>, Legacy, false) of
-            true -> [command(maps:get(<<"command">>, Legacy, #{}), <<"command">>)];
-            false -> []
+            true ->
+                {
+                    [command(maps:get(<<"command">>, Legacy, #{}), <<"command">>)],
+                    command(maps:get(<<"response">>, Legacy, #{}), <<"response">>)
+                };
+            false ->
+                {[], undefined}
         end,
     #{
         commands => [command(Current, <<"dn/#">>) | Older],
+        older => Answers,
+        notify => command(maps:get(<<"notify">>, Translators, #{}), <<"up/notify">>),
+        stores => maps:is_key(<<"path">>, Store),
         enable_stats => maps:get(enable_stats, Emqx, true),
+        console => console(maps:get(<<"http">>, Gateway, #{})),
         listeners => listeners(Emqx)
     }.
+
+%% Where the HTTP API is, as far as it can be told; a port that the system chooses cannot.
+console(#{<<"bind">> := Bind} = Http) ->
+    {Host, Port} =
+        case string:split(bind_text(Bind), ":", trailing) of
+            [Only] -> {<<"127.0.0.1">>, Only};
+            [Before, After] -> {Before, After}
+        end,
+    case string:to_integer(Port) of
+        {Number, <<>>} when Number > 0 ->
+            #{
+                scheme => scheme(Http),
+                host => bound(Host),
+                port => Number,
+                ancestors => maps:get(<<"frame_ancestors">>, Http, [])
+            };
+        _ ->
+            undefined
+    end;
+console(_Off) ->
+    undefined.
+
+bind_text(Port) when is_integer(Port) -> integer_to_binary(Port);
+bind_text(Text) -> bind(Text).
+
+scheme(#{<<"certfile">> := _}) -> <<"https">>;
+scheme(_Http) -> <<"http">>.
+
+bound(<<"0.0.0.0">>) -> any;
+bound(<<"[::]">>) -> any;
+bound(<<"127.", _/binary>> = Address) -> {loopback, Address};
+bound(<<"[::1]">> = Address) -> {loopback, Address};
+bound(Address) -> Address.
 
 command(Translator, Default) ->
     {maps:get(<<"topic">>, Translator, Default), maps:get(<<"qos">>, Translator, 0)}.

@@ -4,7 +4,7 @@
 -module(lwm2m_gateway_emqx_listener).
 -behaviour(gen_server).
 
--export([open/2, close/1, start_link/2]).
+-export([update/2, close/1, start_link/2]).
 
 %% What esockd asks of the module of a listener.
 -export([get_current_connections/1, get_max_connections/1, get_acceptors/1, get_shutdown_count/1]).
@@ -14,9 +14,50 @@
 
 -type name() :: {Id :: atom(), ListenOn :: term()}.
 
--export_type([name/0]).
+%% With the most devices of each.
+-type entries() :: #{name() => term()}.
 
--spec open(name(), Options :: #{max_connections := term()}) -> ok | {error, term()}.
+-export_type([name/0, entries/0]).
+
+%% @doc Entries for the listeners that run, and no others.
+-spec update(lwm2m_gateway:gateway(), Open :: entries()) -> entries().
+update(Gateway, Open) ->
+    #{listeners := Configured} = lwm2m_gateway_emqx_settings:current(),
+    Bound = lwm2m_gateway:listeners(Gateway),
+    ok = lwm2m_gateway_emqx_settings:put_addresses(Bound),
+    Running = maps:from_list([
+        {{Id, Bind}, Max}
+     || {Name, _Address} <- Bound,
+        #{Name := #{id := Id, bind := Bind, max_connections := Max}} <- [Configured]
+    ]),
+    maps:foreach(
+        fun(Name, Max) ->
+            case Running of
+                #{Name := Max} -> ok;
+                #{} -> _ = close(Name)
+            end
+        end,
+        Open
+    ),
+    maps:foreach(
+        fun(Name, Max) ->
+            case Open of
+                #{Name := Max} -> ok;
+                #{} -> show(Name, Max)
+            end
+        end,
+        Running
+    ),
+    Running.
+
+show({Id, _} = Name, Max) ->
+    case open(Name, #{id => Id, max_connections => Max}) of
+        ok ->
+            ok;
+        {error, Reason} ->
+            logger:warning(#{msg => "lwm2m_listener_not_shown", name => Name, reason => Reason})
+    end.
+
 open({Id, ListenOn} = Name, Options) ->
     Spec = #{
         id => esockd_sup:child_id(Id, ListenOn),
@@ -60,7 +101,7 @@ init({Options, Owner}) ->
     {ok, Options, hibernate}.
 
 handle_call(current_connections, _From, #{id := Id} = Options) ->
-    {reply, lwm2m_gateway_emqx_owner:count(Id), Options, hibernate};
+    {reply, lwm2m_gateway_emqx_devices:count(Id), Options, hibernate};
 handle_call(max_connections, _From, #{max_connections := Max} = Options) ->
     {reply, Max, Options, hibernate};
 handle_call(_Request, _From, Options) ->

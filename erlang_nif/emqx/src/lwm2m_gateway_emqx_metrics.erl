@@ -20,7 +20,7 @@
 
 %% Those that say how many there are now, beside the bytes of memory.
 -define(GAUGES, [
-    registrations, observations, dtls_sessions, owner_queue, owner_queue_bytes, owner_unacknowledged
+    registrations, observations, dtls_sessions, store_failing, owner_queue, owner_queue_bytes, owner_unacknowledged
 ]).
 
 %% @doc What EMQX has of a gateway before: one that crashed has left its gauges, while its counters

@@ -5,19 +5,12 @@
 -behaviour(gen_server).
 
 -export([start_link/2, gateway_config/1, plugin_config/1]).
--export([settings/0, count/1, published/2]).
+-export([gateway/0]).
 
 -export([init/1, handle_continue/2, handle_call/3, handle_cast/2, handle_info/2, terminate/2]).
 
-%% Endpoint, process, listener, publishes on their way to the process.
--define(DEVICES, lwm2m_gateway_emqx_devices).
--define(PENDING, 4).
--define(SETTINGS, lwm2m_gateway_emqx_settings).
-
 %% Publishes between here and the broker; beyond, the gateway is not told to go on.
 -define(MAX_PENDING, 20_000).
-%% Those of one device; beyond, they are dropped and counted.
--define(MAX_DEVICE_PENDING, 2_000).
 %% Registers and handshakes that wait for somebody; beyond, they are turned away.
 -define(MAX_WAITING, 10_000).
 %% While messages keep coming, the gateway is told to go on only after so many milliseconds. It
@@ -25,7 +18,11 @@
 -define(COLLECT, 5).
 -define(METRICS_INTERVAL, 5_000).
 -define(CALL_TIMEOUT, 14_000).
--define(UNREADABLE, <<"config.hocon of the plugin cannot be read, or does not fit the schema">>).
+-define(ASK_TIMEOUT, 1_000).
+-define(NOT_WRITTEN, <<
+    "The store of the LwM2M gateway cannot be written: what is new does not outlive the node. The log "
+    "has the reason"
+>>).
 
 -record(state, {
     ctx :: map(),
@@ -37,8 +34,12 @@
     %% The plugin's as EMQX has it: the newest, good or not, and with stars that stand for keys.
     stored :: map(),
     keys = #{} :: lwm2m_gateway_emqx_secrets:keys(),
+    store = durable :: durable | failing | refused,
+    %% `refused': it is not served although it is configured.
+    http = served :: served | refused,
+    nodes :: pid() | undefined,
     %% Entries among EMQX's listeners.
-    listeners = #{} :: #{lwm2m_gateway_emqx_listener:name() => term()},
+    listeners = #{} :: lwm2m_gateway_emqx_listener:entries(),
     endpoints = #{} :: #{pid() => binary()},
     workers = #{} :: #{pid() => []},
     %% Publishes on their way; the batch to acknowledge when there are fewer.
@@ -72,28 +73,13 @@ plugin_config(Config) ->
         exit:{noproc, _} -> ok
     end.
 
--spec settings() -> lwm2m_gateway_emqx_config:settings().
-settings() ->
-    persistent_term:get(?SETTINGS).
-
-%% @doc Devices of a listener.
--spec count(Listener :: atom()) -> non_neg_integer().
-count(Listener) ->
+%% @doc The gateway, and whether its HTTP API is served as configured.
+-spec gateway() -> {ok, lwm2m_gateway:gateway(), served | refused} | error.
+gateway() ->
     try
-        ets:select_count(?DEVICES, [{{'_', '_', Listener, '_'}, [], [true]}])
+        gen_server:call(?MODULE, gateway, ?ASK_TIMEOUT)
     catch
-        error:badarg -> 0
-    end.
-
-%% @doc A device's process has dealt with a publish.
--spec published(Endpoint :: binary(), counters:counters_ref()) -> ok.
-published(Endpoint, Pending) ->
-    try
-        _ = ets:update_counter(?DEVICES, Endpoint, {?PENDING, -1}),
-        counters:sub(Pending, 1, 1)
-    catch
-        %% The owner has written the device off, and its publishes with it.
-        error:badarg -> ok
+        exit:_ -> error
     end.
 
 init({Emqx, Ctx}) ->
@@ -102,124 +88,85 @@ init({Emqx, Ctx}) ->
     Stored = lwm2m_gateway_emqx_stored:read(),
     %% What an owner that crashed has left behind holds the ports.
     _ = lwm2m_gateway:stop_all(3000),
-    true = is_list(ets:info(ets:new(?DEVICES, table_options()))),
-    case start_with(Stored, Emqx, Ctx) of
-        {ok, #state{plugin = Plugin} = State} ->
+    ok = lwm2m_gateway_emqx_devices:new(),
+    case lwm2m_gateway_emqx_running:start(Stored, Emqx) of
+        {ok, #{gateway := Gateway, plugin := Plugin} = Running} ->
             Newest =
                 case Stored of
                     {ok, Config} -> Config;
                     unknown -> Plugin
                 end,
             [Mine, Theirs] = [lwm2m_gateway_emqx_secrets:keys(Of) || Of <- [Plugin, Newest]],
-            {ok, State#state{stored = Newest, keys = maps:merge(Mine, Theirs)},
-                {continue, started}};
+            State = with_running(Running, #state{
+                ctx = Ctx,
+                gateway = Gateway,
+                id = lwm2m_gateway:id(Gateway),
+                emqx = Emqx,
+                plugin = Plugin,
+                stored = Newest,
+                keys = maps:merge(Mine, Theirs),
+                pending = counters:new(1, [write_concurrency])
+            }),
+            {ok, open_listeners(State), {continue, started}};
         {error, Reason} ->
             {stop, Reason}
     end.
 
-start_with({ok, Stored}, Emqx, Ctx) ->
-    case revealed(Stored) of
-        {ok, Plugin} -> start_with_stored(Plugin, Emqx, Ctx);
-        {error, Reason} -> start_with_another(Reason, accepted_other_than(Stored), Emqx, Ctx)
-    end;
-start_with(unknown, Emqx, Ctx) ->
-    %% Without any the defaults will do; they are not what somebody wants, so they are not kept.
-    start_with_another({config, ?UNREADABLE}, accepted_other_than(#{}) ++ [#{}], Emqx, Ctx).
+%% What the configuration makes of the gateway.
+with_running(Running, State) ->
+    #{emqx := Emqx, plugin := Plugin, store := Store, http := Http, warnings := Warnings} = Running,
+    State#state{
+        emqx = Emqx, plugin = Plugin, store = Store, http = Http, warnings = Warnings
+    }.
 
-start_with_stored(Plugin, Emqx, Ctx) ->
-    case readable_and_started(Plugin, Emqx, Ctx) of
-        {ok, State} ->
-            ok = lwm2m_gateway_emqx_accepted:write(Plugin),
-            ok = lwm2m_gateway_emqx_alarm:clear(config),
-            {ok, State};
-        {error, {bind, _}} = Error ->
-            %% Not the plugin's.
-            Error;
+running(State) ->
+    #{
+        gateway => State#state.gateway,
+        emqx => State#state.emqx,
+        plugin => State#state.plugin,
+        store => State#state.store,
+        http => State#state.http,
+        warnings => State#state.warnings
+    }.
+
+reload(Emqx, Plugin, State) ->
+    case lwm2m_gateway_emqx_running:reload(Emqx, Plugin, running(State)) of
+        {ok, Running} -> {ok, open_listeners(with_running(Running, State))};
+        {error, _} = Error -> {Error, State}
+    end.
+
+watch_nodes(#state{gateway = Gateway} = State) ->
+    case lwm2m_gateway_emqx_nodes:start_link(Gateway) of
+        {ok, Nodes} ->
+            State#state{nodes = Nodes};
         {error, Reason} ->
-            start_with_another(Reason, accepted_other_than(Plugin), Emqx, Ctx);
-        {unreadable, Reason} ->
-            %% Perhaps there is no listener that would read it.
-            Others = accepted_other_than(Plugin) ++ [Plugin],
-            start_with_another(Reason, Others, Emqx, Ctx)
+            %% Of an owner that was killed there may still be one.
+            logger:warning(#{msg => "lwm2m_nodes_not_watched", reason => Reason}),
+            _ = erlang:send_after(?METRICS_INTERVAL, self(), watch_nodes),
+            State#state{nodes = undefined}
     end.
 
-readable_and_started(Plugin, Emqx, Ctx) ->
-    case lwm2m_gateway_emqx_config:readable(Plugin) of
-        ok -> start_gateway(Emqx, Plugin, Ctx);
-        {error, Reason} -> {unreadable, Reason}
-    end.
+%% EMQX opens a session under a lock of the whole cluster, and waits for a node that does not answer
+%% for more than a minute. A device that has asked meanwhile asks again.
+free_waiting(Pids) ->
+    lists:foreach(
+        fun(Pid) ->
+            case process_info(Pid, current_stacktrace) of
+                {_, Stack} ->
+                    lists:keymember(emqx_gateway_cm, 1, Stack) andalso exit(Pid, kill);
+                undefined ->
+                    ok
+            end
+        end,
+        Pids
+    ),
+    %% The gateway answers for a process that is gone when nobody has its question any more.
+    true = garbage_collect(),
+    ok.
 
-%% EMQX has the stars that it is to show. At the start of a node it takes the configuration of
-%% another that runs, and so do we with the keys.
-revealed(Stored) ->
-    case lwm2m_gateway_emqx_secrets:revealed(Stored, #{}) of
-        {ok, Plugin} -> {ok, Plugin};
-        {error, _} -> lwm2m_gateway_emqx_secrets:revealed(Stored, lwm2m_gateway_emqx_accepted:keys())
-    end.
-
-%% EMQX stores a configuration of the plugin whether it can be used or not.
-accepted_other_than(Plugin) ->
-    case lwm2m_gateway_emqx_accepted:read() of
-        {ok, Accepted} when Accepted =/= Plugin -> [Accepted];
-        _ -> []
-    end.
-
-start_with_another(Reason, [], _Emqx, _Ctx) ->
-    {error, Reason};
-start_with_another(Reason, [Plugin | Others], Emqx, Ctx) ->
-    case start_gateway(Emqx, Plugin, Ctx) of
-        {ok, State} ->
-            refused(Reason),
-            {ok, State};
-        {error, _} ->
-            start_with_another(Reason, Others, Emqx, Ctx)
-    end.
-
-refused(Reason) ->
-    lwm2m_gateway_emqx_alarm:raise(
-        config,
-        Reason,
-        <<"The plugin lwm2m_gateway cannot use its configuration; the last that works is in force">>
-    ).
-
-start_gateway(Emqx, Plugin, Ctx) ->
-    case configure(Emqx, Plugin) of
-        {ok, Config, Settings, Warnings} ->
-            Options = #{
-                config => Config,
-                subscriptions => per_device,
-                authorize => true,
-                psk => true,
-                device_events => true,
-                credit => 1
-            },
-            ok = persistent_term:put(?SETTINGS, Settings),
-            case lwm2m_gateway:start(Options) of
-                {ok, Gateway} ->
-                    warn(Warnings),
-                    State = #state{
-                        ctx = Ctx,
-                        gateway = Gateway,
-                        id = lwm2m_gateway:id(Gateway),
-                        emqx = Emqx,
-                        plugin = Plugin,
-                        stored = Plugin,
-                        pending = counters:new(1, [write_concurrency]),
-                        warnings = Warnings
-                    },
-                    {ok, open_listeners(State)};
-                {error, _} = Error ->
-                    Error
-            end;
-        {error, _} = Error ->
-            Error
-    end.
-
-table_options() ->
-    [named_table, public, set, {read_concurrency, true}, {write_concurrency, true}].
-
-handle_continue(started, #state{ctx = Ctx} = State) ->
-    ok = hide(State),
+handle_continue(started, #state{ctx = Ctx} = First) ->
+    ok = hide(First),
+    State = watch_nodes(First),
     _ = erlang:send_after(?METRICS_INTERVAL, self(), metrics),
     {noreply, State#state{metrics = lwm2m_gateway_emqx_metrics:known(Ctx)}}.
 
@@ -239,11 +186,13 @@ handle_call({plugin_config, Given}, _From, #state{keys = Keys} = State) ->
                 false ->
                     %% EMQX stores it all the same, so an alarm is the way to tell somebody. Who
                     %% mends it may send back the stars of what was refused.
-                    refused(Reason),
+                    ok = lwm2m_gateway_emqx_running:refused(Reason),
                     New = lwm2m_gateway_emqx_secrets:keys(Given),
                     {reply, ok, stored(Given, maps:merge(Keys, New), Next)}
             end
     end;
+handle_call(gateway, _From, #state{gateway = Gateway, http = Http} = State) ->
+    {reply, {ok, Gateway, Http}, State};
 handle_call(shown, _From, #state{stored = Stored} = State) ->
     {reply, lwm2m_gateway_emqx_secrets:hidden(Stored), State};
 handle_call(_Request, _From, State) ->
@@ -264,6 +213,8 @@ handle_info({lwm2m_gateway, Id, Batch, Events}, #state{id = Id} = State) ->
     end;
 handle_info(acknowledge, State) ->
     {noreply, acknowledge(State)};
+handle_info({'EXIT', Pid, _Reason}, #state{nodes = Pid} = State) ->
+    {noreply, watch_nodes(State)};
 handle_info({'EXIT', Pid, _Reason}, #state{endpoints = Endpoints} = State) ->
     case Endpoints of
         %% It did not take its leave: without a client there is no registration either.
@@ -277,6 +228,16 @@ handle_info({leave, Pid}, State) ->
     {noreply, Left};
 handle_info({authorize, Authorization, Request}, State) ->
     {noreply, authorize(Authorization, Request, State)};
+handle_info({restore, Info}, State) ->
+    {noreply, restore(Info, State)};
+handle_info(watch_nodes, State) ->
+    {noreply, watch_nodes(State)};
+handle_info({unreachable, _Nodes}, #state{endpoints = Endpoints} = State) ->
+    ok = free_waiting(maps:keys(Endpoints)),
+    {noreply, State};
+handle_info(thawed, #state{endpoints = Endpoints} = State) ->
+    lists:foreach(fun(Pid) -> Pid ! elsewhere end, maps:keys(Endpoints)),
+    {noreply, State};
 handle_info(metrics, State) ->
     _ = erlang:send_after(?METRICS_INTERVAL, self(), metrics),
     {noreply, count_metrics(State)};
@@ -284,6 +245,8 @@ handle_info(_Message, State) ->
     {noreply, State}.
 
 terminate(_Reason, #state{gateway = Gateway, listeners = Listeners} = State) ->
+    %% From here on others have the answers.
+    _ = (catch lwm2m_gateway_emqx_nodes:stop(State#state.nodes)),
     Counted =
         try
             count_metrics(State)
@@ -299,8 +262,9 @@ terminate(_Reason, #state{gateway = Gateway, listeners = Listeners} = State) ->
     lists:foreach(fun(Pid) -> exit(Pid, shutdown) end, maps:keys(Endpoints)),
     wait(Endpoints, Until),
     ok = lwm2m_gateway_emqx_metrics:gone(State#state.ctx, Counted#state.metrics),
-    _ = persistent_term:erase(?SETTINGS),
-    ok.
+    ok = lwm2m_gateway_emqx_alarm:clear(store),
+    ok = lwm2m_gateway_emqx_alarm:clear(http),
+    lwm2m_gateway_emqx_settings:forget().
 
 %% All that the gateway still had to say.
 last_events(#state{id = Id} = State, Until) ->
@@ -353,113 +317,23 @@ hide(#state{stored = Stored}) ->
         gen_server:call(Owner, shown, ?CALL_TIMEOUT)
     end).
 
-configure(Emqx, Plugin) ->
-    case lwm2m_gateway_emqx_config:to_gateway(Emqx, Plugin, emqx_release:version()) of
-        {ok, Config} ->
-            {Checked, Imagined} = lwm2m_gateway_emqx_config:to_check(Config, Plugin),
-            case lwm2m_gateway:check_config(Checked) of
-                {ok, Warnings} ->
-                    Settings = lwm2m_gateway_emqx_config:settings(Emqx, Config),
-                    {ok, Config, Settings, [W || W <- Warnings, is_of_use(W, Imagined)]};
-                {error, _} = Error ->
-                    Error
-            end;
-        {error, _} = Error ->
-            Error
-    end.
-
-is_of_use({Key, Message}, Imagined) ->
-    %% What the gateway takes for no placeholder is rendered here, after authentication.
-    binary:match(Message, <<"${client_attrs.">>) =:= nomatch andalso
-        %% Not about a listener that there is not.
-        string:prefix(Key, Imagined) =:= nomatch andalso
-        %% The host knows keys.
-        not (binary:match(Message, <<"unless the host knows">>) =/= nomatch andalso
-            emqx_conf:get([psk_authentication, enable], false)).
-
-warn(Warnings) ->
-    lists:foreach(
-        fun({Key, Message}) ->
-            logger:warning(#{msg => "lwm2m_gateway_config", key => Key, warning => Message})
-        end,
-        Warnings
-    ).
-
-reload(Emqx, Plugin, #state{gateway = Gateway, warnings = Known} = State) ->
-    case configure(Emqx, Plugin) of
-        {ok, Config, Settings, Warnings} ->
-            %% First, because devices are told at once.
-            Former = settings(),
-            ok = persistent_term:put(?SETTINGS, Settings),
-            case lwm2m_gateway:reload(Gateway, Config) of
-                ok ->
-                    warn(Warnings -- Known),
-                    Next = State#state{emqx = Emqx, plugin = Plugin, warnings = Warnings},
-                    {ok, open_listeners(Next)};
-                {error, _} = Error ->
-                    ok = persistent_term:put(?SETTINGS, Former),
-                    {Error, State}
-            end;
-        {error, _} = Error ->
-            {Error, State}
-    end.
-
-%% Entries for those that run, and no others.
 open_listeners(#state{gateway = Gateway, listeners = Open} = State) ->
-    #{listeners := Configured} = settings(),
-    Running = maps:from_list([
-        {{Id, Bind}, Max}
-     || {Name, _Address} <- lwm2m_gateway:listeners(Gateway),
-        #{Name := #{id := Id, bind := Bind, max_connections := Max}} <- [Configured]
-    ]),
-    maps:foreach(
-        fun(Name, Max) ->
-            case Running of
-                #{Name := Max} -> ok;
-                #{} -> _ = lwm2m_gateway_emqx_listener:close(Name)
-            end
-        end,
-        Open
-    ),
-    maps:foreach(
-        fun({Id, _} = Name, Max) ->
-            case Open of
-                #{Name := Max} ->
-                    ok;
-                #{} ->
-                    Options = #{id => Id, max_connections => Max},
-                    case lwm2m_gateway_emqx_listener:open(Name, Options) of
-                        ok ->
-                            ok;
-                        {error, Reason} ->
-                            logger:warning(#{
-                                msg => "lwm2m_listener_not_shown", name => Name, reason => Reason
-                            })
-                    end
-            end
-        end,
-        Running
-    ),
-    State#state{listeners = Running}.
+    State#state{listeners = lwm2m_gateway_emqx_listener:update(Gateway, Open)}.
 
 %% Events of the gateway.
 
 event({publish, Kind, Endpoint, Topic, Payload, QoS}, State) ->
     event({publish, Kind, Endpoint, Topic, Payload, QoS, #{}}, State);
 event({publish, Kind, Endpoint, Topic, Payload, QoS, Properties}, #state{pending = Pending} = State) ->
-    try ets:update_counter(?DEVICES, Endpoint, {?PENDING, 1}) of
-        Waiting when Waiting =< ?MAX_DEVICE_PENDING ->
-            counters:add(Pending, 1, 1),
-            Pid = ets:lookup_element(?DEVICES, Endpoint, 2),
+    case lwm2m_gateway_emqx_devices:publishing(Endpoint, Pending) of
+        {ok, Pid} ->
             Pid ! {publish, Kind, Topic, Payload, QoS, Properties};
-        _ ->
-            _ = ets:update_counter(?DEVICES, Endpoint, {?PENDING, -1}),
-            emqx_gateway_ctx:metrics_inc(State#state.ctx, 'delivery.dropped')
-    catch
-        error:badarg ->
+        full ->
+            emqx_gateway_ctx:metrics_inc(State#state.ctx, 'delivery.dropped');
+        none ->
             %% About a device that is gone: what the gateway itself has to say.
             Headers = lwm2m_gateway_emqx_client:headers(Properties, #{}),
-            _ = lwm2m_gateway_emqx_device:publish(Endpoint, Topic, Payload, QoS, Headers)
+            _ = lwm2m_gateway_emqx_messages:publish(Endpoint, Topic, Payload, QoS, Headers)
     end,
     State;
 event({subscribe, Endpoint, Mountpoint, Filter, QoS}, State) ->
@@ -472,8 +346,10 @@ event({psk, Psk, #{identity := Identity}}, State) ->
     look_up(Psk, Identity, State);
 event({device, gone, #{endpoint := Endpoint, reason := Reason}}, State) ->
     to_device(Endpoint, {gone, Reason}, State);
+event({device, registered, #{restored := true} = Info}, State) ->
+    restore(Info, State);
 event({device, _, #{endpoint := Endpoint, listener := Listener} = Info}, State) ->
-    case ets:update_element(?DEVICES, Endpoint, {3, listener_id(Listener)}) of
+    case lwm2m_gateway_emqx_devices:set_listener(Endpoint, listener_id(Listener)) of
         true ->
             to_device(Endpoint, {registered, Info}, State);
         false ->
@@ -490,18 +366,19 @@ event(_Event, State) ->
     State.
 
 to_device(Endpoint, Message, State) ->
-    case ets:lookup(?DEVICES, Endpoint) of
-        [{_, Pid, _, _}] -> Pid ! Message;
-        [] -> ok
-    end,
+    _ =
+        case lwm2m_gateway_emqx_devices:pid(Endpoint) of
+            none -> ok;
+            Pid -> Pid ! Message
+        end,
     State.
 
 authorize(Authorization, #{endpoint := Endpoint, listener := Listener} = Request, State) ->
-    #state{endpoints = Endpoints, gateway = Gateway, ctx = Ctx, pending = Pending} = State,
+    #state{endpoints = Endpoints, gateway = Gateway} = State,
     %% Those that have a process but no registration.
     Waiting = map_size(Endpoints) - lwm2m_gateway:registrations(Gateway),
-    case ets:lookup(?DEVICES, Endpoint) of
-        [{_, Pid, _, _}] ->
+    case lwm2m_gateway_emqx_devices:pid(Endpoint) of
+        Pid when is_pid(Pid) ->
             case is_process_alive(Pid) of
                 true ->
                     Pid ! {authorize, Authorization, Request},
@@ -509,24 +386,55 @@ authorize(Authorization, #{endpoint := Endpoint, listener := Listener} = Request
                 false ->
                     authorize(Authorization, Request, gone(Pid, State))
             end;
-        [] when Waiting >= ?MAX_WAITING ->
+        none when Waiting >= ?MAX_WAITING ->
             _ = lwm2m_gateway:authorized(Authorization, unavailable),
             State;
-        [] ->
-            Options = #{gateway => Gateway, ctx => Ctx, pending => Pending, endpoint => Endpoint},
-            case lwm2m_gateway_emqx_device:start_link(Options) of
-                {ok, Pid} ->
-                    true = ets:insert(?DEVICES, {Endpoint, Pid, listener_id(Listener), 0}),
-                    Pid ! {authorize, Authorization, Request},
-                    State#state{endpoints = Endpoints#{Pid => Endpoint}};
+        none ->
+            case start_device(Endpoint, Listener, State) of
+                {ok, New, Next} ->
+                    New ! {authorize, Authorization, Request},
+                    Next;
                 {error, _} ->
                     _ = lwm2m_gateway:authorized(Authorization, unavailable),
                     State
             end
     end.
 
+%% A device that the store has brought back.
+restore(#{endpoint := Endpoint, listener := Listener} = Info, State) ->
+    case lwm2m_gateway_emqx_devices:pid(Endpoint) of
+        Pid when is_pid(Pid) ->
+            case is_process_alive(Pid) of
+                true ->
+                    Pid ! {restore, Info},
+                    State;
+                false ->
+                    restore(Info, gone(Pid, State))
+            end;
+        none ->
+            case start_device(Endpoint, Listener, State) of
+                {ok, New, Next} ->
+                    New ! {restore, Info},
+                    Next;
+                {error, _} ->
+                    _ = lwm2m_gateway:kick(State#state.gateway, Endpoint),
+                    State
+            end
+    end.
+
+start_device(Endpoint, Listener, State) ->
+    #state{endpoints = Endpoints, gateway = Gateway, ctx = Ctx, pending = Pending} = State,
+    Options = #{gateway => Gateway, ctx => Ctx, pending => Pending, endpoint => Endpoint},
+    case lwm2m_gateway_emqx_device:start_link(Options) of
+        {ok, Pid} ->
+            ok = lwm2m_gateway_emqx_devices:add(Endpoint, Pid, listener_id(Listener)),
+            {ok, Pid, State#state{endpoints = Endpoints#{Pid => Endpoint}}};
+        {error, _} = Error ->
+            Error
+    end.
+
 listener_id(Listener) ->
-    case settings() of
+    case lwm2m_gateway_emqx_settings:current() of
         #{listeners := #{Listener := #{id := Id}}} -> Id;
         #{} -> undefined
     end.
@@ -551,9 +459,9 @@ look_up(Psk, _Identity, State) ->
 gone(Pid, #state{endpoints = Endpoints, workers = Workers, pending = Pending} = State) ->
     case maps:take(Pid, Endpoints) of
         {Endpoint, Others} ->
-            case ets:take(?DEVICES, Endpoint) of
-                [{_, Pid, _, Waiting}] -> counters:sub(Pending, 1, Waiting);
-                [] -> ok
+            case lwm2m_gateway_emqx_devices:take(Endpoint) of
+                {Pid, Waiting} -> counters:sub(Pending, 1, Waiting);
+                none -> ok
             end,
             State#state{endpoints = Others};
         error ->
@@ -598,4 +506,13 @@ acknowledge(#state{gateway = Gateway, pending = Pending, unacknowledged = Batch}
 count_metrics(#state{gateway = Gateway, ctx = Ctx, metrics = Former} = State) ->
     Now = lwm2m_gateway:statistics(Gateway),
     ok = lwm2m_gateway_emqx_metrics:count(Ctx, Now, Former),
-    State#state{metrics = Now}.
+    watch_store(Now, State#state{metrics = Now}).
+
+watch_store(#{store_failing := 1}, #state{store = durable} = State) ->
+    lwm2m_gateway_emqx_alarm:raise(store, <<"it cannot be written">>, ?NOT_WRITTEN),
+    State#state{store = failing};
+watch_store(#{store_failing := 0}, #state{store = failing} = State) ->
+    ok = lwm2m_gateway_emqx_alarm:clear(store),
+    State#state{store = durable};
+watch_store(_Statistics, State) ->
+    State.

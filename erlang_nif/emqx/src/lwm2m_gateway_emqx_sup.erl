@@ -77,7 +77,9 @@ init({Config, Ctx}) ->
         restart => permanent,
         shutdown => 4000
     },
-    {ok, {#{strategy => one_for_one, intensity => 5, period => 60}, [Definitions, Keeper]}}.
+    %% It outlives the owner.
+    Observed = #{id => observed, start => {lwm2m_gateway_emqx_observed, start_link, []}},
+    {ok, {#{strategy => one_for_one, intensity => 5, period => 60}, [Definitions, Observed, Keeper]}}.
 
 %% @private The object definitions that EMQX's HTTP API looks names of resources up in; the gateway
 %% itself does without. EMQX takes a directory without files for an error.

@@ -1,9 +1,10 @@
 %% @doc Whose the gateway type `lwm2m' of EMQX is: ours while the plugin runs, the built-in one's
 %% otherwise. Nothing here raises an exception, and everything ends: EMQX gives a plugin ten
-%% seconds to start.
+%% seconds to start. There are no funs: when EMQX 5.8 loads this module again meanwhile, for a second start, those
+%% of the version that runs are lost (`badfun').
 -module(lwm2m_gateway_emqx_takeover).
 
--export([take/1, release/0, give_back/0, is_given_back/0, is_stopping/0]).
+-export([begin_change/0, end_change/0, take/1, release/0, give_back/0, is_given_back/0, is_stopping/0]).
 
 -on_load(mend/0).
 
@@ -29,6 +30,8 @@
     emqx_gateway_lwm2m_locker,
     emqx_lwm2m_xml_object_db
 ]).
+%% The process of a start or of a stop.
+-define(UNDER_WAY, lwm2m_gateway_emqx_under_way).
 -define(OWN_NAMES, [lwm2m_gateway_emqx_keeper, lwm2m_gateway_emqx_owner]).
 %% Named tables are gone a moment after the name of the process that owns them.
 -define(TABLES, [
@@ -42,6 +45,17 @@
     lwm2m_object_name_to_id_tab
 ]).
 
+%% @doc A start or a stop begins: until its end, or that of its process, nobody mends anything.
+-spec begin_change() -> ok.
+begin_change() ->
+    _ = (catch register(?UNDER_WAY, self())),
+    ok.
+
+-spec end_change() -> ok.
+end_change() ->
+    _ = (catch unregister(?UNDER_WAY)),
+    ok.
+
 %% @doc Puts `Module' in the place of the gateway that is there, whatever state that is in, and
 %% loads it with the configuration that EMQX has for it. After an error there may be none at all;
 %% {@link give_back/0} is next.
@@ -53,12 +67,12 @@ take(Module) ->
 %% go of it, ours ends all the same, and the error is returned.
 -spec release() -> ok | {error, term()}.
 release() ->
-    case attempts(fun unload/0) of
+    case attempts(unload) of
         ok ->
             ok;
         {error, _} = Error ->
             ok = lwm2m_gateway_emqx_sup:kill(),
-            _ = wait_or_kill(fun own_holders/0, ?PATIENCE),
+            _ = wait_or_kill(ours, ?PATIENCE),
             Error
     end.
 
@@ -71,15 +85,7 @@ give_back() ->
 %% @doc Whether the built-in gateway is in its place and runs, as far as it is wanted.
 -spec is_given_back() -> boolean().
 is_given_back() ->
-    Result = attempt(fun() ->
-        Wanted = emqx_conf:get([gateway, ?GATEWAY], undefined) =/= undefined,
-        case emqx_gateway_registry:lookup(?GATEWAY) of
-            #{cbkmod := ?BUILT_IN} when Wanted -> emqx_gateway:lookup(?GATEWAY) =/= undefined;
-            #{cbkmod := ?BUILT_IN} -> true;
-            _ -> false
-        end
-    end),
-    Result =:= true.
+    attempt(look) =:= true.
 
 %% @doc Whether the node is on its way down: nobody needs a gateway any more.
 -spec is_stopping() -> boolean().
@@ -87,7 +93,7 @@ is_stopping() ->
     element(1, init:get_status()) =:= stopping.
 
 replace(Options) ->
-    attempts(fun() -> replace_once(Options) end).
+    attempts({replace, Options}).
 
 %% The order counts: unreg/1 of a loaded gateway would unload it from within the registry, and the
 %% unloading asks the registry.
@@ -124,12 +130,12 @@ load(Config) ->
 
 %% Attempts.
 
-attempts(Fun) ->
+attempts(Step) ->
     Pause = application:get_env(lwm2m_gateway, takeover_pause, ?PAUSE),
-    attempts(Fun, ?ATTEMPTS, Pause, deadline(?LIMIT)).
+    attempts(Step, ?ATTEMPTS, Pause, deadline(?LIMIT)).
 
-attempts(Fun, Left, Pause, Until) ->
-    case attempt(Fun) of
+attempts(Step, Left, Pause, Until) ->
+    case attempt(Step) of
         {error, Reason} = Error ->
             Late = erlang:monotonic_time(millisecond) + Pause > Until,
             case Left =< 1 orelse Late orelse is_final(Reason) orelse is_stopping() of
@@ -138,20 +144,32 @@ attempts(Fun, Left, Pause, Until) ->
                 false ->
                     logger:warning(#{msg => "lwm2m_gateway_takeover_tried_again", reason => Reason}),
                     timer:sleep(Pause),
-                    attempts(Fun, Left - 1, 2 * Pause, Until)
+                    attempts(Step, Left - 1, 2 * Pause, Until)
             end;
         Result ->
             Result
     end.
 
 %% EMQX's functions answer, exit (calls of processes), fail (matches in them) and throw.
-attempt(Fun) ->
+attempt(Step) ->
     try
-        Fun()
+        step(Step)
     catch
         throw:Reason -> {error, Reason};
         exit:Reason -> {error, Reason};
         error:Reason -> {error, Reason}
+    end.
+
+step(unload) -> unload();
+step({replace, Options}) -> replace_once(Options);
+step(look) -> looks_given_back().
+
+looks_given_back() ->
+    Wanted = emqx_conf:get([gateway, ?GATEWAY], undefined) =/= undefined,
+    case emqx_gateway_registry:lookup(?GATEWAY) of
+        #{cbkmod := ?BUILT_IN} when Wanted -> emqx_gateway:lookup(?GATEWAY) =/= undefined;
+        #{cbkmod := ?BUILT_IN} -> true;
+        _ -> false
     end.
 
 %% A mistake in the configuration stays one. That a port is taken may be a matter of the moment.
@@ -168,12 +186,12 @@ is_final(_Reason) ->
 %% Waits until the names are free. What does not end by itself belongs to nobody, unless somebody
 %% has loaded the gateway again meanwhile: its supervisor is called like the gateway.
 free(Patience) ->
-    case wait_for(fun holders/0, deadline(Patience)) of
+    case wait_for(all, deadline(Patience)) of
         ok ->
             ok;
         {error, _} = Error ->
             case whereis(?GATEWAY) of
-                undefined -> wait_or_kill(fun holders/0, 0);
+                undefined -> wait_or_kill(all, 0);
                 _ -> Error
             end
     end.
@@ -183,22 +201,21 @@ wait_or_kill(Who, Patience) ->
         ok ->
             ok;
         {error, _} ->
-            Holders = Who(),
+            Holders = holders(Who),
             logger:warning(#{
                 msg => "lwm2m_gateway_leftovers_killed", names => maps:values(Holders)
             }),
-            maps:foreach(fun(Pid, _Name) -> exit(Pid, kill) end, Holders),
+            _ = [exit(Pid, kill) || Pid <- maps:keys(Holders)],
             wait_for(Who, deadline(?KILL_PATIENCE))
     end.
 
-holders() ->
+holders(all) ->
     Owners = [{Pid, Table} || Table <- ?TABLES, Pid <- [ets:info(Table, owner)], is_pid(Pid)],
-    maps:merge(maps:from_list(Owners), holders(?NAMES ++ ?OWN_NAMES)).
+    maps:merge(maps:from_list(Owners), named(?NAMES ++ ?OWN_NAMES));
+holders(ours) ->
+    named(?OWN_NAMES).
 
-own_holders() ->
-    holders(?OWN_NAMES).
-
-holders(Names) ->
+named(Names) ->
     maps:from_list([{Pid, Name} || Name <- Names, Pid <- [whereis(Name)], is_pid(Pid)]).
 
 deadline(Milliseconds) ->
@@ -206,7 +223,7 @@ deadline(Milliseconds) ->
 
 %% One that ends in this moment is waited for as well: its monitor tells when all of it is gone.
 wait_for(Who, Until) ->
-    case Who() of
+    case holders(Who) of
         None when map_size(None) =:= 0 ->
             ok;
         Holders ->
@@ -227,16 +244,18 @@ downs(Monitors, Until) ->
         {'DOWN', Monitor, process, _, _} when is_map_key(Monitor, Monitors) ->
             downs(maps:remove(Monitor, Monitors), Until)
     after max(0, Until - erlang:monotonic_time(millisecond)) ->
-        lists:foreach(fun(Monitor) -> demonitor(Monitor, [flush]) end, maps:keys(Monitors)),
+        _ = [demonitor(Monitor, [flush]) || Monitor <- maps:keys(Monitors)],
         {error, {names_taken, lists:sort(maps:values(Monitors))}}
     end.
 
 %% Before a start EMQX loads the modules in the order of their names: this runs when those of the
 %% plugin are loaded, and before the one with the library is. A library that a stop has left behind
-%% would make that fail, this time and every time.
+%% would make that fail, this time and every time. EMQX 5.8 also loads the modules for a second start while
+%% the first, or a stop, is under way: what is there then belongs to that one.
 mend() ->
-    case erlang:module_loaded(lwm2m_gateway_nif) andalso whereis(lwm2m_gateway_sup) of
-        undefined ->
+    Running = [whereis(Name) || Name <- [lwm2m_gateway_sup, ?UNDER_WAY]],
+    case erlang:module_loaded(lwm2m_gateway_nif) andalso Running of
+        [undefined, undefined] ->
             _ = (catch lwm2m_gateway_emqx_sup:kill_all()),
             _ = (catch lwm2m_gateway_app:unload()),
             ok;

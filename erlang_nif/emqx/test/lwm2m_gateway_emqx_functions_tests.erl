@@ -104,14 +104,26 @@ in_source(Source, Version, Group) ->
     Has(emqx_hookpoints, [
         "'client.connect'", "'client.connack'", "'client.connected'", "'client.disconnected'",
         "'session.subscribed'", "'session.unsubscribed'", "'session.resumed'", "'session.takenover'",
-        "'session.terminated'", "'message.delivered'"
+        "'session.terminated'", "'session.created'", "'message.delivered'", "'message.dropped'", "'message.publish'"
     ]),
     Has(emqx_lwm2m_schema, [
         "{xml_dir,", "{lifetime_min,", "{lifetime_max,", "{qmode_time_window,", "{auto_observe,",
         "{update_msg_publish_condition,", "{translators,", "{mountpoint,", "{listeners,"
     ]),
     Has(emqx_gateway_impl, ["on_gateway_load(", "on_gateway_update(", "on_gateway_unload("]),
-    Has(emqx_lwm2m_channel, ["{lookup_cmd, ", "{send_cmd, "]).
+    Has(emqx_lwm2m_channel, ["{lookup_cmd, ", "{send_cmd, "]),
+    %% The page in the dashboard: the callback, what it gets and may answer, and that a frame is let in.
+    case lists:member(Version, ["6.2.2", "release-63"]) of
+        true ->
+            Has(emqx_plugins_apps, ["{on_handle_api_call, 4}, [Method, PathRemainder, Request, Context]"]),
+            Has(emqx_plugins, ["map_plugin_api_result({ok, Status, Headers, Body})", "map_plugin_api_result({error, not_found})"]),
+            Has(emqx_plugins_api_endpoint, [
+                "query_string => QueryString", "headers => sanitize_headers(Headers)", "-define(DEFAULT_TIMEOUT, 5000)"
+            ]),
+            Has(emqx_dashboard, ["cookie_authorize(Req, HandlerInfo)", "\"/api/v5/plugin_api/\""]);
+        false ->
+            ok
+    end.
 
 git(Source, Arguments) ->
     os:cmd(lists:flatten(["git --git-dir='", Source, "' ", Arguments, " 2>/dev/null"])).

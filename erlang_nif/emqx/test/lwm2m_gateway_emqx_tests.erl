@@ -5,7 +5,7 @@
 -include_lib("kernel/include/file.hrl").
 
 -import(plugin, [
-    config/0, free_port/0, gateway/0, hooks/0, is_type/2, registered/1, start/0, start/1, stop/0, update/1, wait/1, crash/0
+    config/0, free_port/0, gateway/0, hooks/0, is_type/2, registered/1, start/0, start/1, start/2, stop/0, update/1, wait/1, crash/0
 ]).
 
 -export([log/2]).
@@ -22,6 +22,7 @@ all_test_() ->
         {timeout, 20, fun second_start/0},
         {timeout, 20, fun disabled_gateway/0},
         {timeout, 20, fun configuration_maps/0},
+        {timeout, 20, fun certificates/0},
         {timeout, 20, fun update_condition/0},
         {timeout, 20, fun plugin_configuration_before_it_is_visible/0},
         {timeout, 20, fun refused_configuration_and_restart/0},
@@ -32,6 +33,7 @@ all_test_() ->
         {timeout, 20, fun mountpoint_changed/0},
         {timeout, 20, fun listeners_are_shown/0},
         {timeout, 20, fun device_is_a_client/0},
+        {timeout, 20, fun calls_of_a_registration/0},
         {timeout, 20, fun device_leaves/0},
         {timeout, 20, fun kick/0},
         {timeout, 20, fun commands_and_results/0},
@@ -261,6 +263,65 @@ configuration_maps() ->
         lwm2m_gateway_emqx_config:to_gateway(Emqx, #{<<"further">> => <<"[">>}, "5.8.9")
     ),
     stop().
+
+%% Those of a DTLS listener count with `verify_peer', as EMQX's own gateway uses them.
+certificates() ->
+    os:putenv("EMQX_TEST_ETC", "/etc/emqx"),
+    Suites = ["ECDHE-ECDSA-AES256-GCM-SHA384", "ECDHE-RSA-AES128-GCM-SHA256", "PSK-AES128-GCM-SHA256"],
+    Options = #{
+        certfile => <<"${EMQX_TEST_ETC}/certs/cert.pem">>,
+        keyfile => <<"/certs/key.pem">>,
+        cacertfile => "/certs/cacert.pem",
+        password => fun() -> <<"secret">> end,
+        verify => verify_peer,
+        fail_if_no_peer_cert => false,
+        depth => 10,
+        ciphers => Suites,
+        versions => ['dtlsv1.2']
+    },
+    Mapped = fun(Dtls, Plugin) ->
+        Listener = #{bind => {{127, 0, 0, 1}, 5684}, dtls_options => Dtls},
+        Emqx = (config())#{listeners => #{dtls => #{sec => Listener}}},
+        {ok, Config} = lwm2m_gateway_emqx_config:to_gateway(Emqx, Plugin, "5.8.9"),
+        #{<<"listeners">> := #{<<"dtls">> := #{<<"sec">> := #{<<"dtls_options">> := Found}}}} = Config,
+        ?assertMatch({ok, _}, lwm2m_gateway:check_config(Config)),
+        Found
+    end,
+    Ciphers = [
+        <<"PSK-AES128-CCM8">>,
+        <<"PSK-AES128-CCM">>,
+        <<"PSK-AES128-GCM-SHA256">>,
+        <<"ECDHE-ECDSA-AES128-CCM8">>,
+        <<"ECDHE-RSA-AES128-GCM-SHA256">>
+    ],
+    ?assertEqual(
+        #{
+            <<"certfile">> => <<"/etc/emqx/certs/cert.pem">>,
+            <<"keyfile">> => <<"/certs/key.pem">>,
+            <<"cacertfile">> => <<"/certs/cacert.pem">>,
+            <<"password">> => <<"secret">>,
+            <<"verify">> => <<"verify_peer">>,
+            <<"depth">> => 10,
+            <<"ciphers">> => Ciphers
+        },
+        Mapped(Options, #{})
+    ),
+    %% The plugin's list is about keys.
+    Psk = #{<<"psk_ciphers">> => [<<"PSK-AES128-CCM8">>]},
+    #{<<"ciphers">> := Own} = Mapped(Options#{ciphers => []}, Psk),
+    ?assertEqual(
+        [
+            <<"PSK-AES128-CCM8">>,
+            <<"ECDHE-ECDSA-AES128-CCM8">>,
+            <<"ECDHE-ECDSA-AES128-GCM-SHA256">>,
+            <<"ECDHE-RSA-AES128-GCM-SHA256">>
+        ],
+        Own
+    ),
+    %% EMQX's default: devices show none.
+    ?assertEqual(
+        #{<<"ciphers">> => lists:sublist(Ciphers, 3)}, Mapped(Options#{verify => verify_none}, #{})
+    ).
 
 update_condition() ->
     Condition = fun(Emqx, Plugin, Version) ->
@@ -498,6 +559,44 @@ device_is_a_client() ->
     wait(fun() -> stand_in:published() =/= [] end),
     [#{from := <<"ep1">>, topic := <<"lwm2m/ep1/up/resp">>, qos := 0, flags := #{retain := false}}] = stand_in:published(),
     ?assertEqual(['client.connect', 'client.connack', 'client.connected', 'session.subscribed'], hooks()),
+    device:close(Device),
+    stop().
+
+%% Each costs; docs/emqx.md has the list.
+calls_of_a_registration() ->
+    start(),
+    stand_in:forget(),
+    {_, Device} = registered(<<"calls">>),
+    wait(fun() -> [] =/= [P || #{payload := P} <- stand_in:published(), is_type(P, <<"register">>)] end),
+    _ = sys:get_state(stand_in:client(<<"calls">>)),
+    Counted = lists:foldl(
+        fun({Module, Function, _}, To) -> maps:update_with({Module, Function}, fun(N) -> N + 1 end, 1, To) end,
+        #{},
+        [Call || {Module, _, _} = Call <- stand_in:calls(), Module =/= emqx_gateway_metrics]
+    ),
+    ?assertEqual(
+        #{
+            {emqx_broker, publish} => 1,
+            {emqx_broker, subscribe} => 1,
+            {emqx_gateway_ctx, authenticate} => 1,
+            {emqx_gateway_ctx, authorize} => 2,
+            {emqx_gateway_ctx, connection_expire_interval} => 1,
+            {emqx_gateway_ctx, insert_channel_info} => 1,
+            {emqx_gateway_ctx, metrics_inc} => 4,
+            {emqx_gateway_ctx, open_session} => 1,
+            {emqx_gateway_ctx, set_chan_stats} => 1,
+            {emqx_gateway_utils, default_subopts} => 1,
+            {emqx_hooks, run} => 3,
+            {emqx_hooks, run_fold} => 1,
+            {emqx_logger, set_metadata_clientid} => 1,
+            {emqx_logger, set_metadata_peername} => 1,
+            {emqx_message, make} => 1,
+            {emqx_mountpoint, mount} => 1,
+            {esockd, format} => 1,
+            {esockd_access, match} => 1
+        },
+        Counted
+    ),
     device:close(Device),
     stop().
 
@@ -928,7 +1027,7 @@ session_of_a_node_that_is_down() ->
     stop().
 
 owner_crashes() ->
-    start((config())#{listeners => #{udp => #{default => #{bind => {{127, 0, 0, 1}, free_port()}}}}}),
+    start((config())#{listeners => #{udp => #{default => #{bind => {{127, 0, 0, 1}, free_port()}}}}}, #{<<"store_enable">> => false}),
     {_, Device} = registered(<<"ep14">>),
     Pid = stand_in:client(<<"ep14">>),
     Monitor = monitor(process, Pid),
@@ -944,7 +1043,7 @@ owner_crashes() ->
 
 %% It comes again and again, after pauses, and with the configuration of now.
 owner_keeps_crashing() ->
-    start(),
+    start(config(), #{<<"store_enable">> => false}),
     Config = (config())#{listeners => #{udp => #{default => #{bind => {{127, 0, 0, 1}, 0}}, more => #{bind => {{127, 0, 0, 1}, 0}}}}},
     ok = update(Config),
     Supervisor = supervisor(),
@@ -979,7 +1078,7 @@ process_of_a_device_dies() ->
     stop().
 
 c8_commands_under_way_are_answered_at_the_end() ->
-    start(),
+    start(config(), #{<<"store_enable">> => false}),
     {_, Device} = registered(<<"ep17">>),
     stand_in:publish(
         <<"lwm2m/ep17/dn/dm">>, <<"{\"reqID\":8,\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/1\"}}">>
@@ -992,7 +1091,7 @@ c8_commands_under_way_are_answered_at_the_end() ->
 
 %% What `emqx ctl gateway-metrics lwm2m' shows.
 counters_of_the_gateway() ->
-    start(),
+    start(config(), #{<<"store_enable">> => false}),
     Metric = fun(Name) -> proplists:get_value(Name, stand_in:call(emqx_gateway_metrics, lookup, [lwm2m])) end,
     Now = fun(Name) -> ?OWNER ! metrics, _ = sys:get_state(?OWNER), Metric(Name) end,
     ?assertEqual(0, Now(registered)),

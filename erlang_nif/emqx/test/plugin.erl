@@ -4,7 +4,7 @@
 -include_lib("eunit/include/eunit.hrl").
 
 -export([
-    config/0, free_port/0, gateway/0, hooks/0, is_type/2, registered/1, start/0, start/1, stop/0, update/1, wait/1, wait/2, crash/0
+    config/0, free_port/0, gateway/0, hooks/0, is_type/2, registered/1, start/0, start/1, start/2, stop/0, update/1, wait/1, wait/2, crash/0
 ]).
 
 -define(APP, lwm2m_gateway).
@@ -14,10 +14,15 @@ start() ->
     start(config()).
 
 start(Config) ->
+    start(Config, #{}).
+
+%% With a configuration of the plugin.
+start(Config, Plugin) ->
     %% Of a test that failed.
     _ = application:stop(?APP),
     stand_in:reset(),
     stand_in:set(config, Config),
+    stand_in:set(plugin_config, Plugin),
     ok = application:start(?APP).
 
 stop() ->

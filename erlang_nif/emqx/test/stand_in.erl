@@ -3,9 +3,10 @@
 %% recorded.
 -module(stand_in).
 
+-export([data_dir/0]).
 -export([functions/0, functions/1, load/1, load_modules/1, reset/0, set/2, unset/1, calls/0, calls/1]).
 -export([clients/0, client/1, subscriptions/0, published/0, publish/2, publish/3, listeners/0]).
--export([alarms/0, forget/0, state/0, fail/3, heal/1, start_plugin/0]).
+-export([alarms/0, forget/0, state/0, fail/3, heal/1, start_plugin/0, plugin_api/3]).
 -export([call/3]).
 
 -define(TABLE, stand_in).
@@ -52,8 +53,16 @@ function(Module, Function, Arity) ->
     Body = {call, 1, {remote, 1, {atom, 1, ?MODULE}, {atom, 1, call}}, Arguments},
     {function, 1, Function, Arity, [{clause, 1, Variables, [], [Body]}]}.
 
-%% As EMQX starts a plugin that does not run: every module is loaded anew, in the order of the names.
+%% As EMQX 5.8 starts a plugin that does not run: every module is loaded anew, in the order of the names.
 start_plugin() ->
+    %% Who asks while it is being stopped waits here; who asks while it is being started does not.
+    case lists:keymember(lwm2m_gateway, 1, application:which_applications(infinity)) of
+        true -> ok;
+        false -> load_plugin()
+    end,
+    application:ensure_all_started(lwm2m_gateway).
+
+load_plugin() ->
     Beams = filelib:wildcard(filename:join([os:getenv("APP"), "ebin", "*.beam"])),
     lists:foreach(
         fun(Beam) ->
@@ -62,8 +71,45 @@ start_plugin() ->
             {module, Module} = code:load_file(Module)
         end,
         Beams
-    ),
-    application:ensure_all_started(lwm2m_gateway).
+    ).
+
+%% A request to the plugin's part of the API, as `emqx_plugins_api_endpoint' and `emqx_plugins' of EMQX 6.2
+%% pass it on: to the module called like the application, if that is loaded and exports the function, in
+%% a process of its own, for five seconds; without the headers with secrets. What minirest can send is a
+%% map, as JSON, or bytes.
+plugin_api(Method, Url, Headers) ->
+    #{path := Path} = Parts = uri_string:parse(Url),
+    Query = maps:from_list(uri_string:dissect_query(maps:get(query, Parts, <<>>))),
+    Segments = [uri_string:percent_decode(S) || S <- binary:split(Path, <<"/">>, [global, trim_all])],
+    Request = #{
+        method => Method, query_string => Query, body => #{},
+        headers => maps:without([<<"authorization">>, <<"cookie">>], Headers)
+    },
+    Context = #{auth_meta => #{auth_type => jwt_token, source => <<"admin">>}, namespace => global_ns},
+    case erlang:function_exported(lwm2m_gateway_app, on_handle_api_call, 4) of
+        false -> {404, #{}, #{}};
+        true -> plugin_api_answer(Method, Segments, Request, Context)
+    end.
+
+plugin_api_answer(Method, Segments, Request, Context) ->
+    {Pid, Monitor} = spawn_monitor(fun() ->
+        exit({answer, lwm2m_gateway_app:on_handle_api_call(Method, Segments, Request, Context)})
+    end),
+    receive
+        {'DOWN', Monitor, process, Pid, {answer, {ok, Status, Headers, Body}}} ->
+            Texts = maps:from_list([{K, iolist_to_binary(V)} || {K, V} <- maps:to_list(Headers)]),
+            {Status, Texts, sendable(Body)};
+        {'DOWN', Monitor, process, Pid, {answer, {error, not_found}}} ->
+            {404, #{}, #{}};
+        {'DOWN', Monitor, process, Pid, Reason} ->
+            {500, #{}, Reason}
+    after 5000 ->
+        true = exit(Pid, kill),
+        {503, #{}, #{}}
+    end.
+
+sendable(Body) when is_binary(Body) -> Body;
+sendable(Body) when is_map(Body) -> stand_in_json:decode(iolist_to_binary(stand_in_json:encode(Body))).
 
 %% A broker without clients, with the built-in gateway running.
 reset() ->
@@ -145,10 +191,17 @@ publish(Topic, Payload) ->
 
 publish(Topic, Payload, Headers) ->
     Message = call(emqx_message, make, [<<"application">>, 0, Topic, Payload, #{}, Headers]),
-    [
-        Pid ! {deliver, Filter, Message}
-     || {{subscription, Filter, Pid}, _, _} <- ets:tab2list(?TABLE), matches(Filter, Topic)
-    ].
+    hooked('message.publish', [Message]),
+    case [{Pid, Filter} || {{subscription, Filter, Pid}, _, _} <- ets:tab2list(?TABLE), matches(Filter, Topic)] of
+        [] -> hooked('message.dropped', [Message, #{node => node()}, no_subscribers]);
+        To -> [Pid ! {deliver, Filter, Message} || {Pid, Filter} <- To]
+    end.
+
+hooked(Name, Arguments) ->
+    case ets:lookup(?TABLE, {hook, Name}) of
+        [{_, Module, Function}] -> ok = apply(Module, Function, Arguments);
+        [] -> ok
+    end.
 
 matches(Filter, Topic) ->
     case binary:split(Filter, <<"/#">>) of
@@ -191,6 +244,11 @@ answer(Module, Function, Arguments) ->
 do(emqx, data_dir, []) -> data_dir();
 do(emqx_conf, get, [[gateway, lwm2m], Default]) -> get(config, Default);
 do(emqx_conf, get, [[psk_authentication, enable], Default]) -> Default;
+%% Of a name that begins with `${VARIABLE}/'.
+do(emqx_schema, naive_env_interpolation, [<<"${", Rest/binary>>]) ->
+    [Variable, File] = binary:split(Rest, <<"}/">>),
+    filename:join(os:getenv(binary_to_list(Variable)), binary_to_list(File));
+do(emqx_schema, naive_env_interpolation, [File]) -> File;
 do(emqx_release, version, []) -> get(version, "5.8.9");
 do(emqx_plugins, get_config, [_, config_format_map, Default]) -> {ok, get(plugin_config, Default)};
 do(emqx_plugins, get_config, [_, Default]) -> get(plugin_config, Default);
@@ -233,34 +291,9 @@ do(emqx_gateway, lookup, [Name]) ->
         undefined -> undefined;
         _ -> #{name => Name}
     end;
-do(emqx_gateway, load, [Name, Config]) ->
-    ok = case whereis(Name) of
-        undefined -> start_tree();
-        _ -> ok
-    end,
-    case {get({registry, Name}, undefined), get({loaded, Name}, undefined)} of
-        {undefined, _} -> {error, {unknown_gateway_name, Name}};
-        {emqx_gateway_lwm2m, undefined} -> {set({loaded, Name}, self()), self()};
-        {Module, undefined} -> load(Name, Module, Config);
-        {_, _} -> {error, alredy_existed}
-    end;
-do(emqx_gateway, unload, [Name]) ->
-    case {whereis(Name), get({loaded, Name}, undefined)} of
-        {undefined, _} ->
-            {error, not_found};
-        {_, Instance} ->
-            true = ets:delete(?TABLE, {loaded, Name}),
-            case get({registry, Name}, undefined) of
-                _ when Instance =:= undefined ->
-                    ok;
-                emqx_gateway_lwm2m ->
-                    ok;
-                _ ->
-                    Instance ! {unload, self()},
-                    receive {Instance, unloaded} -> ok end
-            end,
-            stop_tree()
-    end;
+%% By one process after the other, as a supervisor does it.
+do(emqx_gateway, Change, Arguments) when Change =:= load; Change =:= unload ->
+    global:trans({?MODULE, self()}, fun() -> change(Change, Arguments) end, [node()]);
 %% The client registry.
 do(emqx_gateway_ctx, authenticate, [_, ClientInfo]) ->
     {ok, ClientInfo#{auth_expire_at => undefined}};
@@ -298,6 +331,13 @@ do(emqx_gateway_ctx, metrics_inc, [_, Name, Count]) ->
     ok;
 do(emqx_gateway_metrics, lookup, [lwm2m]) ->
     [{Name, Value} || [Name, Value] <- ets:match(?TABLE, {{metric, '$1'}, '$2'})];
+do(emqx_gateway_cm, lookup_channels, [_, ClientId]) ->
+    [Pid || Pid <- [client(ClientId)], is_pid(Pid)];
+do(emqx_gateway_cm, get_chan_info, [_, ClientId, Pid]) ->
+    case ets:lookup(?TABLE, {info, {ClientId, Pid}}) of
+        [{_, Info, _}] -> Info;
+        [] -> undefined
+    end;
 do(emqx_gateway_cm, unregister_channel, [_, ClientId]) ->
     true = ets:match_delete(?TABLE, {{channel, ClientId}, self()}),
     true = ets:delete(?TABLE, {info, {ClientId, self()}}),
@@ -323,6 +363,20 @@ do(emqx_logger, set_metadata_clientid, [ClientId]) ->
     logger:update_process_metadata(#{clientid => ClientId});
 do(emqx_logger, set_metadata_peername, [Peer]) ->
     logger:update_process_metadata(#{peername => Peer});
+do(emqx_hooks, add, [Name, {Module, Function, []}, _]) ->
+    case ets:insert_new(?TABLE, {{hook, Name}, Module, Function}) of
+        true -> ok;
+        false -> {error, already_exists}
+    end;
+do(emqx_hooks, del, [Name, {_, _}]) ->
+    true = ets:delete(?TABLE, {hook, Name}),
+    ok;
+do(emqx_router, match_routes, [Topic]) ->
+    [{route, Filter, node()} || {{subscription, Filter, _}, _, _} <- ets:tab2list(?TABLE), matches(Filter, Topic)];
+do(emqx_gateway_cm, register_channel, [_, ClientId, Pid, _]) ->
+    set({channel, ClientId}, Pid);
+do(emqx_message, topic, [#{topic := Topic}]) -> Topic;
+do(emqx_message, get_flag, [Flag, #{flags := Flags}, Default]) -> maps:get(Flag, Flags, Default);
 do(emqx_hooks, run, _) -> ok;
 do(emqx_hooks, run_fold, [_, _, Acc]) -> Acc;
 do(emqx_tls_psk, lookup, _) -> error;
@@ -361,6 +415,35 @@ do(esockd, close, [Name, ListenOn]) ->
     case ets:take(?TABLE, {listener, {Name, ListenOn}}) of
         [{_, Pid}] -> exit(Pid, kill), ok;
         [] -> {error, not_found}
+    end.
+
+change(load, [Name, Config]) ->
+    ok = case whereis(Name) of
+        undefined -> start_tree();
+        _ -> ok
+    end,
+    case {get({registry, Name}, undefined), get({loaded, Name}, undefined)} of
+        {undefined, _} -> {error, {unknown_gateway_name, Name}};
+        {emqx_gateway_lwm2m, undefined} -> {set({loaded, Name}, self()), self()};
+        {Module, undefined} -> load(Name, Module, Config);
+        {_, _} -> {error, alredy_existed}
+    end;
+change(unload, [Name]) ->
+    case {whereis(Name), get({loaded, Name}, undefined)} of
+        {undefined, _} ->
+            {error, not_found};
+        {_, Instance} ->
+            true = ets:delete(?TABLE, {loaded, Name}),
+            case get({registry, Name}, undefined) of
+                _ when Instance =:= undefined ->
+                    ok;
+                emqx_gateway_lwm2m ->
+                    ok;
+                _ ->
+                    Instance ! {unload, self()},
+                    receive {Instance, unloaded} -> ok end
+            end,
+            stop_tree()
     end.
 
 %% The processes of a loaded gateway: supervisor, `emqx_gateway_cm', and the `ekka_locker' that the

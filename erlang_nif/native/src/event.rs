@@ -154,6 +154,11 @@ impl Event {
 pub(crate) struct Question<T>(Mutex<Option<T>>);
 
 impl<T> Question<T> {
+    /// One that asks nothing, see [`crate::pin`].
+    pub(crate) fn keeper() -> Self {
+        Self(Mutex::new(None))
+    }
+
     /// The request, for the first who asks.
     pub(crate) fn take(&self) -> Option<T> {
         self.0.lock().take()
@@ -193,6 +198,8 @@ fn kind(kind: PublishKind) -> Atom {
         PublishKind::Notify => atoms::notify(),
         PublishKind::Send => atoms::send(),
         PublishKind::Series => atoms::series(),
+        // Not asked for, see `Host::takes_states`.
+        PublishKind::State => atoms::register(),
     }
 }
 
@@ -238,6 +245,12 @@ pub(crate) fn device_info<'a>(env: Env<'a>, info: &DeviceInfo) -> Term<'a> {
     ];
     if let Some(identity) = &info.identity {
         pairs.push((atoms::identity(), text(env, identity)));
+    }
+    if info.restored {
+        pairs.push((atoms::restored(), true.encode(env)));
+    }
+    if let Some(note) = &info.note {
+        pairs.push((atoms::note(), binary(env, note)));
     }
     map(env, &pairs)
 }

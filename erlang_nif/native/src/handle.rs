@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use lwm2m_gateway::{Config, EventLog, Gateway, Host, ReloadError, StartError};
 use parking_lot::Mutex;
-use rustler::{Atom, Encoder, Env, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term};
+use rustler::{
+    Atom, Encoder, Env, Error, LocalPid, Monitor, NifResult, Resource, ResourceArc, Term,
+};
 use tracing::{Dispatch, dispatcher};
 
 use crate::atoms;
@@ -36,8 +38,9 @@ pub(crate) struct Shared {
     stopping: Mutex<()>,
 }
 
-/// The resource. The gateway stops when the last process that holds it lets go.
-pub(crate) struct Handle(Arc<Shared>);
+/// The resource. The gateway stops when the last process that holds it lets go. The one without a
+/// gateway keeps the type, see [`crate::pin`]; no process ever has it.
+pub(crate) struct Handle(Option<Arc<Shared>>);
 
 /// The locks in there guard single steps, so a panic leaves nothing half done.
 impl RefUnwindSafe for Handle {}
@@ -45,11 +48,15 @@ impl RefUnwindSafe for Handle {}
 #[rustler::resource_impl]
 impl Resource for Handle {
     fn destructor(self, _env: Env<'_>) {
-        self.0.abandon();
+        if let Some(shared) = &self.0 {
+            shared.abandon();
+        }
     }
 
     fn down<'a>(&'a self, _env: Env<'a>, _owner: LocalPid, _monitor: Monitor) {
-        self.0.abandon();
+        if let Some(shared) = &self.0 {
+            shared.abandon();
+        }
     }
 }
 
@@ -69,8 +76,11 @@ impl Encoder for Refusal {
         };
         let kind = match error {
             StartError::Bind { .. } => atoms::bind(),
-            StartError::Credentials { .. } => atoms::credentials(),
+            StartError::Credentials { .. } | StartError::Certificates { .. } => {
+                atoms::credentials()
+            }
             StartError::Dtls { .. } => atoms::dtls(),
+            StartError::Http(_) => atoms::http(),
             StartError::Models { .. } => atoms::models(),
             StartError::Store(_) => atoms::store(),
             StartError::Topic(_) => atoms::topic(),
@@ -81,6 +91,11 @@ impl Encoder for Refusal {
 }
 
 impl Handle {
+    /// One without a gateway.
+    pub(crate) fn keeper() -> Self {
+        Self(None)
+    }
+
     pub(crate) fn start(
         env: Env<'_>,
         id: u64,
@@ -107,34 +122,38 @@ impl Handle {
             stopping: Mutex::new(()),
         });
         RUNNING.lock().push(shared.clone());
-        let handle = ResourceArc::new(Self(shared));
+        let handle = ResourceArc::new(Self(Some(shared.clone())));
         // From here on dropping the handle is the way to stop the gateway.
         (handle.monitor(Some(env), &owner)).ok_or(Refusal::OwnerDead)?;
-        handle.0.outbox.flush(env);
+        shared.outbox.flush(env);
         Ok(handle)
     }
 
     /// The way to the owner.
-    pub(crate) fn outbox(&self) -> &Outbox {
-        &self.0.outbox
+    pub(crate) fn outbox(&self) -> Option<&Outbox> {
+        self.0.as_ref().map(|shared| &*shared.outbox)
     }
 
     /// The gateway, unless it is stopped.
     pub(crate) fn gateway(&self) -> Option<&Gateway> {
-        (!self.0.stopped.load(Ordering::Acquire)).then_some(&self.0.gateway)
+        let shared = self.0.as_ref()?;
+        (!shared.stopped.load(Ordering::Acquire)).then_some(&shared.gateway)
     }
 
     /// Stops the gateway and waits for the end of its threads; false after `deadline`.
     pub(crate) fn stop(&self, env: Env<'_>, deadline: Duration) -> bool {
-        let ended = self.0.stop(deadline);
-        self.0.outbox.flush(env);
-        ended
+        self.0.as_ref().is_none_or(|shared| {
+            let ended = shared.stop(deadline);
+            shared.outbox.flush(env);
+            ended
+        })
     }
 
     pub(crate) fn reload(&self, env: Env<'_>, config: Config) -> Result<(), Refusal> {
+        let shared = self.0.as_ref().ok_or(Refusal::Stopped)?;
         let gateway = self.gateway().ok_or(Refusal::Stopped)?;
-        let reloaded = dispatcher::with_default(&self.0.log, || gateway.reload(config));
-        self.0.outbox.flush(env);
+        let reloaded = dispatcher::with_default(&shared.log, || gateway.reload(config));
+        shared.outbox.flush(env);
         reloaded.map_err(|error| match error {
             ReloadError::Start(error) => Refusal::Start(error),
             ReloadError::Stopped => Refusal::Stopped,
@@ -142,8 +161,9 @@ impl Handle {
     }
 
     pub(crate) fn statistics<'a>(&self, env: Env<'a>) -> NifResult<Term<'a>> {
-        let mut statistics: BTreeMap<_, _> = self.0.gateway.statistics().0;
-        for (name, value) in self.0.outbox.statistics() {
+        let shared = self.0.as_ref().ok_or(Error::BadArg)?;
+        let mut statistics: BTreeMap<_, _> = shared.gateway.statistics().0;
+        for (name, value) in shared.outbox.statistics() {
             *statistics.entry(name).or_default() += value;
         }
         let names = statistics.keys().map(|name| Atom::from_str(env, name));

@@ -16,6 +16,10 @@ pub(crate) struct Owner {
 }
 
 impl Host for Owner {
+    fn name(&self) -> &'static str {
+        "nif"
+    }
+
     fn attach(&self, memory: &Arc<Memory>) {
         self.outbox.attach(memory);
     }

@@ -14,6 +14,7 @@ mod log;
 mod options;
 mod outbox;
 mod pin;
+mod receipt;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use rustler::{Binary, Decoder, Encoder, Env, Error, NifResult, ResourceArc, Term
 use crate::event::Question;
 use crate::handle::Handle;
 use crate::options::{Options, read_config};
+use crate::receipt::Call;
 
 mod atoms {
     rustler::atoms! {
@@ -36,12 +38,15 @@ mod atoms {
         // Keys of maps.
         endpoint, peer, listener, identity, mountpoint, correlation_data, lifetime, version, queue_mode,
         registered_at, idle_ms, alternate_path, objects, query, observations, queued, reason,
+        restored, note,
         // Options.
         owner, subscriptions, shared, per_device, device_events, credit, max_queue, off, warning,
         info, debug,
+        // What became of a command.
+        lwm2m_gateway_receipt, no_store, failed, refused,
         // Results.
         ok, error, undefined, allow, deny, unavailable, answered, not_found, timeout, owner_dead,
-        invalid_config, bind, credentials, dtls, models, store, topic, system,
+        invalid_config, bind, credentials, dtls, http, models, store, topic, system,
     }
 }
 
@@ -49,6 +54,9 @@ rustler::init!("lwm2m_gateway_nif", load = load);
 
 fn load(_env: Env<'_>, _info: Term<'_>) -> bool {
     pin::pin_library();
+    pin::keep_type(Handle::keeper());
+    pin::keep_type(Question::<AuthorizationRequest>::keeper());
+    pin::keep_type(Question::<PskRequest>::keeper());
     true
 }
 
@@ -95,46 +103,97 @@ fn stop_all(env: Env<'_>, milliseconds: u64) -> Term<'_> {
 
 #[rustler::nif]
 fn ack(env: Env<'_>, handle: ResourceArc<Handle>, batch: u64) -> NifResult<Term<'_>> {
-    if handle.outbox().acknowledge(batch, env) {
+    let acknowledged = (handle.outbox()).is_some_and(|outbox| outbox.acknowledge(batch, env));
+    if acknowledged {
         Ok(atoms::ok().encode(env))
     } else {
         Err(Error::BadArg)
     }
 }
 
+/// Takes a message from the broker: for the device that its topic names, or for the one of `to`, with the
+/// mountpoint that it is subscribed below. With a `reference` the caller is told by a message what becomes
+/// of it.
 #[rustler::nif]
 fn deliver<'a>(
     env: Env<'a>,
     handle: ResourceArc<Handle>,
-    topic: Binary<'a>,
-    payload: Binary<'a>,
-    properties: Term<'a>,
+    to: Term<'a>,
+    parts: (Binary<'a>, Binary<'a>, Term<'a>),
+    reference: Term<'a>,
 ) -> NifResult<Term<'a>> {
+    let (topic, payload, properties) = parts;
     let message = message(&topic, &payload, properties)?;
-    Ok(delivered(env, &handle, |gateway| gateway.deliver(message)))
+    let to: Option<(Binary<'_>, Binary<'_>)> = given(to)?;
+    let to = match &to {
+        Some((endpoint, mountpoint)) => Some((text(endpoint)?, text(mountpoint)?)),
+        None => None,
+    };
+    let (call, receipt) = if atoms::undefined() == reference {
+        (None, None)
+    } else {
+        let (call, receipt) = Call::new(env, reference);
+        (Some(call), Some(receipt))
+    };
+    let delivered = delivered(env, &handle, |gateway| match (to, receipt) {
+        (None, None) => gateway.deliver(message),
+        (None, Some(receipt)) => gateway.deliver_durably(message, receipt),
+        (Some((endpoint, mountpoint)), None) => gateway.deliver_to(endpoint, mountpoint, message),
+        (Some((endpoint, mountpoint)), Some(receipt)) => {
+            gateway.deliver_to_durably(endpoint, mountpoint, message, receipt);
+        }
+    });
+    if let Some(call) = call {
+        call.end(env, reference);
+    }
+    Ok(delivered)
 }
 
+/// Answers a command that nobody has taken.
 #[rustler::nif]
-fn deliver_to<'a>(
+fn refuse_absent<'a>(
     env: Env<'a>,
     handle: ResourceArc<Handle>,
-    endpoint: Binary<'a>,
-    mountpoint: Binary<'a>,
     topic: Binary<'a>,
     payload: Binary<'a>,
     properties: Term<'a>,
 ) -> NifResult<Term<'a>> {
     let message = message(&topic, &payload, properties)?;
-    let (endpoint, mountpoint) = (text(&endpoint)?, text(&mountpoint)?);
     Ok(delivered(env, &handle, |gateway| {
-        gateway.deliver_to(endpoint, mountpoint, message);
+        gateway.refuse_absent(&message);
     }))
+}
+
+/// Answers a command for a device of a node that does not.
+#[rustler::nif]
+fn refuse_unreachable<'a>(
+    env: Env<'a>,
+    handle: ResourceArc<Handle>,
+    topic: Binary<'a>,
+    payload: Binary<'a>,
+    properties: Term<'a>,
+) -> NifResult<Term<'a>> {
+    let message = message(&topic, &payload, properties)?;
+    Ok(delivered(env, &handle, |gateway| {
+        gateway.refuse_unreachable(&message);
+    }))
+}
+
+/// Keeps something with a device in the store.
+#[rustler::nif(name = "note")]
+fn keep_note(handle: ResourceArc<Handle>, endpoint: Binary<'_>, note: Binary<'_>) -> bool {
+    let Ok(endpoint) = text(&endpoint) else {
+        return false;
+    };
+    (handle.gateway()).is_some_and(|gateway| gateway.note(endpoint, note.as_slice()))
 }
 
 /// Gives a message to the gateway, and what it says at once to the owner.
 fn delivered<'a>(env: Env<'a>, handle: &Handle, deliver: impl FnOnce(&Gateway)) -> Term<'a> {
     let delivered = handle.gateway().map(deliver);
-    handle.outbox().flush(env);
+    if let Some(outbox) = handle.outbox() {
+        outbox.flush(env);
+    }
     result(env, delivered.ok_or_else(atoms::stopped))
 }
 

@@ -1,9 +1,11 @@
-//! Keeps the library mapped.
+//! Keeps the library mapped, and its resource types allocated.
 
 #![allow(unsafe_code)] // dladdr, dlopen
 
 use std::ffi::c_void;
-use std::mem::MaybeUninit;
+use std::mem::{self, MaybeUninit};
+
+use rustler::{Resource, ResourceArc};
 
 /// Tells the loader never to unmap this library. When the VM unloads it, a thread of a gateway
 /// that was abandoned a moment ago may still be on its way out, in our code.
@@ -18,4 +20,12 @@ pub(crate) fn pin_library() {
             libc::dlopen(info.assume_init().dli_fname, flags);
         }
     }
+}
+
+/// Makes a resource that is never released, so that the VM never frees its type. When the module is
+/// purged while a call on a dirty scheduler still runs, the VM ends the process but not the call,
+/// and frees the types without resources: one that the call made then would have a type that is
+/// gone, and the VM would crash. Costs some hundred bytes each time the module is loaded.
+pub(crate) fn keep_type<T: Resource>(keeper: T) {
+    mem::forget(ResourceArc::new(keeper));
 }

@@ -84,11 +84,20 @@ impl<'a> Body<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SendError {
     /// A format that is none of Send (LwM2M Core 1.2 §6.4.6).
-    #[error("a Send has no content format {0:?}")]
+    #[error("{}", no_format(*.0))]
     Format(Option<u16>),
     /// A payload that breaks its format.
     #[error("{0}")]
     Malformed(String),
+}
+
+/// The device reads this.
+fn no_format(format: Option<u16>) -> String {
+    let wanted = "a Send is SenML JSON (110), SenML CBOR (112) or LwM2M CBOR (11544)";
+    match format {
+        Some(number) => format!("{wanted}, not content format {number}"),
+        None => format!("{wanted}; it has no content format"),
+    }
 }
 
 impl SendError {

@@ -15,6 +15,7 @@ use crate::bridge::json::{put, put_integer, put_string};
 use crate::bridge::kind::Kind;
 use crate::bridge::refusal::CommandError;
 use crate::bridge::req_path::ReqPath;
+use crate::coap::Code;
 
 /// The final answer to a command, for the response topic. `req_path` is `Target::text`, `body`
 /// what [`content::read`](super::content::read) made of the answer.
@@ -49,6 +50,9 @@ pub fn response_with(
         .filter(|number| echo.kind().is_some_and(Kind::observes) && *number > 0);
     let mut out = open(echo, ids, echo.name(), sequence, answer.payload.len());
     put_answer(&mut out, echo.kind(), req_path, answer, body, context);
+    if echo.kind().is_some_and(Kind::observes) {
+        put_end(&mut out, "not_observed", answer, body);
+    }
     put_remarks(&mut out, answer, remarks);
     put(&mut out, "}}");
     out
@@ -71,9 +75,20 @@ pub fn notify(
     }
     let mut out = open(echo, ids, r#""notify""#, sequence, answer.payload.len());
     put_answer(&mut out, echo.kind(), req_path, answer, body, context);
+    put_end(&mut out, "observation_ended", answer, body);
     put_remarks(&mut out, answer, &Remarks::default());
     put(&mut out, "}}");
     out
+}
+
+/// Says that no notification follows: the device answered with a value, but without the Observe
+/// option (RFC 7641 §3.2 and §4.1). An error says it by its code.
+fn put_end(out: &mut Vec<u8>, reason: &str, answer: &Answer<'_>, body: &Body<'_>) {
+    let is_value = Code(answer.code).is_success() && !matches!(body, Body::Bad { .. });
+    if is_value && answer.observe.is_none() {
+        put(out, r#","reason":"#);
+        put_string(out, reason);
+    }
 }
 
 /// What a device sent by itself (LwM2M Core 1.2 §6.4.6), for the send topic. `body` is what

@@ -19,20 +19,29 @@ pub struct Waiting<'a> {
     pub time: Option<(u64, u64)>,
 }
 
-/// The answer to `list-queue`.
+/// Commands in one answer at most, and bytes from which on no other is added.
+const LISTED_MAX: usize = 1000;
+const LISTED_BYTES: usize = 256 << 10;
+
+/// The answer to `list-queue`: the first of them, and how many more there are.
 pub fn queue<'a>(
     echo: &Echo,
     ids: &Ids<'_>,
-    waiting: impl Iterator<Item = Waiting<'a>>,
+    mut waiting: impl Iterator<Item = Waiting<'a>>,
 ) -> Vec<u8> {
     let mut out = open(echo, ids, echo.name(), None, 0);
     put_req_path(&mut out, None);
     put_code(&mut out, code::CONTENT);
     put(&mut out, r#","content":["#);
-    for (at, command) in waiting.enumerate() {
-        if at > 0 {
+    let mut listed = 0;
+    while listed < LISTED_MAX
+        && out.len() < LISTED_BYTES
+        && let Some(command) = waiting.next()
+    {
+        if listed > 0 {
             put(&mut out, ",");
         }
+        listed += 1;
         put_req_path(&mut out, Some(command.path));
         if let Some(id) = command.echo.request_id() {
             put(&mut out, r#","reqID":"#);
@@ -51,7 +60,22 @@ pub fn queue<'a>(
         }
         put(&mut out, "}");
     }
-    put(&mut out, "]}}");
+    put(&mut out, "]");
+    let more = waiting.count();
+    if more > 0 {
+        put(&mut out, r#","more":"#);
+        put_integer(&mut out, more);
+    }
+    put(&mut out, "}}");
+    out
+}
+
+/// The answer to a cancellation of an observation that the device was not asked about.
+pub fn forgotten(echo: &Echo, ids: &Ids<'_>, path: &ReqPath) -> Vec<u8> {
+    let mut out = open(echo, ids, echo.name(), None, 0);
+    put_req_path(&mut out, Some(path));
+    put_code(&mut out, code::CHANGED);
+    put(&mut out, "}}");
     out
 }
 

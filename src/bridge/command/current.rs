@@ -11,6 +11,7 @@ use super::composite::{read_composite, write_composite};
 use super::options::Options;
 use super::own;
 use super::parsed::{Command, Parts};
+use super::waiting::is_passive;
 use super::write::{batch_write, create, is_single_write, single_write};
 use crate::bridge::echo::Echo;
 use crate::bridge::json::{Elements, Members, is_number, string};
@@ -49,6 +50,11 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
         return Err(fault.into_error(echo, req_path));
     };
     let echo = echo.with_kind(kind);
+    if kind.cancels() && data.as_ref().is_some_and(is_passive) {
+        // Nothing is asked of the device: the queue's module reads it.
+        let fault = Fault::new(Reason::UnknownMsgType, "no operation of the device");
+        return Err(fault.into_error(echo, req_path));
+    }
     let req_path = match &data {
         Some(data) if kind.is_composite() => Some(requested_paths(data)),
         _ => req_path,
@@ -71,6 +77,7 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
             echo,
             ttl: ttl(command),
             number: 0,
+            order: 0,
         }),
         Err(fault) => Err(fault.into_error(echo, req_path)),
     }
@@ -123,7 +130,12 @@ fn format(data: &Members<'_>) -> Result<Option<ContentFormat>, Fault> {
         return Ok(None);
     };
     let name = string(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()));
-    let error = || Fault::new(Reason::BadFormat, format!("{name:?} is no content format"));
+    let error = || {
+        Fault::new(
+            Reason::BadFormat,
+            format!("{name:?} is not a content format"),
+        )
+    };
     ContentFormat::from_name(&name).map(Some).ok_or_else(error)
 }
 

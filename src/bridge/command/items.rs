@@ -64,9 +64,11 @@ impl Items {
             None => scalar.untyped(),
         });
         let Some(value) = value else {
-            let expected = kind.map_or("value", ResourceType::name);
             let hint = if hex { " in hex" } else { "" };
-            let detail = format!("the value for {path} is no {expected}{hint}");
+            let detail = match kind.map(ResourceType::name) {
+                Some(kind) => format!("the value for {path} is not of type {kind}{hint}"),
+                None => format!("the value for {path} is not a number, text or boolean{hint}"),
+            };
             return Err(Fault::new(Reason::BadValue, detail));
         };
         self.add(path, value, kind.is_some());
@@ -84,5 +86,5 @@ impl Items {
 fn resource_type(raw: &RawValue) -> Result<ResourceType, Fault> {
     let name = string(raw).unwrap_or_else(|| Cow::Borrowed(raw.get()));
     name.parse()
-        .map_err(|_| Fault::new(Reason::BadType, format!("{name:?} is no data type")))
+        .map_err(|_| Fault::new(Reason::BadType, format!("{name:?} is not a data type")))
 }

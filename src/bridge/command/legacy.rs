@@ -75,6 +75,7 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
             echo,
             ttl: None,
             number: 0,
+            order: 0,
         }),
         Err(fault) => Err(fault.into_error(echo, req_path)),
     }

@@ -35,6 +35,8 @@ pub struct Command {
     pub ttl: Option<Duration>,
     /// By which number the store knows it; zero: not at all.
     pub number: u64,
+    /// Its place among all commands of the gateway, in order of receipt; zero: as it comes.
+    pub order: u64,
 }
 
 impl Heap for Command {
@@ -56,6 +58,7 @@ impl Command {
             echo: Echo::auto_observe(path),
             ttl: None,
             number: 0,
+            order: 0,
         }
     }
 
@@ -118,6 +121,7 @@ impl Command {
             echo: echo.clone(),
             ttl: None,
             number: 0,
+            order: 0,
         }
     }
 }

@@ -116,8 +116,12 @@ fn notifications() {
         );
         String::from_utf8(payload).unwrap()
     };
+    let mut value = answer(0x45, 42, b"\x01\x02\x03");
+    // Without Observe it is the last.
+    assert!(text(Some(3), &value).ends_with(r#"}],"reason":"observation_ended"}}"#));
+    value.observe = Some(3);
     assert_eq!(
-        text(Some(3), &answer(0x45, 42, b"\x01\x02\x03")),
+        text(Some(3), &value),
         concat!(
             r#"{"reqID":1,"msgType":"notify","seqNum":3,"data":{"reqPath":"/3/0/9","#,
             r#""code":"2.05","codeMsg":"content","content":[{"path":"/3/0/9","value":"AQID"}]}}"#

@@ -176,6 +176,13 @@ mod tests {
     }
 
     #[test]
+    fn d14_help_fits_a_terminal() {
+        for line in HELP.lines() {
+            assert!(line.len() < 80, "{line}");
+        }
+    }
+
+    #[test]
     fn topic_of_a_device() {
         assert_eq!(topic(&Config::default(), "e"), "lwm2m/e/dn");
     }

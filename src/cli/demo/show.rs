@@ -5,19 +5,41 @@ use crate::printable::Printable;
 use serde_json::Value;
 
 /// Topic and payload as they are, and below what they say; what would act on the terminal is
-/// escaped.
-pub(super) fn message(publish: &Publish) -> String {
+/// escaped. With `color` the former are dim, and an answer is green or red.
+pub(super) fn message(publish: &Publish, color: bool) -> String {
     let payload = String::from_utf8_lossy(&publish.payload);
-    let mut out = format!("{}  {}", Printable(&publish.topic), Printable(&payload));
-    if let Ok(json) = serde_json::from_slice(&publish.payload)
+    let raw = format!("{}  {}", Printable(&publish.topic), Printable(&payload));
+    let mut out = paint(&raw, DIM, color);
+    let json: Option<Value> = serde_json::from_slice(&publish.payload).ok();
+    if let Some(json) = json
         && let Some(meaning) = meaning(&json)
     {
-        for line in meaning {
+        let code = json.pointer("/data/code").and_then(Value::as_str);
+        let code = match code {
+            Some(code) if code.starts_with('2') => GREEN,
+            Some(_) => RED,
+            None => PLAIN,
+        };
+        for (number, line) in meaning.into_iter().enumerate() {
             out.push_str("\n    ");
-            out.push_str(&Printable(&line).to_string());
+            let code = if number == 0 { code } else { PLAIN };
+            out.push_str(&paint(&Printable(&line).to_string(), code, color));
         }
     }
     out
+}
+
+/// Codes of ECMA-48 §8.3.117.
+const PLAIN: &str = "";
+const DIM: &str = "\u{1b}[2m";
+const GREEN: &str = "\u{1b}[32m";
+const RED: &str = "\u{1b}[31m";
+
+fn paint(text: &str, code: &str, color: bool) -> String {
+    match color && !code.is_empty() {
+        true => format!("{code}{text}\u{1b}[0m"),
+        false => text.to_owned(),
+    }
 }
 
 fn meaning(json: &Value) -> Option<Vec<String>> {
@@ -44,6 +66,11 @@ fn meaning(json: &Value) -> Option<Vec<String>> {
             plain(Some(code)),
             plain(data.get("codeMsg"))
         )];
+        for name in ["reason", "detail", "diagnostic"] {
+            if let Some(text) = data.get(name) {
+                lines.push(format!("{name}: {}", plain(Some(text))));
+            }
+        }
         for entry in data
             .get("content")
             .and_then(Value::as_array)
@@ -77,14 +104,17 @@ mod tests {
     use crate::host::PublishKind;
 
     fn shown(payload: &str) -> String {
-        message(&Publish {
-            kind: PublishKind::Response,
-            endpoint: "e".into(),
-            topic: "t".to_owned(),
-            payload: payload.as_bytes().to_vec(),
-            qos: 0,
-            correlation: None,
-        })
+        message(
+            &Publish {
+                kind: PublishKind::Response,
+                endpoint: "e".into(),
+                topic: "t".to_owned(),
+                payload: payload.as_bytes().to_vec(),
+                qos: 0,
+                correlation: None,
+            },
+            false,
+        )
     }
 
     #[test]
@@ -110,16 +140,46 @@ mod tests {
             Some(r"    /3/0/0 = a\n\u{1b}[31m\u{202e}")
         );
         assert_eq!(
-            message(&Publish {
-                kind: PublishKind::Response,
-                endpoint: "e".into(),
-                topic: "t\n\u{1b}".to_owned(),
-                payload: b"\x07\xff".to_vec(),
-                qos: 0,
-                correlation: None,
-            }),
+            message(
+                &Publish {
+                    kind: PublishKind::Response,
+                    endpoint: "e".into(),
+                    topic: "t\n\u{1b}".to_owned(),
+                    payload: b"\x07\xff".to_vec(),
+                    qos: 0,
+                    correlation: None,
+                },
+                false
+            ),
             "t\\n\\u{1b}  \\u{7}\u{fffd}"
         );
+    }
+
+    #[test]
+    fn d14_why_a_command_is_refused() {
+        let refused = r#"{"msgType":"read","data":{"code":"4.00","codeMsg":"bad_request","reason":"bad_path","detail":"no path"}}"#;
+        assert_eq!(
+            shown(refused),
+            format!(
+                "t  {refused}\n    read: 4.00 bad_request\n    reason: bad_path\n    detail: no path"
+            )
+        );
+    }
+
+    #[test]
+    fn d14_colours_are_ours_alone() {
+        let publish = Publish {
+            kind: PublishKind::Response,
+            endpoint: "e".into(),
+            topic: "t".to_owned(),
+            payload: br#"{"msgType":"read","data":{"code":"4.04","detail":"\u001b[5m"}}"#.to_vec(),
+            qos: 0,
+            correlation: None,
+        };
+        let shown = message(&publish, true);
+        assert!(shown.contains("\u{1b}[31mread: 4.04"), "{shown:?}");
+        assert!(shown.contains(r"detail: \u{1b}[5m"), "{shown:?}");
+        assert_eq!(shown.matches('\u{1b}').count(), 4, "{shown:?}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "coap.nstart",
         coap.nstart,
         integer(1, 64),
-        "NSTART of RFC 7252 section 4.7: exchanges with one device at a time."
+        "NSTART of RFC 7252 section 4.7: exchanges with one device at the same time."
     ),
     key!(
         "coap.response_timeout",
@@ -56,48 +56,60 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "new-address" = EchoMode::NewAddress,
             "always" = EchoMode::Always
         ),
-        "Who has to show that it receives at its address, by sending back an Echo option (RFC 9175) that it gets with a 4.01: nobody; a device that registers from an address that has not shown itself or sends an Update from another address than before; or every Register, Update and De-register. Over DTLS nobody has to. Few clients can do it, see [security](security.md#plain-udp)."
+        "Who must prove that it receives at its address, by returning the Echo option (RFC 9175) of a 4.01. `off`: nobody. `new-address`: a device that registers from an unproven address, or sends an Update from a new one. `always`: every Register, Update and De-register. Never needed over DTLS. Few clients support it, see [security](security.md#echo)."
     ),
     key!(
         "blockwise.enable",
         blockwise.enable,
         flag,
-        "Block-wise transfer (RFC 7959); without it a request with a Block option is answered 4.02."
+        "Block-wise transfer (RFC 7959). If false, a request with a Block option is answered 4.02."
     ),
     key!(
         "blockwise.max_block_size",
         blockwise.max_block_size,
         integer(16, 1024),
-        "Bytes of one block: 16, 32, 64, 128, 256, 512 or 1024."
+        "Largest block in bytes: 16, 32, 64, 128, 256, 512 or 1024."
     ),
     key!(
         "blockwise.max_body_size",
         blockwise.max_body_size,
         size(1024, GB),
-        "Largest assembled body, both ways."
+        "Largest reassembled body, in both directions."
     ),
     key!(
         "blockwise.exchange_lifetime",
         blockwise.exchange_lifetime,
         duration(SECOND, HOUR),
-        "Within this time a block-wise transfer has to end, or to bring 16 more blocks. Otherwise it is given up."
+        "Within this time a block-wise transfer must end or make progress of 16 blocks, or it is given up."
     ),
     key!(
         "queue.max_commands",
         queue.max_commands,
         integer(1, 1_000_000),
-        "Commands waiting for one device."
+        "Most commands that may wait for one device; another one is answered 5.03 `queue_full`."
     ),
     key!(
         "queue.max_bytes",
         queue.max_bytes,
         size(1024, GB),
-        "Bytes of commands waiting for one device. A command beyond it alone is answered `too_large`."
+        "Most bytes of commands that may wait for one device. A single command larger than this is answered `too_large`."
+    ),
+    key!(
+        "queue.max_total",
+        queue.max_total,
+        integer(1, 100_000_000),
+        "Most commands that may wait for all devices together; another one is answered 5.03 `queue_full`."
+    ),
+    key!(
+        "queue.max_total_bytes",
+        queue.max_total_bytes,
+        size(1 << 20, 64 * GB),
+        "Most bytes of memory for waiting commands. The share of `limits.memory` for commands may be smaller; a command beyond that share is answered 5.03 `memory_full`."
     ),
     key!(
         "queue.max_age",
         queue.max_age,
         duration(SECOND, LONGEST),
-        "Longest wait of a command; a shorter Message-Expiry-Interval wins."
+        "Longest time that a command may wait; a shorter Message-Expiry-Interval wins."
     ),
 ];

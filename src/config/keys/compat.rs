@@ -33,19 +33,19 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "compat.unknown_object",
         compat.unknown_object_error,
         choice("deliver" = false, "error" = true),
-        "What has no definition is delivered by best inference, or answered 4.00."
+        "Values without an object definition are decoded by best guess and delivered, or answered 4.00."
     ),
     key!(
         "compat.multi_instance_path",
         compat.bare_multi_instance_path,
         choice("slash" = false, "bare" = true),
-        "Paths of resource instances begin with a slash, or not (`6/0/0`)."
+        "Whether paths of resource instances begin with a slash or not (`6/0/0`)."
     ),
     key!(
         "compat.text_opaque",
         compat.encode_text_opaque,
         choice("decode" = false, "encode" = true),
-        "An opaque value in text/plain is base64 already, or is encoded once more."
+        "An opaque value in text/plain is taken as base64, or encoded as base64 once more."
     ),
     key!(
         "compat.firmware_topic",
@@ -63,12 +63,12 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "compat.write_content",
         compat.write_content_mapping,
         flag,
-        "Take a write answered 2.05 for 2.04, or for 4.05, as EMQX does."
+        "Whether a write that the device answers with 2.05 is reported as 2.04 or 4.05, as EMQX does."
     ),
     key!(
         "compat.execute_arguments",
         compat.pass_execute_arguments,
         choice("pass" = true, "check" = false),
-        "Arguments of execute may be any text, and the device decides, as in EMQX; or they must be those of LwM2M (`2,0='text'`)."
+        "`pass`: the arguments of execute may be any text, and the device decides, as in EMQX. `check`: they must have the format of LwM2M (`2,0='text'`)."
     ),
 ];

@@ -46,24 +46,33 @@ pub(crate) const UDP_IGNORED: &[(&str, &str)] = &[
     ),
 ];
 
-const BY_KEY: &str = "has no effect: devices are authenticated by their pre-shared key";
-const NO_CERTIFICATES: &str = "has no effect: there are no certificates, only pre-shared keys";
+const BY_KEY: &str =
+    "has no effect: devices are authenticated by their pre-shared key or certificate";
 
 /// The same below `listeners.dtls.NAME` only.
 pub(crate) const DTLS_IGNORED: &[(&str, &str)] = &[
     ("authentication", BY_KEY),
     ("enable_authn", BY_KEY),
-    ("dtls_options.cacertfile", NO_CERTIFICATES),
-    ("dtls_options.cacerts", NO_CERTIFICATES),
-    ("dtls_options.certfile", NO_CERTIFICATES),
-    ("dtls_options.keyfile", NO_CERTIFICATES),
-    ("dtls_options.managed_certs", NO_CERTIFICATES),
-    ("dtls_options.password", NO_CERTIFICATES),
-    ("dtls_options.verify", NO_CERTIFICATES),
-    ("dtls_options.fail_if_no_peer_cert", NO_CERTIFICATES),
-    ("dtls_options.depth", NO_CERTIFICATES),
-    ("dtls_options.partial_chain", NO_CERTIFICATES),
-    ("dtls_options.verify_peer_ext_key_usage", NO_CERTIFICATES),
+    (
+        "dtls_options.cacerts",
+        "has no effect: name the file in dtls_options.cacertfile",
+    ),
+    (
+        "dtls_options.managed_certs",
+        "has no effect: name the files in dtls_options.certfile and keyfile",
+    ),
+    (
+        "dtls_options.partial_chain",
+        "has no effect: a CA in dtls_options.cacertfile is always trusted, with or without its root",
+    ),
+    (
+        "dtls_options.verify_peer_ext_key_usage",
+        "has no effect: a certificate whose extended key usage lacks clientAuth is refused",
+    ),
+    (
+        "dtls_options.enable_crl_check",
+        "has no effect: name the file of the revocation lists in dtls_options.crlfile",
+    ),
     (
         "dtls_options.user_lookup_fun",
         "has no effect: keys come from psk, psk_file or the host",

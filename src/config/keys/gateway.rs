@@ -6,7 +6,7 @@ use crate::config::choices::{
 };
 use crate::config::listener::PlainRegisters;
 use crate::config::schema::Config;
-use crate::config::value;
+use crate::config::{value, window};
 use crate::credentials::WorldReadable;
 use crate::lwm2m::codec::names::NAMES;
 
@@ -15,13 +15,13 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "mountpoint",
         mountpoint,
         text,
-        "Start of every topic of a device. Placeholders: `${endpoint_name}`, `${clientid}`, `${username}`, `${peerhost}`, `${zone}`. See [below](#mountpoints)."
+        "Prefix of all topics of a device. Placeholders: `${endpoint_name}`, `${clientid}`, `${username}`, `${peerhost}`, `${zone}`. See [below](#mountpoints)."
     ),
     key!(
         "shared_mountpoint",
         shared_mountpoint,
         flag,
-        "Whether several endpoints may have the same rendered mountpoint, so that each command there goes to all of them. Otherwise the second endpoint is answered 4.03."
+        "Whether several endpoints may share one mountpoint (with its placeholders filled in). Each command there then goes to all of them. If not, the second endpoint is answered 4.03."
     ),
     key!(
         "plain_registers",
@@ -30,31 +30,31 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "uncovered" = PlainRegisters::Uncovered,
             "any" = PlainRegisters::Any
         ),
-        "Which endpoints a device without DTLS may register: those that no credential of any DTLS listener covers, by its identity or its list, or any. Another one is answered 4.03."
+        "Which endpoints a device without DTLS may register. `uncovered`: only those that no credential of a DTLS listener covers, by its identity or its list; others are answered 4.03. `any`: all."
     ),
     key!(
         "oma_registry",
         oma_registry,
         flag,
-        "Whether the objects of OMA's registry are known: their names, types and units are built in. Without it only the objects 0 to 7 are."
+        "Whether to use the built-in definitions (names, types, units) of the objects in OMA's registry. If not, only the objects 0 to 7 are built in."
     ),
     key!(
         "xml_dir",
         xml_dir,
         optional_text,
-        "Directory of further object definitions (`*.xml`). An object in it is taken from there alone, except that the objects 0 to 7 keep the built-in version beside others."
+        "Directory of additional object definitions (`*.xml`). They replace the built-in definitions of the same object; of the objects 0 to 7, only those of the same version."
     ),
     key!(
         "lifetime_min",
         lifetime_min,
         duration(SECOND, LONGEST),
-        "Shortest lifetime a registration is given."
+        "Shortest lifetime of a registration, see `lifetime_policy`."
     ),
     key!(
         "lifetime_max",
         lifetime_max,
         duration(SECOND, LONGEST),
-        "Longest lifetime a registration is given; also used for `lt=0`."
+        "Longest lifetime of a registration, see `lifetime_policy`; also used for `lt=0`."
     ),
     key!(
         "lifetime_policy",
@@ -64,13 +64,35 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "reject" = LifetimePolicy::Reject,
             "ignore" = LifetimePolicy::Ignore
         ),
-        "What happens to a lifetime outside of these bounds: the nearest bound is used, the Register is answered 4.00, or the device gets what it asks for."
+        "What happens to a lifetime outside these bounds. `clamp`: the nearest bound is used. `reject`: the Register is answered 4.00. `ignore`: the device gets the lifetime it asks for."
     ),
     key!(
         "qmode_time_window",
         qmode_time_window,
-        duration(SECOND, LONGEST),
-        "How long after its last message a queue-mode device is taken to be awake."
+        text_by(
+            || format!(
+                "`\"lwm2m\"` or a duration, 1s to {}",
+                value::show_duration(LONGEST)
+            ),
+            |from| window::window(from, LONGEST),
+            |it| value::quoted(&value::show_duration(*it))
+        ),
+        "How long after its last message a queue-mode device is considered awake. `lwm2m` is 93 s, as LwM2M 1.1 recommends."
+    ),
+    key!(
+        "qmode_time_windows",
+        qmode_time_windows,
+        by(
+            || "list of `\"PATTERN=WINDOW\"`".to_owned(),
+            |from| window::rules(from, LONGEST),
+            |it| {
+                let rules = it
+                    .iter()
+                    .map(|rule| format!("{}={}", rule.pattern, value::show_duration(rule.window)));
+                format!("{:?}", rules.collect::<Vec<_>>())
+            }
+        ),
+        "The same for devices whose endpoint name matches a pattern: `*` stands for any characters, and the first matching rule applies, as in `[\"meter-*=lwm2m\", \"valve-7=5s\"]`."
     ),
     key!(
         "auto_observe",
@@ -87,7 +109,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
                 }
             }
         ),
-        "Objects observed as soon as a device registers: none, all that have a definition, or those of the listed paths of which the device lists one, or one above or below."
+        "What to observe as soon as a device registers. `false`: nothing. `true`: all objects that have a definition. A list: those of its paths that the device lists, or of which it lists a path above or below."
     ),
     key!(
         "observe_policy",
@@ -97,7 +119,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "renew" = ObservePolicy::Renew,
             "drop" = ObservePolicy::Drop
         ),
-        "What becomes of the observations of a device that registers anew: they are taken to go on, asked for again with their tokens, or they end."
+        "What happens to the observations of a device that registers again. `keep`: they are assumed to continue. `renew`: the gateway sends them again with the same tokens. `drop`: they end."
     ),
     key!(
         "update_msg_publish_condition",
@@ -107,7 +129,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "contains_object_list" = UpdateCondition::ContainsObjectList,
             "object_list_changed" = UpdateCondition::ObjectListChanged
         ),
-        "Which Updates are published: every one, those that carry an object list, or those that change it."
+        "Which Updates are published: all, those that carry an object list, or those that change it."
     ),
     key!(
         "hostile_endpoint",
@@ -116,7 +138,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "refuse" = HostileEndpoint::Refuse,
             "escape" = HostileEndpoint::Escape
         ),
-        "What happens to an endpoint name that holds `/`, `+` or `#`: answered 4.00, or written as `%XX` in topics."
+        "What happens if an endpoint name contains `/`, `+` or `#`. `refuse`: the Register is answered 4.00. `escape`: topics have `%XX` instead."
     ),
     key!(
         "address_change",
@@ -125,7 +147,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "accept" = AddressChange::Accept,
             "reject" = AddressChange::Reject
         ),
-        "Whether an Update from a new address moves the registration there, and over plain UDP a notification whose token and whose sender's answer to a ping show that the device is there now."
+        "Whether an Update from a new address moves the registration there. Over plain UDP a notification moves it as well, once its token matches and the new address has answered a ping."
     ),
     key!(
         "publish_deregister",
@@ -134,12 +156,18 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "Publish `deregister` and `expired` messages on the register topic."
     ),
     key!(
+        "received_at",
+        received_at,
+        flag,
+        "Whether answers, notifications, Sends and reports carry `receivedAt`: when the device's message reached the gateway, in milliseconds since 1970. Useful if messages may wait in a broker or a bridge."
+    ),
+    key!(
         "format",
         format,
         text_by(format_form, value::format, |it| value::quoted(
             &value::show_format(*it)
         )),
-        "Content format to ask devices for and to write in, wherever it can carry what is asked for; `auto` takes the best that the device has declared."
+        "Content format to request from devices and to write in, wherever it can carry the content; `auto` takes the best format that the device has declared."
     ),
     key!(
         "world_readable_keys",
@@ -148,13 +176,13 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "refuse" = WorldReadable::Refuse,
             "allow" = WorldReadable::Allow
         ),
-        "Whether a configuration with keys or passwords in it, a `psk_file` or a `mqtt.password_file` may be readable or writable for everybody on the machine; `allow` is for volumes whose modes cannot be changed."
+        "Whether to accept a configuration with keys or passwords, a `psk_file` or a `mqtt.password_file` that everybody on the machine can read or write. Use `allow` only for volumes whose file modes cannot be changed."
     ),
     key!(
         "shards",
         shards,
         integer(0, 256),
-        "Threads with a socket and a protocol engine each; 0 takes one per core."
+        "Number of threads, each with a socket and a protocol engine. 0 means one for every two cores, which leaves the others to the broker."
     ),
 ];
 

@@ -19,7 +19,7 @@ pub(crate) struct Key<T: 'static> {
     /// Reads a value into the configuration.
     pub(crate) read: fn(&mut T, &Value) -> Parsed<()>,
     /// The value in the configuration, as one would write it.
-    #[cfg_attr(not(feature = "internals"), expect(dead_code))] // for the documentation
+    #[cfg_attr(not(any(feature = "http", feature = "internals")), expect(dead_code))]
     pub(crate) show: fn(&T) -> String,
     /// Whether the value is text, so that `--set` takes it as it stands.
     pub(crate) is_text: bool,
@@ -101,7 +101,7 @@ macro_rules! key {
         key!($name, $($field).+, text_by(
             || "string".to_owned(),
             |from| value::filled_text(from).map(|text| Some(text.into())),
-            |_| "none".to_owned()
+            |it| it.as_ref().map_or_else(|| "none".to_owned(), |it| format!("{it:?}"))
         ), $meaning)
     };
     ($name:literal, $($field:ident).+, address($default:expr), $meaning:literal) => {
@@ -109,6 +109,13 @@ macro_rules! key {
             || "address".to_owned(),
             |from| value::address(from, IpAddr::V4($default)),
             value::quoted
+        ), $meaning)
+    };
+    ($name:literal, $($field:ident).+, optional_address, $meaning:literal) => {
+        key!($name, $($field).+, text_by(
+            || "address".to_owned(),
+            |from| value::address(from, IpAddr::V4(Ipv4Addr::LOCALHOST)).map(Some),
+            |_| "none".to_owned()
         ), $meaning)
     };
     ($name:literal, $($field:ident).+, choice($($word:literal = $chosen:expr),+), $meaning:literal)

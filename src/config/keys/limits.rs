@@ -17,7 +17,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
                 value::show_bytes(1024 * GB)
             )
         },
-        meaning: "Bytes that senders can make the whole gateway hold, divided into shares: registrations, observations, queues, waiting requests, block transfers, remembered replies, mailboxes, messages for the broker, DTLS. `auto` takes a quarter of what the machine, its cgroup and the limits of the process allow, and never more than three quarters of that. See docs/memory.md.",
+        meaning: "Memory limit for everything that senders can make the gateway store, divided into shares: registrations, observations, queues, waiting requests, block transfers, remembered replies, mailboxes, messages for the broker, DTLS. `auto` is a quarter of what the machine, its cgroup and the process limits allow, but at least 64MB. Any value is lowered to three quarters of that amount. See [memory](memory.md).",
         read: |into, from| {
             into.limits.memory = match from {
                 Value::String(text) if text == "auto" => None,
@@ -35,37 +35,37 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "limits.max_registrations",
         limits.max_registrations,
         integer(1, 100_000_000),
-        "Registrations in the whole gateway."
+        "Most registrations in the whole gateway."
     ),
     key!(
         "limits.max_observations",
         limits.max_observations,
         integer(1, 65_535),
-        "Observations of one device."
+        "Most observations of one device."
     ),
     key!(
         "limits.max_query_items",
         limits.max_query_items,
         integer(8, 4096),
-        "Query items of one registration, Updates merged in; a Register or Update beyond it is answered 4.00."
+        "Most query items of one registration, including those of Updates; a Register or Update beyond it is answered 4.00."
     ),
     key!(
         "limits.max_query_bytes",
         limits.max_query_bytes,
         size(512, 64 << 10),
-        "Bytes of the query of one registration, Updates merged in; a Register or Update beyond it is answered 4.00."
+        "Most bytes of the query of one registration, including those of Updates; a Register or Update beyond it is answered 4.00."
     ),
     key!(
         "limits.max_object_list",
         limits.max_object_list,
         size(1024, 16 * MB),
-        "Bytes of the object list in a Register or Update; a longer one is answered 4.13."
+        "Most bytes of the object list in a Register or Update; a longer one is answered 4.13."
     ),
     key!(
         "limits.max_identity_registrations",
         limits.max_identity_registrations,
         integer(1, 1_000_000),
-        "Registrations of one PSK identity; a Register beyond it is answered 5.03."
+        "Most registrations of one PSK identity; another Register is answered 5.03."
     ),
     Key {
         name: "limits.max_command_size",
@@ -76,7 +76,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
                 value::show_bytes(64 * MB)
             )
         },
-        meaning: "Bytes of a command's JSON. `auto` is twice `blockwise.max_body_size`, and 1MB at least: a body of that size fits as base64.",
+        meaning: "Most bytes of a command's JSON. `auto` is twice `blockwise.max_body_size`, and at least 1MB, so that the largest body fits in base64.",
         read: |into, from| {
             into.limits.max_command_size = match from {
                 Value::String(text) if text == "auto" => None,
@@ -94,37 +94,37 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "limits.dedup_bytes",
         limits.dedup_bytes,
         size(64 << 10, 64 * GB),
-        "Bytes of remembered replies for deduplication in the whole gateway, at most; each shard has an equal part. A smaller share of `limits.memory` wins."
+        "Most bytes of replies remembered for deduplication in the whole gateway; each shard has an equal part. A smaller share of `limits.memory` wins."
     ),
     key!(
         "limits.blockwise_bytes",
         limits.blockwise_bytes,
         size(64 << 10, 64 * GB),
-        "Bytes of unfinished block-wise transfers in the whole gateway, at most. A smaller share of `limits.memory` wins."
+        "Most bytes of unfinished block-wise transfers in the whole gateway. A smaller share of `limits.memory` wins."
     ),
     key!(
         "limits.max_model_file",
         limits.max_model_file,
         size(1024, GB),
-        "Bytes of one object definition file."
+        "Largest object definition file."
     ),
     key!(
         "rates.datagrams_per_source",
         rates.datagrams_per_source,
         rate,
-        "Datagrams of one address (IPv6: one /64) that come neither from a registered device nor by a DTLS session. See [security](security.md#rates)."
+        "Datagrams from one address (IPv6: one /64) that belong neither to a registered device nor to a DTLS session. See [security](security.md#rates)."
     ),
     key!(
         "rates.datagrams",
         rates.datagrams,
         rate,
-        "Such datagrams of all addresses together."
+        "Such datagrams from all addresses together."
     ),
     key!(
         "rates.datagrams_per_device",
         rates.datagrams_per_device,
         rate,
-        "Datagrams of one registered device or DTLS session."
+        "Datagrams from one registered device or DTLS session."
     ),
     key!(
         "rates.registrations_per_source",
@@ -136,18 +136,18 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "rates.registrations",
         rates.registrations,
         rate,
-        "Registers in all."
+        "Registers from all addresses together."
     ),
     key!(
         "rates.handshakes_per_source",
         rates.handshakes_per_source,
         rate,
-        "DTLS handshakes begun from one address (IPv6: one /64), each after its cookie exchange; the hellos of further ones are dropped."
+        "DTLS handshakes started from one address (IPv6: one /64), counted after the cookie exchange; further hellos are dropped."
     ),
     key!(
         "rates.handshakes",
         rates.handshakes,
         rate,
-        "DTLS handshakes begun in all."
+        "DTLS handshakes started from all addresses together."
     ),
 ];

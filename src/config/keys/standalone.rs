@@ -19,7 +19,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
     Key {
         name: "mqtt.broker",
         form: || "URL".to_owned(),
-        meaning: "`mqtt://[user@]host[:port]` or `mqtts://…`: connect to that broker instead of running the embedded one. `user:password@` is possible, but everybody on the machine can see a command line.",
+        meaning: "`mqtt://[user@]host[:port]` or `mqtts://…`: connect to that broker instead of running the embedded one. `user:password@` works, but every user of the machine can see a command line.",
         read: |into, from| {
             let url = value::filled_text(from)?;
             url.parse::<BrokerUrl>()?;
@@ -33,13 +33,13 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "mqtt.username",
         mqtt.username,
         optional_text,
-        "User at that broker; for the embedded broker the one user it lets in (default: everyone)."
+        "User name at that broker. For the embedded broker: a user that may log in, in addition to those of `mqtt.users_file`. Without any users everybody may connect."
     ),
     key!(
         "mqtt.password",
         mqtt.password,
         optional_text,
-        "Password of that user; better in a file of its own, or in the environment variable `LWM2M_GATEWAY_MQTT_PASSWORD`."
+        "Password of that user. Better use `mqtt.password_file` or the environment variable `LWM2M_GATEWAY_MQTT_PASSWORD`."
     ),
     key!(
         "mqtt.password_file",
@@ -48,10 +48,86 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "File with that password and nothing else; read at the start."
     ),
     key!(
+        "mqtt.users_file",
+        mqtt.users_file,
+        optional_text,
+        "Users of the embedded broker: a file made by `mosquitto_passwd` (hashes `$6$` and `$7$`). Nobody else may log in then. Reloaded on SIGHUP."
+    ),
+    key!(
+        "mqtt.acl_file",
+        mqtt.acl_file,
+        optional_text,
+        "What clients of the embedded broker may read and write: a file in the format of Mosquitto's `acl_file`, with `user`, `topic` and `pattern` lines. What it does not allow is denied. Reloaded on SIGHUP."
+    ),
+    key!(
+        "mqtt.tls.bind",
+        mqtt.tls.bind,
+        optional_address,
+        "Where the embedded broker listens for MQTT over TLS (1.2 and 1.3), such as `\":8883\"`; a port alone means 127.0.0.1."
+    ),
+    key!(
+        "mqtt.tls.certfile",
+        mqtt.tls.certfile,
+        optional_text,
+        "PEM file of its certificate chain. Reloaded on SIGHUP, like the two files below."
+    ),
+    key!(
+        "mqtt.tls.keyfile",
+        mqtt.tls.keyfile,
+        optional_text,
+        "PEM file of its private key."
+    ),
+    key!(
+        "mqtt.tls.cacertfile",
+        mqtt.tls.cacertfile,
+        optional_text,
+        "PEM file of CAs. If set, clients need a certificate issued by one of them."
+    ),
+    key!(
+        "mqtt.tls.identity_as_username",
+        mqtt.tls.identity_as_username,
+        flag,
+        "Whether the common name of a client's certificate is its user name; no password is needed then."
+    ),
+    key!(
+        "mqtt.websocket.bind",
+        mqtt.websocket.bind,
+        optional_address,
+        "Where the embedded broker listens for MQTT over WebSocket, for browsers; a port alone means 127.0.0.1."
+    ),
+    key!(
+        "mqtt.websocket.tls",
+        mqtt.websocket.tls,
+        flag,
+        "Whether to serve `wss://`, with the certificate of `mqtt.tls`."
+    ),
+    key!(
+        "mqtt.websocket.origins",
+        mqtt.websocket.origins,
+        by(
+            || "list of origins".to_owned(),
+            value::origins,
+            |it| format!("{it:?}")
+        ),
+        "Origins of web pages that may connect, such as `\"https://console.example\"`, in addition to those of the same host and port. Clients that are not browsers send no origin and may always connect."
+    ),
+    key!(
+        "mqtt.max_retained",
+        mqtt.max_retained,
+        integer(0, 100_000_000),
+        "Retained messages that the embedded broker keeps; one more is delivered and not kept. With a store (`store.path`) they are there after a restart; without, they end with the process."
+    ),
+    key!(
+        "mqtt.max_retained_bytes",
+        mqtt.max_retained_bytes,
+        size(0, 64 * GB),
+        "Most bytes of retained messages; at most an eighth of `limits.memory`."
+    ),
+    key!(
         "mqtt.client_id",
         mqtt.client_id,
         text,
-        "Client identifier at the broker. `auto` is `lwm2m-gateway-` and eight digits made of the machine's name and the addresses of the listeners: the same after a restart, another one for each gateway. Give one where the name of the machine changes from start to start, as that of a container does: commands of QoS 1 and 2 wait for an identifier."
+        "Client identifier at the broker. `auto` is `lwm2m-gateway-` and eight digits derived from the host name and the addresses of the listeners: it stays the same after a restart, and differs between gateways. Set one if the host name changes with each start, as in a container: the broker keeps commands of QoS 1 and 2 for an identifier."
     ),
     key!(
         "mqtt.version",
@@ -61,7 +137,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "5" = MqttVersion::V5,
             "3.1.1" = MqttVersion::V311
         ),
-        "Which MQTT to speak with the broker of `mqtt.broker`: 5, or 3.1.1, which lacks message expiry, response topics and reasons. `auto` tries 5 first, then 3.1.1; what the broker has taken once stays until the end."
+        "MQTT version for the broker of `mqtt.broker`: 5, or 3.1.1, which lacks message expiry, response topics and reasons. `auto` tries 5 first, then 3.1.1, and stays with the first one that the broker accepts."
     ),
     key!(
         "mqtt.subscribe",
@@ -70,13 +146,13 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "shared" = MqttSubscribe::Shared,
             "per-device" = MqttSubscribe::PerDevice
         ),
-        "How commands are asked for at that broker: by one filter for all devices, or by one for each device, from its registration to its end. For several gateways on one broker: with `per-device` a gateway answers nothing for devices of others, and a command that comes before its device has registered is answered by nobody. Read at the start."
+        "How the gateway subscribes to commands at that broker: with one filter for all devices, or with one for each registered device. Use `per-device` for several gateways on one broker: a gateway then does not answer for devices of others. Nobody answers a command that is published before its device has registered. Read at the start."
     ),
     key!(
         "mqtt.ownership_topic",
         mqtt.ownership_topic,
         optional_text,
-        "For several gateways on one broker, or on brokers that are bridged: below this topic each says which devices are its own, by retained messages, so that a device that registers at another one leaves the first and its observations and waiting commands go along. The same for all of them; `mqtt.subscribe` has to be `per-device`. Whoever may publish there can take devices away and have commands carried out: protect it at the broker. None, the default, turns it off. Read at the start."
+        "For several gateways on one broker or on bridged brokers. Below this topic the gateways publish which devices they have, as retained messages. When a device registers at another gateway, it leaves the first one, and its observations and waiting commands move with it. Set the same topic on all gateways, and `mqtt.subscribe = \"per-device\"`. Whoever may publish below this topic can take devices away and have commands carried out: protect it at the broker. Off by default. Read at the start."
     ),
     key!(
         "mqtt.keepalive",
@@ -85,28 +161,34 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "Keep-alive of the connection to the broker."
     ),
     key!(
+        "mqtt.session_expiry",
+        mqtt.session_expiry,
+        duration(SECOND, Duration::from_secs(u32::MAX as u64)),
+        "How long the broker keeps the session of the gateway, with its commands of QoS 1 and 2, while the gateway is disconnected. Only with MQTT 5; with 3.1.1 the broker decides."
+    ),
+    key!(
         "mqtt.max_queued",
         mqtt.max_queued,
         integer(1, 100_000_000),
-        "Messages kept while the broker, or one subscriber of the embedded broker, is away or slow."
+        "Most messages kept while the broker, or one subscriber of the embedded broker, is disconnected or slow."
     ),
     key!(
         "mqtt.max_connections",
         mqtt.max_connections,
         integer(1, 1_000_000),
-        "Connections to the embedded broker; of more than these, those that have not logged in are closed."
+        "Most connections to the embedded broker. When there are more, those that have not logged in are closed."
     ),
     key!(
         "mqtt.max_queued_bytes",
         mqtt.max_queued_bytes,
         size(64 << 10, 64 * GB),
-        "Bytes of such messages; for the embedded broker of all its subscribers together."
+        "Most bytes of such messages; for the embedded broker, those of all its subscribers together."
     ),
     key!(
         "mqtt.cacertfile",
         mqtt.cacertfile,
         optional_text,
-        "PEM file of the authorities to trust instead of the system's."
+        "PEM file of the CAs to trust for `mqtts://`, instead of the system's."
     ),
     key!(
         "mqtt.certfile",
@@ -136,6 +218,6 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "log.interval",
         log.interval,
         duration(Duration::ZERO, HOUR),
-        "How often a line of one reason is logged that devices or clients can cause; the next one says how many were left out (`suppressed`). `0s` logs each."
+        "Lines that devices or clients can cause are logged at most once per reason and interval; the next one says how many were left out (`suppressed`). `0s` logs every line."
     ),
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::key::{HOUR, Key, SECOND, key};
-use crate::config::choices::{OnStoreFailure, StoreSync};
+use crate::config::choices::{OnRestart, OnStoreFailure, StoreSync};
 use crate::config::schema::Config;
 use crate::config::value;
 
@@ -15,10 +15,22 @@ const LEAST: Duration = Duration::from_millis(1);
 
 pub(super) static KEYS: &[Key<Config>] = &[
     key!(
+        "store.enable",
+        store.enable,
+        flag,
+        "Whether to use the store, if its directory is known. A change takes effect at the next start."
+    ),
+    key!(
         "store.path",
         store.path,
         optional_text,
-        "Directory of the store, where registrations, observations and commands are kept for the next start, made with mode 0700 if it is not there; none without it. For one process at a time. See docs/store.md. A change takes effect at the next start."
+        "Directory of the store, which keeps registrations, observations and commands across restarts; created with mode 0700 if missing. Without it nothing is kept, except that `lwm2m-gateway run --config` has a default: `$STATE_DIRECTORY`, which systemd sets; otherwise `$XDG_STATE_HOME/lwm2m-gateway`; otherwise `/var/lib/lwm2m-gateway` for root and `~/.local/state/lwm2m-gateway` for others. Only one process can use it at a time. See [store](store.md). A change takes effect at the next start."
+    ),
+    key!(
+        "store.key_file",
+        store.key_file,
+        optional_text,
+        "File with a key (any 16 bytes or more) that encrypts the keys of DTLS sessions in the store; only its owner may be able to read it. Without it only file modes protect them. If the key has changed, stored sessions are lost and devices make new handshakes. A change takes effect at the next start."
     ),
     key!(
         "store.sync",
@@ -40,7 +52,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
                 StoreSync::Off => "off".to_owned(),
             })
         ),
-        "When a change is on the disk: at once, within that time, together with others, or when the system finds the time. A change takes effect at the next start."
+        "How soon changes are written to disk. `always`: at once. A duration: within that time, several changes together. `off`: when the operating system decides. A change of this key takes effect at the next start."
     ),
     key!(
         "store.on_failure",
@@ -49,12 +61,18 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "continue" = OnStoreFailure::Continue,
             "refuse" = OnStoreFailure::Refuse
         ),
-        "What becomes of commands while the store cannot be written, because the disk is full for instance: they are taken, and their answers carry `\"durable\": false`, or they are answered 5.03 `not_durable`."
+        "What happens to commands while the store cannot be written, for instance because the disk is full. `continue`: they are accepted, and their answers carry `\"durable\": false`. `refuse`: they are answered 5.03 `not_durable`."
+    ),
+    key!(
+        "store.on_restart",
+        store.on_restart,
+        choice("repeat" = OnRestart::Repeat, "answer" = OnRestart::Answer),
+        "What happens to a command that had been sent but not answered when the process ended. `repeat`: it is sent again if carrying it out twice does no harm; otherwise (Execute, Create, Write with `mode` `update`) it is answered 5.04 `restarted`. `answer`: it is always answered 5.04 `restarted`. The answer always carries `\"repeated\": true`."
     ),
     key!(
         "store.deadline_interval",
         store.deadline_interval,
         duration(SECOND, HOUR),
-        "How late the time of a device's last message may be written. After a restart its lifetime ends that much later. A change takes effect at the next start."
+        "How often the time of a device's last message is written at most. After a restart its lifetime may end later by this much. A change takes effect at the next start."
     ),
 ];

@@ -97,10 +97,28 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "QoS of update reports."
     ),
     key!(
+        "translators.state.enable",
+        translators.state.enable,
+        flag,
+        "Whether to publish a retained message for each device: `online`, `asleep` or `offline`, and since when. Not in EMQX, Erlang and C hosts, which ask the gateway for its devices."
+    ),
+    key!(
+        "translators.state.topic",
+        translators.state.messages.topic,
+        text,
+        "Where these state messages go, below the mountpoint."
+    ),
+    key!(
+        "translators.state.qos",
+        translators.state.messages.qos,
+        integer(0, 2),
+        "QoS of state messages."
+    ),
+    key!(
         "translators.legacy.enable",
         translators.legacy.enable,
         flag,
-        "Also serve the older topic pair."
+        "Also use the older pair of topics for commands and answers."
     ),
     key!(
         "translators.legacy.command.topic",
@@ -134,7 +152,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             filter::topic_filters,
             |it| format!("{it:?}")
         ),
-        "Where answers may go as well because a command asks for it by a Response Topic of MQTT 5: topics that one of these filters matches; an empty list for nowhere. Whatever it says, no answer goes to a topic below `$`, to one that commands come by or that the gateway publishes to, or below `mqtt.ownership_topic`."
+        "Which MQTT 5 Response Topics of commands are allowed, in addition to the usual topic of answers: those that match one of these filters; an empty list allows none. Never allowed are topics below `$`, command topics, topics that the gateway publishes to, and topics below `mqtt.ownership_topic`."
     ),
     key!(
         "series.boolean",
@@ -156,7 +174,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
                 format!("{paths:?}")
             }
         ),
-        "What goes into measurement series: objects, instances or resources, with all below them; an empty list for everything."
+        "Which values go into measurement series: the listed objects, instances or resources with everything below them; an empty list means all values."
     ),
     key!(
         "series.mapping",
@@ -166,6 +184,6 @@ pub(super) static KEYS: &[Key<Config>] = &[
             value::series_mapping,
             |_| "{}".to_owned()
         ),
-        "Ids of metrics in measurement series instead of the paths of resources: `\"/3303/0/5700\" = \"temperature\"`."
+        "Names that replace the paths of resources in measurement series: `\"/3303/0/5700\" = \"temperature\"`."
     ),
 ];

@@ -7,13 +7,15 @@ use super::super::cookie::COOKIE;
 use super::super::failures::Report;
 use super::super::handshake::{Completed, Handshake, Step};
 use super::super::hello::{self, ClientHello};
+use super::super::identity::Identity;
 use super::super::record::{HANDSHAKE_FAILURE, Record, fatal_alert};
-use super::super::session::Session;
+use super::super::session::{Protection, Session};
 use super::super::shares::Seat;
 use super::super::sources::source;
 use super::super::table::Key;
-use super::super::{CloseReason, CredentialTicket, Output};
+use super::super::{CloseReason, CredentialTicket, Output, SessionId};
 use super::Server;
+use crate::config::CipherSuite;
 use crate::memory::Reservation;
 use crate::telemetry::limited;
 use crate::time::Instant;
@@ -65,8 +67,7 @@ impl Server {
             });
             return;
         }
-        let peer = self.peers.get(&from).copied().unwrap_or_default();
-        if let Some(key) = peer.handshake
+        if let Some(key) = self.peers.handshake(from)
             && let Some(handshake) = self.handshakes.get(key)
         {
             if handshake.is_from(hello.random) {
@@ -77,7 +78,8 @@ impl Server {
             self.counters.dtls_handshakes_failed.inc();
             self.drop_handshake(now, key);
         }
-        if let Some(session) = peer.session.and_then(|key| self.sessions.get(key))
+        let session = self.peers.session(&self.sessions, from);
+        if let Some(session) = session.and_then(|key| self.sessions.get(key))
             && session.is_from(hello.random)
         {
             self.counters.dtls_records_dropped.inc();
@@ -107,9 +109,10 @@ impl Server {
             self.counters.dtls_handshakes_refused.inc();
             return;
         };
+        let id = self.new_id();
         let wire = &mut self.wire;
         let mut handshake =
-            match Handshake::new(&self.context, now, from, *hello.random, record, wire) {
+            match Handshake::new(&self.context, now, from, *hello.random, record, id, wire) {
                 Ok(Some(handshake)) => handshake,
                 Ok(None) => {
                     self.counters.dtls_malformed.inc();
@@ -125,10 +128,10 @@ impl Server {
         handshake.reserved = reserved;
         self.counters.dtls_handshakes_started.inc();
         let (timer, deadline) = (handshake.timer, handshake.deadline);
-        let key = self.handshakes.insert(handshake);
+        let key = self.handshakes.insert(Box::new(handshake));
         self.sources.add(from.ip(), deadline, key);
         self.timers.insert((timer, key));
-        self.peers.entry(from).or_default().handshake = Some(key);
+        self.peers.set_handshake(from, key);
         if let Some(handshake) = self.handshakes.get_mut(key) {
             let step = handshake.start(&mut self.wire);
             self.after_step(now, key, step);
@@ -203,7 +206,7 @@ impl Server {
             }
             Step::Complete => self.establish(now, key),
             Step::Refused => {
-                if let Some(identity) = self.handshakes.get(key).and_then(Handshake::identity) {
+                if let Some(identity) = self.handshakes.get(key).and_then(|it| it.identity()) {
                     // Somebody who knows an identity, or a device with another key than ours.
                     let reason = "the key is wrong, or nobody knows the identity";
                     limited!(INFO, self.counters, now, HandshakeFailed,
@@ -212,8 +215,14 @@ impl Server {
                 self.counters.dtls_handshakes_failed.inc();
                 self.drop_handshake(now, key);
             }
+            Step::Rejected(reason) => {
+                limited!(INFO, self.counters, now, HandshakeFailed,
+                    %peer, reason, "handshake with certificates failed");
+                self.counters.dtls_handshakes_failed.inc();
+                self.drop_handshake(now, key);
+            }
             Step::Failed(reason) => {
-                match self.handshakes.get(key).and_then(Handshake::identity) {
+                match self.handshakes.get(key).and_then(|it| it.identity()) {
                     Some(identity) => limited!(INFO, self.counters, now, HandshakeFailed,
                         %peer, %identity, reason, "handshake failed"),
                     None => tracing::debug!(%peer, reason, "handshake failed"),
@@ -235,11 +244,12 @@ impl Server {
             return;
         };
         let Completed {
-            stream,
+            protection,
             identity,
             resumed,
             suite,
             key: used,
+            certified,
             early,
         } = completed;
         self.context.failures.lock().succeeded(peer.ip());
@@ -248,31 +258,58 @@ impl Server {
             self.counters.dtls_handshakes_resumed.inc();
         }
         tracing::debug!(%peer, %identity, resumed, suite = suite.openssl_name(), "session established");
-        if let Some(session) = self.peers.get(&peer).and_then(|peer| peer.session) {
-            self.close_session(session, CloseReason::Replaced);
+        if let Some(key) = self.peers.session(&self.sessions, peer)
+            && let Some(session) = self.sessions.get(key)
+            // One with an id may have moved, and this is another device at its old address.
+            && (session.id().is_none() || session.identity == identity)
+        {
+            self.close_session(key, CloseReason::Replaced);
         }
-        let seat = Seat::new(&self.context.shares, identity.clone(), source(peer.ip()));
-        let reserved = self.context.reserve_session();
-        let session = Session::new(peer, identity.clone(), suite, stream, seat, now, reserved);
-        let key = self.sessions.insert(session);
-        if let Some(session) = self.sessions.get(key) {
-            self.idle.touch(&session.seat, now, key);
-        }
+        let is_warm = matches!(protection, Protection::OpenSsl(_));
+        let key = self.take_in(now, peer, identity.clone(), suite, protection);
+        self.peers.set_session(peer, key);
         self.is_crowded = true;
-        self.peers.entry(peer).or_default().session = Some(key);
-        self.order.touch(now, key);
-        self.keep_warm(key);
-        self.count_sessions();
+        if is_warm {
+            self.keep_warm(key);
+        }
         self.outputs.push_back(Output::Established {
             peer,
+            session: SessionId(key),
             identity,
             resumed,
             suite,
             key: used,
+            certified,
         });
+        self.keep_if_due(key);
         for record in early {
-            self.handle_session(now, key, &record);
+            self.handle_session(now, key, peer, &record);
         }
+    }
+
+    /// A session that was not there before. At its address it is found when that is said.
+    pub(super) fn take_in(
+        &mut self,
+        now: Instant,
+        peer: NetworkPath,
+        identity: Identity,
+        suite: CipherSuite,
+        protection: Protection,
+    ) -> Key {
+        let seat = Seat::new(&self.context.shares, identity.clone(), source(peer.ip()));
+        let session = Session::new(peer, identity, suite, protection, seat, now);
+        if let Some(reserved) = &mut self.reserved {
+            reserved.grow(self.context.session_bytes(session.is_of_openssl()));
+        }
+        let id = session.id();
+        let key = self.sessions.insert(session);
+        if let Some(id) = id {
+            self.ids.set(id.digest(), key.index());
+        }
+        self.idle.touch(&self.sessions, key);
+        self.order.touch(now, key);
+        self.count_sessions();
+        key
     }
 
     /// A handshake has failed for want of a key.
@@ -286,17 +323,12 @@ impl Server {
         }
     }
 
-    pub(super) fn take_handshake(&mut self, key: Key) -> Option<Handshake> {
+    pub(super) fn take_handshake(&mut self, key: Key) -> Option<Box<Handshake>> {
         let handshake = self.handshakes.remove(key)?;
         self.timers.remove(&(handshake.timer, key));
         let address = handshake.peer.ip();
         self.sources.remove(address, handshake.deadline, key);
-        if let Some(entry) = self.peers.get_mut(&handshake.peer) {
-            entry.handshake = None;
-            if entry.session.is_none() {
-                self.peers.remove(&handshake.peer);
-            }
-        }
+        self.peers.remove_handshake(handshake.peer);
         Some(handshake)
     }
 

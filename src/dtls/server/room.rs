@@ -1,12 +1,11 @@
 //! The part of the server that deals with too many sessions: which of them give way.
 
-use crate::network::NetworkPath;
 use std::time::Duration;
 
 use super::super::identity::Identity;
 use super::super::shares::Victim;
 use super::super::table::Key;
-use super::super::{CloseReason, Output};
+use super::super::{CloseReason, Output, SessionId};
 use super::Server;
 use crate::time::Instant;
 
@@ -20,11 +19,8 @@ const MAX_MOVED: usize = 32;
 impl Server {
     /// Whose key a session has, where that is not the identity that it presented: a credential may
     /// serve identities with suffixes. Its sessions are counted together.
-    pub fn set_credential(&mut self, peer: impl Into<NetworkPath>, identity: &[u8]) {
-        let key = self.peers.get(&peer.into()).and_then(|peer| peer.session);
-        let Some(key) = key else {
-            return;
-        };
+    pub fn set_credential(&mut self, session: SessionId, identity: &[u8]) {
+        let SessionId(key) = session;
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
@@ -33,7 +29,7 @@ impl Server {
         }
         self.idle.remove(&session.seat, key);
         session.seat.set_owner(Identity::new(identity));
-        self.idle.touch(&session.seat, session.noted, key);
+        self.idle.touch(&self.sessions, key);
         self.is_crowded = true;
     }
 
@@ -87,7 +83,7 @@ impl Server {
                 break;
             }
             session.noted = used;
-            self.idle.touch(&session.seat, used, key);
+            self.idle.touch(&self.sessions, key);
         }
         self.first_of(victim)
     }
@@ -95,7 +91,7 @@ impl Server {
     fn first_of(&self, victim: &Victim) -> Option<Key> {
         match victim {
             Victim::Any => self.order.first().map(|(key, _)| key),
-            group => self.idle.first(group),
+            group => self.idle.first(&self.sessions, group),
         }
     }
 
@@ -106,7 +102,7 @@ impl Server {
             && now - session.noted >= GRAIN
         {
             session.noted = now;
-            self.idle.touch(&session.seat, now, key);
+            self.idle.touch(&self.sessions, key);
         }
     }
 }

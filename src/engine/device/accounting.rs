@@ -141,6 +141,9 @@ impl Device {
     pub(super) fn settle_queue(&mut self, cx: &mut Context<'_>) {
         let bytes = self.queue.bytes();
         let before = std::mem::replace(&mut self.charged.queue, bytes);
+        let length = self.queue.len();
+        let length_before = std::mem::replace(&mut self.counted, length);
+        (cx.env.directory).change_queued([length_before, before], [length, bytes]);
         if bytes != before {
             cx.accounts.queues.release(before);
             cx.accounts.queues.charge(bytes);

@@ -16,7 +16,7 @@ use crate::engine::effects::Output;
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::{Remembering, Schema};
 use crate::memory::Heap;
-use crate::mqtt::{Publish, PublishKind};
+use crate::mqtt::{Publish, PublishKind, ReplyTo};
 use crate::time::Now;
 
 impl Device {
@@ -62,6 +62,9 @@ impl Device {
         self.publish_series(cx, &body);
         self.keep_answered(cx, command.number);
         self.settle_guesses(cx, remembered);
+        if Code(answer.code).is_success() {
+            self.note_periods(cx, command);
+        }
     }
 
     /// A value of an observation.
@@ -99,6 +102,7 @@ impl Device {
                 translators.notify.qos,
             ),
         };
+        cx.counters().timings.made(self.peer.listener);
         cx.effects.publish(Publish {
             kind: PublishKind::Notify,
             endpoint: self.endpoint.clone(),
@@ -176,22 +180,27 @@ impl Device {
         cx.counters().commands_refused.inc();
         let payload = local_error(command, &self.ids(), refusal);
         self.publish_answer(cx, &command.echo, payload);
+        self.keep_refused(cx, command.number, refusal);
         self.keep_answered(cx, command.number);
     }
 
     pub(super) fn publish_answer(&self, cx: &mut Context<'_>, echo: &Echo, payload: Vec<u8>) {
         let translator = response_translator(&cx.env.settings, echo);
         let answer = self.message(PublishKind::Response, translator, payload);
+        if echo.reply().and_then(ReplyTo::catcher).is_none() {
+            cx.counters().timings.made(self.peer.listener);
+        }
         cx.effects.publish_to(answer, echo.reply());
     }
 
-    fn publish_as(
+    pub(super) fn publish_as(
         &self,
         cx: &mut Context<'_>,
         kind: PublishKind,
         translator: &Translator,
         payload: Vec<u8>,
     ) {
+        cx.counters().timings.made(self.peer.listener);
         cx.effects.publish(self.message(kind, translator, payload));
     }
 

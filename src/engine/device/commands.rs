@@ -15,6 +15,7 @@ use crate::coap::block::Sender;
 use crate::coap::{Code, Token};
 use crate::config::{FormatDefault, OnStoreFailure};
 use crate::engine::context::Context;
+use crate::mqtt::Origin;
 
 /// Requests of one device that may be open at a time. Those that it has acknowledged do not count
 /// against NSTART, and a device might acknowledge all and answer none.
@@ -41,15 +42,17 @@ pub(super) struct Attempt {
 
 impl Device {
     /// Queues a command and sends what may be sent. `size`: of its JSON, in bytes; `expiry`: of its
-    /// message, in seconds; `text`: its JSON, for the store, unless its echo has all of it.
+    /// message, in seconds; `text`: its JSON and where it came from, for the store, unless its echo
+    /// has all of it.
     pub(in crate::engine) fn handle_command(
         &mut self,
         cx: &mut Context<'_>,
         mut command: Box<Command>,
         size: usize,
         expiry: Option<u32>,
-        text: Option<Vec<u8>>,
+        text: Option<(Vec<u8>, Option<Origin>)>,
     ) {
+        self.latest = self.latest.max(command.order);
         let bounds = cx.config().queue;
         let immediate = command.ttl == Some(Duration::ZERO);
         let message_expiry = expiry.map(|seconds| Duration::from_secs(u64::from(seconds)));
@@ -66,7 +69,12 @@ impl Device {
         if let Err(full) = cx.accounts.check_queue(self.charged.queue, bytes) {
             return self.refuse(cx, &command, &Refusal::memory(full));
         }
+        let most = (bounds.max_total, bounds.max_total_bytes);
+        if !cx.env.directory.may_queue(bytes, most) {
+            return self.refuse(cx, &command, &Refusal::QUEUE_FULL);
+        }
         let kept = self.number_command(cx, &mut command, text);
+        let number = command.number;
         let queued = Queued {
             command,
             bytes,
@@ -80,7 +88,9 @@ impl Device {
             Ok(()) => {
                 self.keep_queued(cx, kept, expires, immediate);
                 self.settle_queue(cx);
+                self.fresh = number;
                 self.pump(cx);
+                self.fresh = 0;
                 if self.queue.front().is_some() {
                     cx.counters().commands_queued.inc();
                 }
@@ -115,7 +125,10 @@ impl Device {
                 continue;
             }
             let front = self.queue.front();
-            if !front.is_some_and(|front| awake || front.immediate) || !self.clear_front(cx) {
+            if !front.is_some_and(|front| awake || front.immediate)
+                || self.awaits_others(cx)
+                || !self.clear_front(cx)
+            {
                 return;
             }
             let Some(queued) = self.queue.pop() else {

@@ -44,6 +44,7 @@ impl Device {
         let jitter = cx.rng.next_u32();
         let transmission = Transmission::start(cx.now.mono, jitter, &config.coap);
         cx.counters().requests.inc();
+        self.saw_request(cx);
         cx.index.add_token(token);
         cx.index.add_message(self.peer, mid);
         let copy = datagram.clone().into();
@@ -54,6 +55,7 @@ impl Device {
             mid,
             datagram: copy,
             transmission,
+            begun: cx.now.mono,
             withheld,
             job,
         };
@@ -154,6 +156,9 @@ impl Device {
                     self.last_separate = Some(message.mid());
                 }
                 if let Some(exchange) = self.take_exchange(cx, mid) {
+                    let time = cx.now.mono - exchange.begun;
+                    (cx.counters().timings).exchanged(self.peer.listener, time);
+                    self.saw_answer(cx, &exchange, message.code());
                     self.progress(cx, exchange, message);
                 }
             }
@@ -381,10 +386,21 @@ impl Device {
 
     /// An exchange ended without a response.
     fn fail(&mut self, cx: &mut Context<'_>, mid: u16, status: Status) {
+        let asked = self
+            .exchange_by_mid(mid)
+            .and_then(|it| match it.job.purpose {
+                Purpose::Refresh { observation } => Some(observation),
+                Purpose::Command { .. } | Purpose::Notification { .. } => None,
+            });
+        if status == Status::Timeout && asked.is_some_and(|token| self.is_silent(token)) {
+            self.take_exchange(cx, mid);
+            return;
+        }
         self.answer_status(cx, mid, status);
         let Some(exchange) = self.take_exchange(cx, mid) else {
             return;
         };
+        self.saw_failure(cx, &exchange, status);
         match exchange.job.purpose {
             Purpose::Notification { .. } => {}
             // What the device rejected or did not answer is not observed (any more).
@@ -425,6 +441,8 @@ impl Device {
         if self.expires_at() <= cx.now.mono {
             return false;
         }
+        self.check_silence(cx);
+        self.expire_moving(cx.now.mono);
         self.pump(cx);
         true
     }

@@ -33,6 +33,8 @@ impl Device {
                 .collect(),
             observations: self.observations.len(),
             queued: self.queue.len(),
+            restored: false,
+            note: None,
         }
     }
 }

@@ -29,6 +29,8 @@ pub(in crate::engine) struct Exchange {
     /// For retransmission.
     pub(in crate::engine) datagram: Box<[u8]>,
     pub(in crate::engine) transmission: Transmission,
+    /// When it was sent first.
+    pub(in crate::engine) begun: Instant,
     /// It was not sent because the device has not shown itself.
     pub(in crate::engine) withheld: bool,
     pub(in crate::engine) job: Box<Job>,

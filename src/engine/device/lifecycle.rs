@@ -15,12 +15,12 @@ impl Device {
     /// A device has sent what nobody else can send: it is awake, and its lifetime starts anew.
     pub(in crate::engine) fn touch(&mut self, now: Now, env: &Environment) {
         self.last_seen = now.mono;
-        self.awake_until = now.mono + env.config().qmode_time_window;
+        self.awake_until = now.mono + env.config().window_of(&self.endpoint);
     }
 
     /// A device is awake. Its lifetime starts anew only by what nobody else can send.
     pub(in crate::engine) fn wake(&mut self, cx: &mut Context<'_>) {
-        self.awake_until = cx.now.mono + cx.config().qmode_time_window;
+        self.awake_until = cx.now.mono + cx.config().window_of(&self.endpoint);
         if self.peer.session != 0 {
             self.last_seen = cx.now.mono;
         }

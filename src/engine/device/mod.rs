@@ -10,6 +10,7 @@
 //! * `answers.rs`: what all of that says to the broker
 //! * `reaching.rs`: what may be sent to its address
 //! * `lifecycle.rs`: registered anew, moved, awake, gone
+//! * `ordering.rs`, `moving.rs`: commands keep their order while the device goes from shard to shard
 //! * `accounting.rs`: what it takes of memory
 
 mod accounting;
@@ -22,17 +23,30 @@ pub mod format;
 mod info;
 mod job;
 mod lifecycle;
+mod moving;
 mod observation;
 mod observing;
+mod ordering;
 mod portable;
+mod presence;
 mod queue;
 mod reaching;
 mod refusal;
 pub mod request;
+#[cfg(any(feature = "http", feature = "internals"))]
+mod seeing;
+#[cfg(any(feature = "http", feature = "internals"))]
+mod seen;
+#[cfg(any(feature = "http", feature = "internals"))]
+mod shown;
+mod silence;
 mod state;
 mod storing;
 mod transfer;
+#[cfg(not(any(feature = "http", feature = "internals")))]
+mod unseen;
 mod waiting;
+mod watch;
 
 pub(in crate::engine) use accounting::registration_bytes;
 pub use portable::PortableSession;
@@ -40,4 +54,4 @@ pub(in crate::engine) use refusal::{
     Refusal, local_error, response_translator, unregistered_answer, unregistered_payload,
 };
 pub use state::Device;
-pub(in crate::engine) use state::NewDevice;
+pub(in crate::engine) use state::{NewDevice, Shown};

@@ -1,9 +1,11 @@
 //! An observation that the device has confirmed (RFC 7641).
 
 use super::format::FormatChoice;
+use super::watch::Watch;
 use crate::bridge::{Echo, Target};
 use crate::coap::Token;
 use crate::coap::observe::Freshness;
+use crate::lwm2m::Path;
 use crate::memory::Heap;
 use crate::time::Instant;
 
@@ -18,13 +20,26 @@ pub(in crate::engine) struct Observation {
     pub(in crate::engine) echo: Echo,
     /// The content formats it was asked for in.
     pub(in crate::engine) choice: FormatChoice,
+    /// When it should have been heard of.
+    pub(in crate::engine) watch: Watch,
+    /// When it began, milliseconds since 1970; its device sets it.
+    pub(in crate::engine) since: u64,
+    /// When its last notification came, milliseconds since 1970; 0: none yet.
+    pub(in crate::engine) last_at: u64,
+    /// Notifications that were published.
+    pub(in crate::engine) notifications: u32,
     /// Of the newest value that was published.
     freshness: Freshness,
 }
 
+/// The path of a target, unless there are several.
+pub(super) fn single(target: &Target) -> Option<&Path> {
+    target.path.as_ref().filter(|_| target.paths.is_empty())
+}
+
 impl Observation {
     /// One whose first value has the Observe option `sequence`.
-    pub(in crate::engine) const fn new(
+    pub(in crate::engine) fn new(
         token: Token,
         target: Target,
         echo: Echo,
@@ -37,12 +52,16 @@ impl Observation {
             target,
             echo,
             choice,
+            watch: Watch::new(0, now),
+            since: 0,
+            last_at: 0,
+            notifications: 0,
             freshness: Freshness::new(sequence, now),
         }
     }
 
     /// One that came back from the store: how many values there were since is not known.
-    pub(in crate::engine) const fn restored(
+    pub(in crate::engine) fn restored(
         token: Token,
         target: Target,
         echo: Echo,
@@ -55,6 +74,10 @@ impl Observation {
             target,
             echo,
             choice,
+            watch: Watch::new(0, now),
+            since: 0,
+            last_at: 0,
+            notifications: 0,
             freshness: Freshness::unknown(sequence, now),
         }
     }
@@ -67,7 +90,11 @@ impl Observation {
     /// The one place that judges freshness (RFC 7641 §3.4), where a value is about to be
     /// published: whether it is newer than what was. A message without Observe is the last one.
     pub(in crate::engine) fn accept(&mut self, sequence: Option<u32>, now: Instant) -> bool {
-        sequence.is_none_or(|sequence| self.freshness.accept(sequence, now))
+        let newer = sequence.is_none_or(|sequence| self.freshness.accept(sequence, now));
+        if newer {
+            self.watch.heard(now);
+        }
+        newer
     }
 
     /// Whether [`Observation::accept`] would take it now.
@@ -80,6 +107,11 @@ impl Observation {
     pub(in crate::engine) fn begin_anew(&mut self, sequence: Option<u32>, now: Instant) {
         let before = sequence.map_or(0, |sequence| sequence.wrapping_sub(1));
         self.freshness = Freshness::new(before, now);
+    }
+
+    /// What is observed, unless it is several paths.
+    pub(in crate::engine) fn single_path(&self) -> Option<&Path> {
+        single(&self.target)
     }
 
     /// Bytes it takes.

@@ -5,9 +5,10 @@
 use super::effort::Effort;
 use super::format::FormatChoice;
 use super::job::{Body, Exchange, Job, Purpose, Transfer};
-use super::observation::Observation;
+use super::observation::{Observation, single};
 use super::state::Device;
 use super::transfer::{Collected, collect};
+use super::watch::Watch;
 use crate::bridge::Command;
 use crate::bridge::uplink::Answer;
 use crate::coap::observe::Freshness;
@@ -202,7 +203,9 @@ impl Device {
             self.end_observation(cx, token);
         }
         let (target, echo) = (command.target.clone(), command.echo.of_observation());
-        let observation = Observation::new(token, target, echo, choice, sequence, cx.now.mono);
+        let period = self.period_of(single(&target));
+        let mut observation = Observation::new(token, target, echo, choice, sequence, cx.now.mono);
+        observation.watch = Watch::new(period, cx.now.mono);
         self.add_observation(cx, observation);
     }
 
@@ -213,8 +216,9 @@ impl Device {
     }
 
     /// Puts an observation into all tables.
-    pub(super) fn place_observation(&mut self, cx: &mut Context<'_>, observation: Observation) {
+    pub(super) fn place_observation(&mut self, cx: &mut Context<'_>, mut observation: Observation) {
         let token = observation.token;
+        observation.since = cx.now.unix_ms;
         // No more than its request took.
         self.charge_work(cx, observation.bytes());
         // There are few, and they stay.
@@ -243,6 +247,7 @@ impl Device {
 
     /// A message with the token of an observation (RFC 7641 §3.2).
     pub(super) fn notification(&mut self, cx: &mut Context<'_>, token: Token, message: &Message) {
+        self.saw_notification(cx);
         let counters = cx.counters();
         counters.notifications.inc();
         let Some(observation) = self.observation(token) else {
@@ -283,13 +288,15 @@ impl Device {
         token: Token,
         answer: &Answer<'_>,
     ) {
-        let now = cx.now.mono;
+        let now = cx.now;
         let Some(observation) = self.observation_mut(token) else {
             return;
         };
-        if !observation.accept(answer.observe, now) {
+        if !observation.accept(answer.observe, now.mono) {
             return cx.counters().notifications_stale.inc();
         }
+        observation.last_at = now.unix_ms;
+        observation.notifications = observation.notifications.saturating_add(1);
         self.notify(cx, token, answer);
         if !Code(answer.code).is_success() || answer.observe.is_none() {
             self.end_observation(cx, token);

@@ -54,8 +54,8 @@ pub(in crate::engine) enum QueueError {
     },
 }
 
-/// First in, first out, within the bounds of `queue.max_commands` and `queue.max_bytes`. What is
-/// immediate goes first. Each step takes a time that grows with the logarithm of the length.
+/// In order of receipt ([`Command::order`]), within the bounds of `queue.max_commands` and
+/// `queue.max_bytes`. What is immediate goes first. Each step takes a time that grows with the logarithm of the length.
 #[derive(Debug, Default)]
 pub(in crate::engine) struct CommandQueue(
     /// Most devices wait for nothing most of the time.
@@ -65,8 +65,9 @@ pub(in crate::engine) struct CommandQueue(
 /// What the places of a command take beside it, in bytes; nodes of trees are two thirds full.
 pub(in crate::engine) const PLACE_BYTES: usize = 64;
 
-/// The place of a command: whether it is not immediate, and its number.
-type Place = (bool, u64);
+/// The place of a command: whether it is not immediate, its order of receipt, and for those of the
+/// same order a number, in the order they came here.
+type Place = (bool, u64, u32);
 
 #[derive(Debug, Default)]
 struct Waiting {
@@ -77,7 +78,9 @@ struct Waiting {
     bytes: usize,
     /// Of memory.
     memory: usize,
-    next: u64,
+    /// The highest order there was.
+    last: u64,
+    next: u32,
 }
 
 impl Waiting {
@@ -97,7 +100,8 @@ impl CommandQueue {
         commands.unwrap_or_default().into_values()
     }
 
-    /// Appends; an immediate command goes first.
+    /// Takes a command to its place: one that came later than others but was received before them
+    /// goes before them, an immediate one before all that are not.
     pub(in crate::engine) fn push(
         &mut self,
         queued: Queued,
@@ -118,11 +122,16 @@ impl CommandQueue {
         Ok(())
     }
 
-    /// Appends whatever the bounds: for commands that were within them once.
+    /// The same whatever the bounds: for commands that were within them once.
     pub(in crate::engine) fn put(&mut self, queued: Queued) {
         let waiting = self.0.get_or_insert_default();
-        let place = (!queued.immediate, waiting.next);
-        waiting.next += 1;
+        let order = match queued.command.order {
+            0 => waiting.last,
+            order => order,
+        };
+        let place = (!queued.immediate, order, waiting.next);
+        waiting.last = waiting.last.max(order);
+        waiting.next = waiting.next.wrapping_add(1);
         waiting.bytes += queued.size;
         waiting.memory += queued.bytes;
         waiting.expiries.insert((queued.expires, place));
@@ -182,6 +191,12 @@ impl CommandQueue {
         Some(queued)
     }
 
+    /// The order of receipt of the first, as far as it has one.
+    pub(in crate::engine) fn front_order(&self) -> Option<u64> {
+        let ((_, order, _), _) = self.0.as_ref()?.commands.first_key_value()?;
+        Some(*order)
+    }
+
     pub(in crate::engine) fn pop(&mut self) -> Option<Queued> {
         let waiting = self.0.as_mut()?;
         let (place, _) = waiting.commands.first_key_value()?;
@@ -238,6 +253,8 @@ mod tests {
         max_commands: 20,
         max_bytes: 1000,
         max_age: Duration::from_secs(1),
+        max_total: 1_000_000,
+        max_total_bytes: 1 << 30,
     };
 
     fn queued(size: usize, expires: u64, immediate: bool) -> Queued {
@@ -250,6 +267,26 @@ mod tests {
             received: 0,
             clearance: Clearance::NotAsked,
         }
+    }
+
+    #[test]
+    fn c4_commands_wait_in_order_of_receipt_whenever_they_come() {
+        let mut queue = CommandQueue::default();
+        for (order, immediate) in [
+            (4, false),
+            (7, true),
+            (2, false),
+            (0, false),
+            (5, true),
+            (3, false),
+        ] {
+            let mut queued = queued(order, 100, immediate);
+            queued.command.order = order as u64;
+            queue.push(queued, &BOUNDS).unwrap();
+        }
+        let sizes: Vec<usize> = queue.drain().map(|it| it.size).collect();
+        // What has no order goes behind all that were there.
+        assert_eq!(sizes, [5, 7, 2, 3, 4, 0]);
     }
 
     proptest! {

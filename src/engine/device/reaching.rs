@@ -21,6 +21,7 @@ impl Device {
     /// Answers the datagram that is being handled, if the device may get that much.
     pub(super) fn transmit(&mut self, cx: &mut Context<'_>, datagram: Vec<u8>) {
         if self.spend(cx, datagram.len()) {
+            self.saw_sent(cx, datagram.len());
             cx.effects.transmit(self.peer, datagram);
         }
     }
@@ -38,6 +39,7 @@ impl Device {
     pub(super) fn transmit_request(&mut self, cx: &mut Context<'_>, datagram: Vec<u8>) -> bool {
         let wanted = datagram.len().saturating_add(RESERVE);
         if wanted <= self.trust.room() && self.trust.spend(datagram.len()) {
+            self.saw_sent(cx, datagram.len());
             cx.effects.transmit(self.peer, datagram);
             return true;
         }

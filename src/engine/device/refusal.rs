@@ -7,6 +7,7 @@ use crate::bridge::{Command, Dialect, Echo, Reason};
 use crate::coap::Code;
 use crate::config::Translator;
 use crate::engine::settings::Settings;
+use crate::engine::stored::StoredRefusal;
 use crate::memory::Full;
 
 /// An answer of the gateway itself: code, stable reason and a text for people.
@@ -53,6 +54,16 @@ impl Refusal {
         reason: "gateway_stopping",
         detail: None,
     };
+    pub(in crate::engine) const UNREACHABLE: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "node_unreachable",
+        detail: None,
+    };
+    pub(in crate::engine) const NOT_SUBSCRIBED: Self = Self {
+        code: Code::SERVICE_UNAVAILABLE,
+        reason: "not_subscribed",
+        detail: None,
+    };
     pub(in crate::engine) const OVERLOADED: Self = Self {
         code: Code::SERVICE_UNAVAILABLE,
         reason: "overloaded",
@@ -63,6 +74,32 @@ impl Refusal {
         reason: "too_many_observations",
         detail: None,
     };
+
+    /// What the store notes of it, if it must stand whatever happens.
+    pub(super) fn to_stored(&self) -> Option<StoredRefusal> {
+        [
+            StoredRefusal::NotRegistered,
+            StoredRefusal::Expired,
+            StoredRefusal::Cancelled,
+        ]
+        .into_iter()
+        .find(|stored| Self::of_stored(*stored) == *self)
+    }
+
+    /// From the store.
+    pub(super) const fn of_stored(stored: StoredRefusal) -> Self {
+        match stored {
+            StoredRefusal::NotRegistered => Self::NOT_REGISTERED,
+            StoredRefusal::Expired => Self::EXPIRED,
+            StoredRefusal::Cancelled => Self::CANCELLED,
+        }
+    }
+
+    /// The payload for a command that is none for a device.
+    pub(in crate::engine) fn payload(&self, echo: &Echo, ids: &Ids<'_>) -> Vec<u8> {
+        let detail = self.detail.as_deref();
+        uplink::local_error(echo, ids, None, self.code.0, self.reason, detail)
+    }
 
     /// The command may not wait for the device.
     pub(in crate::engine) fn not_queued(error: QueueError) -> Self {

@@ -232,7 +232,7 @@ fn typed_items(
         };
         item.value = coerce(&item.value, kind).ok_or_else(|| BuildError {
             reason: Reason::BadValue,
-            detail: format!("the value for {} is no {kind}", item.path),
+            detail: format!("the value for {} is not of type {kind}", item.path),
         })?;
     }
     Ok(items)

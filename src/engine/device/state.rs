@@ -3,13 +3,18 @@
 use std::cell::RefCell;
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
 use super::format::{DeviceFormats, Refused};
 use super::job::{Exchange, Purpose, Transfer};
+use super::moving::Moving;
 use super::observation::Observation;
 use super::queue::CommandQueue;
+#[cfg(any(feature = "http", feature = "internals"))]
+use super::seen::Seen;
+use crate::bridge::state::State;
 use crate::bridge::uplink::Ids;
 use crate::coap::Token;
 use crate::engine::account::Charged;
@@ -19,6 +24,7 @@ use crate::engine::peer::Peer;
 use crate::engine::reach::Trust;
 use crate::engine::registration::Registration;
 use crate::engine::timer::Reason;
+use crate::lwm2m::Path;
 use crate::lwm2m::codec::Guesses;
 use crate::time::{Instant, Now};
 
@@ -52,6 +58,10 @@ pub struct Device {
     /// Tokens and message ids of exchanges and observations stand in the index as well.
     pub(super) exchanges: Vec<Exchange>,
     pub(super) queue: CommandQueue,
+    /// The latest command that was taken, by its order of receipt.
+    pub(super) latest: u64,
+    /// It has come from another shard, and commands may still follow it.
+    pub(super) moving: Option<Box<Moving>>,
     pub(super) observations: Vec<Observation>,
     /// Content formats it would not take since it registered.
     pub(super) refused: Refused,
@@ -62,6 +72,8 @@ pub struct Device {
     pub(super) transfers: VecDeque<Transfer>,
     /// Observations to be asked for again after a new registration, each once.
     pub(super) refresh: Vec<Token>,
+    /// The longest period between notifications, in seconds, where it was set through us.
+    pub(super) periods: Vec<(Path, u32)>,
     /// Message id of its Register.
     pub(in crate::engine) register_mid: u16,
     /// Message id of the last separate response, whose repetition is acknowledged again.
@@ -74,11 +86,20 @@ pub struct Device {
     pub(in crate::engine) unsaved: bool,
     /// It came back from the store and its DTLS session is gone: nothing can be sent to it.
     pub(in crate::engine) absent: bool,
+    /// The command that is just being taken, by its number: nothing of it has been noted yet.
+    pub(super) fresh: u64,
+    /// Commands that count among those of the whole gateway.
+    pub(in crate::engine) counted: usize,
+    /// What the broker was told of whether it can be reached.
+    pub(in crate::engine) shown: Shown,
     /// What the store knows of [`Device::last_seen`].
     pub(super) saved_seen: Instant,
     /// Acknowledgements and resets from its address since the last request that named nothing that
     /// was under way.
     pub(super) strays: u8,
+    /// What the HTTP API shows, where there is one.
+    #[cfg(any(feature = "http", feature = "internals"))]
+    pub(super) seen: Option<Box<Seen>>,
 }
 
 /// What a Register makes a device of.
@@ -92,6 +113,18 @@ pub(in crate::engine) struct NewDevice {
     pub(in crate::engine) register_mid: u16,
     /// What the registration takes, in bytes.
     pub(in crate::engine) bytes: usize,
+}
+
+/// What the broker was told last.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) enum Shown {
+    /// Nothing, or nothing at this mountpoint.
+    #[default]
+    Nothing,
+    /// This, with this lifetime.
+    There(State, Duration),
+    /// That the device is gone.
+    Gone,
 }
 
 impl Device {
@@ -111,11 +144,14 @@ impl Device {
             timer_at: None,
             exchanges: Vec::new(),
             queue: CommandQueue::default(),
+            latest: 0,
+            moving: None,
             observations: Vec::new(),
             refused: Refused::default(),
             guesses: RefCell::default(),
             transfers: VecDeque::new(),
             refresh: Vec::new(),
+            periods: Vec::new(),
             register_mid: new.register_mid,
             last_separate: None,
             charged: Charged {
@@ -125,8 +161,13 @@ impl Device {
             trust: Trust::of(new.peer, false),
             unsaved: true,
             absent: false,
+            fresh: 0,
+            counted: 0,
+            shown: Shown::Nothing,
             saved_seen: now.mono,
             strays: 0,
+            #[cfg(any(feature = "http", feature = "internals"))]
+            seen: None,
         })
     }
 
@@ -189,8 +230,21 @@ impl Device {
             };
             next = next.min((exchange.transmission.deadline(), reason));
         }
+        let watched = self
+            .observations
+            .iter()
+            .filter_map(|it| it.watch.deadline());
+        if let Some(at) = watched.min() {
+            next = next.min((at, Reason::Silence));
+        }
         if let Some(at) = self.queue.next_expiry() {
             next = next.min((at, Reason::QueuedCommand));
+        }
+        if let Some(at) = self.moving.as_ref().map(|it| it.deadline()) {
+            next = next.min((at, Reason::Handoff));
+        }
+        if let Some(at) = self.falls_asleep_at() {
+            next = next.min((at, Reason::Sleep));
         }
         next
     }

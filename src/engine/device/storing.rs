@@ -10,17 +10,21 @@ use super::queue::{Clearance, Queued};
 use super::reaching::RESERVE;
 use super::refusal::Refusal;
 use super::state::{Device, NewDevice};
+use super::watch::Watch;
+use crate::bridge::uplink;
 use crate::bridge::{Command, CommandError, Dialect, Echo, StoredReply, Target, command};
 use crate::coap::Token;
+use crate::config::OnRestart;
 use crate::engine::context::Context;
 use crate::engine::identity::Identity;
 use crate::engine::peer::Peer;
 use crate::engine::reach::Trust;
 use crate::engine::registration::Registration;
 use crate::engine::stored::{
-    Change, StoredCommand, StoredDevice, StoredIdentity, StoredObservation,
+    Change, CommandStage, StoredCommand, StoredDevice, StoredIdentity, StoredObservation,
 };
 use crate::lwm2m::codec::ContentFormat;
+use crate::mqtt::Origin;
 use crate::time::{Instant, Now};
 
 /// What is told the store.
@@ -46,8 +50,8 @@ impl Device {
     fn to_stored(&self, cx: &Context<'_>) -> StoredDevice {
         let identity = self.identity.as_deref();
         StoredDevice {
-            endpoint: (*self.endpoint).into(),
-            listener: cx.env.listener_name(self.peer).into(),
+            endpoint: self.endpoint.clone(),
+            listener: cx.env.shared_listener_name(self.peer),
             address: self.peer.address,
             local: cx.env.address_of(self.peer),
             session: self.peer.session,
@@ -75,8 +79,18 @@ impl Device {
                 accept: observation.choice.accept.map(|format| format.0),
                 write: observation.choice.write.0,
                 sequence: observation.sequence(),
+                pmax: observation.watch.pmax,
             }),
         });
+    }
+
+    /// Tells the store all but the commands.
+    pub(in crate::engine) fn keep_again(&mut self, cx: &mut Context<'_>) {
+        self.unsaved = true;
+        self.keep(cx);
+        for observation in &self.observations {
+            self.keep_observation(cx, observation);
+        }
     }
 
     pub(super) fn keep_unobserved(&self, cx: &mut Context<'_>, token: Token) {
@@ -91,7 +105,7 @@ impl Device {
         &self,
         cx: &mut Context<'_>,
         command: &mut Command,
-        text: Option<Vec<u8>>,
+        text: Option<(Vec<u8>, Option<Origin>)>,
     ) -> Option<StoredCommand> {
         if !cx.effects.keeps() {
             return None;
@@ -99,7 +113,10 @@ impl Device {
         if cx.env.volatile {
             command.echo.mark_volatile();
         }
-        let text = text.or_else(|| command.echo.command().map(String::into_bytes))?;
+        let (text, origin) = match text {
+            Some(text) => text,
+            None => (command.echo.command()?.into_bytes(), None),
+        };
         command.number = cx.numbers.next(cx.now.mono, cx.env.shard);
         Some(StoredCommand {
             number: command.number,
@@ -109,6 +126,7 @@ impl Device {
             expires: 0,
             immediate: false,
             reply: command.echo.reply().map(StoredReply::new),
+            origin,
         })
     }
 
@@ -133,6 +151,20 @@ impl Device {
         });
     }
 
+    /// A command is answered by the gateway, and must not be done if the process ends before the broker
+    /// has the answer.
+    pub(super) fn keep_refused(&self, cx: &mut Context<'_>, number: u64, refusal: &Refusal) {
+        if number != 0
+            && let Some(with) = refusal.to_stored()
+        {
+            cx.effects.keep(|| Change::Refused {
+                endpoint: self.endpoint.clone(),
+                number,
+                with,
+            });
+        }
+    }
+
     /// A command has its final answer.
     pub(super) fn keep_answered(&self, cx: &mut Context<'_>, number: u64) {
         if number != 0 {
@@ -154,7 +186,9 @@ impl Device {
         if number == 0 || front.clearance == Clearance::Given {
             return true;
         }
-        let waits = !front.command.is_repeatable()
+        // What is sent as soon as it comes is noted as both in one batch. What has waited was noted
+        // before: if it were sent without a note, a second answer would not be marked as one.
+        let waits = (!front.command.is_repeatable() || number != self.fresh)
             && cx.env.keeping.is_some_and(|keeping| keeping.confirms);
         if front.clearance == Clearance::Asked {
             return false;
@@ -198,13 +232,12 @@ impl Device {
     /// A device as the store has it, without what belongs to it.
     pub(in crate::engine) fn of_stored(
         now: Now,
-        stored: &StoredDevice,
+        stored: StoredDevice,
         place: (Arc<str>, Peer, String),
-        registration: Registration,
-        bytes: usize,
     ) -> Box<Self> {
         let (endpoint, peer, mount) = place;
         let unsaved = *mount != *stored.mount;
+        let registration = Registration::of_stored(&endpoint, stored.registration);
         let new = NewDevice {
             endpoint,
             peer,
@@ -212,16 +245,12 @@ impl Device {
             fixed_mount: stored.fixed_mount,
             registration,
             register_mid: 0,
-            bytes,
+            bytes: 0,
         };
         let mut device = Self::new(now, new);
         let last_seen = Instant::from_micros(stored.last_seen).min(now.mono);
-        device.identity = stored.identity.as_ref().map(|identity| {
-            Arc::new(Identity {
-                presented: (*identity.presented).into(),
-                public: identity.public.clone(),
-            })
-        });
+        let identity = stored.identity.as_ref().map(Identity::of_stored);
+        device.identity = identity.map(Arc::new);
         device.registered_at = stored.registered_at;
         device.last_seen = last_seen;
         device.saved_seen = last_seen;
@@ -237,17 +266,18 @@ impl Device {
     }
 
     /// Takes in what belonged to the device: its observations as they were, and its commands. One
-    /// that had been sent is sent again, or answered if it must not be.
+    /// that had been sent is sent again, or answered if it must not be; one that had been refused is
+    /// refused again.
     pub(in crate::engine) fn restore(
         &mut self,
         cx: &mut Context<'_>,
         observations: Vec<StoredObservation>,
-        commands: Vec<(StoredCommand, bool)>,
+        commands: Vec<(StoredCommand, CommandStage)>,
     ) {
         let config = cx.config();
         // As long as it was awake when it was last heard of; its lifetime as if it had been heard of
         // just before that would have been written.
-        self.awake_until = self.last_seen + config.qmode_time_window;
+        self.awake_until = self.last_seen + config.window_of(&self.endpoint);
         let unwritten = cx.env.keeping.map(|keeping| keeping.deadline_interval);
         let heard = self.last_seen + unwritten.unwrap_or_default();
         self.last_seen = heard.min(cx.now.mono);
@@ -260,15 +290,33 @@ impl Device {
             }
         }
         let options = command::Options::new(config);
-        for (stored, sent) in commands {
+        for (stored, stage) in commands {
             cx.numbers.note(stored.number);
             match read(&stored, &options) {
-                Ok(command) => self.restore_command(cx, command, &stored, sent),
-                // The configuration takes it no more.
-                Err(_) => self.keep_answered(cx, stored.number),
+                Ok(command) => self.restore_command(cx, command, &stored, stage),
+                Err(error) => self.refuse_restored(cx, error, &stored, stage),
             }
         }
         self.settle_queue(cx);
+    }
+
+    /// The configuration takes a command no more that another one has taken.
+    fn refuse_restored(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut error: CommandError,
+        stored: &StoredCommand,
+        stage: CommandStage,
+    ) {
+        cx.counters().commands_refused.inc();
+        if stage != CommandStage::Waiting {
+            error.echo.mark_repeated();
+        }
+        let reply = stored.reply.as_ref().map(StoredReply::to_reply);
+        error.echo.set_reply(reply);
+        let payload = uplink::refused(&error, &self.ids());
+        self.publish_answer(cx, &error.echo, payload);
+        self.keep_answered(cx, stored.number);
     }
 
     fn restore_command(
@@ -276,15 +324,24 @@ impl Device {
         cx: &mut Context<'_>,
         mut command: Command,
         stored: &StoredCommand,
-        sent: bool,
+        stage: CommandStage,
     ) {
         command.number = stored.number;
+        if stored.origin.is_some_and(|origin| origin.again) {
+            command.echo.mark_repeated();
+        }
         let reply = stored.reply.as_ref().map(StoredReply::to_reply);
         command.echo.set_reply(reply);
-        if sent {
+        if stage != CommandStage::Waiting {
             // Its answer may have been published.
             command.echo.mark_repeated();
-            if !command.is_repeatable() {
+        }
+        if let CommandStage::Refused(with) = stage {
+            return self.refuse(cx, &command, &Refusal::of_stored(with));
+        }
+        if stage == CommandStage::Sent {
+            let again = cx.config().store.on_restart == OnRestart::Repeat;
+            if !again || !command.is_repeatable() {
                 return self.refuse(cx, &command, &Refusal::RESTARTED);
             }
         }
@@ -309,14 +366,10 @@ fn observation(stored: StoredObservation, now: Instant) -> Option<Observation> {
     let target = Target::of_stored(stored.target)?;
     let echo = Echo::of_stored(stored.echo);
     let token = Token(stored.token);
-    Some(Observation::restored(
-        token,
-        target,
-        echo,
-        choice,
-        stored.sequence,
-        now,
-    ))
+    let sequence = stored.sequence;
+    let mut observation = Observation::restored(token, target, echo, choice, sequence, now);
+    observation.watch = Watch::new(stored.pmax, now);
+    Some(observation)
 }
 
 fn read(stored: &StoredCommand, options: &command::Options) -> Result<Command, CommandError> {

@@ -1,13 +1,12 @@
 //! What waits for a device, for applications that ask, and that want some of it no more.
 
-use super::job::Purpose;
-use super::queue::Queued;
+use super::job::{Job, Purpose, Transfer};
 use super::refusal::Refusal;
 use super::state::Device;
 use crate::bridge::command::QueueRequest;
 use crate::bridge::uplink;
 use crate::bridge::waiting::{self, Waiting};
-use crate::bridge::{Command, Echo};
+use crate::bridge::{Command, Echo, Target};
 use crate::engine::context::Context;
 
 impl Device {
@@ -21,6 +20,7 @@ impl Device {
         let payload = match request {
             QueueRequest::List => self.list_queue(cx, echo),
             QueueRequest::Cancel(which) => self.cancel(cx, echo, which.as_deref()),
+            QueueRequest::Forget(target) => self.forget_observation(cx, echo, target),
         };
         self.publish_answer(cx, echo, payload);
     }
@@ -43,21 +43,89 @@ impl Device {
         waiting::queue(echo, &self.ids(), sent.chain(waiting))
     }
 
-    fn cancel(&mut self, cx: &mut Context<'_>, echo: &Echo, which: Option<&str>) -> Vec<u8> {
-        let wanted = |queued: &Queued| {
-            which.is_none_or(|id| queued.command.echo.request_id().as_deref() == Some(id))
+    /// Ends an observation without a word to the device.
+    fn forget_observation(
+        &mut self,
+        cx: &mut Context<'_>,
+        echo: &Echo,
+        target: &Target,
+    ) -> Vec<u8> {
+        let mut observations = self.observations.iter();
+        let known = observations.find(|known| known.target.is_same(target));
+        let Some(token) = known.map(|known| known.token) else {
+            let (code, reason) = (crate::coap::Code::NOT_FOUND.0, "no_such_observation");
+            let detail = Some("nothing like this is observed");
+            let path = Some(&target.text);
+            return uplink::local_error(echo, &self.ids(), path, code, reason, detail);
         };
-        let cancelled = self.queue.take_where(wanted);
+        self.end_observation(cx, token);
+        waiting::forgotten(echo, &self.ids(), &target.text)
+    }
+
+    fn cancel(&mut self, cx: &mut Context<'_>, echo: &Echo, which: Option<&str>) -> Vec<u8> {
+        // What the gateway observes by itself is nobody's command.
+        let wanted = |command: &Command| match which {
+            Some(id) => command.echo.request_id().as_deref() == Some(id),
+            None => !command.echo.is_auto_observe(),
+        };
+        let waiting = self.queue.take_where(|queued| wanted(&queued.command));
         self.settle_queue(cx);
-        for queued in &cancelled {
+        for queued in &waiting {
             self.refuse(cx, &queued.command, &Refusal::CANCELLED);
         }
-        if cancelled.is_empty() && which.is_some() {
+        let under_way = self.cancel_exchanges(cx, &wanted);
+        let cancelled = waiting.len() + under_way;
+        if under_way > 0 {
+            // What they held back has its turn.
+            self.pump(cx);
+        }
+        if cancelled == 0 && which.is_some() {
             let (code, reason) = (crate::coap::Code::NOT_FOUND.0, "no_such_command");
             let detail = Some("no command of this reqID waits");
             return uplink::local_error(echo, &self.ids(), None, code, reason, detail);
         }
-        waiting::cancelled(echo, &self.ids(), cancelled.len())
+        waiting::cancelled(echo, &self.ids(), cancelled)
+    }
+}
+
+impl Device {
+    /// Ends requests under way that are wanted no more; each is answered as cancelled. The device may
+    /// have done what it was asked for. What it answers is for nobody. Returns how many there were.
+    fn cancel_exchanges(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: &dyn Fn(&Command) -> bool,
+    ) -> usize {
+        let command = |job: &Job| match &job.purpose {
+            Purpose::Command { command, .. } => wanted(command),
+            Purpose::Refresh { .. } | Purpose::Notification { .. } => false,
+        };
+        let exchanges = self.exchanges.iter().filter(|it| command(&it.job));
+        let mids: Vec<u16> = exchanges.map(|exchange| exchange.mid).collect();
+        let mut jobs: Vec<Box<Job>> = Vec::new();
+        for mid in mids {
+            jobs.extend(self.take_exchange(cx, mid).map(|exchange| exchange.job));
+        }
+        // Others wait for their next block.
+        let mut freed = 0;
+        for transfer in std::mem::take(&mut self.transfers) {
+            let bytes = transfer.bytes();
+            match transfer {
+                Transfer::Answer(job) if command(&job) => {
+                    freed += bytes;
+                    jobs.push(job);
+                }
+                other => self.transfers.push_back(other),
+            }
+        }
+        self.release_work(cx, freed);
+        for job in &jobs {
+            self.end_unanswered(cx, job);
+            if let Purpose::Command { command, .. } = &job.purpose {
+                self.refuse(cx, command, &Refusal::CANCELLED);
+            }
+        }
+        jobs.len()
     }
 }
 

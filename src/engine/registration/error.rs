@@ -23,6 +23,9 @@ pub(in crate::engine) enum RegisterError {
     /// No `ep`.
     #[error("missing endpoint name (ep)")]
     MissingEndpoint,
+    /// More than one `ep`.
+    #[error("more than one endpoint name (ep)")]
+    TwoEndpoints,
     /// No `lt` or `lwm2m` with `compat.strict_register`.
     #[error("missing {0}")]
     Missing(&'static str),

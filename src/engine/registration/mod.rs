@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Config, LifetimePolicy, Limits, UpdateCondition};
 use crate::lwm2m::link::RegistrationLinks;
 use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
@@ -35,8 +37,9 @@ const QUEUE_MODE_APNS: [&str; 4] = [
     "psmF.eDRXC.ctnb",
 ];
 
-/// What a device said of its objects, as far as it is needed later.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a device said of its objects, as far as it is needed later. It is stored as it is: another
+/// field or order is another version of the record.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engine) struct Links {
     /// `None` for `/`, which most devices have.
     alternate_path: Option<Box<str>>,
@@ -252,6 +255,25 @@ mod tests {
 
     fn register(items: &[&str], config: &Config) -> Result<Registration, RegisterError> {
         Registration::new(query(items), b"</1/0>,</3/0>", Location::Random(7), config)
+    }
+
+    #[test]
+    fn a_parameter_counts_once() {
+        let limits = Limits::default();
+        let items = [&b"ep=a"[..], b"lt=60", b"ep=b"];
+        let two = Query::parse(items.into_iter(), &limits);
+        assert_eq!(two, Err(RegisterError::TwoEndpoints));
+        let known = query(&["ep=a", "b=U", "b=UQ", "x=1", "Q", "x=2", "Q", "x"]);
+        assert_eq!(
+            known.items().collect::<Vec<_>>(),
+            ["ep=a", "b=U", "x=1", "Q"]
+        );
+        let merged = known.merged(&query(&["b=SQ", "x=9", "ep=b"]), &limits);
+        let merged = merged.unwrap();
+        assert_eq!(
+            merged.items().collect::<Vec<_>>(),
+            ["ep=a", "b=SQ", "x=9", "Q"]
+        );
     }
 
     #[test]

@@ -3,36 +3,42 @@
 use std::collections::HashMap;
 use std::str;
 
+use serde::{Deserialize, Serialize};
+
 use super::error::RegisterError;
 use super::strings::Strings;
 use crate::config::Limits;
 use crate::memory::Heap;
 
 /// The query of a Register or Update as it was sent, in order; a key without `=` has no value.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engine) struct Query(Strings);
 
 impl Query {
-    /// Reads the Uri-Query options of a request, up to the bounds of a registration.
+    /// Reads the Uri-Query options of a request, up to the bounds of a registration. A parameter
+    /// that is repeated counts once, as it came first, so that the gateway and who reads its reports
+    /// see the same; a second `ep` is an error, since one of the two is a name that was not checked.
     pub(in crate::engine) fn parse<'a>(
         options: impl Iterator<Item = &'a [u8]>,
         limits: &Limits,
     ) -> Result<Self, RegisterError> {
         let mut bounds = Bounds::new(limits);
-        let items = options.map(|bytes| {
+        let mut items: Vec<&str> = Vec::with_capacity(8);
+        for bytes in options {
             let item = str::from_utf8(bytes).map_err(|_| RegisterError::NotUtf8)?;
             bounds.add(item)?;
-            Ok(item)
-        });
-        items.collect::<Result<_, _>>().map(Self)
-    }
-
-    /// From items that were within the bounds when they came.
-    pub(in crate::engine) fn of_items<'a>(items: impl Iterator<Item = &'a str>) -> Self {
-        Self(items.collect())
+            let key = key_and_value(item).0;
+            if items.iter().all(|known| key_and_value(known).0 != key) {
+                items.push(item);
+            } else if key == "ep" {
+                return Err(RegisterError::TwoEndpoints);
+            }
+        }
+        Ok(Self(items.into_iter().collect()))
     }
 
     /// As they were sent.
+    #[cfg(any(test, feature = "internals", feature = "standalone"))]
     pub(in crate::engine) fn items(&self) -> impl Iterator<Item = &str> {
         self.0.iter()
     }

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::location::Location;
 use super::query::Query;
-use super::strings::Strings;
 use super::{Links, Registration, queue_mode};
 use crate::lwm2m::model::Version;
 use crate::memory::Heap;
@@ -18,9 +17,9 @@ pub struct StoredRegistration {
     location: Option<u64>,
     /// Milliseconds.
     lifetime: u64,
-    version: (u8, u8),
-    query: Vec<Box<str>>,
-    links: Option<StoredLinks>,
+    version: Version,
+    query: Query,
+    links: Option<Links>,
 }
 
 /// Without the location.
@@ -33,23 +32,9 @@ impl std::fmt::Debug for StoredRegistration {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct StoredLinks {
-    alternate_path: Option<Box<str>>,
-    objects: Vec<Box<str>>,
-    /// Object, major, minor.
-    versions: Vec<(u16, u8, u8)>,
-    content_formats: Vec<u16>,
-}
-
 impl Heap for StoredRegistration {
     fn heap(&self) -> usize {
-        let texts = |texts: &[Box<str>]| -> usize {
-            let each = texts.iter().map(|text| size_of_val(text) + text.heap());
-            each.sum()
-        };
-        let links = self.links.as_ref();
-        texts(&self.query) + links.map_or(0, |links| texts(&links.objects))
+        self.query.heap() + self.links.heap()
     }
 }
 
@@ -59,72 +44,100 @@ impl StoredRegistration {
         Duration::from_millis(self.lifetime)
     }
 
+    /// A location that nobody can guess; `None` where it is the endpoint name.
+    pub(in crate::engine) const fn random_location(&self) -> Option<u64> {
+        self.location
+    }
+
+    /// Where it lives.
+    pub(in crate::engine) fn location(&self, endpoint: &std::sync::Arc<str>) -> Location {
+        match self.location {
+            Some(number) => Location::Random(number),
+            None => Location::Endpoint(endpoint.clone()),
+        }
+    }
+
+    /// What it registered with.
+    pub(in crate::engine) const fn items(&self) -> &Query {
+        &self.query
+    }
+
     /// Names and values of the query, for people.
+    #[cfg(any(feature = "internals", feature = "standalone"))]
     pub fn query(&self) -> impl Iterator<Item = &str> {
-        self.query.iter().map(|item| &**item)
+        self.query.items()
     }
 
     /// The object list, for people.
     #[cfg(any(feature = "internals", feature = "standalone"))]
     pub fn objects(&self) -> impl Iterator<Item = &str> {
         let links = self.links.iter();
-        links.flat_map(|links| links.objects.iter().map(|object| &**object))
+        links.flat_map(|links| links.objects.iter())
     }
 }
 
 impl Registration {
     /// For the store.
     pub(in crate::engine) fn to_stored(&self) -> StoredRegistration {
-        let version = |version: Version| (version.major, version.minor);
         StoredRegistration {
             location: match self.location {
                 Location::Random(number) => Some(number),
                 Location::Endpoint(_) => None,
             },
             lifetime: u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX),
-            version: version(self.version),
-            query: self.query.items().map(Box::from).collect(),
-            links: self.links.as_ref().map(|links| StoredLinks {
-                alternate_path: links.alternate_path.clone(),
-                objects: links.objects.iter().map(Box::from).collect(),
-                versions: (links.versions.iter())
-                    .map(|(object, version)| (*object, version.major, version.minor))
-                    .collect(),
-                content_formats: links.content_formats.to_vec(),
-            }),
+            version: self.version,
+            query: self.query.clone(),
+            links: self.links.clone(),
         }
     }
 
     /// From the store.
     pub(in crate::engine) fn of_stored(
         endpoint: &std::sync::Arc<str>,
-        stored: &StoredRegistration,
+        stored: StoredRegistration,
     ) -> Self {
-        let (major, minor) = stored.version;
-        let query = Query::of_items(stored.query());
-        let links = stored.links.as_ref().map(|links| Links {
-            alternate_path: links.alternate_path.clone(),
-            objects: (links.objects.iter())
-                .map(|object| &**object)
-                .collect::<Strings>(),
-            versions: (links.versions.iter())
-                .map(|(object, major, minor)| {
-                    let (major, minor) = (*major, *minor);
-                    (*object, Version { major, minor })
-                })
-                .collect(),
-            content_formats: links.content_formats.as_slice().into(),
-        });
         Self {
-            location: match stored.location {
-                Some(number) => Location::Random(number),
-                None => Location::Endpoint(endpoint.clone()),
-            },
+            location: stored.location(endpoint),
             lifetime: stored.lifetime(),
-            version: Version { major, minor },
-            queue_mode: queue_mode(&query),
-            query,
-            links,
+            version: stored.version,
+            queue_mode: queue_mode(&stored.query),
+            query: stored.query,
+            links: stored.links,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Limits};
+
+    /// Records of any release that wrote them are read: the order and the kind of each field.
+    #[test]
+    fn the_form_of_a_record_stays() {
+        type Links<'a> = (Option<&'a str>, Vec<&'a str>, Vec<(u16, u8, u8)>, Vec<u16>);
+        let items = ["ep=dev", "lt=60", "lwm2m=1.1"];
+        let query = Query::parse(items.iter().map(|it| it.as_bytes()), &Limits::default());
+        let payload = b"</x>;rt=\"oma.lwm2m\";ct=11543,</x/1/0>,</x/3>;ver=1.2,</x/3/0>";
+        let config = Config::default();
+        let location = Location::Random(300);
+        let registration = Registration::new(query.unwrap(), payload, location, &config).unwrap();
+        let stored = registration.to_stored();
+        let links = registration.links.as_ref().unwrap();
+        let objects: Vec<_> = links.objects.iter().collect();
+        assert_eq!(links.versions.len(), 1);
+        let links: Links<'_> = (Some("/x"), objects, vec![(3, 1, 2)], vec![11543]);
+        let as_written = (
+            Some(300u64),
+            60_000u64,
+            (1u8, 1u8),
+            items.to_vec(),
+            Some(links),
+        );
+        let bytes = postcard::to_allocvec(&stored).unwrap();
+        assert_eq!(bytes, postcard::to_allocvec(&as_written).unwrap());
+        let read: StoredRegistration = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(read, stored);
+        assert_eq!(Registration::of_stored(&"dev".into(), read), registration);
     }
 }

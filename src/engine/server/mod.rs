@@ -241,6 +241,7 @@ impl Server<'_> {
         };
         self.core.env.counters.sends.inc();
         let taken = self.core.with(key, |device, cx| {
+            device.saw_send(cx);
             device.wake(cx);
             device.handle_send(cx, message, body)
         });

@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::departed::HANDOFF_TIMEOUT;
-use super::handoff::Handoff;
+use super::handoff::{Handoff, Wanted};
 use crate::config::Takeover;
 use crate::engine::core::Core;
 use crate::engine::effects::Output;
@@ -49,7 +49,7 @@ pub(in crate::engine) struct Arrivals {
 }
 
 impl Arrivals {
-    fn contains(&self, peer: Peer) -> bool {
+    pub(in crate::engine) fn contains(&self, peer: Peer) -> bool {
         self.expected.contains_key(&peer)
     }
 
@@ -125,9 +125,16 @@ impl Arrivals {
         session: SecureSession,
     ) -> Held {
         let identity = session.identity.clone();
-        core.sessions.insert(peer, session);
         let own = core.env.shard;
-        match core.env.directory.connect(&identity, own, peer) {
+        let directory = &core.env.directory;
+        let connected = directory.connect(&identity, own, peer, session.came_back);
+        let Ok(before) = connected else {
+            // Its device has made a handshake before it was its turn.
+            core.effects.push(Output::Disconnect(peer));
+            return Held::new();
+        };
+        core.sessions.insert(peer, session);
+        match before {
             Some((shard, old)) if shard == own => {
                 if self.contains(old) {
                     self.expect(core.now, peer);
@@ -147,6 +154,35 @@ impl Arrivals {
             }
             None => Held::new(),
         }
+    }
+
+    /// A datagram from an address whose device came back from the store in another shard: it is asked
+    /// for, and the datagram waits. False when there is no such device.
+    pub(in crate::engine) fn fetch(
+        &mut self,
+        core: &mut Core,
+        from: Peer,
+        datagram: &[u8],
+    ) -> bool {
+        let directory = core.env.directory.clone();
+        if !directory.has_restored() || core.registry.bound(from).is_some() {
+            return false;
+        }
+        let own = core.env.shard;
+        let Some(shard) = directory.take_restored(from).filter(|it| *it != own) else {
+            return false;
+        };
+        self.expect(core.now, from);
+        let handoff = Handoff::Take {
+            from: own,
+            wanted: Wanted::Peer(from),
+            identity: None,
+            peer: from,
+            datagram: Vec::new(),
+            body: Vec::new(),
+        };
+        core.effects.hand_off(shard, handoff);
+        self.hold(core, from, datagram)
     }
 
     /// A DTLS session ended. Its registrations stay for a newer one.
@@ -218,11 +254,9 @@ impl Arrivals {
 /// What belongs to an identity goes to its newest connection. Returns its peer if that is in this
 /// shard.
 fn pass_on(core: &mut Core, to: &Successor) -> Option<Peer> {
-    let listener = core.env.listener(to.peer.listener);
-    let takeover = listener.map_or(Takeover::Move, |listener| listener.takeover);
     let here = to.shard == core.env.shard;
     for key in core.registry.of_identity(&to.identity) {
-        match takeover {
+        match core.takeover(key, to.peer) {
             Takeover::End => core.remove(key, GoneReason::Displaced),
             Takeover::Move if here => core.follow(key, to.peer),
             Takeover::Move => core.send_after(key, to.peer, to.shard),

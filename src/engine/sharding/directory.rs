@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
@@ -20,6 +21,12 @@ use crate::network::LocalAddresses;
 pub struct Directory {
     locals: Arc<LocalAddresses>,
     inner: RwLock<Inner>,
+    /// Commands that wait for devices of all shards, and bytes of memory that they take.
+    queued: [AtomicUsize; 2],
+    /// Addresses in `restored`.
+    restored: AtomicUsize,
+    /// The last number that was given.
+    order: AtomicU64,
 }
 
 /// Why an endpoint cannot be taken.
@@ -32,6 +39,10 @@ pub(in crate::engine) enum ClaimError {
     /// Its mountpoint is another endpoint's.
     Mount,
 }
+
+/// The identity has a newer connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) struct Outdated;
 
 /// The rendered mountpoint that a device is to have.
 #[derive(Debug)]
@@ -73,6 +84,8 @@ struct Inner {
     /// Rendered mountpoints, only where the template does not name the endpoint, and those that a
     /// host has given.
     mounts: Mounts,
+    /// The shard of devices that came back from the store and speak without DTLS, by their address.
+    restored: HashMap<Peer, ShardId>,
 }
 
 impl Inner {
@@ -109,6 +122,8 @@ struct Connection {
     shard: ShardId,
     peer: Peer,
     live: bool,
+    /// The store brought it back.
+    came_back: bool,
     registrations: usize,
 }
 
@@ -118,10 +133,49 @@ impl Directory {
         &self.locals
     }
 
+    /// Whether another command may wait.
+    pub(in crate::engine) fn may_queue(&self, bytes: usize, most: (usize, usize)) -> bool {
+        let [commands, total] = &self.queued;
+        commands.load(Ordering::Relaxed) < most.0
+            && total.load(Ordering::Relaxed).saturating_add(bytes) <= most.1
+    }
+
+    /// The queue of a device has changed from so many commands and bytes to others.
+    pub(in crate::engine) fn change_queued(&self, from: [usize; 2], to: [usize; 2]) {
+        for (total, (from, to)) in self.queued.iter().zip(from.into_iter().zip(to)) {
+            // Wraps around, and comes out right.
+            total.fetch_add(to.wrapping_sub(from), Ordering::Relaxed);
+        }
+    }
+
+    /// Commands that wait for devices of all shards.
+    pub fn queued(&self) -> usize {
+        self.queued[0].load(Ordering::Relaxed)
+    }
+
+    /// Bytes that these take.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued[1].load(Ordering::Relaxed)
+    }
+
     /// The shard of an endpoint.
     pub fn shard_of(&self, endpoint: &str) -> Option<ShardId> {
         let inner = self.inner.read();
         inner.endpoints.get(endpoint).map(|known| known.shard)
+    }
+
+    /// Gives a command its place in the order of receipt and hands it to the shard of its endpoint.
+    /// No endpoint changes its shard meanwhile: what a shard is asked afterwards comes to it behind
+    /// all commands that were meant for it before.
+    pub fn route<T>(&self, endpoint: &str, hand: impl FnOnce(Option<ShardId>, u64) -> T) -> T {
+        let inner = self.inner.read();
+        let shard = inner.endpoints.get(endpoint).map(|known| known.shard);
+        hand(shard, self.next_number())
+    }
+
+    /// A number that nobody else has, from one upwards.
+    pub(in crate::engine) fn next_number(&self) -> u64 {
+        self.order.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// The shard of a registration location.
@@ -142,6 +196,13 @@ impl Directory {
     /// Registrations in all shards.
     pub fn len(&self) -> usize {
         self.inner.read().endpoints.len()
+    }
+
+    /// Registrations by the number of their listener.
+    pub fn by_listener(&self) -> Vec<(u16, usize)> {
+        let inner = self.inner.read();
+        let listeners = inner.listeners.iter();
+        listeners.map(|(number, count)| (*number, *count)).collect()
     }
 
     /// Whether nothing is registered, and nothing is left of what was.
@@ -263,29 +324,37 @@ impl Directory {
         inner.locations.insert(location.clone(), shard);
     }
 
-    /// An identity connected; returns where it was before, if something of it is left there.
+    /// An identity connected; returns where it was before, if something of it is left there. A
+    /// connection that `came_back` from the store is older than any other.
     pub(in crate::engine) fn connect(
         &self,
         identity: &Arc<Identity>,
         shard: ShardId,
         peer: Peer,
-    ) -> Option<(ShardId, Peer)> {
+        came_back: bool,
+    ) -> Result<Option<(ShardId, Peer)>, Outdated> {
         let mut inner = self.inner.write();
         if let Some(connection) = inner.identities.get_mut(&identity.presented) {
+            // Of two that came back the second is the newer one.
+            if came_back && connection.live && !connection.came_back {
+                return Err(Outdated);
+            }
             let old = (connection.shard, connection.peer);
             (connection.shard, connection.peer, connection.live) = (shard, peer, true);
-            return Some(old);
+            connection.came_back = came_back;
+            return Ok(Some(old));
         }
         let connection = Connection {
             shard,
             peer,
             live: true,
+            came_back,
             registrations: 0,
         };
         inner
             .identities
             .insert(identity.presented.clone(), connection);
-        None
+        Ok(None)
     }
 
     /// A connection ended; that of a newer one is nobody's business.
@@ -327,10 +396,44 @@ impl Directory {
             shard,
             peer,
             live: false,
+            came_back: false,
             registrations: 0,
         };
         let known = inner.identities.entry(identity.presented.clone());
         known.or_insert(new).registrations += 1;
+    }
+
+    /// So many devices will come.
+    pub(in crate::engine) fn reserve(&self, devices: usize) {
+        let mut inner = self.inner.write();
+        inner.endpoints.reserve(devices);
+        inner.locations.reserve(devices);
+        inner.observations.reserve(devices);
+        inner.restored.reserve(devices);
+    }
+
+    /// A device came back from the store in `shard`, and nothing but its address shows whose its
+    /// messages are.
+    pub(in crate::engine) fn insert_restored(&self, peer: Peer, shard: ShardId) {
+        let mut inner = self.inner.write();
+        inner.restored.insert(peer, shard);
+        self.restored.store(inner.restored.len(), Ordering::Relaxed);
+    }
+
+    /// Whether any such device may be elsewhere.
+    pub(in crate::engine) fn has_restored(&self) -> bool {
+        self.restored.load(Ordering::Relaxed) > 0
+    }
+
+    /// The shard of such a device; asked for once.
+    pub(in crate::engine) fn take_restored(&self, peer: Peer) -> Option<ShardId> {
+        if !self.has_restored() || !self.inner.read().restored.contains_key(&peer) {
+            return None;
+        }
+        let mut inner = self.inner.write();
+        let shard = inner.restored.remove(&peer);
+        self.restored.store(inner.restored.len(), Ordering::Relaxed);
+        shard
     }
 
     pub(in crate::engine) fn registered(&self, identity: &Identity) {

@@ -3,6 +3,7 @@
 use tracing::debug;
 
 use super::handoff::{Handoff, Wanted, Withheld};
+use crate::config::Takeover;
 use crate::engine::claims::Claim;
 use crate::engine::core::Core;
 use crate::engine::device::Device;
@@ -24,6 +25,31 @@ impl Core {
             debug!(%endpoint, peer = %new.address, "registration follows its identity");
         });
         self.registry.set_unconfirmed(key);
+    }
+
+    /// A device that came back from the store goes where its identity has connected meanwhile, or ends,
+    /// as one that had been there already.
+    pub(in crate::engine) fn follow_connection(&mut self, key: DeviceKey, identity: &Identity) {
+        let Some((shard, new)) = self.env.directory.connection(identity) else {
+            return;
+        };
+        let is_there = self.device(key).is_none_or(|device| device.peer == new);
+        if is_there {
+            return;
+        }
+        match self.takeover(key, new) {
+            Takeover::End => self.remove(key, GoneReason::Displaced),
+            Takeover::Move if shard == self.env.shard => self.follow(key, new),
+            Takeover::Move => self.send_after(key, new, shard),
+        }
+    }
+
+    /// What becomes of a device whose identity has a newer connection. The connection of one that came
+    /// back from the store has ended with its process: nothing has displaced it.
+    pub(super) fn takeover(&self, key: DeviceKey, new: Peer) -> Takeover {
+        let came_back = self.device(key).is_some_and(|device| device.absent);
+        let listener = self.env.listener(new.listener).filter(|_| !came_back);
+        listener.map_or(Takeover::Move, |listener| listener.takeover)
     }
 
     /// A connection has registered `speaker`. What was moved to it and it has not spoken for
@@ -64,7 +90,7 @@ impl Core {
         device.trust = Trust::Proven;
         device.last_seen = self.now.mono;
         device.unconfirmed = true;
-        self.depart(&device, to);
+        self.depart(&mut device, to);
         self.effects.hand_off(to, Handoff::Adopt(device));
     }
 
@@ -102,14 +128,15 @@ impl Core {
             }
             Wanted::Location(_) => return Err(Withheld::Absent),
             Wanted::Token(token) => (self.registry.by_token(*token), Claim::Keep),
+            Wanted::Peer(peer) => (self.registry.at(*peer), Claim::Keep),
         };
         let key = key.ok_or(Withheld::Absent)?;
         let device = self.device(key).ok_or(Withheld::Absent)?;
         if !self.may_claim(device, identity, claim) {
             return Err(Withheld::OtherIdentity);
         }
-        let device = self.detach(key).ok_or(Withheld::Absent)?;
-        self.depart(&device, to);
+        let mut device = self.detach(key).ok_or(Withheld::Absent)?;
+        self.depart(&mut device, to);
         Ok(device)
     }
 }

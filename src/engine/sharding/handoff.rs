@@ -8,7 +8,7 @@ use crate::engine::identity::Identity;
 use crate::engine::input::CommandInput;
 use crate::engine::peer::{Peer, ShardId};
 use crate::engine::registration::Location;
-use crate::memory::Heap;
+use crate::memory::{Heap, block};
 
 /// What shards say to each other.
 #[derive(Debug)]
@@ -52,6 +52,17 @@ pub enum Handoff {
         /// How many shards it has come by.
         hops: u8,
     },
+    /// Goes to the shards that a device was in, and back to it: behind all commands that follow it.
+    Flush {
+        /// Which device.
+        endpoint: Arc<str>,
+        /// Where it is, or was when it asked for this.
+        home: ShardId,
+        /// Which of these it is; never zero.
+        word: u64,
+        /// The shards to be visited next, in reverse order.
+        way: Vec<ShardId>,
+    },
     /// The identity of `old` has a newer connection, `new`, in shard `to`.
     Displace {
         /// Whose connections they are.
@@ -88,6 +99,7 @@ impl Handoff {
             }
             Self::Notification { datagram } => datagram.heap(),
             Self::Command { input, .. } => input.bytes(),
+            Self::Flush { way, .. } => block(size_of_val(way.as_slice())),
             Self::Adopt(device) => device.bytes(),
             Self::Displace { .. } | Self::Arrived { .. } => 0,
         }
@@ -113,4 +125,7 @@ pub enum Wanted {
     /// It has shown that it is here now: the token of an observation came from the peer of
     /// [`Handoff::Take`], and an answer to a question of ours. There is no request to be processed.
     Token(Token),
+    /// It came back from the store, and its messages arrive here: the kernel shares them out in
+    /// another way when there is another number of shards.
+    Peer(Peer),
 }

@@ -94,7 +94,8 @@ impl Outbox {
         }
     }
 
-    /// Moves everything to the two lists, which must be empty; their room is used again.
+    /// Moves everything to the two lists, which must be empty; their room is used again. Answers and
+    /// reports come before values, what is alike in its order.
     pub(super) fn take(&self, messages: &mut Vec<Publish>, lines: &mut Vec<(Level, String)>) {
         let mut inner = self.inner.lock();
         mem::swap(&mut inner.messages, messages);
@@ -106,6 +107,8 @@ impl Outbox {
         inner.overflowing = false;
         let lost = mem::take(&mut inner.lost_lines);
         drop(inner);
+        // Stable, and nothing to do where they are sorted already.
+        messages.sort_by_key(Publish::is_value);
         if lost > 0 {
             lines.push((Level::Warning, format!("lwm2m: {lost} log lines were lost")));
         }

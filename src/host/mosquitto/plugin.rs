@@ -239,7 +239,7 @@ impl Plugin {
             let outgoing = Outgoing {
                 payload: &message.payload,
                 qos: message.qos,
-                retain: false,
+                retain: message.is_retained(),
                 properties: match (functions, correlation) {
                     (Some(functions), Some(data)) => functions.list(data),
                     _ => ptr::null_mut(),

@@ -24,6 +24,14 @@ impl Shared {
 }
 
 impl Host for Shared {
+    fn name(&self) -> &'static str {
+        "mosquitto"
+    }
+
+    fn takes_states(&self) -> bool {
+        true
+    }
+
     fn attach(&self, memory: &Arc<Memory>) {
         self.outbox.attach(memory);
     }

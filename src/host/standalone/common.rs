@@ -9,6 +9,8 @@ use super::outbox::Bounds;
 use crate::config::{Config, Mqtt};
 use crate::engine::PortableSession;
 use crate::host::Message;
+use crate::mqtt::Origin;
+use crate::store::{NotDurable, Receipt};
 
 /// Where messages from the broker go. No method blocks but those that say so.
 pub trait Commands: Send + Sync + 'static {
@@ -17,6 +19,18 @@ pub trait Commands: Send + Sync + 'static {
 
     /// Takes a message for which [`Commands::is_command`] said yes.
     fn deliver(&self, message: Message);
+
+    /// As [`Commands::deliver`]; `receipt` tells when the command is safe.
+    fn deliver_durably(&self, message: Message, receipt: Receipt) {
+        self.deliver(message);
+        receipt.settle(Err(NotDurable::NoStore));
+    }
+
+    /// Messages of QoS 1 and 2 that are in the store from before the start: the broker may give them
+    /// again.
+    fn taken_before(&self) -> Vec<Origin> {
+        Vec::new()
+    }
 
     /// Ends a registration, for another gateway to go on with; may block.
     fn export(&self, endpoint: &str) -> Option<PortableSession> {

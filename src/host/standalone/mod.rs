@@ -17,11 +17,14 @@ use crate::config::Config;
 use crate::config::broker_url::BrokerUrl;
 use crate::host::{DeviceEvent, Host, Publish, Subscriptions};
 use crate::memory::Memory;
+use crate::store::Receipt;
 use crate::telemetry::Counters;
 
 pub use client::Client;
 pub use common::{BrokerError, Commands};
 pub use embedded::Embedded;
+#[cfg(feature = "internals")]
+pub use embedded::{may_read, read_users};
 
 /// The broker side of the stand-alone host.
 pub enum Broker {
@@ -61,6 +64,19 @@ impl Broker {
         }
     }
 
+    /// Takes up what has changed of the files that the configuration names: users and rules of the
+    /// embedded broker.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be read, or a mistake in it; what was read before stays.
+    pub fn reload(&self, config: &Config) -> Result<(), BrokerError> {
+        match self {
+            Self::Embedded(broker) => broker.reload(config),
+            Self::Remote(_) => Ok(()),
+        }
+    }
+
     /// Where the embedded broker listens.
     pub fn address(&self) -> Option<SocketAddr> {
         match self {
@@ -89,6 +105,10 @@ impl Broker {
 }
 
 impl Host for Broker {
+    fn name(&self) -> &'static str {
+        "standalone"
+    }
+
     fn attach(&self, memory: &Arc<Memory>) {
         let bytes = memory.ceiling();
         tracing::info!(bytes, "memory ceiling (limits.memory)");
@@ -102,6 +122,16 @@ impl Host for Broker {
         match self {
             Self::Embedded(broker) => broker.publish(batch),
             Self::Remote(client) => client.publish(batch),
+        }
+    }
+
+    fn publish_answers(&self, batch: &mut Vec<Publish>, receipt: Receipt) {
+        match self {
+            Self::Embedded(broker) => {
+                broker.publish(batch);
+                receipt.settle(Ok(()));
+            }
+            Self::Remote(client) => client.publish_answers(batch, receipt),
         }
     }
 
@@ -139,6 +169,10 @@ impl Host for Broker {
             Self::Remote(client) => client.watches_devices(),
             Self::Embedded(_) => false,
         }
+    }
+
+    fn takes_states(&self) -> bool {
+        true
     }
 
     fn device_events(&self, batch: &mut Vec<DeviceEvent>) {

@@ -10,11 +10,17 @@ use tokio::sync::Notify;
 
 use crate::host::Publish;
 use crate::memory::{Kind, Memory, Tally};
+use crate::mqtt::PublishKind;
 use crate::runtime::monotonic;
+use crate::store::Receipt;
 use crate::telemetry::{Counters, limited};
 
 /// Bytes that a waiting message needs beside its topic and payload.
 const OVERHEAD: usize = 128;
+
+/// Answers and reports that leave before the oldest value does, while there are any: an application
+/// waits for an answer, and values that are late are still values.
+const IN_A_ROW: u32 = 16;
 
 /// Bytes that a message counts with.
 pub(crate) fn size(topic: usize, payload: usize) -> usize {
@@ -39,7 +45,8 @@ pub(crate) struct Bounds {
     pub(crate) bytes: usize,
 }
 
-/// A bounded queue of messages, with those that were taken out and are not settled yet. When it is
+/// A bounded queue of messages, with those that were taken out and are not settled yet. Answers and
+/// reports leave before values (see [`IN_A_ROW`]); what is alike leaves in its order. When it is
 /// full, values of QoS 0 go first, then everything else of QoS 0 (see [`Rank`]): a message takes
 /// the place of the oldest ones that give way to it, and is dropped when there are none. Every drop
 /// is counted, and logged once per episode.
@@ -59,18 +66,46 @@ enum Rank {
     Value,
     /// Answers and reports of QoS 0.
     Answer,
-    /// QoS 1 and 2.
-    Acknowledged,
+    /// Values of QoS 1 and 2.
+    KeptValue,
+    /// Answers and reports of QoS 1 and 2.
+    KeptAnswer,
 }
 
 impl Rank {
-    const ALL: [Self; 3] = [Self::Value, Self::Answer, Self::Acknowledged];
+    const ALL: [Self; 4] = [Self::Value, Self::Answer, Self::KeptValue, Self::KeptAnswer];
 
     fn of(publish: &Publish) -> Self {
-        match publish.qos {
-            0 if publish.gives_way() => Self::Value,
-            0 => Self::Answer,
-            _ => Self::Acknowledged,
+        match (publish.qos, publish.is_value()) {
+            (0, true) => Self::Value,
+            (0, false) => Self::Answer,
+            (_, true) => Self::KeptValue,
+            (_, false) => Self::KeptAnswer,
+        }
+    }
+
+    const fn is_value(self) -> bool {
+        matches!(self, Self::Value | Self::KeptValue)
+    }
+
+    /// Whether a message gives way to one of another rank: those of QoS 1 and 2 to none.
+    fn gives_way_to(self, other: Self) -> bool {
+        matches!(self, Self::Value | Self::Answer) && self < other
+    }
+}
+
+/// A message, and who waits until the broker has it.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) publish: Publish,
+    pub(crate) receipt: Option<Receipt>,
+}
+
+impl Held {
+    /// It does not get to the broker: nobody needs to wait for that.
+    fn give_up(self) {
+        if let Some(receipt) = self.receipt {
+            receipt.settle(Ok(()));
         }
     }
 }
@@ -80,7 +115,9 @@ impl Rank {
 #[derive(Default)]
 struct Lines {
     next: u64,
-    queues: [VecDeque<(u64, Publish)>; Rank::ALL.len()],
+    /// Answers and reports that have left since a value did.
+    in_a_row: u32,
+    queues: [VecDeque<(u64, Held)>; Rank::ALL.len()],
     /// Of the messages in all queues.
     waiting: Load,
     /// Of the messages that were taken and are not settled.
@@ -113,36 +150,48 @@ impl Load {
 }
 
 impl Lines {
-    fn push(&mut self, publish: Publish) {
-        self.waiting.add(size_of(&publish));
+    fn push(&mut self, held: Held) {
+        self.waiting.add(size_of(&held.publish));
         let number = self.next;
         self.next = number.wrapping_add(1);
-        if let Some(queue) = self.queues.get_mut(Rank::of(&publish) as usize) {
-            queue.push_back((number, publish));
+        if let Some(queue) = self.queues.get_mut(Rank::of(&held.publish) as usize) {
+            queue.push_back((number, held));
         }
     }
 
-    fn pop(&mut self) -> Option<Publish> {
-        let oldest = self
-            .queues
-            .iter_mut()
-            .filter(|queue| !queue.is_empty())
-            .min_by_key(|queue| queue.front().map(|(number, _)| *number))?;
-        let (_, publish) = oldest.pop_front()?;
-        self.waiting.remove(size_of(&publish));
-        Some(publish)
+    fn pop(&mut self) -> Option<Held> {
+        let turn_of_values = self.in_a_row >= IN_A_ROW;
+        let held = self
+            .pop_oldest(turn_of_values)
+            .or_else(|| self.pop_oldest(!turn_of_values))?;
+        self.in_a_row = match held.publish.is_value() {
+            true => 0,
+            false => self.in_a_row.saturating_add(1),
+        };
+        self.waiting.remove(size_of(&held.publish));
+        Some(held)
     }
 
-    /// Gives up the oldest message of the lowest rank below `rank`.
+    /// Takes the oldest of the values, or of the others.
+    fn pop_oldest(&mut self, values: bool) -> Option<Held> {
+        let ranked = Rank::ALL.into_iter().zip(&mut self.queues);
+        let (_, oldest) = ranked
+            .filter(|(rank, queue)| rank.is_value() == values && !queue.is_empty())
+            .min_by_key(|(_, queue)| queue.front().map(|(number, _)| *number))?;
+        oldest.pop_front().map(|(_, held)| held)
+    }
+
+    /// Gives up the oldest message of the lowest rank that gives way to `rank`.
     fn shed(&mut self, rank: Rank) -> bool {
         let below = Rank::ALL.into_iter().zip(&mut self.queues);
         let victim = below
-            .take_while(|(lower, _)| *lower < rank)
+            .take_while(|(lower, _)| lower.gives_way_to(rank))
             .find_map(|(_, queue)| queue.pop_front());
-        let Some((_, publish)) = victim else {
+        let Some((_, held)) = victim else {
             return false;
         };
-        self.waiting.remove(size_of(&publish));
+        self.waiting.remove(size_of(&held.publish));
+        held.give_up();
         true
     }
 
@@ -191,6 +240,18 @@ impl Outbox {
 
     /// Takes all of `batch`, in order. Never waits for the broker.
     pub(crate) fn push(&self, batch: &mut Vec<Publish>) {
+        self.push_with(batch, None);
+    }
+
+    /// As [`Outbox::push`]; `receipt` waits until the broker has the answers among them.
+    pub(crate) fn push_with(&self, batch: &mut Vec<Publish>, receipt: Option<Receipt>) {
+        self.put(batch, receipt.as_ref());
+        if let Some(receipt) = receipt {
+            receipt.settle(Ok(()));
+        }
+    }
+
+    fn put(&self, batch: &mut Vec<Publish>, receipt: Option<&Receipt>) {
         if batch.is_empty() {
             return;
         }
@@ -206,7 +267,9 @@ impl Outbox {
                 dropped += 1;
             }
             if lines.fits(bytes, self.bounds) {
-                lines.push(publish);
+                let answer = publish.kind == PublishKind::Response;
+                let receipt = receipt.filter(|_| answer).map(Receipt::part);
+                lines.push(Held { publish, receipt });
             } else {
                 dropped += 1;
             }
@@ -236,10 +299,21 @@ impl Outbox {
         }
     }
 
+    /// Counts a message that the broker did not want.
+    pub(crate) fn refused(&self) {
+        self.counters.publish_refused.add_shared(1);
+        self.counters.publish_dropped.add_shared(1);
+    }
+
+    /// Where things are counted.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
     /// Moves waiting messages to the end of `into`, up to `most` and until they have `bytes`, and
     /// waits until there is at least one. They count as held until [`Outbox::settle`]. Cancelling
     /// the wait loses nothing.
-    pub(crate) async fn take(&self, most: usize, bytes: usize, into: &mut Vec<Publish>) {
+    pub(crate) async fn take(&self, most: usize, bytes: usize, into: &mut Vec<Held>) {
         loop {
             {
                 let mut lines = self.lines.lock();
@@ -248,11 +322,11 @@ impl Outbox {
                     if taken >= bytes {
                         break;
                     }
-                    let Some(publish) = lines.pop() else { break };
-                    let size = size_of(&publish);
+                    let Some(held) = lines.pop() else { break };
+                    let size = size_of(&held.publish);
                     lines.taken.add(size);
                     taken = taken.saturating_add(size);
-                    into.push(publish);
+                    into.push(held);
                 }
                 if lines.waiting.messages == 0 {
                     self.overflowing.store(false, Ordering::Relaxed);
@@ -324,7 +398,7 @@ mod tests {
     fn topics(outbox: &Outbox) -> Vec<String> {
         let mut lines = outbox.lines.lock();
         std::iter::from_fn(|| lines.pop())
-            .map(|publish| publish.topic)
+            .map(|held| held.publish.topic)
             .collect()
     }
 
@@ -336,6 +410,34 @@ mod tests {
         assert!(batch.is_empty());
         assert_eq!(topics(&outbox), ["0", "1", "2", "3", "4", "5"]);
         assert_eq!(counters.publish_dropped.get(), 0);
+    }
+
+    #[test]
+    fn answers_and_reports_leave_before_values() {
+        let other = |number, qos, kind| Publish {
+            kind,
+            ..message(number, qos)
+        };
+        let (outbox, _) = outbox(1000);
+        outbox.push(&mut vec![message(0, 0), message(1, 1), message(2, 0)]);
+        outbox.push(&mut vec![
+            other(3, 0, PublishKind::Response),
+            other(4, 1, PublishKind::Register),
+            message(5, 0),
+            other(6, 0, PublishKind::Response),
+        ]);
+        assert_eq!(topics(&outbox), ["3", "4", "6", "0", "1", "2", "5"]);
+        // Values are not kept waiting for ever.
+        outbox.push(&mut vec![message(1000, 0), message(1001, 0)]);
+        outbox.push(
+            &mut (0..40)
+                .map(|n| other(n, 0, PublishKind::Response))
+                .collect(),
+        );
+        let order = topics(&outbox);
+        let place = |topic: &str| order.iter().position(|it| it == topic).unwrap();
+        let in_a_row = usize::try_from(IN_A_ROW).unwrap();
+        assert_eq!((place("1000"), place("1001")), (in_a_row, 2 * in_a_row + 1));
     }
 
     #[test]
@@ -406,7 +508,10 @@ mod tests {
         assert_eq!(got.len(), 1, "one goes whatever its size");
         got.clear();
         outbox.take(100, usize::MAX, &mut got).await;
-        assert_eq!(got.first().map(|publish| publish.topic.as_str()), Some("3"));
+        assert_eq!(
+            got.first().map(|held| held.publish.topic.as_str()),
+            Some("3")
+        );
         assert_eq!((got.len(), outbox.is_empty()), (2, true));
         assert_eq!(outbox.unsettled(), 5);
     }
@@ -433,8 +538,8 @@ mod tests {
             memory.used(Kind::Outboxes) >= kept * 1000,
             "not settled yet"
         );
-        for publish in &taken {
-            outbox.settle(size_of(publish));
+        for held in &taken {
+            outbox.settle(size_of(&held.publish));
         }
         assert_eq!(memory.used(Kind::Outboxes), 0);
     }

@@ -10,7 +10,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::common::BrokerError;
 use crate::config::Mqtt;
 
-fn setting(key: &'static str, reason: impl ToString) -> BrokerError {
+pub(super) fn setting(key: &'static str, reason: impl ToString) -> BrokerError {
     BrokerError::Setting {
         key,
         reason: reason.to_string(),
@@ -59,11 +59,11 @@ pub(super) fn client_config(mqtt: &Mqtt) -> Result<Arc<ClientConfig>, BrokerErro
     Ok(Arc::new(config))
 }
 
-fn unreadable(key: &'static str, file: &Path, reason: &impl ToString) -> BrokerError {
+pub(super) fn unreadable(key: &'static str, file: &Path, reason: &impl ToString) -> BrokerError {
     setting(key, format!("{}: {}", file.display(), reason.to_string()))
 }
 
-fn certificates(
+pub(super) fn certificates(
     key: &'static str,
     file: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, BrokerError> {

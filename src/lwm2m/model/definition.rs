@@ -52,7 +52,7 @@ pub struct ObjectDefinition {
 
 impl ObjectDefinition {
     /// The resources by their ids.
-    #[cfg(any(feature = "internals", feature = "standalone"))]
+    #[cfg(any(feature = "http", feature = "internals", feature = "standalone"))]
     pub fn resources(&self) -> &[ResourceDefinition] {
         &self.resources
     }

@@ -29,10 +29,11 @@ impl Bench {
         let mut ssl = Ssl::new(&context.build()).unwrap();
         ssl.set_mtu(MTU).unwrap();
         Self {
-            client: Client::new("PSK-AES128-CCM8").unwrap(),
+            client: Client::new("PSK-AES128-CCM8", true, None).unwrap(),
             session: Session::new(Credentials {
                 identity: "sim-0".to_owned(),
                 key: Key::new(key.to_vec()),
+                certificate: None,
             }),
             server: SslStream::new(ssl, Datagrams::default()).unwrap(),
             now: Instant::now(),
@@ -165,6 +166,7 @@ fn an_identity_without_room_is_not_cut() {
     let long = Credentials {
         identity: "x".repeat(256),
         key: Key::new(vec![1]),
+        certificate: None,
     };
     assert_eq!(copy(&long, &mut [0; 256], &mut [0; 512]), None);
     assert_eq!(copy(&long, &mut [0; 257], &mut [0; 512]), Some(1));

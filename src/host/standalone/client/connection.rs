@@ -1,6 +1,7 @@
 //! One connection to the broker, from CONNECT to its end.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,12 +10,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::super::common::Commands;
+use super::super::outbox::Held;
+use super::inbox;
 use super::session::{self, FILTERS_AT_ONCE, Fact, Session};
 use super::shared::Shared;
 use super::wire::{
-    Codec, Connect, Incoming, Message, Outgoing, ReadError, Version, Welcome, WriteError,
+    Codec, Connect, Delivery, Incoming, Message, Outgoing, ReadError, Version, Welcome, WriteError,
 };
-use crate::host::Publish;
+use crate::runtime::monotonic;
+use crate::store::Receipt;
+use crate::telemetry::limited;
 
 /// Bytes ready to be sent from which on nothing is added to them but answers.
 const OUTPUT_FULL: usize = 256 << 10;
@@ -62,12 +67,12 @@ pub(super) struct Connection<'a, S> {
     /// Whether something was written since the last flush.
     written: bool,
     session: &'a mut Session,
-    shared: &'a Shared,
+    shared: &'a Arc<Shared>,
     commands: &'a dyn Commands,
+    /// Of messages of QoS 0 that are ready to be sent.
+    unsent: Vec<Receipt>,
     /// Whether a refusal of messages has been logged on this connection.
     complained: bool,
-    /// Whether a refusal of filters has been logged on this connection.
-    refused: bool,
     /// Whether the client is closed: no command is taken, and the end comes when all is said.
     closing: bool,
 }
@@ -77,7 +82,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         stream: S,
         (version, max_packet): (Version, u32),
         session: &'a mut Session,
-        shared: &'a Shared,
+        shared: &'a Arc<Shared>,
         commands: &'a dyn Commands,
     ) -> Self {
         Self {
@@ -89,8 +94,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             session,
             shared,
             commands,
+            unsent: Vec::new(),
             complained: false,
-            refused: false,
             closing: false,
         }
     }
@@ -155,6 +160,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 };
                 self.handle(packet)?;
             }
+            self.acknowledge();
             self.ask();
             if self.is_done() {
                 return self.disconnect().await;
@@ -174,12 +180,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 sent = push_out(&mut writer, &mut self.output), if !flushing || self.written => {
                     sent?;
                     self.written = !flushing;
+                    if flushing {
+                        self.settle_unsent();
+                    }
                 }
                 () = self.shared.outbox.take(room, OUTPUT_FULL, &mut batch), if room > 0 && !full => {
                     // What waits may be the report of a device that is about to get commands.
                     self.ask();
-                    for publish in batch.drain(..) {
-                        self.publish(publish);
+                    for held in batch.drain(..) {
+                        self.publish(held);
                     }
                 }
                 () = self.shared.changed.notified() => self.ask(),
@@ -251,10 +260,30 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         Ok(())
     }
 
-    fn publish(&mut self, publish: Publish) {
+    /// Acknowledges what is handled by now.
+    fn acknowledge(&mut self) {
+        let handled = std::mem::take(&mut *self.shared.handled.lock());
+        for number in handled {
+            self.session.handled(number);
+        }
+        while let Some(packet) = self.session.acknowledge() {
+            self.send(packet);
+        }
+    }
+
+    /// What was ready is on its way.
+    fn settle_unsent(&mut self) {
+        for receipt in self.unsent.drain(..) {
+            receipt.settle(Ok(()));
+        }
+    }
+
+    fn publish(&mut self, held: Held) {
+        let Held { publish, receipt } = held;
         let owner = self.shared.owner.as_ref();
         let message = Message {
-            retain: owner.is_some_and(|owner| owner.retains(&publish.topic)),
+            retain: publish.is_retained()
+                || owner.is_some_and(|owner| owner.retains(&publish.topic)),
             topic: Bytes::from(publish.topic),
             payload: Bytes::from(publish.payload),
             qos: publish.qos,
@@ -262,7 +291,15 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         };
         let size = session::size(&message);
         match self.session.publish(message) {
-            Some(packet) => self.send(packet),
+            Some(packet) => {
+                match (&packet, receipt) {
+                    (Outgoing::Publish { id: Some(id), .. }, Some(receipt)) => {
+                        self.session.attach(*id, receipt);
+                    }
+                    (_, receipt) => self.unsent.extend(receipt),
+                }
+                self.send(packet);
+            }
             None => self.drop_message(size, "no packet identifier is free"),
         }
     }
@@ -286,6 +323,27 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         }
     }
 
+    /// Hands a command over. One of QoS 1 or 2 is acknowledged once it is safe: the store has it,
+    /// or the broker its answer.
+    fn deliver(&self, delivery: &Delivery, number: Option<u64>) {
+        let message = crate::host::Message {
+            topic: delivery.topic.clone(),
+            payload: delivery.payload.to_vec(),
+            expiry: delivery.expiry,
+            reply: delivery.reply.clone(),
+        };
+        let (Some(number), Some(origin)) = (number, inbox::origin(delivery)) else {
+            return self.commands.deliver(message);
+        };
+        let shared = Arc::clone(self.shared);
+        let receipt = Receipt::of_message(origin, move |_| {
+            // Whatever became of it, it has been taken.
+            shared.handled.lock().push(number);
+            shared.control.notify_one();
+        });
+        self.commands.deliver_durably(message, receipt);
+    }
+
     fn drop_message(&mut self, size: usize, reason: &str) {
         self.shared.outbox.settle(size);
         self.shared.outbox.count_dropped(1);
@@ -299,39 +357,63 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
             match fact {
                 Fact::Send(packet) => self.send(packet),
                 Fact::Command(delivery) => {
-                    // The acknowledgement comes after what it stands for: from here on the
-                    // command is answered, whatever comes.
+                    let number = self.session.number_of(&delivery);
                     let owner = self.shared.owner.as_ref();
                     if let Some(owner) = owner.filter(|it| it.concerns(&delivery.topic)) {
                         owner.heard(&delivery.topic, &delivery.payload);
                     } else if !self.closing && self.commands.is_command(&delivery.topic) {
-                        self.commands.deliver(crate::host::Message {
-                            topic: delivery.topic.clone(),
-                            payload: delivery.payload.to_vec(),
-                            expiry: delivery.expiry,
-                            reply: delivery.reply.clone(),
-                        });
+                        self.deliver(&delivery, number);
+                        continue;
                     }
-                    if let Some(packet) = self.session.handled(&delivery) {
-                        self.send(packet);
+                    if let Some(number) = number {
+                        self.session.handled(number);
                     }
                 }
                 Fact::Settled(size) => self.shared.outbox.settle(size),
-                Fact::Rejected(size, reason) => {
-                    self.drop_message(size, &format!("the broker says {reason}"));
+                Fact::Rejected(size, topic, reason) => {
+                    self.shared.outbox.settle(size);
+                    self.shared.outbox.refused();
+                    let topic = topic.unwrap_or_default();
+                    let topic = String::from_utf8_lossy(&topic);
+                    limited!(
+                        WARN,
+                        self.shared.outbox.counters(),
+                        monotonic(),
+                        PublishRefused,
+                        %topic,
+                        %reason,
+                        "the broker refuses a message: allow the gateway's user to write to this topic \
+                         there"
+                    );
                 }
                 Fact::FilterRefused(filter, reason) => {
-                    if !std::mem::replace(&mut self.refused, true) {
-                        tracing::warn!(
-                            %filter, %reason, "the broker refuses a subscription; others are not named"
-                        );
-                    }
+                    let counters = self.shared.outbox.counters();
+                    counters.subscriptions_refused.add_shared(1);
+                    limited!(
+                        WARN,
+                        counters,
+                        monotonic(),
+                        SubscriptionRefused,
+                        %filter,
+                        %reason,
+                        "the broker refuses a subscription, so that no command comes by it: allow the \
+                         gateway's user to read this filter there"
+                    );
                 }
                 Fact::TakenOver => return Err(Ended::TakenOver),
                 Fact::End(reason) => return Err(Ended::Said(reason)),
             }
         }
         Ok(())
+    }
+}
+
+impl<S> Drop for Connection<'_, S> {
+    /// Messages of QoS 0 are lost with a connection: nothing more comes of them.
+    fn drop(&mut self) {
+        for receipt in self.unsent.drain(..) {
+            receipt.settle(Ok(()));
+        }
     }
 }
 

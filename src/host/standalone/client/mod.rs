@@ -7,6 +7,7 @@
 
 mod connection;
 mod identifier;
+mod inbox;
 mod owner;
 mod patience;
 mod session;
@@ -45,11 +46,8 @@ use crate::config::broker_url::BrokerUrl;
 use crate::config::{Config, MqttSubscribe, MqttVersion};
 use crate::host::{DeviceEvent, Publish};
 use crate::memory::Memory;
+use crate::store::Receipt;
 use crate::telemetry::Counters;
-
-/// How long the broker is asked to keep our session, and with it commands of QoS 1 and 2, while
-/// we are away, in seconds.
-const SESSION_EXPIRY: u32 = 86_400;
 
 /// Commands of QoS 1 and 2 that the broker may send before the first is acknowledged.
 const RECEIVE_MAX: u16 = 1024;
@@ -114,7 +112,7 @@ impl Client {
                 username,
                 password,
                 keepalive: u16::try_from(mqtt.keepalive.as_secs()).unwrap_or(u16::MAX),
-                session_expiry: SESSION_EXPIRY,
+                session_expiry: expiry(mqtt.session_expiry),
                 receive_max: RECEIVE_MAX,
                 max_packet: common::max_packet_size(config),
             },
@@ -134,6 +132,7 @@ impl Client {
                 changed: Notify::new(),
                 pausing: AtomicBool::new(false),
                 closing: AtomicBool::new(false),
+                handled: Mutex::default(),
                 control: Notify::new(),
             }),
         })
@@ -162,6 +161,11 @@ impl Client {
 
     pub(super) fn publish(&self, batch: &mut Vec<Publish>) {
         self.shared.outbox.push(batch);
+    }
+
+    /// As [`Client::publish`]; `receipt` waits until the broker has the answers of it.
+    pub(super) fn publish_answers(&self, batch: &mut Vec<Publish>, receipt: Receipt) {
+        self.shared.outbox.push_with(batch, Some(receipt));
     }
 
     /// Whether it wants to know of devices.
@@ -235,12 +239,13 @@ impl Shared {
 /// Keeps a connection until the client is closed and everything is acknowledged.
 async fn run(dialer: Dialer, commands: Arc<dyn Commands>, shared: Arc<Shared>) {
     let mut session = Session::default();
+    session.remember(&commands.taken_before());
     let mut spoken = Spoken::new(dialer.version);
     let mut patience = Patience::default();
     let mut last_reason = String::new();
     while !shared.is_done() {
         let mut connected = None;
-        let around = (&mut session, &*shared, &*commands);
+        let around = (&mut session, &shared, &*commands);
         let ended = dialer.serve(around, &mut spoken, &mut connected).await;
         let Err(ended) = ended else {
             return;
@@ -275,7 +280,7 @@ impl Dialer {
     /// Connects, and serves the connection to its end; `connected` is when it stood.
     async fn serve(
         &self,
-        around: (&mut Session, &Shared, &dyn Commands),
+        around: (&mut Session, &Arc<Shared>, &dyn Commands),
         spoken: &mut Spoken,
         connected: &mut Option<Instant>,
     ) -> Result<(), Ended> {
@@ -299,7 +304,7 @@ impl Dialer {
         &self,
         stream: S,
         until: tokio::time::Instant,
-        (session, shared, commands): (&mut Session, &Shared, &dyn Commands),
+        (session, shared, commands): (&mut Session, &Arc<Shared>, &dyn Commands),
         spoken: &mut Spoken,
         connected: &mut Option<Instant>,
     ) -> Result<(), Ended> {
@@ -353,6 +358,11 @@ impl Dialer {
             tracing::warn!(%broker, %reason, "cannot connect, will keep trying");
         }
     }
+}
+
+/// As MQTT has it: the largest number is for ever (MQTT 5 section 3.1.2.11.2).
+fn expiry(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
 }
 
 async fn in_time<T, E: Into<Ended>>(

@@ -7,7 +7,10 @@ use std::num::NonZeroU16;
 use bytes::Bytes;
 
 use super::super::outbox;
+use super::inbox::{Arrival, Inbox};
 use super::wire::{Delivery, Incoming, Message, Outgoing, PacketId, Welcome};
+use crate::mqtt::Origin;
+use crate::store::Receipt;
 
 /// QoS 1 and 2 messages sent and not acknowledged yet; the broker may allow fewer.
 pub(super) const IN_FLIGHT: u16 = 256;
@@ -28,6 +31,10 @@ pub(super) struct Session {
     window: usize,
     /// The highest QoS of this connection.
     max_qos: u8,
+    /// Messages of the broker that are not acknowledged yet.
+    inbox: Inbox,
+    /// Whether this connection takes messages that are to be retained.
+    retains: bool,
     /// QoS 2 messages of the broker that were taken and are not released yet.
     taken: BTreeSet<PacketId>,
     /// Filters of SUBSCRIBE packets without answer.
@@ -41,6 +48,17 @@ struct Exchange {
     id: PacketId,
     size: usize,
     state: State,
+    /// Of whoever waits until the broker has it.
+    receipt: Option<Receipt>,
+}
+
+impl Exchange {
+    /// The broker has it, or does not want it.
+    fn settle(&mut self) {
+        if let Some(receipt) = self.receipt.take() {
+            receipt.settle(Ok(()));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -56,12 +74,14 @@ enum State {
 pub(super) enum Fact {
     /// To be sent.
     Send(Outgoing),
-    /// A message from the broker. Once it is handled, [`Session::handled`] is to be called.
+    /// A message from the broker. Once it is handled, [`Session::handled`] is to be called with its
+    /// [`Session::number_of`].
     Command(Delivery),
     /// A message of this many bytes is done.
     Settled(usize),
-    /// The broker does not take a message; this many bytes are done.
-    Rejected(usize, String),
+    /// The broker does not take a message: its topic, as far as it is known still, and why; this many
+    /// bytes are done.
+    Rejected(usize, Option<Bytes>, String),
     /// The broker does not allow a filter.
     FilterRefused(String, String),
     /// Another client has come with our identifier.
@@ -89,7 +109,9 @@ impl Session {
     ) -> (Vec<Outgoing>, Vec<usize>) {
         self.window = usize::from(IN_FLIGHT.min(welcome.receive_max));
         self.max_qos = welcome.max_qos;
+        self.retains = welcome.retains;
         self.asked.clear();
+        self.inbox.begin(welcome.session_present);
         let mut first = Vec::new();
         let mut done = Vec::new();
         if !welcome.session_present {
@@ -124,9 +146,14 @@ impl Session {
         self.window.saturating_sub(self.in_flight.len())
     }
 
-    /// Whether everything that was sent is acknowledged.
+    /// Whether everything that was sent or taken is acknowledged.
     pub(super) fn is_idle(&self) -> bool {
-        self.in_flight.is_empty()
+        self.in_flight.is_empty() && self.inbox.is_idle()
+    }
+
+    /// Messages that a process before has taken.
+    pub(super) fn remember(&mut self, origins: &[Origin]) {
+        self.inbox.remember(origins);
     }
 
     /// From now on messages of QoS 1 and 2 are neither taken nor acknowledged: the broker keeps
@@ -139,6 +166,7 @@ impl Session {
     /// excludes.
     pub(super) fn publish(&mut self, mut message: Message) -> Option<Outgoing> {
         message.qos = message.qos.min(self.max_qos);
+        message.retain &= self.retains;
         let id = match message.qos {
             0 => None,
             _ => Some(self.next_id()?),
@@ -148,6 +176,7 @@ impl Session {
                 id,
                 size: size(&message),
                 state: State::Published(message.clone()),
+                receipt: None,
             });
         }
         Some(Outgoing::Publish {
@@ -157,9 +186,17 @@ impl Session {
         })
     }
 
+    /// Somebody waits until the broker has the message of this identifier, which was published last.
+    pub(super) fn attach(&mut self, id: PacketId, receipt: Receipt) {
+        let mut newest = self.in_flight.iter_mut().rev();
+        if let Some(exchange) = newest.find(|exchange| exchange.id == id) {
+            exchange.receipt = Some(receipt);
+        }
+    }
+
     /// Takes back a message that could not be written; its bytes.
     pub(super) fn take_back(&mut self, id: PacketId) -> Option<usize> {
-        self.end(id)
+        self.end(id).map(|exchange| exchange.size)
     }
 
     /// Whether there is room for another SUBSCRIBE.
@@ -187,11 +224,17 @@ impl Session {
         match packet {
             Incoming::Publish(delivery) => self.delivery(delivery),
             Incoming::Acknowledged(id, objection) | Incoming::Received(id, objection @ Some(_)) => {
-                let settled = self.end(id);
-                settled
-                    .map(|size| match objection {
-                        Some(reason) => Fact::Rejected(size, reason),
-                        None => Fact::Settled(size),
+                let ended = self.end(id);
+                ended
+                    .map(|exchange| match objection {
+                        Some(reason) => {
+                            let topic = match exchange.state {
+                                State::Published(message) => Some(message.topic),
+                                State::Released => None,
+                            };
+                            Fact::Rejected(exchange.size, topic, reason)
+                        }
+                        None => Fact::Settled(exchange.size),
                     })
                     .into_iter()
                     .collect()
@@ -199,6 +242,7 @@ impl Session {
             Incoming::Received(id, None) => {
                 if let Some(exchange) = self.in_flight.iter_mut().find(|it| it.id == id) {
                     exchange.state = State::Released;
+                    exchange.settle();
                 }
                 // Also for one that we do not know: the broker waits for it (section 4.3.3).
                 vec![Fact::Send(Outgoing::Release(id))]
@@ -207,7 +251,10 @@ impl Session {
                 self.taken.remove(&id);
                 vec![Fact::Send(Outgoing::Complete(id))]
             }
-            Incoming::Complete(id) => self.end(id).map(Fact::Settled).into_iter().collect(),
+            Incoming::Complete(id) => {
+                let ended = self.end(id).map(|exchange| Fact::Settled(exchange.size));
+                ended.into_iter().collect()
+            }
             Incoming::Subscribed(id, objections) => {
                 let filters = self.asked.remove(&id).unwrap_or_default();
                 filters
@@ -234,25 +281,45 @@ impl Session {
         match delivery.id {
             Some(id) if self.taken.contains(&id) => vec![Fact::Send(Outgoing::Received(id))],
             Some(_) if self.paused => Vec::new(),
-            _ => vec![Fact::Command(delivery)],
+            Some(id) => match self.inbox.arrive(id, &delivery) {
+                Arrival::New => vec![Fact::Command(delivery)],
+                Arrival::Known => Vec::new(),
+                Arrival::TooMany => {
+                    let reason = "the broker does not wait for acknowledgements";
+                    vec![Fact::End(reason.to_owned())]
+                }
+            },
+            None => vec![Fact::Command(delivery)],
         }
     }
 
-    /// A message of the broker is handled: what to send for it.
-    pub(super) fn handled(&mut self, delivery: &Delivery) -> Option<Outgoing> {
-        let id = delivery.id?;
-        if delivery.qos < 2 {
+    /// Names a message of QoS 1 or 2 that has just come.
+    pub(super) fn number_of(&self, delivery: &Delivery) -> Option<u64> {
+        self.inbox.number(delivery.id?)
+    }
+
+    /// A message of the broker is handled.
+    pub(super) fn handled(&mut self, number: u64) {
+        self.inbox.handled(number);
+    }
+
+    /// The next acknowledgement to be sent. They go out in the order in which messages came.
+    pub(super) fn acknowledge(&mut self) -> Option<Outgoing> {
+        let (id, qos) = self.inbox.next()?;
+        if qos < 2 {
             return Some(Outgoing::Acknowledge(id));
         }
         self.taken.insert(id);
         Some(Outgoing::Received(id))
     }
 
-    /// Ends an exchange; the bytes of its message. Acknowledgements come in the order of the
-    /// messages, so that it is found at once.
-    fn end(&mut self, id: PacketId) -> Option<usize> {
+    /// Ends an exchange. Acknowledgements come in the order of the messages, so that it is found at
+    /// once.
+    fn end(&mut self, id: PacketId) -> Option<Exchange> {
         let at = self.in_flight.iter().position(|it| it.id == id)?;
-        self.in_flight.remove(at).map(|exchange| exchange.size)
+        let mut exchange = self.in_flight.remove(at)?;
+        exchange.settle();
+        Some(exchange)
     }
 
     /// The next identifier that is not in use.

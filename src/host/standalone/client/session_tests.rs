@@ -25,6 +25,7 @@ fn welcome(session_present: bool) -> Welcome {
         receive_max: u16::MAX,
         max_qos: 2,
         max_packet: None,
+        retains: true,
         keepalive: None,
     }
 }
@@ -168,7 +169,7 @@ proptest! {
             }
             for fact in session.handle(packet) {
                 if let Fact::Command(delivery) = fact {
-                    session.handled(&delivery);
+                    handled(&mut session, &delivery);
                 }
             }
             prop_assert!(session.room() <= usize::from(IN_FLIGHT));
@@ -214,12 +215,20 @@ fn any_incoming() -> impl Strategy<Value = Incoming> {
     ]
 }
 
+fn handled(session: &mut Session, delivery: &Delivery) -> Option<Outgoing> {
+    if let Some(number) = session.number_of(delivery) {
+        session.handled(number);
+    }
+    session.acknowledge()
+}
+
 fn delivery(id: Option<PacketId>, qos: u8) -> Delivery {
     Delivery {
         topic: "d".to_owned(),
         payload: Bytes::new(),
         id,
         qos,
+        again: false,
         expiry: None,
         reply: None,
     }
@@ -233,7 +242,8 @@ fn c8_a_command_is_acknowledged_only_when_it_is_handled() {
         let command = delivery(NonZeroU16::new(id), qos);
         let facts = session.handle(Incoming::Publish(command.clone()));
         assert_eq!(facts, [Fact::Command(command.clone())]);
-        let acknowledgement = session.handled(&command).unwrap();
+        assert_eq!(session.acknowledge(), None);
+        let acknowledgement = handled(&mut session, &command).unwrap();
         match qos {
             1 => assert_eq!(acknowledgement, Outgoing::Acknowledge(command.id.unwrap())),
             _ => assert_eq!(acknowledgement, Outgoing::Received(command.id.unwrap())),
@@ -259,7 +269,7 @@ fn c8_a_paused_session_leaves_commands_with_the_broker() {
     session.resume(&welcome(false), &BTreeMap::new());
     let taken = delivery(NonZeroU16::new(2), 2);
     session.handle(Incoming::Publish(taken.clone()));
-    session.handled(&taken);
+    handled(&mut session, &taken);
     session.pause();
     for qos in [1, 2] {
         let command = delivery(NonZeroU16::new(9), qos);
@@ -288,7 +298,10 @@ fn what_the_broker_does_not_take_is_told() {
         Incoming::Received(two, Some("QuotaExceeded".to_owned())),
     ] {
         let facts = session.handle(packet.clone());
-        assert!(matches!(facts[..], [Fact::Rejected(..)]), "{packet:?}");
+        assert!(
+            matches!(&facts[..], [Fact::Rejected(_, Some(topic), _)] if !topic.is_empty()),
+            "{packet:?}"
+        );
         assert_eq!(session.handle(packet), [], "only once");
     }
     assert!(session.is_idle());
@@ -322,4 +335,15 @@ fn the_broker_may_allow_less() {
     session.resume(&none, &BTreeMap::new());
     let packet = session.publish(message(4, 1)).unwrap();
     assert!(matches!(packet, Outgoing::Publish { id: None, .. }));
+    let forgetful = Welcome {
+        retains: false,
+        ..welcome(true)
+    };
+    session.resume(&forgetful, &BTreeMap::new());
+    let retained = Message {
+        retain: true,
+        ..message(5, 1)
+    };
+    let packet = session.publish(retained).unwrap();
+    assert!(matches!(packet, Outgoing::Publish { message, .. } if !message.retain));
 }

@@ -20,6 +20,8 @@ pub(super) struct Shared {
     pub(super) pausing: AtomicBool,
     /// The connection ends as soon as everything is acknowledged.
     pub(super) closing: AtomicBool,
-    /// Set off by a change of the two.
+    /// Messages of the broker that are handled and not acknowledged yet, by their number.
+    pub(super) handled: Mutex<Vec<u64>>,
+    /// Set off by a change of the three.
     pub(super) control: Notify,
 }

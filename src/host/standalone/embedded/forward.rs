@@ -12,10 +12,11 @@ use rmqtt::context::ServerContext;
 use rmqtt::session::{Session, SessionState};
 use rmqtt::types::{From as Origin, Publish as RoutedPublish};
 
-use super::super::outbox::{self, Outbox};
+use super::super::outbox::{self, Held, Outbox};
 use super::doorkeeper::{self, Doorkeeper};
 use super::gate::Gate;
 use super::held::{self, Ledger};
+use super::sessions::Sessions;
 
 /// Topic of a marker, before its number.
 const MARKER: &str = "$marker/";
@@ -50,8 +51,9 @@ pub(super) async fn forward(
     let mut batch = Vec::with_capacity(BATCH);
     loop {
         outbox.take(BATCH, BATCH_BYTES, &mut batch).await;
-        for publish in batch.drain(..) {
+        for Held { publish, .. } in batch.drain(..) {
             let size = outbox::size_of(&publish);
+            let retain = publish.is_retained();
             if !has_room(&ledger, bound, publish.gives_way()).await {
                 outbox.settle(size);
                 outbox.count_dropped(1);
@@ -65,7 +67,7 @@ pub(super) async fn forward(
             };
             let message = MqttPublish {
                 dup: false,
-                retain: false,
+                retain,
                 qos,
                 payload: ledger.count(publish.topic.len(), Bytes::from(publish.payload)),
                 topic: publish.topic.into(),
@@ -108,6 +110,7 @@ pub(super) async fn watch(
     ledger: Arc<Ledger>,
     bound: usize,
     address: SocketAddr,
+    sessions: Option<Arc<Sessions>>,
 ) {
     // A little further than needed, so that the next message does not look again.
     let goal = bound / 8 * 7;
@@ -121,7 +124,8 @@ pub(super) async fn watch(
                 tracing::warn!(%peer, "a subscriber that takes nothing is disconnected");
                 break;
             }
-            let dropped = held::relieve(&context, &ledger, goal, absent_only).await;
+            let dropped =
+                held::relieve(&context, &ledger, goal, absent_only, sessions.as_deref()).await;
             if dropped > 0 {
                 outbox.count_dropped(dropped);
             }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use rmqtt::context::ServerContext;
 
 use super::super::outbox;
+use super::sessions::Sessions;
 use crate::memory::{Kind, Memory, Reservation};
 
 /// Bytes held. A message counts once, however many subscribers wait for it, since they share it.
@@ -75,6 +76,7 @@ pub(super) async fn relieve(
     ledger: &Ledger,
     goal: usize,
     absent_only: bool,
+    kept: Option<&Sessions>,
 ) -> u64 {
     let sessions: Vec<_> = context
         .extends
@@ -96,10 +98,17 @@ pub(super) async fn relieve(
     let mut dropped = 0;
     // Each step takes a message, so that this ends with them.
     for (_, _, session) in victims {
-        while ledger.bytes() > goal
-            && (session.deliver_queue().pop().is_some()
-                || session.out_inflight().write().await.pop_front().is_some())
-        {
+        while ledger.bytes() > goal {
+            let publish = match session.deliver_queue().pop() {
+                Some((_, publish)) => publish,
+                None => match session.out_inflight().write().await.pop_front() {
+                    Some(message) => message.publish,
+                    None => break,
+                },
+            };
+            if let Some(kept) = kept {
+                kept.done(&session.id.client_id, &publish);
+            }
             dropped += 1;
         }
     }

@@ -1,23 +1,36 @@
 //! What the broker asks and tells us: commands, logins, messages that it drops.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rmqtt::codec::v5::{PublishAckReason, PublishProperties};
+use rmqtt::codec::v5::{PublishAckReason, PublishProperties, SubscribeAckReason};
 use rmqtt::context::ServerContext;
 use rmqtt::hook::{Handler, HookResult, Parameter, ReturnType, Type};
 use rmqtt::session::Session;
-use rmqtt::types::{AuthResult, FromType as OriginType, PublishAclResult, PublishResult};
+use rmqtt::types::{
+    AuthResult, ConnectInfo, FromType as OriginType, Id, LastWill, PublishAclResult, PublishResult,
+    Reason, SubscribeAclResult,
+};
 
 use super::super::common::Commands;
 use super::super::outbox::Outbox;
+use super::access::{Access, Doors};
+use super::acl::Wish;
 use super::forward;
+use super::front::{Guest, Guests};
 use super::gate::{Gate, Verdict};
 use super::held::Ledger;
 use super::logins::Logins;
+use super::session_keeper::outlasts;
+use super::sessions::Sessions;
 use crate::host::{Message, ReplyTo};
+use crate::telemetry::Counters;
+
+/// Number of the listener behind TLS and WebSocket.
+pub(super) const INSIDE: u16 = 2;
 
 /// Messages that a connected client gets in a moment.
 const MOMENT: usize = 16;
@@ -35,6 +48,28 @@ pub(super) async fn register(context: &ServerContext, hook: BrokerHook) {
     ] {
         register.add(asked, Box::new(hook.clone())).await;
     }
+    if hook.doors.now().has_rules() {
+        // The broker asks these for every message.
+        for asked in [
+            Type::ClientSubscribeCheckAcl,
+            Type::MessagePublishCheckAcl,
+            Type::MessageExpiryCheck,
+        ] {
+            register.add(asked, Box::new(hook.clone())).await;
+        }
+    }
+    if hook.sessions.is_some() {
+        for asked in [
+            Type::ClientConnected,
+            Type::ClientDisconnected,
+            Type::SessionSubscribed,
+            Type::SessionUnsubscribed,
+            Type::SessionTerminated,
+            Type::MessageAcked,
+        ] {
+            register.add(asked, Box::new(hook.clone())).await;
+        }
+    }
     register.start().await;
 }
 
@@ -48,22 +83,20 @@ pub(super) async fn guard(context: &ServerContext, hook: BrokerHook) {
     register.start().await;
 }
 
-/// The one user that is let in.
-#[derive(Clone)]
-pub(super) struct User {
-    pub(super) name: String,
-    pub(super) password: Vec<u8>,
-}
-
 /// See the module.
 #[derive(Clone)]
 pub(super) struct BrokerHook {
     pub(super) commands: Arc<dyn Commands>,
-    pub(super) user: Option<User>,
+    pub(super) doors: Doors,
+    /// Who came in by TLS or WebSocket.
+    pub(super) guests: Option<Guests>,
+    pub(super) counters: Arc<Counters>,
     pub(super) outbox: Arc<Outbox>,
     pub(super) gate: Arc<Gate>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) logins: Arc<Logins>,
+    /// Those that outlive the process; with a store.
+    pub(super) sessions: Option<Arc<Sessions>>,
 }
 
 fn reply_to(properties: &PublishProperties) -> Option<ReplyTo> {
@@ -81,7 +114,10 @@ impl BrokerHook {
     ) -> HookResult {
         let is_command = self.commands.is_command(&publish.topic);
         let client = session.map(|it| &it.id.client_id);
-        if is_command && self.gate.verdict(client) != Verdict::Refused {
+        // The broker asks for the rules only after this. A will without a session was asked for when
+        // its client came (`allows_will`).
+        let may = || session.is_none_or(|it| self.allows(it, Wish::Write, &publish.topic));
+        if is_command && self.gate.verdict(client) != Verdict::Refused && may() {
             let properties = publish.properties.as_ref();
             let message = Message {
                 topic: publish.topic.to_string(),
@@ -89,7 +125,9 @@ impl BrokerHook {
                 expiry: properties
                     .and_then(|properties| properties.message_expiry_interval)
                     .map(NonZeroU32::get),
-                reply: properties.and_then(reply_to).map(Box::new),
+                reply: (properties.and_then(reply_to))
+                    .filter(|reply| session.is_none_or(|it| self.may_name(it, reply.topic())))
+                    .map(Box::new),
             };
             self.gate.hand_over(&*self.commands, message);
             if let Some(session) = session
@@ -134,18 +172,91 @@ impl BrokerHook {
         }
     }
 
-    async fn authenticate(&self, connect: &rmqtt::types::ConnectInfo, user: &User) -> AuthResult {
-        let right = || {
-            connect.username().is_some_and(|name| **name == *user.name)
-                && connect
-                    .password()
-                    .is_some_and(|password| same(password, &user.password))
-        };
-        let source = connect.id().remote_addr.map(|address| address.ip());
-        match self.logins.attempt(source, right).await {
-            true => AuthResult::Allow(false, None),
-            false => AuthResult::BadUsernameOrPassword,
+    /// Judges a CONNECT.
+    async fn let_in(&self, connect: &ConnectInfo) -> AuthResult {
+        let access = self.doors.now();
+        let id = connect.id();
+        let guest = self.guest(id);
+        if guest.is_none() && is_inside(id) {
+            // Somebody on this machine has found the way that only our own threads may take.
+            return AuthResult::NotAuthorized;
         }
+        let identity = guest.as_ref().and_then(|guest| guest.identity.as_deref());
+        let name = identity.or_else(|| connect.username().map(|name| &**name));
+        if !allows_will(connect, name, &access) {
+            return AuthResult::NotAuthorized;
+        }
+        let verdict = match access.is_open() || identity.is_some() {
+            true => AuthResult::Allow(false, None),
+            false => {
+                let peer = guest.as_ref().map(|guest| guest.peer).or(id.remote_addr);
+                self.authenticate(connect, peer, &access).await
+            }
+        };
+        if let (Some(guests), Some(guest), AuthResult::Allow(..)) = (&self.guests, &guest, &verdict)
+        {
+            guests.logged_in(guest);
+        }
+        verdict
+    }
+
+    fn guest(&self, id: &Id) -> Option<Guest> {
+        let guests = self.guests.as_ref().filter(|_| is_inside(id))?;
+        guests.find(id.remote_addr)
+    }
+
+    /// Lets somebody act in the name of a session: its user, and its client identifier.
+    fn as_client<R>(
+        &self,
+        session: &Session,
+        act: impl FnOnce(&Access, (Option<&str>, &str)) -> R,
+    ) -> R {
+        let guest = self.guest(&session.id);
+        let identity = guest.as_ref().and_then(|guest| guest.identity.as_deref());
+        let user = identity.or(session.id.username.as_deref());
+        act(&self.doors.now(), (user, &session.id.client_id))
+    }
+
+    async fn authenticate(
+        &self,
+        connect: &ConnectInfo,
+        address: Option<SocketAddr>,
+        access: &Access,
+    ) -> AuthResult {
+        let name = connect.username().map(|name| &**name);
+        let password = connect.password().map(|password| &**password);
+        // A hash may take its time.
+        let right = || tokio::task::block_in_place(|| access.lets_in(name, password));
+        let source = address.map(|address| address.ip());
+        if self.logins.attempt(source, right).await {
+            return AuthResult::Allow(false, None);
+        }
+        self.counters.mqtt_logins_failed.add_shared(1);
+        let (client_id, peer) = (&connect.id().client_id, address.map(|it| it.to_string()));
+        tracing::debug!(user = name, %client_id, peer, "MQTT login failed");
+        AuthResult::BadUsernameOrPassword
+    }
+
+    fn allows(&self, session: &Session, wish: Wish, topic: &str) -> bool {
+        self.as_client(session, |access, who| access.allows(who, wish, topic))
+    }
+
+    /// Whether an answer may go to `topic` because this client wants it there.
+    fn may_name(&self, session: &Session, topic: &str) -> bool {
+        self.allows(session, Wish::Read, topic) || self.allows(session, Wish::Write, topic)
+    }
+
+    /// Something that the rules do not allow.
+    fn denied(&self, session: &Session, what: &str, topic: &str) {
+        self.counters.mqtt_denied.add_shared(1);
+        self.as_client(session, |_, (user, client_id)| {
+            tracing::debug!(
+                user,
+                client_id,
+                topic,
+                "{what} is not allowed (mqtt.acl_file)"
+            );
+        });
     }
 }
 
@@ -154,9 +265,39 @@ impl Handler for BrokerHook {
     // The trait leaves out the lifetime, and async-trait wants the same here.
     #[allow(elided_lifetimes_in_paths)]
     async fn hook(&self, parameter: &Parameter, result: Option<HookResult>) -> ReturnType {
+        if let (Some(sessions), Parameter::MessageDropped(Some(to), _, publish, _)) =
+            (&self.sessions, parameter)
+        {
+            sessions.done(&to.client_id, publish);
+        }
         match parameter {
             Parameter::MessagePublish(session, _, publish) => {
                 return (true, Some(self.published(*session, publish).await));
+            }
+            Parameter::MessagePublishCheckAcl(session, publish)
+                if !self.allows(session, Wish::Write, &publish.topic) =>
+            {
+                self.denied(session, "to write", &publish.topic);
+                let refused = PublishAclResult::rejected(false, None);
+                return (false, Some(HookResult::PublishAclResult(refused)));
+            }
+            Parameter::ClientSubscribeCheckAcl(session, subscribe) => {
+                let filter = &subscribe.topic_filter;
+                let may =
+                    |access: &Access, who: (Option<&str>, &str)| access.allows_filter(who, filter);
+                if !self.as_client(session, may) {
+                    self.denied(session, "to subscribe", filter);
+                    let refused =
+                        SubscribeAclResult::new_failure(SubscribeAckReason::NotAuthorized);
+                    return (false, Some(HookResult::SubscribeAclResult(refused)));
+                }
+            }
+            // Not those that mark how far a session is.
+            Parameter::MessageExpiryCheck(session, origin, publish)
+                if !matches!(origin.typ(), OriginType::Admin)
+                    && !self.allows(session, Wish::Read, &publish.topic) =>
+            {
+                return (false, Some(HookResult::MessageExpiry));
             }
             Parameter::MessagePublishCheckAcl(session, publish)
                 if self.commands.is_command(&publish.topic) =>
@@ -166,7 +307,19 @@ impl Handler for BrokerHook {
                     return (false, Some(refused));
                 }
             }
-            Parameter::MessageDropped(to, origin, publish, _) => match (origin.typ(), to) {
+            Parameter::ClientConnected(session)
+            | Parameter::ClientDisconnected(session, _)
+            | Parameter::SessionSubscribed(session, _)
+            | Parameter::SessionUnsubscribed(session, _)
+            | Parameter::SessionTerminated(session, _)
+            | Parameter::MessageAcked(session, _, _) => {
+                if let Some(sessions) = &self.sessions {
+                    note(sessions, session, parameter).await;
+                }
+            }
+            Parameter::MessageDropped(to, origin, publish, reason) => match (origin.typ(), to) {
+                // What the rules keep from a subscriber is not lost; messages of ours do not expire.
+                (OriginType::System, _) if matches!(reason, Reason::MessageExpiration) => {}
                 (OriginType::System, _) => self.outbox.count_dropped(1),
                 (OriginType::Admin, Some(session)) => {
                     if let Some(number) = forward::marker(&publish.topic) {
@@ -176,10 +329,8 @@ impl Handler for BrokerHook {
                 _ => {}
             },
             Parameter::ClientAuthenticate(connect) => {
-                if let Some(user) = &self.user {
-                    let verdict = self.authenticate(connect, user).await;
-                    return (false, Some(HookResult::AuthResult(verdict)));
-                }
+                let verdict = self.let_in(connect).await;
+                return (false, Some(HookResult::AuthResult(verdict)));
             }
             _ => {}
         }
@@ -187,11 +338,34 @@ impl Handler for BrokerHook {
     }
 }
 
-/// Compares secrets in a time that does not tell how much of them is right.
-fn same(given: &[u8], expected: &[u8]) -> bool {
-    let unlike = given
-        .iter()
-        .zip(expected)
-        .fold(0, |unlike, (a, b)| unlike | (a ^ b));
-    given.len() == expected.len() && unlike == 0
+/// What happens to a session that may outlive the process.
+async fn note(sessions: &Sessions, session: &Session, parameter: &Parameter<'_>) {
+    match parameter {
+        Parameter::ClientConnected(_) => {
+            let is_resumed = session.session_present().await.unwrap_or(false);
+            sessions.connected(&session.id, outlasts(session).await, is_resumed);
+        }
+        Parameter::ClientDisconnected(..) => sessions.disconnected(&session.id),
+        Parameter::SessionTerminated(..) => sessions.ended(&session.id),
+        Parameter::MessageAcked(_, _, publish) => sessions.done(&session.id.client_id, publish),
+        _ => sessions.changed(&session.id),
+    }
+}
+
+/// Whether a client may publish what it leaves for its end; nobody asks for it then.
+fn allows_will(connect: &ConnectInfo, name: Option<&str>, access: &Access) -> bool {
+    let who = (name, &*connect.id().client_id);
+    let will = connect.last_will();
+    will.is_none_or(|will| {
+        let topic = match &will {
+            LastWill::V3(will) => &will.topic,
+            LastWill::V5(will) => &will.topic,
+        };
+        access.allows(who, Wish::Write, topic)
+    })
+}
+
+/// Whether a client has come by the listener behind TLS and WebSocket.
+fn is_inside(id: &Id) -> bool {
+    id.lid == INSIDE
 }

@@ -1,18 +1,32 @@
 //! The embedded broker: `rmqtt` as a library, in this process, without a socket between it and
 //! the gateway. Messages of its clients are seen by a hook, ours go straight to its router.
 
+mod access;
+mod acl;
 mod doorkeeper;
 mod forward;
+mod front;
 mod gate;
 mod held;
 mod hook;
+mod kept;
 mod logins;
+mod retained;
+mod routing;
+#[cfg(test)]
+mod scratch;
+mod session_file;
+mod session_keeper;
+mod sessions;
+mod users;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -22,9 +36,18 @@ use rmqtt::server::MqttServer;
 use rmqtt::types::{From as Origin, Id};
 use tokio::runtime::Runtime;
 
+use self::access::{Access, Doors};
+#[cfg(feature = "internals")]
+pub use self::access::{may_read, read_users};
+use self::front::Front;
 use self::gate::Gate;
 use self::held::Ledger;
-use self::hook::{BrokerHook, User};
+use self::hook::{BrokerHook, INSIDE};
+use self::kept::KeptMessages;
+use self::retained::{Bounds, Retained};
+use self::routing::Routing;
+use self::session_keeper::{Listeners, SessionKeeper};
+use self::sessions::Sessions;
 use super::common::{self, BrokerError, Commands};
 use super::outbox::Outbox;
 use crate::config::Config;
@@ -41,6 +64,22 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take from CONNECT to the answer.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Number of the listener of `mqtt.bind`.
+const FRONT_DOOR: u16 = 1;
+
+/// How long the last bytes may take through TLS and WebSocket.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// How long the broker waits for who a connection from TLS or WebSocket is, which our own threads
+/// say at once.
+const TICKET_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Which part of all memory retained messages may take.
+const RETAINED_SHARE: usize = 8;
+
+/// Levels of a filter at most.
+const MAX_LEVELS: usize = 128;
+
 /// A broker in this process.
 pub struct Embedded {
     /// Taken when the broker is closed.
@@ -48,10 +87,24 @@ pub struct Embedded {
     context: ServerContext,
     /// Taken when the broker opens.
     listener: Mutex<Option<Listener>>,
+    /// TLS and WebSocket, and the listener behind them, which is taken when the broker opens.
+    front: Option<Front>,
+    inside: Mutex<Option<Listener>>,
     address: SocketAddr,
     outbox: Arc<Outbox>,
     client_id: String,
-    user: Option<User>,
+    doors: Doors,
+    counters: Arc<Counters>,
+    max_retained: usize,
+    /// Directory of the store, where retained messages are as well.
+    directory: Option<PathBuf>,
+    /// Set when the broker opens, with the thread that writes.
+    kept: Mutex<Option<(Arc<KeptMessages>, JoinHandle<()>)>>,
+    /// Sessions that outlive the process; set when the broker opens.
+    keeper: Mutex<Option<Arc<SessionKeeper>>>,
+    max_queued: usize,
+    /// Bytes of retained messages.
+    retained_bound: AtomicUsize,
     max_connections: usize,
     /// Bytes that subscribers may hold.
     bound: AtomicUsize,
@@ -65,56 +118,59 @@ impl Embedded {
     pub(super) fn new(config: &Config, counters: Arc<Counters>) -> Result<Self, BrokerError> {
         let mqtt = &config.mqtt;
         let runtime = common::threads("mqtt-broker")?;
-        let user = mqtt.username.as_ref().map(|name| User {
-            name: name.clone(),
-            password: mqtt.password.clone().unwrap_or_default().into_bytes(),
-        });
-        let listener = {
-            // The socket registers with the reactor of the runtime.
-            let _guard = runtime.enter();
-            Builder::new()
-                .name("mqtt")
-                .laddr(mqtt.bind)
-                .reuseaddr(Some(true))
-                .nodelay(true)
-                .allow_anonymous(user.is_none())
-                .max_packet_size(common::max_packet_size(config))
-                .max_inflight(NonZeroU16::new(IN_FLIGHT).unwrap_or(NonZeroU16::MIN))
-                .max_mqueue_len(mqtt.max_queued)
-                .send_timeout(SEND_TIMEOUT)
-                .handshake_timeout(HANDSHAKE_TIMEOUT)
-                // Zero: messages for an absent subscriber do not expire before its session, and
-                // delivered ones carry no expiry that nobody asked for.
-                .message_expiry_interval(Duration::ZERO)
-                .bind()
-                .and_then(Listener::tcp)
-                .map_err(|error| match error.downcast::<io::Error>() {
-                    Ok(source) => BrokerError::Bind {
-                        address: mqtt.bind,
-                        source,
-                    },
-                    Err(error) => BrokerError::Broker(error.to_string()),
-                })?
-        };
-        let address = listener
-            .local_addr()
-            .map_err(|error| BrokerError::Broker(error.to_string()))?;
+        let access = Access::read(config)?;
+        let listener = listen(&runtime, config, mqtt.bind, false)?;
+        let address = address_of(&listener)?;
+        let (mut inside, mut front) = (None, None);
+        if mqtt.tls.bind.is_some() || mqtt.websocket.bind.is_some() {
+            let nearby = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+            let listener = listen(&runtime, config, nearby, true)?;
+            front = Front::new(
+                config,
+                address_of(&listener)?,
+                common::max_packet_size(config),
+            )?;
+            inside = Some(listener);
+        }
         // The busy check would turn clients away by the load of the whole machine.
         let context = runtime.block_on(ServerContext::new().busy_check_enable(false).build());
         Ok(Self {
             runtime: Mutex::new(Some(runtime)),
             context,
             listener: Mutex::new(Some(listener)),
+            front,
+            inside: Mutex::new(inside),
             address,
-            outbox: Arc::new(Outbox::new(common::bounds(mqtt), counters)),
+            outbox: Arc::new(Outbox::new(common::bounds(mqtt), Arc::clone(&counters))),
             client_id: mqtt.client_id.clone(),
-            user,
+            doors: Doors::new(access),
+            counters,
+            max_retained: mqtt.max_retained,
+            directory: config.store.directory().map(ToOwned::to_owned),
+            kept: Mutex::default(),
+            keeper: Mutex::default(),
+            max_queued: mqtt.max_queued,
+            retained_bound: mqtt.max_retained_bytes.into(),
             max_connections: mqtt.max_connections,
             bound: mqtt.max_queued_bytes.into(),
             ledger: Arc::default(),
             gate: Arc::default(),
             hook: Mutex::default(),
         })
+    }
+
+    /// Reads the files of users and rules again.
+    pub(super) fn reload(&self, config: &Config) -> Result<(), BrokerError> {
+        let access = Access::read(config)?;
+        let before = self.doors.now();
+        if access.has_rules() && !before.has_rules() {
+            tracing::warn!("mqtt.acl_file takes effect at the next start");
+        }
+        self.doors.set(access);
+        match &self.front {
+            Some(front) => front.reload(&config.mqtt),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn address(&self) -> SocketAddr {
@@ -128,6 +184,8 @@ impl Embedded {
         self.ledger.attach(memory);
         let share = memory.limit(Kind::Outboxes) / 2;
         self.bound.fetch_min(share, Ordering::Relaxed);
+        let share = memory.ceiling() / RETAINED_SHARE;
+        self.retained_bound.fetch_min(share, Ordering::Relaxed);
     }
 
     pub(super) fn publish(&self, batch: &mut Vec<Publish>) {
@@ -140,16 +198,51 @@ impl Embedded {
             return;
         };
         let context = self.context.clone();
+        let keeper = self.session_keeper();
         let hook = BrokerHook {
             commands,
-            user: self.user.clone(),
+            doors: self.doors.clone(),
+            guests: self.front.as_ref().map(Front::guests),
+            counters: Arc::clone(&self.counters),
             outbox: Arc::clone(&self.outbox),
             gate: Arc::clone(&self.gate),
             ledger: Arc::clone(&self.ledger),
             logins: Arc::default(),
+            sessions: keeper
+                .as_ref()
+                .map(|(keeper, _)| Arc::clone(&keeper.sessions)),
         };
         *self.hook.lock() = Some(hook.clone());
         runtime.block_on(hook::register(&context, hook));
+        let held = self.bound.load(Ordering::Relaxed);
+        let messages = self.max_retained;
+        let bytes = self.retained_bound.load(Ordering::Relaxed);
+        let bounds = Bounds {
+            messages,
+            bytes,
+            held,
+        };
+        let ledger = Arc::clone(&self.ledger);
+        let retained = Retained::new(bounds, ledger, Arc::clone(&self.counters));
+        let retained = self.with_those_of_before(retained);
+        runtime.block_on(async {
+            *context.extends.retain_mut().await = Box::new(retained);
+        });
+        let inside = self.inside.lock().take();
+        if let Some((keeper, found)) = keeper {
+            let listeners: Listeners = std::iter::once((FRONT_DOOR, listener.cfg.clone()))
+                .chain(inside.iter().map(|inside| (INSIDE, inside.cfg.clone())))
+                .collect();
+            runtime.block_on(async {
+                let routing = Routing::new(context.clone(), Arc::clone(&keeper.sessions));
+                *context.extends.shared_mut().await = Box::new(routing);
+                keeper
+                    .restore(&context, &self.ledger, &listeners, found)
+                    .await;
+            });
+            *self.keeper.lock() = Some(Arc::clone(&keeper));
+            runtime.spawn(keeper.keep(context.clone()));
+        }
         let (outbox, ledger) = (Arc::clone(&self.outbox), Arc::clone(&self.ledger));
         let origin = Origin::from_system(self.id());
         runtime.spawn(forward::forward(
@@ -166,22 +259,70 @@ impl Embedded {
             ledger,
             self.bound.load(Ordering::Relaxed),
             self.address,
+            self.keeper
+                .lock()
+                .as_ref()
+                .map(|it| Arc::clone(&it.sessions)),
         ));
         let (address, max) = (self.address, self.max_connections);
         runtime.spawn(forward::keep_door(context.clone(), address, max));
-        if self.user.is_none() && !address.ip().is_loopback() {
+        let others = self.front.iter().flat_map(Front::addresses);
+        let public = (std::iter::once(address).chain(others)).find(|it| !it.ip().is_loopback());
+        if let Some(address) = public.filter(|_| self.doors.now().is_open()) {
             tracing::warn!(
                 %address,
-                "anybody on the network can command all devices: set mqtt.username and a password, \
-                 or bind 127.0.0.1"
+                "anybody on the network can command all devices: set mqtt.users_file, or bind \
+                 127.0.0.1"
             );
         }
-        let server = MqttServer::new(context).listener_by_id(listener, 1).build();
+        let mut server = MqttServer::new(context).listener_by_id(listener, FRONT_DOOR);
+        if let Some(inside) = inside {
+            server = server.listener_by_id(inside, INSIDE);
+        }
+        let server = server.build();
         runtime.spawn(async move {
             if let Err(error) = server.run().await {
                 tracing::error!(%error, "the embedded broker has ended");
             }
         });
+        if let Some(Err(error)) = self.front.as_ref().map(|front| front.open(runtime)) {
+            tracing::error!(%error, "no MQTT over TLS and WebSocket");
+        }
+    }
+
+    /// With a store.
+    fn with_those_of_before(&self, retained: Retained) -> Retained {
+        let Some(directory) = &self.directory else {
+            return retained;
+        };
+        match KeptMessages::open(directory, self.max_retained) {
+            Ok((kept, found, thread)) => {
+                *self.kept.lock() = Some((Arc::clone(&kept), thread));
+                retained.on_disk(kept, found)
+            }
+            Err(error) => {
+                tracing::error!(%error, "retained messages do not outlive the process");
+                retained
+            }
+        }
+    }
+
+    /// With a store: what was kept of sessions, and who goes on with it.
+    fn session_keeper(&self) -> Option<(Arc<SessionKeeper>, session_file::Found)> {
+        let directory = self.directory.as_ref()?;
+        let bounds = sessions::Bounds {
+            sessions: self.max_connections,
+            messages: self.max_queued.saturating_add(IN_FLIGHT.into()),
+            bytes: self.bound.load(Ordering::Relaxed),
+        };
+        let sessions = Sessions::new(bounds, Arc::clone(&self.counters));
+        match SessionKeeper::open(directory, sessions) {
+            Ok((keeper, found)) => Some((Arc::new(keeper), found)),
+            Err(error) => {
+                tracing::error!(%error, "MQTT sessions do not outlive the process");
+                None
+            }
+        }
     }
 
     fn id(&self) -> Id {
@@ -198,14 +339,31 @@ impl Embedded {
         if let Some(hook) = self.hook.lock().take() {
             let finished = async {
                 hook::guard(&self.context, hook).await;
-                tokio::time::timeout(deadline, self.finish()).await
+                let finished = tokio::time::timeout(deadline, self.finish()).await;
+                if self
+                    .front
+                    .as_ref()
+                    .is_some_and(|front| front.connections() > 0)
+                {
+                    // What the broker has said is still on its way through TLS.
+                    tokio::time::sleep(FAREWELL).await;
+                }
+                finished
             };
             if runtime.block_on(finished).is_err() {
                 self.gate.close();
                 tracing::warn!("subscribers have not taken every message before the end");
             }
         }
+        if let Some(keeper) = self.keeper.lock().take() {
+            runtime.block_on(keeper.commit(&self.context));
+        }
         runtime.shutdown_timeout(end.saturating_duration_since(Instant::now()));
+        if let Some((kept, thread)) = self.kept.lock().take() {
+            kept.close();
+            // It writes what is there once; a thread that has panicked has nothing.
+            let _ = thread.join();
+        }
     }
 
     /// Closes the gate at a moment at which every command that came through it is answered, and
@@ -226,4 +384,43 @@ impl Embedded {
             }
         }
     }
+}
+
+/// A listener of the broker; `inside` is behind TLS and WebSocket.
+fn listen(
+    runtime: &Runtime,
+    config: &Config,
+    address: SocketAddr,
+    inside: bool,
+) -> Result<Listener, BrokerError> {
+    // The socket registers with the reactor of the runtime.
+    let _guard = runtime.enter();
+    Builder::new()
+        .name("mqtt")
+        .laddr(address)
+        .reuseaddr(Some(true))
+        .nodelay(true)
+        .allow_anonymous(false)
+        .max_topic_levels(MAX_LEVELS)
+        .proxy_protocol(inside)
+        .proxy_protocol_timeout(TICKET_TIMEOUT)
+        .max_packet_size(common::max_packet_size(config))
+        .max_inflight(NonZeroU16::new(IN_FLIGHT).unwrap_or(NonZeroU16::MIN))
+        .max_mqueue_len(config.mqtt.max_queued)
+        .send_timeout(SEND_TIMEOUT)
+        .handshake_timeout(HANDSHAKE_TIMEOUT)
+        // Zero: messages for an absent subscriber do not expire before its session, and delivered
+        // ones carry no expiry that nobody asked for.
+        .message_expiry_interval(Duration::ZERO)
+        .bind()
+        .and_then(Listener::tcp)
+        .map_err(|error| match error.downcast::<io::Error>() {
+            Ok(source) => BrokerError::Bind { address, source },
+            Err(error) => BrokerError::Broker(error.to_string()),
+        })
+}
+
+fn address_of(listener: &Listener) -> Result<SocketAddr, BrokerError> {
+    let address = listener.local_addr();
+    address.map_err(|error| BrokerError::Broker(error.to_string()))
 }

@@ -53,6 +53,8 @@ pub(in crate::host::standalone::client) struct Delivery {
     pub(in crate::host::standalone::client) id: Option<PacketId>,
     /// 0, 1 or 2.
     pub(in crate::host::standalone::client) qos: u8,
+    /// Whether the broker may have sent it before.
+    pub(in crate::host::standalone::client) again: bool,
     /// Message-Expiry-Interval in seconds.
     pub(in crate::host::standalone::client) expiry: Option<u32>,
     /// Response Topic and Correlation Data (MQTT 5).
@@ -70,6 +72,9 @@ pub(in crate::host::standalone::client) struct Welcome {
     pub(in crate::host::standalone::client) max_qos: u8,
     /// Bytes of the largest packet the broker takes.
     pub(in crate::host::standalone::client) max_packet: Option<u32>,
+    /// Whether the broker takes messages that are to be retained; it ends the connection otherwise
+    /// (MQTT 5 section 3.2.2.3.5).
+    pub(in crate::host::standalone::client) retains: bool,
     /// Keep-alive in seconds that the broker wants instead of ours.
     pub(in crate::host::standalone::client) keepalive: Option<u16>,
 }

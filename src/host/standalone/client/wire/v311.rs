@@ -15,6 +15,7 @@ pub(super) fn incoming(packet: v3::Packet) -> Incoming {
                 receive_max: u16::MAX,
                 max_qos: 2,
                 max_packet: None,
+                retains: true,
                 keepalive: None,
             }),
             code => Incoming::Refused(Refusal {
@@ -27,6 +28,7 @@ pub(super) fn incoming(packet: v3::Packet) -> Incoming {
             payload: publish.payload,
             id: publish.packet_id,
             qos: publish.qos.value(),
+            again: publish.dup,
             expiry: None,
             reply: None,
         }),

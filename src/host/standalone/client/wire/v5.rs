@@ -23,6 +23,7 @@ pub(super) fn incoming(packet: v5::Packet) -> Incoming {
                     receive_max: answer.receive_max.get(),
                     max_qos: answer.max_qos.value(),
                     max_packet: answer.max_packet_size,
+                    retains: answer.retain_available,
                     keepalive: answer.server_keepalive_sec,
                 }),
             }
@@ -70,6 +71,7 @@ fn delivery(publish: Publish) -> Delivery {
         payload: publish.payload,
         id: publish.packet_id,
         qos: publish.qos.value(),
+        again: publish.dup,
         expiry: properties.message_expiry_interval.map(NonZeroU32::get),
         reply,
     }

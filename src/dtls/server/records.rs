@@ -1,0 +1,131 @@
+//! The part of the server that deals with records of our own layer, wherever they come from.
+
+use super::super::connection_id::ConnectionId;
+use super::super::record::{Record, records};
+use super::super::session::Taken;
+use super::super::table::Key;
+use super::super::{Output, SessionId};
+use super::Server;
+use crate::network::NetworkPath;
+use crate::time::Instant;
+
+/// Tries to find an id that no session has. One try is enough unless ids of before a restart are still
+/// in use.
+const MAX_TRIES: usize = 64;
+
+impl Server {
+    /// A datagram whose first record bears an id: for that session wherever it comes from.
+    pub(super) fn handle_identified(
+        &mut self,
+        now: Instant,
+        from: NetworkPath,
+        datagram: &[u8],
+        first: &Record<'_>,
+    ) {
+        let Some(id) = ConnectionId::from_slice(first.id) else {
+            self.counters.dtls_malformed.inc();
+            return;
+        };
+        let session = self.ids.get(id.digest());
+        if let Some(key) = session.and_then(|index| self.sessions.key_at(index)) {
+            self.handle_session(now, key, from, datagram);
+            return;
+        }
+        let handshake = self.peers.handshake(from);
+        let shard = self.context.ids.as_ref().map(|ids| ids.shard(id));
+        match (handshake, shard) {
+            // The client's Finished is the first record with its id.
+            (Some(handshake), _) => self.handle_handshake(now, handshake, datagram),
+            (None, Some(shard)) if shard != self.shard && shard < self.shards => {
+                self.counters.dtls_records_forwarded.inc();
+                self.outputs.push_back(Output::Elsewhere {
+                    shard,
+                    from,
+                    datagram: datagram.to_vec(),
+                });
+            }
+            _ => self.counters.dtls_unknown_ids.inc(),
+        }
+    }
+
+    /// Gives a datagram to a session of ours. Returns whether there was anything authentic in it.
+    pub(super) fn open_records(
+        &mut self,
+        now: Instant,
+        key: Key,
+        from: NetworkPath,
+        datagram: &[u8],
+    ) -> bool {
+        let mut is_authentic = false;
+        for record in records(datagram) {
+            let Some(session) = self.sessions.get_mut(key) else {
+                break;
+            };
+            match session.take(&record, &mut self.payload, &mut self.wire) {
+                Taken::Dropped => {}
+                Taken::Closed(reason) => {
+                    self.close_session(key, reason);
+                    return true;
+                }
+                Taken::Read {
+                    payload,
+                    is_at_home,
+                } => {
+                    is_authentic = true;
+                    let home = session.peer;
+                    if is_at_home && home != from {
+                        self.move_session(key, home, from);
+                    }
+                    self.transmit(if is_at_home { from } else { home });
+                    if payload > 0 {
+                        let mut bytes = std::mem::take(&mut self.payload);
+                        bytes.truncate(payload);
+                        self.outputs.push_back(Output::Received {
+                            from: if is_at_home { from } else { home },
+                            session: SessionId(key),
+                            payload: bytes,
+                        });
+                    }
+                }
+            }
+        }
+        if is_authentic {
+            self.note_use(now, key);
+            self.keep_if_due(key);
+        } else {
+            self.counters.dtls_records_dropped.inc();
+        }
+        is_authentic
+    }
+
+    /// The newest record of a session has come from another address.
+    fn move_session(&mut self, key: Key, from: NetworkPath, to: NetworkPath) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.move_to(to);
+        self.peers.remove_session(from, key);
+        let other = self.peers.session(&self.sessions, to);
+        let other = other.and_then(|other| self.sessions.get(other));
+        if other.is_none_or(|other| other.id().is_some()) {
+            self.peers.set_session(to, key);
+        }
+        self.counters.dtls_moves.inc();
+        tracing::debug!(%from, %to, "session moved");
+        let session = SessionId(key);
+        self.outputs.push_back(Output::Moved { session, to });
+    }
+
+    /// An id for a new handshake, if there shall be ids.
+    pub(super) fn new_id(&mut self) -> Option<ConnectionId> {
+        let ids = self.context.ids.as_ref()?;
+        for _ in 0..MAX_TRIES {
+            self.next_id = self.next_id.wrapping_add(1);
+            let id = ids.make(self.shard, self.next_id);
+            if self.ids.get(id.digest()).is_none() {
+                return Some(id);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,50 @@
+//! Whether a device can be reached, as a retained message (`translators.state`).
+
+use super::state::{Device, Shown};
+use crate::bridge::state::{State, state};
+use crate::engine::context::Context;
+use crate::mqtt::PublishKind;
+use crate::time::Instant;
+
+impl Device {
+    /// Tells the broker when it has changed whether the device can be reached.
+    pub(in crate::engine) fn show_presence(&mut self, cx: &mut Context<'_>) {
+        if !cx.env.states || !cx.config().translators.state.enable {
+            self.shown = Shown::Nothing;
+            return;
+        }
+        if self.shown == Shown::Gone {
+            return;
+        }
+        let asleep = self.registration.queue_mode && self.awake_until <= cx.now.mono;
+        let state = if asleep { State::Asleep } else { State::Online };
+        let shown = Shown::There(state, self.registration.lifetime);
+        if self.shown != shown {
+            self.shown = shown;
+            self.publish_presence(cx, state);
+        }
+    }
+
+    /// Tells the broker that the device is gone, or no longer at this mountpoint.
+    pub(in crate::engine) fn show_gone(&mut self, cx: &mut Context<'_>) {
+        if cx.env.states
+            && cx.config().translators.state.enable
+            && std::mem::replace(&mut self.shown, Shown::Gone) != Shown::Gone
+        {
+            self.publish_presence(cx, State::Offline);
+        }
+    }
+
+    fn publish_presence(&self, cx: &mut Context<'_>, now: State) {
+        let lifetime = self.registration.lifetime.as_secs();
+        let payload = state(&self.endpoint, now, cx.now.unix_ms, lifetime);
+        let translator = &cx.config().translators.state.messages;
+        self.publish_as(cx, PublishKind::State, translator, payload);
+    }
+
+    /// When the broker is to be told that the device sleeps.
+    pub(super) fn falls_asleep_at(&self) -> Option<Instant> {
+        let awake = matches!(self.shown, Shown::There(State::Online, _));
+        (awake && self.registration.queue_mode).then_some(self.awake_until)
+    }
+}

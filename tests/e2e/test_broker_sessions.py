@@ -1,0 +1,330 @@
+"""Persistent sessions of the embedded broker, with a store: they are there after a restart and `kill -9`."""
+
+import signal
+import threading
+import time
+
+import paho.mqtt.client as mqtt
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from device import Device
+from gateway import wait_for
+from test_brokers import QOS_1
+from test_store import Kept
+
+pytestmark = pytest.mark.standalone_only
+
+STOPS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+VERSIONS = pytest.mark.parametrize("version", [mqtt.MQTTv311, mqtt.MQTTv5])
+
+
+class Paho(mqtt.Client):
+    """Without a fault of 1.6: it takes no PUBREL with a reason code (MQTT 5 section 3.6.2.1)."""
+
+    def _handle_pubrel(self):
+        self._in_packet["packet"] = self._in_packet["packet"][:2]
+        self._in_packet["remaining_length"] = 2
+        return super()._handle_pubrel()
+
+
+class Client:
+    """A client with a session of its own; without `acks` it acknowledges nothing."""
+
+    def __init__(self, gateway, name="app", version=mqtt.MQTTv5, clean=False, expiry=3600, acks=True, password=None):
+        self.got, self.present = [], None
+        self._connected, self._subscribed = threading.Event(), threading.Event()
+        kept = {"clean_session": clean} if version == mqtt.MQTTv311 else {}
+        self.client = Paho(client_id=name, protocol=version, **kept)
+        if not acks:
+            self.client._send_puback = lambda _mid: mqtt.MQTT_ERR_SUCCESS
+        if password:
+            self.client.username_pw_set(name, password)
+        self.client.on_connect = self._on_connect
+        self.client.on_subscribe = lambda *_: self._subscribed.set()
+        self.client.on_message = lambda _client, _data, message: self.got.append(message)
+        options = {}
+        if version == mqtt.MQTTv5:
+            properties = Properties(PacketTypes.CONNECT)
+            properties.SessionExpiryInterval = expiry
+            options = {"clean_start": clean, "properties": properties}
+        host, port = gateway.mqtt
+        self.client.connect(host, port, 60, **options)
+        self.client.loop_start()
+        assert self._connected.wait(10)
+
+    def _on_connect(self, _client, _data, flags, reason, _properties=None):
+        assert reason == 0, reason
+        self.present = bool(flags["session present"])
+        self._connected.set()
+
+    def subscribe(self, *filters):
+        for topic, qos in filters:
+            self._subscribed.clear()
+            self.client.subscribe(topic, qos)
+            assert self._subscribed.wait(10)
+        return self
+
+    def payloads(self):
+        return [message.payload.decode() for message in self.got]
+
+    def gets(self, expected):
+        expected = list(expected)
+        try:
+            wait_for(lambda: len(self.got) >= len(expected), 10, f"{len(expected)} messages")
+        finally:
+            assert self.payloads() == expected
+
+    def close(self):
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def kept(tmp_path, programs):
+    def start(**settings):
+        named = {f"mqtt.{key}": value for key, value in settings.items()}
+        gateway = Kept(tmp_path / "store", {**QOS_1, **named})
+        programs.append(gateway)
+        return gateway
+
+    yield start
+
+
+def publish(gateway, numbers, topic="e/x", qos=1, size=0):
+    client = Client(gateway, "publisher", clean=True, expiry=0)
+    for number in numbers:
+        client.client.publish(topic, str(number).ljust(size, "."), qos).wait_for_publish(10)
+    client.close()
+
+
+def committed():
+    """Longer than changes are collected."""
+    time.sleep(0.7)
+
+
+@STOPS
+@VERSIONS
+def test_what_came_while_the_client_was_away_comes_in_order(kept, version, number):
+    gateway = kept()
+    app = Client(gateway, version=version).subscribe(("e/#", 1), ("f/#", 2))
+    assert not app.present
+    publish(gateway, range(3))
+    app.gets("012")
+    app.close()
+    for qos, numbers in ((1, range(10)), (2, range(10, 20))):
+        publish(gateway, numbers, "e/x" if qos == 1 else "f/x", qos)
+    committed()
+    gateway.restart(number)
+    publish(gateway, range(20, 30), "f/y", 2)
+    committed()
+    # A second one, with messages from before the first.
+    gateway.restart(number)
+    publish(gateway, range(30, 40))
+    app = Client(gateway, version=version)
+    assert app.present
+    wait_for(lambda: len(app.got) >= 40, 10, "what waited")
+    # A message of QoS 2 is there when it is released, so the two kinds have each their own order.
+    of = lambda qos: [int(message.payload) for message in app.got if message.qos == qos]
+    assert of(1) == [*range(10), *range(30, 40)]
+    assert of(2) == [*range(10, 30)]
+    publish(gateway, [40])
+    wait_for(lambda: of(1)[-1] == 40, 10, "the next one")
+    app.close()
+    committed()
+    # What was acknowledged does not come again.
+    gateway.restart(number)
+    app = Client(gateway, version=version)
+    assert app.present
+    publish(gateway, ["last"])
+    app.gets(["last"])
+    app.close()
+
+
+@STOPS
+@VERSIONS
+def test_what_was_not_acknowledged_comes_again(kept, version, number):
+    gateway = kept()
+    app = Client(gateway, version=version, acks=False).subscribe(("e/#", 1))
+    publish(gateway, range(5))
+    app.gets("01234")
+    committed()
+    gateway.restart(number)
+    app.client.loop_stop()
+    publish(gateway, range(5, 8))
+    app = Client(gateway, version=version)
+    assert app.present
+    app.gets("01234567")
+    assert [message.dup for message in app.got] == [True] * 5 + [False] * 3
+    app.close()
+
+
+@VERSIONS
+def test_a_message_of_qos_2_comes_once(kept, version):
+    """The same client, whose library knows what it has: the packet identifiers are those of before."""
+    gateway = kept()
+    app = Client(gateway, version=version).subscribe(("f/#", 2))
+    publish(gateway, range(3), "f/x", 2)
+    app.gets("012")
+    committed()
+    gateway.restart(signal.SIGKILL)
+    wait_for(lambda: app.client.is_connected(), 20, "the client is back")
+    publish(gateway, range(3, 6), "f/x", 2)
+    app.gets("012345")
+    app.close()
+
+
+@STOPS
+def test_events_of_devices(kept, number):
+    gateway = kept()
+    app = Client(gateway).subscribe(("lwm2m/#", 1))
+    app.close()
+    device = Device(gateway)
+    device.register(lt=3600)
+    committed()
+    gateway.restart(number)
+    again = Device(gateway)
+    again.register(lt=3600)
+    app = Client(gateway)
+    assert app.present
+
+    def registered():
+        texts = [text for text in app.payloads() if '"register"' in text]
+        return [endpoint for text in texts for endpoint in (device.endpoint, again.endpoint) if endpoint in text]
+
+    wait_for(lambda: len(registered()) == 2, 10, "both registrations")
+    assert registered() == [device.endpoint, again.endpoint]
+    app.close()
+    for it in (device, again):
+        it.close()
+
+
+def test_a_session_that_has_ended_meanwhile_is_gone(kept):
+    gateway = kept()
+    short = Client(gateway, "short", expiry=2).subscribe(("e/#", 1))
+    long = Client(gateway, "long", expiry=3600).subscribe(("e/#", 1))
+    endless = Client(gateway, "endless", expiry=0xFFFFFFFF).subscribe(("e/#", 1))
+    short.close(), endless.close()
+    publish(gateway, "1")
+    committed()
+    gateway.process.kill()
+    gateway.process.wait()
+    long.client.loop_stop()
+    time.sleep(3)
+    gateway.restart()
+    short = Client(gateway, "short")
+    assert not short.present
+    # It was connected, and has its message.
+    long.gets("1")
+    long = Client(gateway, "long")
+    endless = Client(gateway, "endless")
+    assert long.present and endless.present
+    endless.gets("1")
+    assert long.got == []
+    long.close(), endless.close()
+    assert short.got == []
+    short.close()
+
+
+@VERSIONS
+def test_a_clean_start_and_an_unsubscription_are_kept(kept, version):
+    gateway = kept()
+    Client(gateway, "clean", version).subscribe(("e/#", 1)).close()
+    other = Client(gateway, "other", version).subscribe(("e/#", 1), ("f/#", 1))
+    other.client.unsubscribe("e/#")
+    other.close()
+    publish(gateway, "1", "f/x")
+    Client(gateway, "clean", version, clean=True, expiry=0).close()
+    committed()
+    gateway.restart(signal.SIGKILL)
+    publish(gateway, "2")
+    clean = Client(gateway, "clean", version)
+    assert not clean.present
+    other = Client(gateway, "other", version)
+    assert other.present
+    publish(gateway, "3", "f/x")
+    other.gets("13")
+    assert clean.got == []
+    clean.close(), other.close()
+
+
+def test_bounds(kept):
+    gateway = kept(max_queued="20")
+    Client(gateway).subscribe(("e/#", 1)).close()
+    publish(gateway, range(50))
+    committed()
+    gateway.restart(signal.SIGKILL)
+    app = Client(gateway)
+    # As without a restart, the oldest give way.
+    app.gets(map(str, range(30, 50)))
+    app.close()
+
+
+def test_bytes_and_sessions_are_bounded(kept):
+    gateway = kept(max_queued_bytes='"64KB"', max_connections="2")
+    for name in ("a", "b", "c"):
+        Client(gateway, name).subscribe(("e/#", 1)).close()
+    publish(gateway, range(50), size=1000)
+    committed()
+    assert gateway.statistics()["sessions_refused"] > 0
+    gateway.restart(signal.SIGKILL)
+    clients = [Client(gateway, name) for name in ("a", "b", "c")]
+    assert [client.present for client in clients] == [True, True, False]
+    time.sleep(1)
+    got = sum(len(payload) for client in clients for payload in client.payloads())
+    assert 0 < got <= 64 << 10
+    for client in clients:
+        client.close()
+
+
+def test_a_damaged_file_is_set_aside(kept, tmp_path):
+    gateway = kept()
+    Client(gateway).subscribe(("e/#", 1)).close()
+    committed()
+    gateway.stop()
+    file = tmp_path / "store" / "mqtt-sessions.redb"
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.write_bytes(b"x" * 10_000)
+    gateway.restart()
+    app = Client(gateway)
+    assert not app.present
+    assert "MQTT sessions of before cannot be read" in gateway.log()
+    assert file.with_name("mqtt-sessions.redb.damaged").exists()
+    app.subscribe(("e/#", 1)).close()
+    committed()
+    gateway.restart(signal.SIGKILL)
+    app = Client(gateway)
+    assert app.present
+    app.close()
+
+
+def test_no_password_is_on_the_disk(kept, tmp_path):
+    gateway = kept()
+    Client(gateway, password="tell-nobody").subscribe(("e/secret-free", 1)).close()
+    committed()
+    gateway.stop()
+    content = (tmp_path / "store" / "mqtt-sessions.redb").read_bytes()
+    assert b"e/secret-free" in content
+    assert b"tell-nobody" not in content
+
+
+def test_a_new_connection_takes_over_without_loss_or_disorder(kept):
+    """Messages come all the time while the client connects anew, each time before the old connection ends."""
+    gateway = kept()
+    app = Client(gateway).subscribe(("e/#", 1))
+    sender = Client(gateway, "publisher", clean=True, expiry=0)
+    clients, count = [app], 600
+    for number in range(count):
+        sender.client.publish("e/x", str(number), 1).wait_for_publish(10)
+        if number % 40 == 20:
+            app.client.loop_stop()
+            app = Client(gateway)
+            assert app.present
+            clients.append(app)
+    seen = lambda: [int(text) for client in clients for text in client.payloads()]
+    wait_for(lambda: len(set(seen())) == count, 20, "every message")
+    for client in clients:
+        numbers = [int(text) for text in client.payloads()]
+        assert numbers == sorted(numbers)
+    sender.close(), app.close()
