@@ -1,5 +1,5 @@
-// The page in EMQX's dashboard: nodes and devices as the plugin's callback tells, and the console of this
-// node in a frame, where it is served and may be framed. All that devices say is shown as text.
+// The page in EMQX's dashboard: nodes and devices as the plugin's callback reports them, and the console of this
+// node in a frame, if it is served and may be framed. Everything from devices is shown as plain text.
 
 const INTERVAL = 5000;
 const SETTLED = 300;
@@ -47,7 +47,7 @@ function show({ nodes, devices, more, console: there }) {
 }
 
 const STATES = {
-  running: 'running', stopped: 'the gateway does not run', unreachable: 'does not answer', without: 'without the plugin',
+  running: 'running', stopped: 'gateway not running', unreachable: 'not responding', without: 'plugin not installed',
 };
 
 const nodeRow = ({ node, state, counters = {} }) => row([
@@ -76,7 +76,7 @@ function ago(ms) {
   return `${Math.round(seconds / 3600)} h ago`;
 }
 
-// The console has more. Browsers let it be framed only where it names this page's origin.
+// Browsers show the console in a frame only if it allows this page's origin.
 function showConsole(there) {
   const mayFrame = there.state === 'served' && there.ancestors.includes(location.origin)
     && !(location.protocol === 'https:' && there.url.startsWith('http:'));
@@ -87,11 +87,11 @@ function showConsole(there) {
   if (there.state === 'served') {
     const link = document.createElement('a');
     Object.assign(link, { href: there.url, target: '_blank', rel: 'noopener noreferrer', textContent: 'Open the console of this node' });
-    note.replaceChildren(link, mayFrame ? '' : ` (to have it here, see "In EMQX's dashboard" in the documentation; this page is ${location.origin})`);
+    note.replaceChildren(link, mayFrame ? '' : ` (to show it in this page, allow ${location.origin} in http_frame_ancestors: see "In EMQX's dashboard" in the documentation)`);
   } else {
     note.textContent = {
       off: 'The console is off: set http_bind in the plugin’s configuration.',
-      local: 'The console can be reached on the node itself only.',
+      local: 'The console can be reached only from the node itself.',
       refused: 'The console cannot be served; the alarm lwm2m_gateway_http says why.',
     }[there.state] ?? '';
   }
