@@ -47,7 +47,7 @@ function show({ nodes, devices, more, console: there }) {
 }
 
 const STATES = {
-  running: 'running', stopped: 'gateway not running', unreachable: 'not responding', without: 'plugin not installed',
+  running: 'running', stopped: 'gateway not running', unreachable: 'does not answer', without: 'plugin not installed',
 };
 
 const nodeRow = ({ node, state, counters = {} }) => row([
