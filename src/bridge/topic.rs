@@ -213,7 +213,7 @@ fn concat(mount: &str, below: &str) -> String {
 }
 
 /// A name as it may stand in one level of a topic. `/`, `+`, `#`, control characters (NUL
-/// among them) and a leading `$` are refused or written `%XX`, byte by byte; when names are
+/// among them), a leading `$` and the names `.` and `..`, which no URL can have, are refused or written `%XX`, byte by byte; when names are
 /// escaped, so is `%`, which makes the form reversible.
 ///
 /// # Errors
@@ -228,8 +228,9 @@ pub fn escape_endpoint(name: &str, policy: HostileEndpoint) -> Result<Cow<'_, st
         return Err(TopicError::TooLong(name.len()));
     }
     let escape = policy == HostileEndpoint::Escape;
+    let dots = matches!(name, "." | "..");
     let hostile = |(index, c): (usize, char)| {
-        matches!(c, '/' | '+' | '#')
+        dots || matches!(c, '/' | '+' | '#')
             || c.is_control()
             || (c == '$' && index == 0)
             || (c == '%' && escape)
@@ -348,6 +349,8 @@ mod tests {
         for (name, escaped) in [
             ("urn:imei:1/2+#", "urn:imei:1%2F2%2B%23"),
             ("$SYS", "%24SYS"),
+            (".", "%2E"),
+            ("..", "%2E%2E"),
             ("a\0b\u{85}", "a%00b%C2%85"),
         ] {
             assert!(matches!(
@@ -362,6 +365,10 @@ mod tests {
         assert_eq!(
             escape_endpoint("50%", HostileEndpoint::Refuse).unwrap(),
             "50%"
+        );
+        assert_eq!(
+            escape_endpoint("...", HostileEndpoint::Refuse).unwrap(),
+            "..."
         );
     }
 

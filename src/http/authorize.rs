@@ -1,7 +1,9 @@
 //! Who sends a request and whether such may; a line in the log for each that wants something changed.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::Next;
@@ -10,6 +12,7 @@ use tracing::info;
 
 use super::caller::{Caller, Role, Sender};
 use super::error::{Answer, ApiError};
+use super::places::{Place, Working};
 use super::roles::{self, Need};
 use super::state::Shared;
 
@@ -43,8 +46,12 @@ pub(super) async fn authorize(
             if let Some(audit) = &mut audit {
                 audit.by = Some(caller.clone());
             }
+            // A stranger's request does not keep its place.
+            let place = request.extensions().get::<Arc<Place>>();
+            let work = place.map(Place::work);
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            let response = next.run(request).await;
+            response.map(|body| Body::new(Working::new(body, work)))
         }
         Err(error) => error.into_response(),
     };

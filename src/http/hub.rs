@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub(crate) struct Hub {
     /// There is an API.
     serving: AtomicBool,
     pub(super) events: Arc<Events>,
+    /// Connections closed for want of room.
+    pub(super) closed: AtomicU64,
 }
 
 /// Somebody who waits for an answer; until it is dropped.
@@ -84,6 +86,11 @@ impl Hub {
     /// Events that nobody took in time.
     pub(crate) fn lost_events(&self) -> u64 {
         self.events.lost.load(Ordering::Relaxed)
+    }
+
+    /// Connections closed for want of room.
+    pub(crate) fn connections_closed(&self) -> u64 {
+        self.closed.load(Ordering::Relaxed)
     }
 
     /// A message for the broker.

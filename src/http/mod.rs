@@ -29,6 +29,7 @@ mod numbers;
 mod objects;
 mod openapi;
 mod passwords;
+mod places;
 mod roles;
 mod routes;
 mod server;

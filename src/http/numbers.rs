@@ -180,6 +180,9 @@ fn help(name: &str) -> &'static str {
         "queued_bytes" => "Bytes of the commands that wait for their devices now",
         "store_failing" => "Whether the store cannot write what it has to (1) or can (0)",
         "http_events_dropped" => "Events of the API that a listener did not take in time",
+        "http_connections_closed" => {
+            "Connections to the API closed because there were too many: idle ones, which others replaced, and new ones while all others had requests under way"
+        }
         other => Counters::help(other),
     }
 }

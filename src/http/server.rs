@@ -16,7 +16,7 @@ use parking_lot::{Mutex, RwLock};
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -31,6 +31,7 @@ use super::files;
 use super::guard::Guarded;
 use super::hub::Hub;
 use super::log::FOLLOWERS;
+use super::places::{Place, Places};
 use super::routes;
 use super::state::Shared;
 use super::tls::{self, TlsError};
@@ -246,7 +247,7 @@ async fn serve(
     let Some(mut listener) = opened(listener, &shared) else {
         return;
     };
-    let mut room = Arc::new(Semaphore::new(shared.settings.max_connections));
+    let places = Places::new(shared.settings.max_connections);
     let mut stopping = shared.stopping.clone();
     let events = shared.hub.events.clone();
     tokio::spawn(async move {
@@ -264,9 +265,7 @@ async fn serve(
             accepted = listener.accept() => accepted,
             Some(change) = changes.recv() => {
                 files.abort();
-                if shared.settings.max_connections != change.sources.http.max_connections {
-                    room = Arc::new(Semaphore::new(change.sources.http.max_connections));
-                }
+                places.resize(change.sources.http.max_connections);
                 let other = change.listener;
                 shared.settings = change.sources.http.clone();
                 shared.sources = change.sources;
@@ -287,23 +286,15 @@ async fn serve(
             sleep(PAUSE).await;
             continue;
         };
-        // Without room it is closed at once.
-        if let Ok(permit) = room.clone().try_acquire_owned() {
+        // While all others work it is closed at once.
+        if let Some(place) = places.take(&shared.hub.closed) {
             let (router, shared) = (router.clone(), shared.clone());
             connections.spawn(async move {
-                let _ = stream.set_nodelay(true);
-                let stream = Guarded::new(stream);
-                let tls = shared.tls.read().clone();
-                match tls {
-                    None => converse(stream, from.ip(), router, &shared).await,
-                    Some(tls) => {
-                        let secured = TlsAcceptor::from(tls).accept(stream);
-                        if let Ok(Ok(stream)) = timeout(HANDSHAKE, secured).await {
-                            converse(stream, from.ip(), router, &shared).await;
-                        }
-                    }
+                tokio::select! {
+                    biased;
+                    () = place.ended() => {}
+                    () = accept(stream, from.ip(), router, &shared, place.clone()) => {}
                 }
-                drop(permit);
             });
         }
     }
@@ -314,14 +305,38 @@ async fn serve(
     .await;
 }
 
-/// Serves one connection.
-async fn converse<S>(stream: S, from: IpAddr, router: Router, shared: &Shared)
+/// Serves one connection, over TLS if there is a certificate.
+async fn accept(
+    stream: TcpStream,
+    from: IpAddr,
+    router: Router,
+    shared: &Shared,
+    place: Arc<Place>,
+) {
+    let _ = stream.set_nodelay(true);
+    let stream = Guarded::new(stream);
+    let tls = shared.tls.read().clone();
+    match tls {
+        None => converse(stream, from, router, shared, place).await,
+        Some(tls) => {
+            let secured = TlsAcceptor::from(tls).accept(stream);
+            if let Ok(Ok(stream)) = timeout(HANDSHAKE, secured).await {
+                converse(stream, from, router, shared, place).await;
+            }
+        }
+    }
+}
+
+/// Takes requests and answers them, until one side has enough.
+async fn converse<S>(stream: S, from: IpAddr, router: Router, shared: &Shared, place: Arc<Place>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Sender(from));
+        let extensions = request.extensions_mut();
+        extensions.insert(Sender(from));
+        extensions.insert(place.clone());
         routes.call(request)
     });
     let connection = http1::Builder::new()

@@ -540,7 +540,11 @@ impl Gateway {
         sums.insert("queued_commands", number(directory.queued()));
         sums.insert("queued_bytes", number(directory.queued_bytes()));
         #[cfg(feature = "http")]
-        sums.insert("http_events_dropped", self.inner.hub.lost_events());
+        {
+            let hub = &self.inner.hub;
+            sums.insert("http_events_dropped", hub.lost_events());
+            sums.insert("http_connections_closed", hub.connections_closed());
+        }
         Statistics(sums)
     }
 

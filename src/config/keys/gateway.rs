@@ -138,7 +138,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "refuse" = HostileEndpoint::Refuse,
             "escape" = HostileEndpoint::Escape
         ),
-        "What happens if an endpoint name contains `/`, `+` or `#`. `refuse`: the Register is answered 4.00. `escape`: topics have `%XX` instead."
+        "What happens if an endpoint name contains `/`, `+`, `#` or a control character, starts with `$`, or is `.` or `..`. `refuse`: the Register is answered 4.00. `escape`: topics have `%XX` instead."
     ),
     key!(
         "address_change",

@@ -85,7 +85,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "http.max_connections",
         http.max_connections,
         integer(1, 100_000),
-        "Most connections to the API at the same time; further ones are closed at once."
+        "Most connections to the API at the same time. A further one replaces the one that has been idle longest; it is closed when all others have requests under way."
     ),
 ];
 
