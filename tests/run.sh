@@ -229,9 +229,11 @@ nif() {
         { echo "the library exports $exported"; return 1; }
 }
 
-# All targets; then what others build: without the feature `internals`, which the tests have.
+# All targets; then what others build: without the feature `internals`, which the tests have. `unify`
+# spares checking all dependencies again.
 lints() {
-    cargo clippy --workspace --all-targets -- -D warnings && cargo clippy -- -D warnings &&
+    cargo clippy --workspace --all-targets -- -D warnings &&
+        cargo clippy -p lwm2m-gateway -p unify -- -D warnings &&
         cargo clippy --no-default-features -- -D warnings
 }
 

@@ -73,6 +73,16 @@ pub(crate) enum HttpError {
         /// What the system says.
         source: io::Error,
     },
+    /// The address cannot be bound while the API has this port of another address.
+    #[error(
+        "http.bind {bind}: the API has this port already, on {now}; only a restart can change the address alone"
+    )]
+    SamePort {
+        /// The address.
+        bind: SocketAddr,
+        /// Where the API is.
+        now: SocketAddr,
+    },
     /// Tokens or users are missing or wrong.
     #[error(transparent)]
     Access(#[from] AccessError),
@@ -127,9 +137,15 @@ impl Running {
         let sources = Sources::of(config);
         let known = Known::load(&sources)?;
         let tls = tls::load(&sources)?;
-        let listener = match bind == self.addresses.lock().0 {
+        let (configured, now) = *self.addresses.lock();
+        let listener = match bind == configured {
             true => None,
-            false => Some(listen(bind).map_err(|source| HttpError::Bind { bind, source })?),
+            false => Some(listen(bind).map_err(|source| match source.kind() {
+                io::ErrorKind::AddrInUse if bind.port() == now.port() => {
+                    HttpError::SamePort { bind, now }
+                }
+                _ => HttpError::Bind { bind, source },
+            })?),
         };
         Ok(Change {
             bind,

@@ -15,12 +15,13 @@ from api import Api
 from coap import GET, OBSERVE, PUT, TEXT
 from conftest import needs, psk_file
 from gateway import ROOT, accepts_tcp, free_tcp_port, free_udp_port, wait_for
+from patience import patient
 from test_http_users import user_line
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 # Other tests run beside these: a page may take its time.
 if hasattr(sync_api.expect, "set_options"):
-    sync_api.expect.set_options(timeout=30000)
+    sync_api.expect.set_options(timeout=patient(30000))
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 pytestmark = [
@@ -81,7 +82,7 @@ def open_page(bench, browser, settings):
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(30000)
+        page.set_default_timeout(patient(30000))
         page.on("pageerror", lambda error: problems.append(str(error)))
         # A policy that is broken is told here; an HTTP error may be meant.
         page.on("console", lambda line: problems.append(line.text)
@@ -208,7 +209,7 @@ def test_a_sleeping_device_has_a_queue(open_page, bench):
     device = bench.registered(lwm2m="1.1", extra=["Q"], objects="</3/0>")
     page = open_page()
     to_device(page, device.endpoint)
-    sync_api.expect(page.locator(".device-head")).to_contain_text("asleep", timeout=30000)
+    sync_api.expect(page.locator(".device-head")).to_contain_text("asleep", timeout=patient(30000))
     page.get_by_label("Read /3/0", exact=True).click()
     sync_api.expect(page.locator(".toast")).to_contain_text("the command waits")
     go(page, f"device/{device.endpoint}/queue")

@@ -8,6 +8,7 @@ from threading import Thread
 import pytest
 
 from gateway import ROOT, accepts_tcp, free_tcp_port, wait_for
+from patience import patient
 from test_console import CHROMIUM, HOSTILE, browser, sync_api  # noqa: F401 (a fixture)
 
 pytestmark = [
@@ -100,7 +101,7 @@ def console(gateway, dashboard, tmp_path):
 def page(browser):  # noqa: F811
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
-    page.set_default_timeout(30000)
+    page.set_default_timeout(patient(30000))
     page.problems = []
     page.on("pageerror", lambda error: page.problems.append(str(error)))
     page.on("console", lambda line: page.problems.append(line.text) if "Content Security Policy" in line.text else None)

@@ -88,6 +88,8 @@ def test_everything_of_http_is_applied(reloaded):
     for wrong in (["http.bind = '0.0.0.0:%d'" % one], [bind(two), "http.token_file = '/nowhere'"]):
         reloaded.write(*wrong)
         assert there(two, SECOND)() == 200 and there(two)() == 401
+    reloaded.write("http.bind = '0.0.0.0:%d'" % two, reloaded.token(SECOND))
+    assert "the API has this port already" in reloaded.log() and there(two, SECOND)() == 200
     # It ends, and begins anew.
     reloaded.write("log.level = 'info'")
     wait_for(lambda: not accepts_tcp(("127.0.0.1", two)), 10, "the end")
