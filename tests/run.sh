@@ -249,7 +249,9 @@ contract() {
 brokers=(test_brokers.py test_certificates.py test_broker_access.py test_broker_tls.py)
 browsers=(test_console.py test_first_use.py test_terminal.py test_demo.py test_emqx_page.py)
 packaged=(test_packages.py test_guide.py)
-elsewhere=("${brokers[@]}" "${browsers[@]}" "${packaged[@]}")
+secured=(tests/e2e/test_dtls_*.py tests/e2e/test_http*.py)
+secured=("${secured[@]##*/}")
+elsewhere=("${brokers[@]}" "${browsers[@]}" "${packaged[@]}" "${secured[@]}")
 
 title "what the tests need"
 packages
@@ -269,11 +271,14 @@ fi
 step "cargo fmt" cargo fmt --all --check
 step "cargo deny" supply_chain
 # This also builds the program and the library that the steps below run.
-step "cargo test" cargo test
+step "build" cargo test --no-run
 step "shared library" shared_library
-step "C API" c_api
 # These wait more than they work, and beside them there is time to compile. What takes long and needs
 # little of the processor, such as a browser or a container, has a lane of its own.
+# Cargo lets one at a time into the folder of builds: all that need it have one lane.
+beside 16000 "cargo test" cargo test --no-fail-fast
+beside 7000 "C API" c_api
+beside 7000 "end to end, DTLS and HTTP" pytest "${secured[@]/#/tests/e2e/}"
 beside 19000 "end to end" end_to_end "${elsewhere[@]/#/--ignore=tests/e2e/}"
 beside 22000 "end to end, with brokers of others" pytest "${brokers[@]/#/tests/e2e/}"
 beside 30500 "end to end, with browsers" pytest "${browsers[@]/#/tests/e2e/}"
@@ -294,7 +299,6 @@ if command -v rebar3 >/dev/null; then
         beside 16000 "end to end, in an Erlang node" contract --host nif
     fi
 fi
-# Cargo lets one at a time into the folder of builds: so behind the build of the NIF.
 beside 16000 "cargo clippy" lints
 beside 25000 "hostile peers" pytest tests/hostile --ignore tests/hostile/test_floods.py
 if command -v mosquitto >/dev/null; then
