@@ -20,37 +20,37 @@ use crate::bridge::topic::{MAX_TOPIC, check_literal};
 use crate::credentials::{Key, MAX_KEY};
 use crate::host::Decision;
 
-/// `LWM2M_GATEWAY_ABI_VERSION` of the library that was loaded. Any thread, any time.
+/// `LWM2M_GATEWAY_ABI_VERSION` of the loaded library. Any thread, any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn lwm2m_gateway_abi_version() -> u32 {
     LWM2M_GATEWAY_ABI_VERSION
 }
 
-/// Version of the library as text, as in `0.1.0`. The library owns it, for good. Any thread, any
-/// time.
+/// Version of the library as text, such as `0.1.0`. The library owns it; it stays valid. Any
+/// thread, any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn lwm2m_gateway_version() -> *const c_char {
     const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
     VERSION.as_ptr().cast()
 }
 
-/// What went wrong at the last function on this thread that failed; empty when none has. UTF-8,
-/// ends with NUL. The library owns the text; it is valid until the next function that fails on the
-/// same thread, or the end of the thread. Any thread, any time.
+/// Description of the last error on this thread; empty if there was none. UTF-8, NUL-terminated.
+/// The library owns the text; it is valid until the next function that fails on the same thread, or
+/// until the thread ends. Any thread, any time.
 #[unsafe(no_mangle)]
 pub extern "C" fn lwm2m_gateway_last_error() -> *const c_char {
     boundary_value(c"".as_ptr(), boundary::last_error)
 }
 
-/// Makes a gateway, which does nothing yet.
+/// Creates a gateway, which does nothing yet.
 ///
-/// `options` is copied. `config` is the text of a configuration in TOML, or in JSON when it begins
-/// with `{`; NULL or an empty text means defaults. It is read and checked here, not kept.
+/// `options` is copied. `config` is the text of a configuration, in TOML, or in JSON if it begins
+/// with `{`; NULL or an empty text means defaults. It is read and checked here, and not kept.
 ///
-/// On success `*gateway` is the new gateway, for `lwm2m_gateway_free()`; otherwise it is NULL.
-/// Any thread; several gateways may live in one process and share nothing.
+/// On success `*gateway` is the new gateway, to be freed with `lwm2m_gateway_free()`; otherwise it
+/// is NULL. Any thread. One process may have several gateways; they share nothing.
 ///
-/// Errors: `ARGUMENT`, `CONFIG` (all mistakes, one a line), `SYSTEM` (no descriptor left).
+/// Errors: `ARGUMENT`, `CONFIG` (all mistakes, one per line), `SYSTEM` (no descriptor available).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_create(
     options: *const lwm2m_gateway_options,
@@ -73,31 +73,32 @@ pub unsafe extern "C" fn lwm2m_gateway_create(
     })
 }
 
-/// Binds the listeners, reads the object definitions and starts the threads. When it fails the
-/// gateway is as before and may be started again.
+/// Binds the listeners, reads the object definitions and starts the threads. If it fails, the
+/// gateway is unchanged and may be started again.
 ///
-/// A gateway that was stopped is not started again: make a new one. Any thread; not inside of a
-/// callback, and not with a lock held that a callback waits for.
+/// A stopped gateway cannot be started again: create a new one. Any thread; not inside a callback,
+/// and not while you hold a lock that a callback waits for.
 ///
-/// Errors: `ARGUMENT`, `STATE`, `BUSY`, `SYSTEM` (an address that is taken, a directory that cannot
-/// be read), `PANIC`.
+/// Errors: `ARGUMENT`, `STATE`, `BUSY`, `SYSTEM` (an address is in use, a directory cannot be
+/// read), `PANIC`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_start(gateway: *mut lwm2m_gateway) -> lwm2m_gateway_status {
     // SAFETY: NULL or a live gateway, as the header asks for.
     unsafe { lwm2m_gateway::enter(gateway, lwm2m_gateway::start) }
 }
 
-/// Takes a message of the host's broker. What is no command is ignored, so a host may deliver
-/// everything; a command that cannot be carried out is answered by a message. Never waits.
+/// Accepts a message from the host's broker. Messages that are not commands are ignored, so a host
+/// may deliver everything. A command that cannot be carried out gets an answer that says why. Never
+/// blocks.
 ///
 /// `message` and what it points to is read before this returns, and not kept. Any thread, several
-/// at once, also inside of callbacks. In threaded mode an answer may be published before this
+/// at the same time, also inside callbacks. In threaded mode an answer may be published before this
 /// returns.
 ///
-/// Errors: `ARGUMENT` (also a topic that no message can have: empty, with `+`, `#` or NUL, or
-/// longer than 65,535 bytes), `STATE` (not started, or stopped: the message is not taken), `PANIC`.
-/// After `OK` a command is answered, whatever comes: a host that acknowledges messages to a broker
-/// does so then, and leaves one that was not taken to the next gateway.
+/// Errors: `ARGUMENT` (also for an impossible topic: empty, with `+`, `#` or NUL, or longer than
+/// 65,535 bytes), `STATE` (not started, or stopped: the message is not accepted), `PANIC`. After
+/// `OK` a command is answered in any case. A host that acknowledges messages to a broker does so
+/// after `OK`; a message that was not accepted it leaves for the next gateway.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_deliver(
     gateway: *mut lwm2m_gateway,
@@ -108,10 +109,11 @@ pub unsafe extern "C" fn lwm2m_gateway_deliver(
     unsafe { lwm2m_gateway::enter(gateway, |gateway| gateway.deliver(&message_of(message)?)) }
 }
 
-/// Whether messages of a topic are commands, for hosts that would rather not deliver all others.
+/// Whether messages on a topic are commands, for hosts that do not want to deliver all messages.
 ///
-/// `topic` has `topic_length` bytes of UTF-8 and need not end with NUL. Any thread, several at
-/// once, also inside of callbacks. Returns 1 or 0; 0 as well when it fails, as before the start.
+/// `topic` has `topic_length` bytes of UTF-8 and need not be NUL-terminated. Any thread, several at
+/// the same time, also inside callbacks. Returns 1 or 0; also 0 on an error, for example before the
+/// start.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_is_command(
     gateway: *const lwm2m_gateway,
@@ -129,13 +131,13 @@ pub unsafe extern "C" fn lwm2m_gateway_is_command(
     is_command.into()
 }
 
-/// Makes callbacks that wait, on this thread: `max` at most, or, with 0, those that wait at the
-/// time of the call. Polled mode only. After `lwm2m_gateway_stop()` it makes those that are left.
+/// Calls waiting callbacks on this thread: at most `max`, or with 0 those that wait at the time of
+/// the call. Polled mode only. After `lwm2m_gateway_stop()` it calls the remaining ones.
 ///
-/// `waiting`, which may be NULL, is set to how many still wait; in case of an error it is left as
-/// it is. When that is not 0 the descriptor stays readable and `wakeup` is called once more.
+/// `waiting`, which may be NULL, is set to the number of callbacks that still wait; on an error it
+/// is unchanged. If it is not 0, the descriptor stays readable and `wakeup` is called once more.
 ///
-/// Any thread, one at a time; not inside of a callback.
+/// Any thread, one at a time; not inside a callback.
 ///
 /// Errors: `ARGUMENT`, `STATE` (threaded mode), `BUSY`, `PANIC`.
 #[unsafe(no_mangle)]
@@ -157,11 +159,11 @@ pub unsafe extern "C" fn lwm2m_gateway_poll(
 }
 
 /// A descriptor that is readable while callbacks wait for `lwm2m_gateway_poll()`, for `poll(2)`,
-/// `epoll(7)` and event loops: level-triggered, or edge-triggered when each edge is answered by
-/// polling until nothing waits. The gateway owns it: do not read, write or close it. Valid until
+/// `epoll(7)` and event loops. Use it level-triggered, or edge-triggered if you poll after each
+/// edge until nothing waits. The gateway owns it: do not read, write or close it. Valid until
 /// `lwm2m_gateway_free()`.
 ///
-/// Any thread, any time. Returns -1 when the gateway is not in polled mode.
+/// Any thread, any time. Returns -1 if the gateway is not in polled mode.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_fd(gateway: *const lwm2m_gateway) -> c_int {
     let mut fd = -1;
@@ -175,15 +177,15 @@ pub unsafe extern "C" fn lwm2m_gateway_fd(gateway: *const lwm2m_gateway) -> c_in
     fd
 }
 
-/// Takes another configuration, in the same forms as `lwm2m_gateway_create()`, and reads the files
-/// that it names: object definitions, keys. NULL reads the files of the configuration in force
-/// again. Registered devices stay; listeners are opened and closed as the configuration says. The
-/// number of threads stays as it was at the start; a change of it is reported in the log.
+/// Applies another configuration, in the same formats as `lwm2m_gateway_create()`, and reads the
+/// files that it names: object definitions, keys. With NULL it reads the files of the current
+/// configuration again. Registered devices stay; listeners are opened and closed as configured. The
+/// number of threads does not change; if the new configuration has another number, the log says so.
 ///
-/// When it fails the old configuration stays in force as a whole. Any thread; not inside of a
-/// callback, and not with a lock held that a callback waits for.
+/// If it fails, the whole old configuration stays in effect. Any thread; not inside a callback, and
+/// not while you hold a lock that a callback waits for.
 ///
-/// Errors: `ARGUMENT`, `CONFIG` (all mistakes, one a line), `STATE` (stopped), `BUSY`, `SYSTEM`,
+/// Errors: `ARGUMENT`, `CONFIG` (all mistakes, one per line), `STATE` (stopped), `BUSY`, `SYSTEM`,
 /// `PANIC`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_reload(
@@ -198,10 +200,10 @@ pub unsafe extern "C" fn lwm2m_gateway_reload(
     }
 }
 
-/// All counters as a JSON object, as in `{"commands":12,"registered":3,…}`. Also after the stop.
+/// All counters as a JSON object, such as `{"commands":12,"registered":3,…}`. Also after the stop.
 ///
-/// On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread,
-/// also inside of callbacks.
+/// On success `*json` is a text to be freed with `lwm2m_gateway_string_free()`, otherwise NULL. Any
+/// thread, also inside callbacks.
 ///
 /// Errors: `ARGUMENT`, `STATE` (not started yet), `PANIC`.
 #[unsafe(no_mangle)]
@@ -213,12 +215,12 @@ pub unsafe extern "C" fn lwm2m_gateway_statistics(
     unsafe { text_out(gateway, json, lwm2m_gateway::statistics) }
 }
 
-/// Name and bound address of each listener as a JSON array, as in
-/// `[{"name":"udp:default","address":"0.0.0.0:5683"}]`. Tells which port it was when the
-/// configuration said 0. Also after the stop.
+/// Name and bound address of each listener as a JSON array, such as
+/// `[{"name":"udp:default","address":"0.0.0.0:5683"}]`. If the configuration says port 0, this is
+/// how you find the port. Also after the stop.
 ///
-/// On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread,
-/// also inside of callbacks.
+/// On success `*json` is a text to be freed with `lwm2m_gateway_string_free()`, otherwise NULL. Any
+/// thread, also inside callbacks.
 ///
 /// Errors: `ARGUMENT`, `STATE` (not started yet), `PANIC`.
 #[unsafe(no_mangle)]
@@ -233,12 +235,12 @@ pub unsafe extern "C" fn lwm2m_gateway_listeners(
 /// All registered devices as a JSON array of objects with `endpoint`, `peer`, `listener`,
 /// `identity` (DTLS only), `mountpoint`, `lifetime` (seconds), `version`, `queue_mode`,
 /// `registered_at` (milliseconds since 1970), `idle_ms`, `alternate_path`, `objects`, `query`,
-/// `observations` and `queued` (commands that wait). In no particular order. Asks the gateway's
-/// threads, for 5 seconds at most: devices of a thread that is busy for longer, since a callback
-/// blocks, are missing.
+/// `observations` and `queued` (number of waiting commands). In no particular order. Asks the
+/// gateway's threads and waits for at most 5 seconds; the devices of a thread that is blocked for
+/// longer by a callback are missing.
 ///
-/// On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
-/// inside of a callback.
+/// On success `*json` is a text to be freed with `lwm2m_gateway_string_free()`, otherwise NULL. Any
+/// thread; not inside a callback.
 ///
 /// Errors: `ARGUMENT`, `STATE`, `BUSY`, `PANIC`.
 #[unsafe(no_mangle)]
@@ -250,11 +252,11 @@ pub unsafe extern "C" fn lwm2m_gateway_devices(
     unsafe { text_out(gateway, json, lwm2m_gateway::devices) }
 }
 
-/// One registered device as a JSON object, as in `lwm2m_gateway_devices()`, with the same limit.
-/// `endpoint` is its endpoint name.
+/// One registered device as a JSON object, as in `lwm2m_gateway_devices()`, with the same time
+/// limit. `endpoint` is its endpoint name.
 ///
-/// On success `*json` is a text for `lwm2m_gateway_string_free()`, otherwise NULL. Any thread; not
-/// inside of a callback.
+/// On success `*json` is a text to be freed with `lwm2m_gateway_string_free()`, otherwise NULL. Any
+/// thread; not inside a callback.
 ///
 /// Errors: `ARGUMENT`, `STATE`, `BUSY`, `NOT_FOUND`, `PANIC`.
 #[unsafe(no_mangle)]
@@ -272,8 +274,8 @@ pub unsafe extern "C" fn lwm2m_gateway_device(
     }
 }
 
-/// Ends the registration of a device. It is not told: its next Update is answered 4.04, which
-/// makes it register again. `endpoint` is its endpoint name. Any thread, also inside of callbacks.
+/// Ends the registration of a device without telling it: its next Update is answered 4.04, after
+/// which it registers again. `endpoint` is its endpoint name. Any thread, also inside callbacks.
 ///
 /// Errors: `ARGUMENT`, `STATE`, `NOT_FOUND`, `PANIC`.
 #[unsafe(no_mangle)]
@@ -285,20 +287,20 @@ pub unsafe extern "C" fn lwm2m_gateway_kick(
     unsafe { lwm2m_gateway::enter(gateway, |gateway| gateway.kick(endpoint_of(endpoint)?)) }
 }
 
-/// Answers an `authorize` callback: `id` is that of its registration, `decision` an
-/// `lwm2m_gateway_decision`. `detail` may be NULL; otherwise it is, for `ALLOW`, the mountpoint of
-/// this device instead of the configured one, without placeholders, as in `site7/lwm2m/dev1/`, of
-/// 1,024 bytes at most and without `+` and `#`; for `DENY` a reason, of which the device gets the
-/// first 512 bytes as text. `UNAVAILABLE` takes no notice of it.
+/// Answers an `authorize` callback. `id` is the one from its registration, `decision` an
+/// `lwm2m_gateway_decision`. `detail` may be NULL. With `ALLOW` it is the mountpoint of this device
+/// instead of the configured one: at most 1,024 bytes, without placeholders, `+` and `#`, such as
+/// `site7/lwm2m/dev1/`. With `DENY` it is a reason; the device gets its first 512 bytes as text.
+/// With `UNAVAILABLE` it is ignored.
 ///
-/// Commands for a device with a mountpoint of its own come by that mountpoint. A host with shared
-/// subscriptions has to deliver them unasked: `subscribe` names the filters of the configuration
-/// only.
+/// Commands for a device with its own mountpoint are published below that mountpoint. With shared
+/// subscriptions, the host must deliver them without being asked, because `subscribe` names only
+/// the configured filters.
 ///
-/// A device that has waited for 15 seconds is answered 5.03; an answer that comes later changes
-/// nothing. Any thread, also inside of callbacks.
+/// A device that has waited for 15 seconds is answered 5.03; later answers have no effect. Any
+/// thread, also inside callbacks.
 ///
-/// Errors: `ARGUMENT`, `NOT_FOUND` (never asked, answered already, or too old), `PANIC`.
+/// Errors: `ARGUMENT`, `NOT_FOUND` (unknown `id`, already answered, or too old), `PANIC`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_answer_authorization(
     gateway: *mut lwm2m_gateway,
@@ -315,14 +317,14 @@ pub unsafe extern "C" fn lwm2m_gateway_answer_authorization(
     }
 }
 
-/// Answers a `psk_lookup` callback: `id` is that of its request, `key` has `key_length` bytes, 1 to
-/// 256. NULL for `key` means that the identity is unknown. The key is copied, and the copy
-/// wiped when it is not needed any more.
+/// Answers a `psk_lookup` callback. `id` is the one from its request, `key` has `key_length` bytes,
+/// 1 to 256. NULL for `key` means that the identity is unknown. The key is copied, and the copy is
+/// wiped when it is no longer needed.
 ///
-/// An answer that comes after the device has given up changes nothing. Any thread, also inside of
+/// An answer that arrives after the device has given up has no effect. Any thread, also inside
 /// callbacks.
 ///
-/// Errors: `ARGUMENT`, `NOT_FOUND` (never asked, answered already, or too old), `PANIC`.
+/// Errors: `ARGUMENT`, `NOT_FOUND` (unknown `id`, already answered, or too old), `PANIC`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_answer_psk(
     gateway: *mut lwm2m_gateway,
@@ -347,8 +349,8 @@ pub unsafe extern "C" fn lwm2m_gateway_answer_psk(
     }
 }
 
-/// Gives a text back that a function of this library returned for it. NULL is nothing. Any thread,
-/// any time, also after the gateway was freed.
+/// Frees a text that a function of this library returned. NULL is allowed and does nothing. Any
+/// thread, any time, also after the gateway was freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_string_free(text: *mut c_char) {
     if !text.is_null() {
@@ -358,16 +360,18 @@ pub unsafe extern "C" fn lwm2m_gateway_string_free(text: *mut c_char) {
     }
 }
 
-/// Answers what waits, closes the listeners and ends the threads. Waits `deadline_ms` milliseconds
-/// at most; what is not done by then goes on in the background and may be waited for by calling
-/// this again. 0 only asks. A start or reload that another thread is inside of comes to its end.
+/// Answers waiting commands, closes the listeners and ends the threads. Waits for at most
+/// `deadline_ms` milliseconds; the rest continues in the background, and you can wait for it by
+/// calling this again. 0 does not wait. A start or reload that is running in another thread
+/// completes first.
 ///
-/// From the call on no command is taken; those that were are answered, by their devices or with 5.03
-/// `gateway_stopping`. After `OK` no thread of the gateway is left. Polled mode: the last callbacks,
-/// answers among them, still wait for `lwm2m_gateway_poll()`. Functions that need a running gateway return `STATE` from now on, also
-/// after `TIMEOUT`. To stop what is stopped, or was never started, is no error.
+/// From this call on, no command is accepted; commands accepted before are answered by their
+/// devices or with 5.03 `gateway_stopping`. After `OK` the gateway has no thread left. Polled mode:
+/// the last callbacks, including answers, still wait for `lwm2m_gateway_poll()`. Functions that
+/// need a running gateway return `STATE` from now on, also after `TIMEOUT`. Stopping a gateway that
+/// is stopped or was never started is not an error.
 ///
-/// Any thread; not inside of a callback, and not with a lock held that a callback waits for.
+/// Any thread; not inside a callback, and not while you hold a lock that a callback waits for.
 ///
 /// Errors: `ARGUMENT`, `BUSY`, `TIMEOUT`, `PANIC`.
 #[unsafe(no_mangle)]
@@ -383,18 +387,18 @@ pub unsafe extern "C" fn lwm2m_gateway_stop(
     })
 }
 
-/// Gives the gateway back, after having stopped it when that was not done. Waits for callbacks
-/// that are running; none is made after this has returned `OK`, and callbacks that still wait for
+/// Frees the gateway, and stops it first if necessary. Waits for callbacks that are running. After
+/// it has returned `OK`, no callback is called; callbacks that still wait for
 /// `lwm2m_gateway_poll()` are dropped.
 ///
-/// The pointer is not valid any more then, and must not be in use by another thread: this is the
-/// last function to be called for it. NULL is nothing. Any thread, not with a lock held that a
-/// callback waits for; inside of a callback of this gateway it does nothing but return `BUSY`.
+/// The pointer is then no longer valid, and no other thread may be using it: this is the last call
+/// for a gateway. NULL is allowed and does nothing. Any thread; not while you hold a lock that a
+/// callback waits for. Inside a callback of this gateway it only returns `BUSY`.
 ///
-/// A library that was loaded by `dlopen()` may be unloaded when `lwm2m_gateway_stop()` had
-/// returned `OK` for each of its gateways; threads that have not ended would run without code.
+/// A library loaded with `dlopen()` may be unloaded if `lwm2m_gateway_stop()` has returned `OK` for
+/// each of its gateways; otherwise the code of running threads would be gone.
 ///
-/// Errors: `BUSY`, `PANIC` (freed all the same).
+/// Errors: `BUSY`, `PANIC` (freed nevertheless).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn lwm2m_gateway_free(gateway: *mut lwm2m_gateway) -> lwm2m_gateway_status {
     // SAFETY: NULL or a live gateway, as the header asks for.

@@ -28,7 +28,7 @@ use crate::telemetry::EventLog;
 /// How long a gateway that is freed without having been stopped may take to stop.
 const FREE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// A gateway. Made by `lwm2m_gateway_create()`, given back by `lwm2m_gateway_free()`.
+/// A gateway. Created by `lwm2m_gateway_create()` and freed by `lwm2m_gateway_free()`.
 #[allow(non_camel_case_types)] // the name of the header
 pub struct lwm2m_gateway {
     callbacks: Arc<Callbacks>,

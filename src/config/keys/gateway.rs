@@ -176,7 +176,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "refuse" = WorldReadable::Refuse,
             "allow" = WorldReadable::Allow
         ),
-        "Whether to accept a configuration with keys or passwords, a `psk_file` or a `mqtt.password_file` that everybody on the machine can read or write. Use `allow` only for volumes whose file modes cannot be changed."
+        "Whether to accept a configuration with keys or passwords, a `psk_file` or a `mqtt.password_file` that every user of the machine can read or write. Use `allow` only for volumes whose file modes cannot be changed."
     ),
     key!(
         "shards",

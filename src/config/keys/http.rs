@@ -23,7 +23,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "http.token_file",
         http.token_file,
         optional_text,
-        "File that contains only the token for the API (`Authorization: Bearer …`). Its role is `admin`: it may do everything. The environment variable `LWM2M_GATEWAY_HTTP_TOKEN` does the same. Without a token or users, `http.bind` must be a loopback address, and whoever can reach it may do everything."
+        "File that contains only the token for the API (`Authorization: Bearer …`). Its role is `admin`: it may do everything. The environment variable `LWM2M_GATEWAY_HTTP_TOKEN` does the same. Without a token or users, `http.bind` must be a loopback address, and anyone who can reach it may do everything."
     ),
     key!(
         "http.users_file",
@@ -61,7 +61,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
             origins,
             |_| "none".to_owned()
         ),
-        "Origins of web pages that may show the console in a frame, such as `https://emqx.example.org:18084`. A page in whose frame the console is can trick its user into clicks, so name only pages that you trust. See [emqx.md](emqx.md#in-emqxs-dashboard)."
+        "Origins of web pages that may show the console in a frame, such as `https://emqx.example.org:18084`. A page that frames the console can trick its user into clicking there, so list only pages that you trust. See [emqx.md](emqx.md#in-emqxs-dashboard)."
     ),
     key!(
         "http.max_body",

@@ -340,7 +340,7 @@ pub(crate) static DTLS_KEYS: Keys<DtlsListener> = listener_keys!(common;
         "dtls_options.certfile",
         certificates.certfile,
         optional_text,
-        "PEM file with the certificate of the gateway and its chain. With it devices can use certificates, in addition to those with pre-shared keys. It is reloaded when it changes, like the three files below. See [below](#certificates)."
+        "PEM file with the certificate of the gateway and its chain. With it, devices can use certificates; devices with pre-shared keys can still connect. It is reloaded when it changes, like the three files below. See [below](#certificates)."
     ),
     key!(
         "dtls_options.keyfile",

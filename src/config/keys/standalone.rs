@@ -33,13 +33,13 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "mqtt.username",
         mqtt.username,
         optional_text,
-        "User name at that broker. For the embedded broker: a user that may log in, in addition to those of `mqtt.users_file`. Without any users everybody may connect."
+        "User name at that broker. For the embedded broker: a user that may log in, in addition to those of `mqtt.users_file`. Without any users, anyone may connect."
     ),
     key!(
         "mqtt.password",
         mqtt.password,
         optional_text,
-        "Password of that user. Better use `mqtt.password_file` or the environment variable `LWM2M_GATEWAY_MQTT_PASSWORD`."
+        "Password of that user. It is safer to use `mqtt.password_file` or the environment variable `LWM2M_GATEWAY_MQTT_PASSWORD`."
     ),
     key!(
         "mqtt.password_file",
@@ -51,7 +51,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "mqtt.users_file",
         mqtt.users_file,
         optional_text,
-        "Users of the embedded broker: a file made by `mosquitto_passwd` (hashes `$6$` and `$7$`). Nobody else may log in then. Reloaded on SIGHUP."
+        "Users of the embedded broker: a file made by `mosquitto_passwd` (hashes `$6$` and `$7$`). Then only these users, and `mqtt.username` if it is set, may log in. Reloaded on SIGHUP."
     ),
     key!(
         "mqtt.acl_file",
@@ -115,7 +115,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "mqtt.max_retained",
         mqtt.max_retained,
         integer(0, 100_000_000),
-        "Retained messages that the embedded broker keeps; one more is delivered and not kept. With a store (`store.path`) they are there after a restart; without, they end with the process."
+        "Most retained messages that the embedded broker keeps; further ones are delivered but not kept. With a store (`store.path`) they survive a restart."
     ),
     key!(
         "mqtt.max_retained_bytes",
@@ -146,13 +146,13 @@ pub(super) static KEYS: &[Key<Config>] = &[
             "shared" = MqttSubscribe::Shared,
             "per-device" = MqttSubscribe::PerDevice
         ),
-        "How the gateway subscribes to commands at that broker: with one filter for all devices, or with one for each registered device. Use `per-device` for several gateways on one broker: a gateway then does not answer for devices of others. Nobody answers a command that is published before its device has registered. Read at the start."
+        "How the gateway subscribes to commands at that broker: with one filter for all devices, or with one for each registered device. Use `per-device` for several gateways on one broker: a gateway then does not answer for devices of others. A command that is published before its device has registered gets no answer. Read at the start."
     ),
     key!(
         "mqtt.ownership_topic",
         mqtt.ownership_topic,
         optional_text,
-        "For several gateways on one broker or on bridged brokers. Below this topic the gateways publish which devices they have, as retained messages. When a device registers at another gateway, it leaves the first one, and its observations and waiting commands move with it. Set the same topic on all gateways, and `mqtt.subscribe = \"per-device\"`. Whoever may publish below this topic can take devices away and have commands carried out: protect it at the broker. Off by default. Read at the start."
+        "For several gateways on one broker or on bridged brokers. Below this topic the gateways publish which devices they have, as retained messages. When a device registers at another gateway, it leaves the first one, and its observations and waiting commands move with it. Set the same topic on all gateways, and `mqtt.subscribe = \"per-device\"`. Anyone who may publish below this topic can take over devices and send them commands: protect it at the broker. Off by default. Read at the start."
     ),
     key!(
         "mqtt.keepalive",
@@ -212,7 +212,7 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "log.format",
         log.json,
         choice("text" = false, "json" = true),
-        "Form of log lines."
+        "Format of log lines."
     ),
     key!(
         "log.interval",

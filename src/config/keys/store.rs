@@ -73,6 +73,6 @@ pub(super) static KEYS: &[Key<Config>] = &[
         "store.deadline_interval",
         store.deadline_interval,
         duration(SECOND, HOUR),
-        "How often the time of a device's last message is written at most. After a restart its lifetime may end later by this much. A change takes effect at the next start."
+        "Shortest interval between two writes of the time of a device's last message. After a restart, its lifetime may end later by this much. A change takes effect at the next start."
     ),
 ];
