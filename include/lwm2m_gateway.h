@@ -433,8 +433,9 @@ typedef void (*lwm2m_gateway_durable_callback)(void *user_data,
                                                lwm2m_gateway_status status);
 
 /**
- * Options of a new gateway. Begin with `memset(&options, 0, sizeof options); options.size = sizeof
- * options;`: zeros are the defaults. Only `publish` must be set.
+ * Options of a new gateway. Begin with
+ * `memset(&options, 0, sizeof options); options.size = sizeof options;`: zeros are the defaults.
+ * Only `publish` must be set.
  *
  * `size` allows fields to be added at the end. A library treats the missing fields of an older,
  * shorter struct as zero. It refuses a newer, longer struct only if a field that it does not know

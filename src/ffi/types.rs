@@ -324,8 +324,9 @@ pub type lwm2m_gateway_durable_callback = Option<
     unsafe extern "C" fn(user_data: *mut c_void, receipt: u64, status: lwm2m_gateway_status),
 >;
 
-/// Options of a new gateway. Begin with `memset(&options, 0, sizeof options); options.size = sizeof
-/// options;`: zeros are the defaults. Only `publish` must be set.
+/// Options of a new gateway. Begin with
+/// `memset(&options, 0, sizeof options); options.size = sizeof options;`: zeros are the defaults.
+/// Only `publish` must be set.
 ///
 /// `size` allows fields to be added at the end. A library treats the missing fields of an older,
 /// shorter struct as zero. It refuses a newer, longer struct only if a field that it does not know
