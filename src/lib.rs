@@ -1,14 +1,14 @@
-//! An LwM2M gateway that lives inside an MQTT broker, or inside any program that carries messages.
+//! An LwM2M gateway that runs inside an MQTT broker, or inside any program that carries messages.
 //!
-//! Devices speak LwM2M (CoAP over UDP, with or without DTLS) to it, applications speak MQTT JSON.
+//! Devices connect with LwM2M (CoAP over UDP, with or without DTLS), applications use JSON over MQTT.
 //!
-//! - A [`Host`] is whoever carries the messages: it publishes what the gateway says and asks for the
-//!   topics of commands. Only three of its methods have to be written.
-//! - [`Gateway::start`] binds the listeners of a [`Config`] and starts the threads. Commands go in by
-//!   [`Gateway::deliver`], [`Gateway::devices`] tells who is registered, [`Gateway::stop`] answers
-//!   what still waits.
-//! - A [`ConfigSource`] reads TOML or JSON, or takes keys one by one. `docs/configuration.md` has all
-//!   keys, `docs/mqtt.md` the topics, commands and answers.
+//! - A [`Host`] carries the messages: it publishes those of the gateway and subscribes to the topics
+//!   of commands. You must implement only three of its methods.
+//! - [`Gateway::start`] binds the listeners of a [`Config`] and starts the threads. Pass commands to
+//!   [`Gateway::deliver`]; [`Gateway::devices`] returns the registered devices; [`Gateway::stop`]
+//!   answers waiting commands.
+//! - A [`ConfigSource`] reads TOML, JSON or HOCON, or sets keys one by one. `docs/configuration.md`
+//!   lists all keys, `docs/mqtt.md` describes topics, commands and answers.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -27,7 +27,7 @@
 //!     }
 //!
 //!     fn subscribe(&self, filter: &str, _qos: u8) {
-//!         println!("commands come by {filter}");
+//!         println!("commands arrive on {filter}");
 //!     }
 //!
 //!     fn unsubscribe(&self, _filter: &str) {}
@@ -53,23 +53,23 @@
 //! # }
 //! ```
 //!
-//! `examples/embed.rs` is a whole host in fifty lines.
+//! `examples/embed.rs` is a complete host in fifty lines.
 //!
-//! # What is promised
+//! # Stability
 //!
-//! What this page shows is the interface, and `tests/public_api.txt` lists it. It follows Semantic
-//! Versioning: before 1.0 a change that breaks comes with a new minor version, and new variants of
-//! its enums are such a change. The gateway logs by [`tracing`]; a host that wants the lines installs
-//! a subscriber before it starts a gateway, and [`line_of`] makes one line of an event.
+//! The items on this page are the public API; `tests/public_api.txt` lists them. They follow Semantic
+//! Versioning: before 1.0, a breaking change needs a new minor version, and a new variant of an enum
+//! is a breaking change. The gateway logs with [`tracing`]. To get the lines, install a subscriber
+//! before you start a gateway; [`line_of`] turns an event into one line.
 //!
 //! # Features
 //!
-//! - `http` (default): the HTTP API with its console, where `http.bind` is set.
+//! - `http` (default): the HTTP API with its console, used if `http.bind` is set.
 //! - `standalone` (default): the program `lwm2m-gateway` with its embedded MQTT broker, as [`cli`].
-//!   A host of one's own does without: `default-features = false`.
+//!   Your own host does not need it: `default-features = false`.
 //! - `vendored-openssl`: OpenSSL built from source and linked statically.
-//! - `internals`: everything inside becomes public, for the tests, benchmarks and fuzz targets of
-//!   this repository. **No promise at all**: it changes with any version.
+//! - `internals`: makes the internal modules public, for the tests, benchmarks and fuzz targets of
+//!   this repository. **Not stable**: they may change in any version.
 
 #![deny(unsafe_code)]
 // Without `internals` the rooms are private, and what is `pub` in them is for each other. With it,

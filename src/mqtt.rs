@@ -19,7 +19,7 @@ pub struct Publish {
     pub payload: Vec<u8>,
     /// 0, 1 or 2.
     pub qos: u8,
-    /// Correlation Data of MQTT 5, where an application asked for it.
+    /// Correlation Data (MQTT 5), if an application asked for it.
     pub correlation: Option<Box<[u8]>>,
 }
 
@@ -49,12 +49,12 @@ impl Publish {
         }
     }
 
-    /// Whether the broker is to keep the message for later subscribers (MQTT 5 §3.3.1.3).
+    /// Whether the message is published as retained (MQTT 5 §3.3.1.3).
     pub fn is_retained(&self) -> bool {
         self.kind == PublishKind::State
     }
 
-    /// Bytes that the message takes where it waits.
+    /// Bytes that the message occupies in a queue.
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             .saturating_add(block(self.topic.capacity()))
@@ -67,7 +67,7 @@ impl Publish {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PublishKind {
-    /// A report of a registration, its end included.
+    /// A report of a registration, or of its end.
     Register,
     /// A report of an Update.
     Update,
@@ -75,11 +75,11 @@ pub enum PublishKind {
     Response,
     /// A notification of an observation.
     Notify,
-    /// What a device sent by itself (LwM2M Core 1.2 §6.4.6).
+    /// Values that a device sent on its own (LwM2M Core 1.2 §6.4.6).
     Send,
-    /// A measurement series made from one of the others.
+    /// A measurement series made from an answer, a notification or a Send.
     Series,
-    /// Whether a device can be reached; to be retained.
+    /// Whether a device can be reached; published as retained.
     State,
 }
 
@@ -93,9 +93,10 @@ pub struct Message {
     pub topic: String,
     /// JSON.
     pub payload: Vec<u8>,
-    /// Message-Expiry-Interval of MQTT 5 in seconds, what was left of it on arrival here.
+    /// What was left of the Message-Expiry-Interval (MQTT 5) when the message arrived here, in
+    /// seconds.
     pub expiry: Option<u32>,
-    /// Response Topic and Correlation Data of MQTT 5.
+    /// Response Topic and Correlation Data (MQTT 5).
     pub reply: Option<Box<ReplyTo>>,
 }
 
@@ -111,7 +112,8 @@ pub struct Origin {
     pub again: bool,
 }
 
-/// Where an application wants the answers to a command, beside their usual topic (MQTT 5 §4.10).
+/// Where an application wants the answers to a command, in addition to their usual topic (MQTT 5
+/// §4.10).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReplyTo {
     topic: Box<str>,
@@ -121,11 +123,11 @@ pub struct ReplyTo {
 }
 
 impl ReplyTo {
-    /// Bytes of a response topic, and of correlation data, at most.
+    /// Most bytes of a response topic, and of correlation data.
     pub const MAX_BYTES: usize = 1024;
 
-    /// What a message asks for, in whatever words: the gateway judges it, and counts what it
-    /// refuses (`replies_refused`).
+    /// What a message asks for, unchecked: the gateway checks it, and counts what it refuses
+    /// (`replies_refused`).
     pub fn new(topic: &str, correlation: Option<&[u8]>) -> Self {
         Self {
             topic: topic.into(),

@@ -1,24 +1,23 @@
-%% @doc An LwM2M gateway inside this node: devices speak LwM2M (CoAP over UDP or DTLS) to its
-%% listeners, their messages come to a process, the <em>owner</em>, as MQTT topics with JSON.
+%% @doc An LwM2M gateway inside this node. Devices connect to its listeners (CoAP over UDP or DTLS);
+%% a process, the <em>owner</em>, receives their messages as MQTT topics with JSON.
 %%
 %% == Events ==
 %% The owner gets batches:
 %% ```
 %% {lwm2m_gateway, Id, Batch, Events :: [event()]}
 %% '''
-%% `Id' is {@link id/1} of the gateway. The owner acknowledges what it has dealt with by
-%% {@link ack/2}. Without acknowledgement the gateway sends `credit' batches and then waits:
-%% events queue up inside, at most `max_queue' publishes, and more publishes are dropped and
-%% counted (`publish_dropped' of {@link statistics/1}). The longer the owner takes, the larger the
-%% batches get.
+%% `Id' is {@link id/1} of the gateway. The owner acknowledges handled batches with {@link ack/2}.
+%% Without acknowledgement the gateway sends `credit' batches and then waits. Meanwhile it queues
+%% events, including up to `max_queue' publishes; further publishes are dropped and counted
+%% (`publish_dropped' of {@link statistics/1}). The longer the owner takes, the larger the batches
+%% become.
 %%
 %% == Life of a gateway ==
-%% A gateway runs until {@link stop/1}, the death of its owner, or until no process holds its
-%% handle any more. So keep the handle. {@link lwm2m_gateway_server} is an owner that does all of
-%% this.
+%% A gateway runs until {@link stop/1} is called, its owner dies, or no process holds its handle any
+%% more. So keep the handle. {@link lwm2m_gateway_server} is an owner that does all of this.
 %%
-%% Functions that take a handle raise `badarg' when it is none, for instance because the
-%% application was stopped since.
+%% Functions that take a handle raise `badarg' if it is not valid, for instance because the
+%% application has been stopped.
 -module(lwm2m_gateway).
 
 -export([
@@ -85,7 +84,7 @@
 %% Handle of a running gateway.
 
 -type id() :: pos_integer().
-%% Names a gateway of this node in the messages to its owner.
+%% Identifies a gateway of this node in the messages to its owner.
 
 -type batch() :: pos_integer().
 %% Number of a batch, one more than the one before.
@@ -107,25 +106,25 @@
     max_queue => pos_integer()
 }.
 %% <dl>
-%% <dt>`config'</dt><dd>Default: everything as in the reference of the configuration.</dd>
-%% <dt>`owner'</dt><dd>Who gets the events; default: the caller.</dd>
+%% <dt>`config'</dt><dd>The configuration; default: the default of every key.</dd>
+%% <dt>`owner'</dt><dd>The process that gets the events; default: the caller.</dd>
 %% <dt>`subscriptions'</dt><dd>Whether the owner subscribes once for all devices (`shared', the
 %%   default) or for each device while it is registered.</dd>
 %% <dt>`authorize'</dt><dd>Whether the owner is asked at each Register; default `false'.</dd>
-%% <dt>`psk'</dt><dd>Whether the owner is asked for keys that the configuration lacks; default
+%% <dt>`psk'</dt><dd>Whether the owner is asked for keys that are not in the configuration; default
 %%   `false'.</dd>
-%% <dt>`device_events'</dt><dd>Whether the owner is told who comes and goes; default `false'.</dd>
-%% <dt>`log'</dt><dd>What the gateway logs is sent to the owner from this level on; default
-%%   `info'.</dd>
-%% <dt>`credit'</dt><dd>Batches that are sent without being acknowledged; default 16.</dd>
-%% <dt>`max_queue'</dt><dd>Publishes that wait for an acknowledgement; default 65536. They are
-%%   also limited to 64 MiB.</dd>
+%% <dt>`device_events'</dt><dd>Whether the owner gets an event when a device registers, sends an
+%%   Update or is gone; default `false'.</dd>
+%% <dt>`log'</dt><dd>The lowest level of log lines that are sent to the owner; default `info'.</dd>
+%% <dt>`credit'</dt><dd>How many batches are sent before one must be acknowledged; default 16.</dd>
+%% <dt>`max_queue'</dt><dd>How many publishes may wait for an acknowledgement; default 65536. They
+%%   are also limited to 64 MiB.</dd>
 %% </dl>
 
 -type log_level() :: error | warning | info | debug.
 
 -type kind() :: register | update | response | notify | send | series.
-%% What a publish is about.
+%% Kind of a publish.
 
 -type event() ::
     {publish, kind(), Endpoint :: binary(), Topic :: binary(), Payload :: binary(), QoS :: 0..2}
@@ -144,19 +143,20 @@
     | {lost, Count :: pos_integer()}
     | {stopped, normal}.
 %% <ul>
-%% <li>`publish': a message for the broker. Messages of one device come in order. The form with
-%%   properties only comes for a command that was delivered with `correlation_data'.</li>
-%% <li>`subscribe', `unsubscribe' with a filter alone: with `subscriptions => shared'. Messages of
-%%   the filter go to {@link deliver/4}.</li>
-%% <li>`subscribe', `unsubscribe' with an endpoint: with `subscriptions => per_device'. Messages
-%%   go to {@link deliver_to/6}.</li>
-%% <li>`authorize': answered by {@link authorized/2}.</li>
-%% <li>`psk': answered by {@link psk_found/2}.</li>
+%% <li>`publish': a message for the broker. Messages of one device are in order. The form with
+%%   properties is used only for a command that was delivered with `correlation_data'.</li>
+%% <li>`subscribe', `unsubscribe' with a filter alone: with `subscriptions => shared'. Pass
+%%   messages that match the filter to {@link deliver/4}.</li>
+%% <li>`subscribe', `unsubscribe' with an endpoint: with `subscriptions => per_device'. Pass their
+%%   messages to {@link deliver_to/6}.</li>
+%% <li>`authorize': answer it with {@link authorized/2}.</li>
+%% <li>`psk': answer it with {@link psk_found/2}.</li>
 %% <li>`device': with `device_events => true'.</li>
-%% <li>`lost': so many `subscribe', `unsubscribe' and `device' events were lost, because more than
-%%   a million waited for an acknowledgement. {@link devices/1} tells how things stand.</li>
-%% <li>`stopped': the last event of a gateway that {@link stop/1} or {@link stop_all/1}
-%%   ended.</li>
+%% <li>`lost': the number of `subscribe', `unsubscribe' and `device' events that were lost, because
+%%   more than a million waited for an acknowledgement. {@link devices/1} returns the current
+%%   state.</li>
+%% <li>`stopped': the last event of a gateway that was stopped by {@link stop/1} or
+%%   {@link stop_all/1}.</li>
 %% </ul>
 
 -type address() :: {inet:ip_address(), inet:port_number()}.
@@ -171,7 +171,7 @@
     version := binary(),
     query := [{binary(), binary()}]
 }.
-%% A device that wants to register. `query' is as sent, passwords included; `identity' is the PSK
+%% A device that wants to register. `query' is as sent, including passwords; `identity' is the PSK
 %% identity of its connection, if there is one; `lifetime' is in seconds.
 
 -type psk_request() :: #{
@@ -201,28 +201,29 @@
     note => binary()
 }.
 %% A registered device. `lifetime' is in seconds, `registered_at' in milliseconds since 1970,
-%% `listener' as in `<<"udp:default">>', `query' without secrets. In events only: `restored' when the store has
-%% brought it back just now, and `note' that {@link note/3} had left with it.
+%% `listener' such as `<<"udp:default">>', `query' without secrets. Only in events: `restored' if the
+%% device has just been restored from the store, and the `note' that {@link note/3} stored with it.
 
 -type gone_info() :: #{endpoint := binary(), reason := gone_reason()}.
 
 -type gone_reason() :: deregistered | expired | kicked | displaced | listener_closed | exported | lost.
 
 -opaque authorization() :: reference().
-%% Names a Register that waits. When no process holds it any more, the device is told that the
-%% service is unavailable (5.03), as it is after 15 seconds.
+%% Identifies a Register that waits. If no process holds it any more, the device is answered 5.03,
+%% as it is after 15 seconds.
 
 -type decision() ::
     allow
     | {allow, Mountpoint :: iodata()}
     | {deny, Reason :: iodata()}
     | unavailable.
-%% `{allow, Mountpoint}' gives the device another mountpoint than the configured one: 1,024 bytes at
-%% most, without `+', `#' and NUL. A denied device is answered 4.03 with the reason, of which it gets
-%% the first 512 bytes; `unavailable' is 5.03.
+%% `{allow, Mountpoint}' gives the device another mountpoint than the configured one: at most 1,024
+%% bytes, without `+', `#' and NUL. A denied device is answered 4.03 with the first 512 bytes of the
+%% reason; with `unavailable' it is answered 5.03.
 
 -opaque psk() :: reference().
-%% Names a handshake that waits. When no process holds it any more, the identity is unknown.
+%% Identifies a handshake that waits. If no process holds it any more, the identity is treated as
+%% unknown.
 
 -type config_error() :: {Key :: binary(), Message :: binary()}.
 
@@ -236,22 +237,22 @@
     response_topic => iodata(),
     correlation_data => iodata()
 }.
-%% Of a message from the broker (MQTT 5): `expiry' is what is left of its Message-Expiry-Interval in
-%% seconds. Answers go to `response_topic' as well, with `correlation_data', within
-%% `response_topics' of the configuration. The owner publishes there with rights of its own: where
-%% it knows those of the sender, it leaves out what that one may not publish to.
+%% Properties of a message from the broker (MQTT 5). `expiry' is what is left of its
+%% Message-Expiry-Interval, in seconds. Answers are also published to `response_topic', with
+%% `correlation_data', if `response_topics' of the configuration allows it. They are published with
+%% the owner's permissions: leave out a response topic to which the sender may not publish.
 
 -opaque receipt() :: reference().
-%% Names a command whose sender wants to know when it is safe.
+%% Identifies a command whose sender wants to know when it is safe.
 
 -type receipt_message() ::
     {lwm2m_gateway_receipt, receipt(), ok | {error, refused | no_store | failed}}.
-%% `ok': all that the command has caused is in the store, or has its answer. `refused': it was not
-%% taken, because it is no command, finds no room, or the gateway stops; what is refused is answered.
-%% `failed': the store cannot be written, and the command goes on from memory. With `store.sync' of
-%% `off', a store is what the system has taken, not what the disk has.
+%% `ok': every effect of the command is in the store or answered. `refused': it was not accepted,
+%% because it is not a command, there is no room, or the gateway is stopping; refused commands are
+%% answered. `failed': the store cannot be written, and the command continues from memory. With
+%% `store.sync' = `off', "in the store" means that the operating system has the data, not the disk.
 
-%% @doc Starts a gateway. Raises `badarg' when an option is not one.
+%% @doc Starts a gateway. Raises `badarg' for an invalid option.
 -spec start(options()) -> {ok, gateway()} | {error, start_error()}.
 start(Options) when is_map(Options) ->
     Defaults = #{
@@ -278,30 +279,30 @@ start(Options) when is_map(Options) ->
 start(Options) ->
     error(badarg, [Options]).
 
-%% @doc Stops a gateway and waits up to five seconds for its end. See {@link stop/2}.
+%% @doc Stops a gateway and waits up to five seconds. See {@link stop/2}.
 -spec stop(gateway()) -> ok | {error, timeout}.
 stop(Gateway) ->
     stop(Gateway, 5000).
 
-%% @doc Stops a gateway: what still waits is answered, the sockets are closed. `{stopped, normal}'
-%% is the last event to the owner. Stopping it again is no error. After `{error, timeout}' it goes
-%% on stopping.
+%% @doc Stops a gateway: waiting commands are answered and the sockets are closed.
+%% `{stopped, normal}' is the last event to the owner. Stopping it again is not an error. After
+%% `{error, timeout}' the stop continues in the background.
 -spec stop(gateway(), Milliseconds :: non_neg_integer()) -> ok | {error, timeout}.
 stop(#lwm2m_gateway{handle = Handle}, Milliseconds) ->
     lwm2m_gateway_nif:stop(Handle, Milliseconds).
 
-%% @doc Stops every gateway of this node, and waits for those whose owner or handle is gone. When
-%% it returns `ok', no thread of a gateway runs any more.
+%% @doc Stops every gateway of this node, and waits for those whose owner or handle is gone. After
+%% `ok' no thread of a gateway is running.
 -spec stop_all(Milliseconds :: non_neg_integer()) -> ok | {error, timeout}.
 stop_all(Milliseconds) ->
     lwm2m_gateway_nif:stop_all(Milliseconds).
 
-%% @doc What the messages to the owner call this gateway.
+%% @doc The id of this gateway in messages to its owner.
 -spec id(gateway()) -> id().
 id(#lwm2m_gateway{id = Id}) ->
     Id.
 
-%% @doc Acknowledges a batch and all before it. Costs less than a microsecond when nothing waits.
+%% @doc Acknowledges a batch and all earlier ones. Takes less than a microsecond if nothing waits.
 -spec ack(gateway(), batch()) -> ok.
 ack(#lwm2m_gateway{handle = Handle}, Batch) ->
     lwm2m_gateway_nif:ack(Handle, Batch).
@@ -311,8 +312,8 @@ ack(#lwm2m_gateway{handle = Handle}, Batch) ->
 deliver(Gateway, Topic, Payload) ->
     deliver(Gateway, Topic, Payload, #{}).
 
-%% @doc Takes a message from the broker that may be a command. What is no command is ignored; what
-%% cannot be taken is answered by an event.
+%% @doc Delivers a message from the broker that may be a command. Other messages are ignored. A
+%% command that cannot be accepted is answered by an event.
 -spec deliver(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
     ok | {error, stopped}.
 deliver(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
@@ -326,8 +327,8 @@ deliver(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
 deliver_to(Gateway, Endpoint, Mountpoint, Topic, Payload) ->
     deliver_to(Gateway, Endpoint, Mountpoint, Topic, Payload, #{}).
 
-%% @doc Takes a command for one device from an owner that subscribed for it. If the device is gone
-%% by now, the answer is published below the mountpoint.
+%% @doc Delivers a command for one device, from an owner that subscribed for that device. If the
+%% device is gone, the answer is published below the mountpoint.
 -spec deliver_to(
     gateway(),
     Endpoint :: iodata(),
@@ -341,13 +342,13 @@ deliver_to(#lwm2m_gateway{handle = Handle}, Endpoint, Mountpoint, Topic, Payload
     To = {binary(Endpoint), binary(Mountpoint)},
     lwm2m_gateway_nif:deliver(Handle, To, message(Topic, Payload, Properties), undefined).
 
-%% @doc As {@link deliver/4}; the caller gets one {@link receipt_message()} as well.
+%% @doc Like {@link deliver/4}; the caller also gets one {@link receipt_message()}.
 -spec deliver_durably(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
     {ok, receipt()} | {error, stopped}.
 deliver_durably(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
     deliver_with_receipt(Handle, undefined, message(Topic, Payload, Properties)).
 
-%% @doc As {@link deliver_to/6}; the caller gets one {@link receipt_message()} as well.
+%% @doc Like {@link deliver_to/6}; the caller also gets one {@link receipt_message()}.
 -spec deliver_to_durably(
     gateway(),
     Endpoint :: iodata(),
@@ -378,15 +379,15 @@ deliver_with_receipt(Handle, To, Message) ->
             end
     end.
 
-%% @doc Keeps something with a device in the store, up to 64 KiB: it comes back with the event about
-%% the device when that is restored. It ends with the registration. `false' when there is no store, no
-%% such device, or when it is too long.
+%% @doc Stores a note with a device, up to 64 KiB. The event about the restored device contains it
+%% after a restart. It is deleted with the registration. Returns `false' if there is no store or no
+%% such device, or if the note is too long.
 -spec note(gateway(), Endpoint :: iodata(), Note :: iodata()) -> boolean().
 note(#lwm2m_gateway{handle = Handle}, Endpoint, Note) ->
     lwm2m_gateway_nif:note(Handle, binary(Endpoint), binary(Note)).
 
-%% @doc Answers a command that the broker has given to nobody: 4.04 `not_registered' for a device that is
-%% not here either, 5.03 `not_subscribed' for one that is. What is no command is ignored.
+%% @doc Answers a command that the broker could deliver to no subscriber: 4.04 `not_registered' if the
+%% device is not registered here either, 5.03 `not_subscribed' if it is. Other messages are ignored.
 -spec refuse_absent(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
     ok | {error, stopped}.
 refuse_absent(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
@@ -394,8 +395,8 @@ refuse_absent(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
         Handle, binary(Topic), binary(Payload), properties(Properties)
     ).
 
-%% @doc Answers a command for a device of another gateway that does not answer: 5.03
-%% `node_unreachable'. Whether it is carried out nobody knows. What is no command is ignored.
+%% @doc Answers a command for a device of another gateway that does not respond: 5.03
+%% `node_unreachable'. The command may or may not be carried out. Other messages are ignored.
 -spec refuse_unreachable(gateway(), Topic :: iodata(), Payload :: iodata(), properties()) ->
     ok | {error, stopped}.
 refuse_unreachable(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) ->
@@ -403,13 +404,13 @@ refuse_unreachable(#lwm2m_gateway{handle = Handle}, Topic, Payload, Properties) 
         Handle, binary(Topic), binary(Payload), properties(Properties)
     ).
 
-%% @doc Whether a topic is one that commands come by.
+%% @doc Whether a topic is a command topic.
 -spec is_command(gateway(), Topic :: iodata()) -> boolean().
 is_command(#lwm2m_gateway{handle = Handle}, Topic) ->
     lwm2m_gateway_nif:is_command(Handle, binary(Topic)).
 
-%% @doc Answers an `authorize' event, from any process. `{error, answered}' if it was answered
-%% before. An answer that comes after the device gave up does no harm.
+%% @doc Answers an `authorize' event, from any process. Returns `{error, answered}' if it was answered
+%% before. An answer after the device has given up has no effect.
 -spec authorized(authorization(), decision()) -> ok | {error, answered}.
 authorized(Authorization, allow) ->
     lwm2m_gateway_nif:authorized(Authorization, allow);
@@ -420,33 +421,33 @@ authorized(Authorization, {deny, Reason}) ->
 authorized(Authorization, unavailable) ->
     lwm2m_gateway_nif:authorized(Authorization, unavailable).
 
-%% @doc Answers a `psk' event, from any process: with the bytes of the key, 1 to 256 of them, or
-%% `undefined' for an unknown identity. `{error, answered}' if it was answered before.
+%% @doc Answers a `psk' event, from any process: with the key, 1 to 256 bytes, or `undefined' for an
+%% unknown identity. Returns `{error, answered}' if it was answered before.
 -spec psk_found(psk(), Key :: binary() | undefined) -> ok | {error, answered}.
 psk_found(Psk, Key) ->
     lwm2m_gateway_nif:psk_found(Psk, Key).
 
-%% @doc Takes a new configuration and reads the object definitions again. After an error the old
-%% one stays in force.
+%% @doc Applies a new configuration and reads the object definitions again. After an error the old
+%% configuration stays in effect.
 -spec reload(gateway(), config()) -> ok | {error, start_error() | stopped}.
 reload(#lwm2m_gateway{handle = Handle}, Config) ->
     lwm2m_gateway_nif:reload(Handle, config(Config)).
 
-%% @doc Reads a configuration without using it: its warnings, or all its errors.
+%% @doc Checks a configuration without using it. Returns its warnings, or all its errors.
 -spec check_config(config()) ->
     {ok, Warnings :: [config_error()]} | {error, {invalid_config, [config_error()]}}.
 check_config(Config) ->
     lwm2m_gateway_nif:check_config(config(Config)).
 
-%% @doc Counters and gauges. Beside those of the gateway: `owner_batches' and `owner_events' sent
-%% to the owner, `owner_unacknowledged' batches, `owner_queue' and `owner_queue_bytes' waiting for
-%% an acknowledgement, `publish_dropped', `log_dropped' and `events_lost' because too much waited.
-%% Those of the owner remain after a stop.
+%% @doc Counters and gauges. In addition to those of the gateway: `owner_batches' and `owner_events'
+%% sent to the owner; `owner_unacknowledged' batches; `owner_queue' and `owner_queue_bytes' waiting
+%% for an acknowledgement; `publish_dropped', `log_dropped' and `events_lost' because the queue was
+%% full. Those of the owner remain after a stop.
 -spec statistics(gateway()) -> #{atom() => non_neg_integer()}.
 statistics(#lwm2m_gateway{handle = Handle}) ->
     lwm2m_gateway_nif:statistics(Handle).
 
-%% @doc Name, as in `<<"udp:default">>', and bound address of each listener.
+%% @doc Name, such as `<<"udp:default">>', and bound address of each listener.
 -spec listeners(gateway()) -> [{binary(), address()}].
 listeners(#lwm2m_gateway{handle = Handle}) ->
     lwm2m_gateway_nif:listeners(Handle).
@@ -456,34 +457,35 @@ listeners(#lwm2m_gateway{handle = Handle}) ->
 registrations(#lwm2m_gateway{handle = Handle}) ->
     lwm2m_gateway_nif:registrations(Handle).
 
-%% @doc All registered devices, in no order. Takes five seconds at most.
+%% @doc All registered devices, in no particular order. Takes at most five seconds.
 -spec devices(gateway()) -> [device_info()].
 devices(#lwm2m_gateway{handle = Handle}) ->
     lwm2m_gateway_nif:devices(Handle).
 
-%% @doc One registered device. Takes five seconds at most.
+%% @doc One registered device. Takes at most five seconds.
 -spec device(gateway(), Endpoint :: iodata()) -> {ok, device_info()} | {error, not_found}.
 device(#lwm2m_gateway{handle = Handle}, Endpoint) ->
     lwm2m_gateway_nif:device(Handle, binary(Endpoint)).
 
-%% @doc Ends a registration; `false' when there is none.
+%% @doc Ends a registration. Returns `false' if there is none.
 -spec kick(gateway(), Endpoint :: iodata()) -> boolean().
 kick(#lwm2m_gateway{handle = Handle}, Endpoint) ->
     lwm2m_gateway_nif:kick(Handle, binary(Endpoint)).
 
-%% @doc Ends a registration without a report and returns what another gateway needs to go on with
-%% the device: its observations and the commands that wait. Takes five seconds at most.
+%% @doc Ends a registration without a report, and returns what another gateway needs to continue with
+%% the device: its observations and waiting commands. Takes at most five seconds.
 -spec export(gateway(), Endpoint :: iodata()) -> {ok, Session :: binary()} | {error, not_found}.
 export(#lwm2m_gateway{handle = Handle}, Endpoint) ->
     lwm2m_gateway_nif:export(Handle, binary(Endpoint)).
 
-%% @doc Goes on with what {@link export/2} returned elsewhere, once the device has registered here;
-%% `false' when it has not. Raises `badarg' when it is no such session.
+%% @doc Continues a session that {@link export/2} returned at another gateway, after the device has
+%% registered here. Returns `false' if the device is not registered. Raises `badarg' for anything
+%% that is not such a session.
 -spec import(gateway(), Endpoint :: iodata(), Session :: binary()) -> boolean().
 import(#lwm2m_gateway{handle = Handle}, Endpoint, Session) ->
     lwm2m_gateway_nif:import(Handle, binary(Endpoint), Session).
 
-%% @doc Hands a `log' event to the logger of OTP, with domain `[lwm2m_gateway]'.
+%% @doc Passes a `log' event to OTP's logger, with domain `[lwm2m_gateway]'.
 -spec log(event()) -> ok.
 log({log, Level, Target, Text}) ->
     logger:log(Level, "~ts: ~ts", [Target, Text], #{domain => [lwm2m_gateway]}).

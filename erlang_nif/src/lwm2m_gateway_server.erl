@@ -1,6 +1,6 @@
-%% @doc A process that owns a gateway: it starts it, hands its events to a callback module,
-%% acknowledges them and stops it at the end. Under a supervisor the gateway comes back after a
-%% crash of the callback module.
+%% @doc A process that owns a gateway: it starts the gateway, passes its events to a callback module,
+%% acknowledges them and stops the gateway at the end. Under a supervisor, the gateway restarts after
+%% a crash of the callback module.
 %%
 %% ```
 %% -module(my_gateway).
@@ -16,10 +16,9 @@
 %%     {ok, Broker}.
 %% '''
 %%
-%% A batch is acknowledged when the callback has returned for each of its events, so a slow
-%% callback slows the gateway down and does not fill the memory. `log' events go to the logger
-%% of OTP, with domain `[lwm2m_gateway]'. When the server is told to stop, the callback still gets
-%% the events of the end.
+%% A batch is acknowledged when the callback has returned for each of its events. So a slow callback
+%% slows the gateway down, but does not fill the memory. `log' events go to OTP's logger, with domain
+%% `[lwm2m_gateway]'. When the server is told to stop, the callback still gets the last events.
 -module(lwm2m_gateway_server).
 -behaviour(gen_server).
 
@@ -29,16 +28,16 @@
 -export_type([options/0]).
 
 -type options() :: lwm2m_gateway:options().
-%% `owner' is of no use here: it is the server.
+%% `owner' has no effect: the owner is the server.
 
 -callback init(lwm2m_gateway:gateway(), Args :: term()) -> {ok, State :: term()}.
-%% Called when the gateway runs, before its first event.
+%% Called when the gateway is running, before its first event.
 
 -callback handle_event(lwm2m_gateway:event(), State :: term()) -> {ok, NewState :: term()}.
 %% Called for each event except `log' and `stopped'.
 
 -callback handle_info(Message :: term(), State :: term()) -> {ok, NewState :: term()}.
-%% Called for messages that are not of the gateway.
+%% Called for messages that are not from the gateway.
 
 -callback terminate(Reason :: term(), State :: term()) -> term().
 %% Called after the gateway was stopped.

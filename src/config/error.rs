@@ -5,8 +5,8 @@ use std::fmt;
 /// A mistake in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigError {
-    /// Dotted key path, such as `listeners.udp.default.bind`; empty when the text as a whole
-    /// cannot be read.
+    /// Dotted key path, such as `listeners.udp.default.bind`; empty if the text as a whole cannot
+    /// be read.
     pub key: String,
     /// What is wrong, in one line.
     pub message: String,
@@ -22,12 +22,12 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Something that is accepted but probably not meant.
+/// A setting that is accepted but probably not intended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigWarning {
     /// Dotted key path.
     pub key: String,
-    /// Why it is worth a look, in one line.
+    /// What to check, in one line.
     pub message: String,
 }
 

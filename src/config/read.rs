@@ -15,7 +15,7 @@ use super::{check, hocon, psk};
 use crate::credentials::WorldReadable;
 use crate::system::open_to_everyone;
 
-/// A configuration before its values are looked at.
+/// A configuration whose values have not been checked yet.
 #[derive(Clone, Default)]
 pub struct Source {
     root: Map<String, Value>,
@@ -49,7 +49,7 @@ impl fmt::Debug for Source {
 const MAX_DEPTH: usize = 16;
 
 impl Source {
-    /// From TOML text.
+    /// Reads TOML.
     pub fn from_toml(text: &str) -> Self {
         match text.parse::<toml::Table>() {
             Ok(table) => {
@@ -74,7 +74,7 @@ impl Source {
         }
     }
 
-    /// From JSON text.
+    /// Reads JSON.
     pub fn from_json(text: &str) -> Self {
         match serde_json::from_str(text) {
             Ok(Value::Object(root)) => {
@@ -93,8 +93,8 @@ impl Source {
         }
     }
 
-    /// From HOCON text, the form of EMQX's configuration files; what of it is read says
-    /// `docs/configuration.md`.
+    /// Reads HOCON, the format of EMQX's configuration files; `docs/configuration.md` says which of
+    /// its features are supported.
     pub fn from_hocon(text: &str) -> Self {
         match hocon::parse(text) {
             Ok((root, lines)) => Self::from_object(root).at(Places::of_lines(lines)),
@@ -113,12 +113,12 @@ impl Source {
         self.places.clone()
     }
 
-    /// From a tree that is JSON already.
+    /// Uses a parsed JSON object.
     pub fn from_object(root: Map<String, Value>) -> Self {
         Self::from_tree(root, Vec::new())
     }
 
-    /// From JSON or TOML text: JSON if its first character is `{`, with which no TOML begins.
+    /// Reads JSON or TOML: JSON if the first character is `{`, with which no TOML text begins.
     pub fn parse(text: &str) -> Self {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if text.trim_start().starts_with('{') {
@@ -138,14 +138,15 @@ impl Source {
         }
     }
 
-    /// A password for the broker from `origin`, such as an environment variable; it counts where the
-    /// configuration has none.
+    /// Offers a password for the broker from `origin`, such as an environment variable. It is used
+    /// if the configuration has none.
     pub fn offer_password(&mut self, origin: &'static str, password: String) {
         self.password = Some((origin, password));
     }
 
-    /// What was read so far came from a file with these permission bits. When everybody can read
-    /// or change it, it must hold no secrets unless `world_readable_keys` is `allow`.
+    /// Says that the configuration came from a file with these permission bits. If every user can
+    /// read or change the file, it must not contain secrets unless `world_readable_keys` is
+    /// `allow`.
     #[must_use]
     pub fn of_file(mut self, file: &str, mode: u32) -> Self {
         self.places.set_file(file);
@@ -200,8 +201,8 @@ impl Source {
         }
     }
 
-    /// Sets one key, in place of what the file says. The text is taken as a TOML value, or as it
-    /// stands when it is none or the key holds text.
+    /// Sets one key, overriding the file. The text is read as a TOML value, or used as it is if it
+    /// is not one or if the key holds text.
     pub fn set(&mut self, key: &str, text: &str) {
         let key = key.strip_prefix(EMQX_PREFIX).unwrap_or(key);
         self.places.set_elsewhere(key);
@@ -245,7 +246,8 @@ impl Source {
         table.insert((*last).to_owned(), value);
     }
 
-    /// The configuration, with what is accepted but worth a warning.
+    /// Returns the configuration, and warnings about settings that are accepted but probably not
+    /// intended.
     ///
     /// # Errors
     ///

@@ -15,18 +15,18 @@ pub type AuthorizationId = u64;
 pub struct DeviceInfo {
     /// Endpoint name.
     pub endpoint: String,
-    /// Address and port it was last heard of from.
+    /// Address and port of its last message.
     pub peer: SocketAddr,
-    /// Listener, as in `udp:default`.
+    /// Listener, such as `udp:default`.
     pub listener: String,
-    /// PSK identity of its connection, bytes that are no UTF-8 replaced.
+    /// PSK identity of its connection, with invalid UTF-8 replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// Rendered mountpoint.
+    /// Mountpoint, with its placeholders filled in.
     pub mountpoint: String,
     /// Lifetime in seconds, as granted.
     pub lifetime: u64,
-    /// Version of the LwM2M enabler, as in `1.1`.
+    /// LwM2M version, such as `1.1`.
     pub version: String,
     /// Whether it sleeps between its messages.
     pub queue_mode: bool,
@@ -40,14 +40,14 @@ pub struct DeviceInfo {
     pub objects: Vec<String>,
     /// Queries of Register and Updates in order, without secrets.
     pub query: Vec<(String, String)>,
-    /// Observations that stand.
+    /// Number of observations.
     pub observations: usize,
-    /// Commands that wait for the device.
+    /// Number of commands that wait for the device.
     pub queued: usize,
-    /// It came back from the store just now; in events only.
+    /// It has just been restored from the store; only in events.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub restored: bool,
-    /// What the host had noted about a device that came back (`Gateway::note`).
+    /// The host's note about a restored device (`Gateway::note`).
     #[serde(skip)]
     pub note: Option<Box<[u8]>>,
 }
@@ -73,7 +73,7 @@ impl DeviceInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GoneReason {
-    /// The device said so.
+    /// The device de-registered.
     Deregistered,
     /// Its lifetime ran out.
     Expired,
@@ -83,9 +83,9 @@ pub enum GoneReason {
     Displaced,
     /// Its listener was closed.
     ListenerClosed,
-    /// Another gateway goes on with it.
+    /// Another gateway continues with it.
     Exported,
-    /// A defect of the gateway lost it.
+    /// It was lost because of a bug in the gateway.
     Lost,
 }
 
@@ -93,9 +93,9 @@ pub enum GoneReason {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
 pub enum DeviceEvent {
-    /// It registered, perhaps again.
+    /// It registered, for the first time or again.
     Registered(DeviceInfo),
-    /// It updated its registration or came from a new address.
+    /// It updated its registration or changed its address.
     Updated(DeviceInfo),
     /// Its registration ended.
     Gone {
@@ -121,25 +121,25 @@ impl DeviceEvent {
 pub struct RegistrationRequest {
     /// Endpoint name.
     pub endpoint: String,
-    /// Where it speaks from.
+    /// Address and port of the device.
     pub peer: SocketAddr,
-    /// Listener, as in `udp:default`.
+    /// Listener, such as `udp:default`.
     pub listener: String,
     /// PSK identity of its connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<String>,
-    /// Rendered mountpoint.
+    /// Mountpoint, with its placeholders filled in.
     pub mountpoint: String,
-    /// Lifetime in seconds, as it would be granted.
+    /// Lifetime in seconds that it would get.
     pub lifetime: u64,
-    /// Version of the LwM2M enabler.
+    /// LwM2M version.
     pub version: String,
-    /// Queries as sent, passwords included.
+    /// Queries as sent, including passwords.
     pub query: Vec<(String, String)>,
 }
 
 impl RegistrationRequest {
-    /// Bytes it takes while the host thinks.
+    /// Bytes it occupies while it waits for the host.
     pub fn bytes(&self) -> usize {
         let texts = [
             &self.endpoint,
@@ -152,29 +152,29 @@ impl RegistrationRequest {
     }
 }
 
-/// The host's word on a [`RegistrationRequest`].
+/// The host's decision about a [`RegistrationRequest`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The device may register.
     Allow {
-        /// Instead of the configured one, rendered.
+        /// Mountpoint to use instead of the configured one, without placeholders.
         mountpoint: Option<String>,
     },
-    /// It may not: it is answered 4.03 with this text.
+    /// The device may not register: it is answered 4.03 with this text.
     Deny {
         /// For people.
         reason: String,
     },
-    /// Nobody can tell: it is answered 5.03.
+    /// The decision is not possible now: the device is answered 5.03.
     Unavailable,
 }
 
 impl Decision {
-    /// The device may register, below a mountpoint of its own.
+    /// The device may register, with its own mountpoint.
     ///
     /// # Errors
     ///
-    /// When no topic can begin like that.
+    /// If a topic cannot begin with it.
     pub fn allow_below(mountpoint: &str) -> Result<Self, LiteralError> {
         check_literal(mountpoint, MAX_MOUNTPOINT)?;
         Ok(Self::Allow {

@@ -1,27 +1,27 @@
 //! What bytes are held for, and which part of the ceiling is for it.
 
-/// What bytes are held for.
+/// What memory is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Registrations with their queries and object lists.
     Registrations,
-    /// Observations, requests under way to devices and the bodies of their responses.
+    /// Observations, pending requests to devices and the bodies of their responses.
     Observations,
     /// Commands waiting for their devices.
     Queues,
-    /// Requests of devices that wait for the host's word or for another shard.
+    /// Requests from devices that wait for the host's decision or for another shard.
     Waiting,
-    /// Requests of devices of which not all blocks have come.
+    /// Requests from devices that are still missing blocks.
     Blocks,
     /// Replies remembered for repeated requests.
     Duplicates,
-    /// What waits for a shard to look.
+    /// Messages in the mailboxes of the shards.
     Mailboxes,
     /// Messages that wait for the broker, in the host and in the embedded broker.
     Outboxes,
-    /// DTLS handshakes, which anybody can begin.
+    /// DTLS handshakes, which anyone can start.
     Handshakes,
-    /// DTLS sessions, for which one needs a key.
+    /// DTLS sessions, which require a key.
     Sessions,
     /// Changes that wait to be written to the store.
     Store,
@@ -46,7 +46,7 @@ impl Kind {
         Self::Store,
     ];
 
-    /// For people and logs.
+    /// Name for display and logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Registrations => "registrations",

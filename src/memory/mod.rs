@@ -29,13 +29,13 @@ pub use tally::Tally;
 use kind::{KINDS, PARTS};
 use sketch::{Sketches, source_bits};
 
-/// The least ceiling, in bytes.
+/// The lowest ceiling, in bytes.
 pub(crate) const LEAST_CEILING: usize = 16 << 20;
 
-/// The ceiling of a gateway that was given none, in bytes.
+/// The default ceiling, in bytes.
 pub(crate) const DEFAULT_CEILING: usize = 256 << 20;
 
-/// The ceiling divided.
+/// How the ceiling is divided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shares {
     ceiling: usize,
@@ -43,7 +43,7 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The shares of a ceiling in bytes; without DTLS its share goes to the others.
+    /// The shares of a ceiling, in bytes; without DTLS, its share is given to the others.
     pub fn new(ceiling: usize, dtls: bool) -> Self {
         Self {
             ceiling,
@@ -65,9 +65,9 @@ impl Shares {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("no memory left for {}{} (limits.memory)", kind.name(), if *of_holder { " of this source" } else { "" })]
 pub struct Full {
-    /// Which.
+    /// The kind of data.
     pub kind: Kind,
-    /// Only what one source or credential may have of it.
+    /// Only the part that one source or credential may use is full.
     pub of_holder: bool,
 }
 
@@ -89,7 +89,7 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// An account with nothing in it.
+    /// An empty account.
     pub fn new(shares: Shares) -> Self {
         let memory = Self {
             ceiling: AtomicUsize::new(0),
@@ -100,7 +100,7 @@ impl Memory {
         memory
     }
 
-    /// New limits. What is held above them stays; nothing is added until there is room.
+    /// Sets new limits. Data above them stays; nothing is added until there is room.
     pub fn set_shares(&self, shares: Shares) {
         self.ceiling.store(shares.ceiling, Ordering::Relaxed);
         for (account, limit) in self.accounts.iter().zip(shares.limits) {
@@ -113,7 +113,8 @@ impl Memory {
         self.ceiling.load(Ordering::Relaxed)
     }
 
-    /// Bytes reserved for a kind. Each [`Tally`] may have a chunk or two more than it counts.
+    /// Bytes reserved for a kind. Each [`Tally`] may have reserved a chunk or two more than it
+    /// counts.
     pub fn used(&self, kind: Kind) -> usize {
         self.account(kind).used.load(Ordering::Relaxed)
     }
@@ -139,36 +140,37 @@ impl Memory {
         Err(self.refuse(kind, bytes, false))
     }
 
-    /// Reserves bytes whether there is room or not: for what is there already and only moves.
+    /// Reserves bytes even if there is no room: for data that exists already and only moves.
     pub(crate) fn reserve(&self, kind: Kind, bytes: usize) {
         self.account(kind).used.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Gives bytes back.
+    /// Releases bytes.
     pub(crate) fn release(&self, kind: Kind, bytes: usize) {
         let account = self.account(kind);
         let before = account.used.fetch_sub(bytes, Ordering::Relaxed);
         debug_assert!(before >= bytes, "{kind:?}: more released than reserved");
     }
 
-    /// The next refusal of each kind is logged again. To be called once an interval of the log: a
-    /// peer that takes and gives back at its bound must not fill it.
+    /// Lets the next refusal of each kind be logged again. Call it once per log interval, so that a
+    /// peer at its limit cannot flood the log.
     pub(crate) fn rearm(&self) {
         for kind in Kind::ALL {
             self.account(kind).logged.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Whether a kind is more than half full, so that nobody may have more than half of it.
+    /// Whether a kind is more than half full, so that no single holder may have more than half of
+    /// it.
     pub(crate) fn is_crowded(&self, kind: Kind) -> bool {
         self.used(kind) > self.limit(kind) / 2
     }
 
-    /// Whether `bytes` more may go to somebody who holds `own` bytes of a kind: a part of all, as
-    /// one device, source or credential.
+    /// Checks whether a holder with `own` bytes of a kind may have `bytes` more. A holder is one
+    /// device, source or credential.
     ///
     /// # Errors
-    /// The kind is more than half full and this would be more than half of it.
+    /// The kind is more than half full, and this would be more than half of it.
     pub(crate) fn check_share(&self, kind: Kind, own: usize, bytes: usize) -> Result<(), Full> {
         let half = self.limit(kind) / 2;
         if self.is_crowded(kind) && own.saturating_add(bytes) > half {
@@ -177,7 +179,7 @@ impl Memory {
         Ok(())
     }
 
-    /// The same for a holder whose bytes are kept by [`Memory::hold`].
+    /// The same for a holder whose bytes are recorded by [`Memory::hold`].
     ///
     /// # Errors
     /// As [`Memory::check_share`].
@@ -190,18 +192,18 @@ impl Memory {
         self.check_share(kind, self.held.get(kind, holder), bytes)
     }
 
-    /// Bytes of a kind that a holder has, or some more.
+    /// Bytes of a kind that a holder has, rounded up.
     #[cfg(test)]
     pub(crate) fn held(&self, kind: Kind, holder: Holder) -> usize {
         self.held.get(kind, holder)
     }
 
-    /// Notes that a holder has `bytes` more of a kind. Beside the reservation, not in its place.
+    /// Records that a holder has `bytes` more of a kind. This is in addition to the reservation.
     pub(crate) fn hold(&self, kind: Kind, holder: Holder, bytes: usize) {
         self.held.add(kind, holder, bytes);
     }
 
-    /// Takes [`Memory::hold`] back.
+    /// Reverts [`Memory::hold`].
     pub(crate) fn let_go(&self, kind: Kind, holder: Holder, bytes: usize) {
         self.held.sub(kind, holder, bytes);
     }

@@ -10,7 +10,7 @@ use crate::bridge::topic::TopicError;
 use crate::credentials::FileError;
 use crate::dtls::DtlsError;
 
-/// Why a gateway does not start.
+/// Why a gateway cannot start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A listener's address cannot be bound.
@@ -20,7 +20,7 @@ pub enum StartError {
         key: String,
         /// The address.
         bind: SocketAddr,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
     /// A listener's keys cannot be read.
@@ -34,7 +34,7 @@ pub enum StartError {
     /// A listener's certificates cannot be used.
     #[error("{key}: {reason}")]
     Certificates {
-        /// Key of what is wrong.
+        /// Key of the wrong setting.
         key: String,
         /// Why.
         reason: String,
@@ -52,10 +52,10 @@ pub enum StartError {
     Models {
         /// The directory.
         dir: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// Mountpoint and command topic make no filter.
+    /// Mountpoint and command topic do not form a valid filter.
     #[error("mountpoint: {0}")]
     Topic(#[from] TopicError),
     /// The store cannot be opened.
@@ -64,20 +64,20 @@ pub enum StartError {
     /// The HTTP API cannot be served, or this build has none.
     #[error("{0}")]
     Http(String),
-    /// The system refuses a descriptor, thread or random numbers.
+    /// The operating system provides no descriptor, thread or random numbers.
     #[error("{what}: {source}")]
     System {
-        /// What was asked for.
+        /// What was requested.
         what: &'static str,
-        /// What the system says.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// Why a new configuration is not taken; the old one stays.
+/// Why a new configuration is refused; the old one stays in effect.
 #[derive(Debug, Error)]
 pub enum ReloadError {
-    /// As at the start.
+    /// The same error as at a start.
     #[error(transparent)]
     Start(#[from] StartError),
     /// The gateway has been stopped.

@@ -43,7 +43,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_secs(5);
 #[serde(transparent)]
 pub struct Statistics(pub BTreeMap<&'static str, u64>);
 
-/// A running gateway. Clones are handles to the same one.
+/// A running gateway. Clones are handles to the same gateway.
 #[derive(Clone)]
 pub struct Gateway {
     pub(super) inner: Arc<Inner>,
@@ -136,7 +136,7 @@ impl Gateway {
     /// Binds the listeners, loads the object definitions and starts the shards.
     ///
     /// # Errors
-    /// Whatever keeps the gateway from running; nothing is left behind then.
+    /// The reason why the gateway cannot run. Nothing is left behind.
     pub fn start(config: Config, host: Arc<dyn Host>) -> Result<Self, StartError> {
         let router = CommandRouter::new(&config)?;
         let models = Arc::new(load_models(&config)?);
@@ -235,8 +235,8 @@ impl Gateway {
         }
     }
 
-    /// Takes a message from the broker that may be a command. Never blocks; what is no command is
-    /// ignored, what cannot be taken is answered.
+    /// Delivers a message from the broker that may be a command. Never blocks. Messages that are
+    /// not commands are ignored; a command that cannot be accepted is answered.
     pub fn deliver(&self, message: Message) {
         self.deliver_all(message, None);
     }
@@ -284,9 +284,9 @@ impl Gateway {
         }
     }
 
-    /// Takes a command for one endpoint from a host that knows whose it is, because it subscribed
-    /// for each device ([`Subscriptions::PerDevice`]). Answers to an endpoint that is gone by now
-    /// are published below `mountpoint`.
+    /// Delivers a command for one endpoint, from a host that subscribes for each device
+    /// ([`Subscriptions::PerDevice`]). If the endpoint is gone, the answer is published below
+    /// `mountpoint`.
     pub fn deliver_to(&self, endpoint: &str, mountpoint: &str, message: Message) {
         self.deliver_to_one(endpoint, mountpoint, message, None);
     }
@@ -374,7 +374,7 @@ impl Gateway {
         std::mem::take(&mut self.inner.origins.lock())
     }
 
-    /// Whether a topic is one that commands come by.
+    /// Whether a topic is a command topic.
     pub fn is_command(&self, topic: &str) -> bool {
         let inner = &self.inner;
         !inner
@@ -382,12 +382,12 @@ impl Gateway {
             .is_empty()
     }
 
-    /// Takes a new configuration and reads object definitions and PSK files again. Listeners are
-    /// opened, moved and closed as it says; registrations of a closed one end. The number of
-    /// shards stays as it was at the start.
+    /// Applies a new configuration and reads object definitions and PSK files again. Listeners are
+    /// opened, moved and closed as configured; the registrations of a closed one end. The number of
+    /// shards does not change.
     ///
     /// # Errors
-    /// The old configuration stays in force.
+    /// The old configuration stays in effect.
     pub fn reload(&self, mut config: Config) -> Result<(), ReloadError> {
         let inner = &self.inner;
         if inner.stop.is_asked() {
@@ -435,14 +435,14 @@ impl Gateway {
         Ok(())
     }
 
-    /// All registered devices, in no order. Waits for every shard, [`QUERY_TIMEOUT`] at most;
-    /// devices of a shard that does not answer are missing. Must not be called from a method of
-    /// [`Host`].
+    /// All registered devices, in no particular order. Waits for every shard, at most
+    /// [`QUERY_TIMEOUT`]; the devices of a shard that does not answer are missing. Must not be
+    /// called from a method of [`Host`].
     pub fn devices(&self) -> Vec<DeviceInfo> {
         self.ask(None, &self.inner.mailboxes)
     }
 
-    /// One registered device; as [`Gateway::devices`].
+    /// One registered device; the same limits as for [`Gateway::devices`] apply.
     pub fn device(&self, endpoint: &str) -> Option<DeviceInfo> {
         let shard = self.inner.directory.shard_of(endpoint)?;
         let mailbox = self.inner.mailboxes.get(usize::from(shard))?;
@@ -470,8 +470,8 @@ impl Gateway {
         devices
     }
 
-    /// Ends a registration and returns what another gateway needs to go on with the device; waits
-    /// as [`Gateway::device`].
+    /// Ends a registration and returns what another gateway needs to continue with the device.
+    /// Waits like [`Gateway::device`].
     pub fn export(&self, endpoint: &str) -> Option<PortableSession> {
         let inner = &self.inner;
         if inner.stop.is_asked() {
@@ -485,8 +485,8 @@ impl Gateway {
         answer.recv_timeout(QUERY_TIMEOUT).ok()
     }
 
-    /// Goes on with a device that was exported elsewhere and has registered here; false when it
-    /// has not.
+    /// Continues with a device that was exported by another gateway and has registered here.
+    /// Returns false if it has not.
     pub fn import(&self, endpoint: &str, session: PortableSession) -> bool {
         let inner = &self.inner;
         if inner.directory.shard_of(endpoint).is_none() {
@@ -504,7 +504,7 @@ impl Gateway {
         true
     }
 
-    /// Ends a registration; false when there is none.
+    /// Ends a registration. Returns false if there is none.
     pub fn kick(&self, endpoint: &str) -> bool {
         let inner = &self.inner;
         if inner.directory.shard_of(endpoint).is_none() {
@@ -517,12 +517,12 @@ impl Gateway {
         true
     }
 
-    /// The account of what the gateway holds.
+    /// The account of the memory that the gateway uses for senders.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.inner.memory
     }
 
-    /// Counters of all shards, and the account of memory.
+    /// Counters of all shards, and the memory account.
     pub fn statistics(&self) -> Statistics {
         let mut sums = BTreeMap::new();
         let own = [&self.inner.own_counters, &*self.inner.store_counters];
@@ -548,19 +548,19 @@ impl Gateway {
         Statistics(sums)
     }
 
-    /// Name, as in `udp:default`, and bound address of each listener, UDP before DTLS.
+    /// Name, such as `udp:default`, and bound address of each listener, UDP before DTLS.
     pub fn listeners(&self) -> Vec<(String, SocketAddr)> {
         self.inner.listeners.lock().addresses()
     }
 
-    /// Registered devices.
+    /// Number of registered devices.
     pub fn registrations(&self) -> usize {
         self.inner.directory.len()
     }
 
-    /// Answers what is still waiting, closes the sockets and joins the threads. Commands that come
+    /// Answers waiting commands, closes the sockets and joins the threads. Commands that arrive
     /// from now on, or after the end, are answered at once. Returns after `deadline` at the latest,
-    /// and whether all threads have ended; another call waits for those that have not.
+    /// and says whether all threads have ended; call it again to wait for the others.
     pub fn stop(&self, deadline: Duration) -> bool {
         if !self.inner.stop.ask() {
             for mailbox in &self.inner.mailboxes {

@@ -9,98 +9,99 @@ use crate::memory::Memory;
 use crate::mqtt::Publish;
 use crate::store::Receipt;
 
-/// What the gateway asks of the broker that carries it. Methods are called from the shards'
-/// threads and must not block: a host that cannot take a message at once queues it, within
-/// bounds, or counts it as dropped.
+/// What a host provides: the connection between the gateway and a broker. Methods are called from
+/// the shards' threads and must not block. A host that cannot accept a message at once must queue
+/// it, within limits, or count it as dropped.
 pub trait Host: Send + Sync + 'static {
-    /// Publishes all of `batch` and leaves it empty. Order within a batch, and between batches of
-    /// one thread, is kept.
+    /// Publishes all messages of `batch` and leaves it empty. Keep the order within a batch, and
+    /// between batches of one thread.
     fn publish(&self, batch: &mut Vec<Publish>);
 
-    /// As [`Host::publish`]; `receipt` is settled once the broker has the answers of `batch`
-    /// ([`PublishKind::Response`](crate::PublishKind::Response)). The store keeps a command until
-    /// then. A host whose broker is in the same process need not do anything about it.
+    /// Like [`Host::publish`]. Settle `receipt` once the broker has the answers of `batch`
+    /// ([`PublishKind::Response`](crate::PublishKind::Response)); the store keeps a command until
+    /// then. A host whose broker is in the same process does not need to implement this.
     fn publish_answers(&self, batch: &mut Vec<Publish>, receipt: Receipt) {
         self.publish(batch);
         receipt.settle(Ok(()));
     }
 
-    /// Asks for the messages of a topic filter; they come back through
-    /// `Gateway::deliver`.
+    /// Subscribes to a topic filter. Pass matching messages to `Gateway::deliver`.
     fn subscribe(&self, filter: &str, qos: u8);
 
-    /// Takes a subscription back.
+    /// Removes a subscription.
     fn unsubscribe(&self, filter: &str);
 
-    /// With [`Subscriptions::PerDevice`]: asks for the commands of one device, which come back
-    /// through `Gateway::deliver_to` or `Gateway::deliver`. `mountpoint` is rendered.
+    /// With [`Subscriptions::PerDevice`]: subscribes to the commands of one device. Pass them to
+    /// `Gateway::deliver_to` or `Gateway::deliver`. The placeholders of `mountpoint` are filled in.
     fn subscribe_device(&self, endpoint: &str, mountpoint: &str, filter: &str, qos: u8) {
         let _ = (endpoint, mountpoint);
         self.subscribe(filter, qos);
     }
 
-    /// Takes such a subscription back.
+    /// Removes such a subscription.
     fn unsubscribe_device(&self, endpoint: &str, filter: &str) {
         let _ = endpoint;
         self.unsubscribe(filter);
     }
 
-    /// What kind of host it is, for people: `standalone`, `mosquitto`, `c`, `nif` are ours.
+    /// Name of the kind of host, for display. The hosts of this crate are `standalone`,
+    /// `mosquitto`, `c` and `nif`.
     fn name(&self) -> &'static str {
         "library"
     }
 
-    /// How this host wants to get the commands.
+    /// How this host subscribes to commands.
     fn subscriptions(&self) -> Subscriptions {
         Subscriptions::Shared
     }
 
-    /// Whether a command through `Gateway::deliver` for an endpoint that is not registered is answered
-    /// 4.04. Otherwise it is left to whoever has the device, and counted.
+    /// Whether a command passed to `Gateway::deliver` for an endpoint that is not registered is
+    /// answered 4.04. If not, it is only counted, because another gateway may have the device.
     fn answers_for_absent(&self) -> bool {
         true
     }
 
-    /// The account of memory, to be charged for messages that wait in this host
+    /// The memory account. Charge it for messages that wait in this host
     /// ([`Kind::Outboxes`](crate::memory::Kind)). Called once, before anything else.
     fn attach(&self, memory: &Arc<Memory>) {
         let _ = memory;
     }
 
-    /// Whether [`Host::authorize`] is to be asked at each Register.
+    /// Whether [`Host::authorize`] is called for each Register.
     fn authorizes(&self) -> bool {
         false
     }
 
-    /// Whether a device may register. The answer may be given within the call or at any time
-    /// after it, from any thread; the device waits meanwhile, others do not.
+    /// Asks whether a device may register. Answer within the call or later, from any thread. Until
+    /// then only this device waits.
     fn authorize(&self, request: AuthorizationRequest) {
         request.answer(Decision::Allow { mountpoint: None });
     }
 
-    /// Whether [`Host::psk_lookup`] knows keys.
+    /// Whether [`Host::psk_lookup`] is called.
     fn provides_psk(&self) -> bool {
         false
     }
 
-    /// The key of an identity that the configured sources do not know. May be answered later, as
-    /// [`Host::authorize`].
+    /// Asks for the key of an identity that is not in the configuration. You may answer later, as
+    /// in [`Host::authorize`].
     fn psk_lookup(&self, request: PskRequest) {
         request.answer(None);
     }
 
-    /// Whether messages of [`PublishKind::State`](crate::mqtt::PublishKind) are wanted, which are to
-    /// be retained.
+    /// Whether the host wants messages of [`PublishKind::State`](crate::mqtt::PublishKind), which
+    /// must be retained.
     fn takes_states(&self) -> bool {
         false
     }
 
-    /// Whether [`Host::device_events`] is to be called.
+    /// Whether [`Host::device_events`] is called.
     fn watches_devices(&self) -> bool {
         false
     }
 
-    /// Devices came, changed or went. Takes all of `batch` and leaves it empty.
+    /// Reports that devices have registered, changed or gone. Take all of `batch` and leave it
+    /// empty.
     fn device_events(&self, batch: &mut Vec<DeviceEvent>) {
         batch.clear();
     }
@@ -112,17 +113,17 @@ pub enum Subscriptions {
     /// One filter with wildcards for all devices, from start to stop. Commands for devices that
     /// are not registered are answered 4.04.
     Shared,
-    /// A filter for each device, from Register to the end of the registration.
+    /// A filter for each device, from its Register until the registration ends.
     PerDevice,
 }
 
 /// A way back to the shard that asked.
 pub(crate) type Answer<T> = Box<dyn FnOnce(Option<T>) + Send>;
 
-/// A Register that waits for the host's word. Dropped without an answer, the device is told that
-/// the service is unavailable.
+/// A Register that waits for the host's decision. If it is dropped without an answer, the device is
+/// answered 5.03.
 pub struct AuthorizationRequest {
-    /// Who wants to register.
+    /// The device that wants to register.
     pub registration: RegistrationRequest,
     pub(crate) answer: Option<Answer<Decision>>,
 }
@@ -152,13 +153,14 @@ impl std::fmt::Debug for AuthorizationRequest {
     }
 }
 
-/// A handshake that waits for a key. Dropped without an answer, the identity is unknown.
+/// A handshake that waits for a key. If it is dropped without an answer, the identity is treated as
+/// unknown.
 pub struct PskRequest {
-    /// Listener, as in `dtls:default`.
+    /// Listener, such as `dtls:default`.
     pub listener: Arc<str>,
-    /// Where the handshake comes from.
+    /// Address of the device.
     pub peer: SocketAddr,
-    /// The identity as presented (RFC 4279 §5.1 wants UTF-8, which nobody checks).
+    /// The identity as sent by the device. RFC 4279 §5.1 requires UTF-8, but nothing checks that.
     pub identity: Arc<[u8]>,
     pub(crate) answer: Option<Answer<Key>>,
 }
