@@ -17,6 +17,7 @@ use super::extension;
 use super::failures::Failures;
 use super::openssl::{self as ext, Stream};
 use super::psk;
+use super::resumption::Resumption;
 use super::saved::SavedSession;
 use super::shares::{Limits, Shares};
 use super::verifier::Verifier;
@@ -133,6 +134,8 @@ pub struct Context {
 /// What new handshakes work with; those under way and sessions keep theirs.
 struct Current {
     openssl: SslContext,
+    /// The sessions that can be resumed, if any can.
+    resumption: Option<Arc<Resumption>>,
     verifier: Option<Arc<Verifier>>,
 }
 
@@ -285,7 +288,9 @@ impl Context {
     /// Forgets the sessions that could be resumed: for credentials that are not valid any more.
     /// Sessions in use go on.
     pub fn flush_sessions(&self) {
-        ext::flush_sessions(&self.current.read().openssl);
+        if let Some(cache) = &self.current.read().resumption {
+            cache.clear();
+        }
     }
 
     /// A new OpenSSL object, waiting for a handshake, with the id that the client's records shall bear.
@@ -336,13 +341,13 @@ impl Current {
         builder.set_mode(SslMode::AUTO_RETRY);
         // Sessions are resumed only where the same context string is set.
         builder.set_session_id_context(b"lwm2m-gateway")?;
+        let mut resumption = None;
         if cached == 0 {
             builder.set_session_cache_mode(SslSessionCacheMode::OFF);
         } else {
-            builder.set_session_cache_mode(SslSessionCacheMode::SERVER);
-            // OpenSSL makes room as soon as it would have so many: there is always one less.
-            let size = cached.saturating_add(1);
-            builder.set_session_cache_size(i32::try_from(size).unwrap_or(i32::MAX));
+            let cache = Arc::new(Resumption::new(cached));
+            ext::keep_sessions_in(&mut builder, &cache);
+            resumption = Some(cache);
             ext::set_session_timeout(&mut builder, options.session_timeout);
         }
         if options.connection_ids {
@@ -356,6 +361,7 @@ impl Current {
         }
         Ok(Self {
             openssl: builder.build(),
+            resumption,
             verifier: certificates.map(Certificates::verifier),
         })
     }

@@ -25,6 +25,7 @@ mod identity;
 mod openssl;
 mod psk;
 mod record;
+mod resumption;
 mod saved;
 mod server;
 mod session;

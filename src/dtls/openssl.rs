@@ -6,17 +6,19 @@
 use std::ffi::{c_int, c_long, c_uint};
 use std::marker::PhantomData;
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{
-    ShutdownState, Ssl, SslCipherRef, SslContextBuilder, SslContextRef, SslRef, SslStream,
+    ShutdownState, Ssl, SslCipherRef, SslContextBuilder, SslRef, SslSessionCacheMode, SslStream,
 };
 use openssl::x509::X509CrlRef;
 use openssl::x509::store::X509StoreBuilderRef;
 use openssl_sys as ffi;
 
 use super::psk;
+use super::resumption::Resumption;
 use super::wire::Wire;
 use crate::config::CipherSuite;
 
@@ -37,7 +39,6 @@ unsafe extern "C" {
     fn DTLS_set_timer_cb(ssl: *mut ffi::SSL, callback: TimerCallback);
     fn SSL_free_buffers(ssl: *mut ffi::SSL) -> c_int;
     fn SSL_alloc_buffers(ssl: *mut ffi::SSL) -> c_int;
-    fn SSL_CTX_flush_sessions(context: *mut ffi::SSL_CTX, time: c_long);
     fn X509_STORE_add_crl(store: *mut ffi::X509_STORE, list: *mut ffi::X509_CRL) -> c_int;
     fn SSL_get_pending_cipher(ssl: *const ffi::SSL) -> *const ffi::SSL_CIPHER;
     fn SSL_CTX_set_timeout(context: *mut ffi::SSL_CTX, seconds: c_long) -> c_long;
@@ -170,11 +171,6 @@ fn raw(stream: &mut SslStream<Wire>) -> *mut ffi::SSL {
     ptr::from_ref(stream.ssl()).cast_mut().cast()
 }
 
-/// As [`raw`]; OpenSSL locks the parts of a context that can change after it was built.
-fn raw_context(context: &SslContextRef) -> *mut ffi::SSL_CTX {
-    ptr::from_ref(context).cast_mut().cast()
-}
-
 /// Lets `stream`, which must be new, begin behind the cookie exchange: its BIO must hold the record of
 /// a ClientHello with a cookie and message number 1. OpenSSL asks its callback about the cookie.
 /// Returns whether it took the hello. To be used in [`Stream::call`].
@@ -213,13 +209,18 @@ pub(super) fn handle_timeout(stream: &mut SslStream<Wire>) -> bool {
     result >= 0
 }
 
-/// Forgets all sessions that could be resumed.
-pub(super) fn flush_sessions(context: &SslContextRef) {
-    // Those that expire before this second of the year 2242. OpenSSL counts nanoseconds in 64 bits:
-    // a much later time would overflow.
-    let time = 1 << 33;
-    // SAFETY: the object is live and locks its cache.
-    unsafe { SSL_CTX_flush_sessions(raw_context(context), time) };
+/// Lets sessions that can be resumed be kept in `cache`, and not in the context.
+pub(super) fn keep_sessions_in(context: &mut SslContextBuilder, cache: &Arc<Resumption>) {
+    context.set_session_cache_mode(SslSessionCacheMode::SERVER | SslSessionCacheMode::NO_INTERNAL);
+    let keeping = Arc::clone(cache);
+    context.set_new_session_callback(move |ssl, session| {
+        keeping.keep(session, ssl.peer_certificate().is_some());
+    });
+    let forgetting = Arc::clone(cache);
+    context.set_remove_session_callback(move |_, session| forgetting.forget(session));
+    let finding = Arc::clone(cache);
+    // SAFETY: a cache is that of one context only.
+    unsafe { context.set_get_session_callback(move |_, id| finding.find(id)) };
 }
 
 /// The suite that the ServerHello is about to name.
