@@ -1,7 +1,7 @@
 //! System calls about the process as a whole, for the program and for the files it reads, and what
 //! the mode of such a file means.
 
-#![allow(unsafe_code)] // prctl(2), setrlimit(2), geteuid(2), tcgetattr(3)
+#![allow(unsafe_code)] // prctl(2), setrlimit(2), geteuid(2), tcgetattr(3), malloc_trim(3)
 
 #[cfg(any(feature = "internals", feature = "standalone"))]
 use std::io;
@@ -43,6 +43,15 @@ impl Terminal {
     pub fn restore(&self) {
         // SAFETY: the settings are read during the call only.
         unsafe { libc::tcsetattr(libc::STDIN_FILENO, libc::TCSANOW, &raw const self.0) };
+    }
+}
+
+/// Gives free pages of the heap back to the system, where the C library would keep them.
+pub(crate) fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number, and locks what it works on.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

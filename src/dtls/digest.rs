@@ -5,10 +5,7 @@
 //! and with a million entries the chance that this ever happens is one in thirty million. What would come
 //! of it is harmless: a record that does not open, or another session that gives way.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
-
-use hashbrown::HashTable;
+use std::hash::{BuildHasher, Hash};
 
 /// The hash of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,99 +23,188 @@ impl Digest {
     }
 }
 
-impl Hash for Digest {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.0);
-    }
+/// Indexes into a table by digests, 12 bytes and a fifth each.
+pub(super) type DigestIndex = DigestMap<u32>;
+
+/// Small values by digests. The table is at most four fifths full and grows by a quarter, so that a million
+/// entries never stand beside as many free places; what has gone leaves nothing behind, and room for many that
+/// have gone is given back.
+pub(super) struct DigestMap<V> {
+    places: Box<[Place<V>]>,
+    length: usize,
 }
 
-/// A table by digests.
-pub(super) type DigestMap<V> = HashMap<Digest, V, BuildHasherDefault<AsItIs>>;
-
-/// Indexes into a table by digests, 13 bytes each. Room for many that have gone is given back.
-#[derive(Default)]
-pub(super) struct DigestIndex(HashTable<Entry>);
-
-/// In halves, so that it has twelve bytes and not sixteen.
+/// The digest in halves, so that one with an index has twelve bytes and not sixteen. Zero: nothing is here.
 #[derive(Clone, Copy)]
-struct Entry {
+struct Place<V> {
     high: u32,
     low: u32,
-    index: u32,
+    value: V,
 }
 
-impl Entry {
-    const fn new(Digest(hash): Digest, index: u32) -> Self {
+impl<V: Copy + Default> Place<V> {
+    const fn new(hash: u64, value: V) -> Self {
         let (high, low) = ((hash >> 32) as u32, hash as u32);
-        Self { high, low, index }
+        Self { high, low, value }
     }
 
     fn hash(&self) -> u64 {
         u64::from(self.high) << 32 | u64::from(self.low)
     }
+
+    fn is_free(&self) -> bool {
+        self.hash() == 0
+    }
 }
 
-impl DigestIndex {
-    /// Tables of so few entries are not made smaller.
+impl<V> Default for DigestMap<V> {
+    fn default() -> Self {
+        Self {
+            places: Box::default(),
+            length: 0,
+        }
+    }
+}
+
+impl<V: Copy + Default> DigestMap<V> {
+    /// Tables of so few places are not made smaller.
     const SMALL: usize = 64;
 
-    pub(super) fn get(&self, digest: Digest) -> Option<u32> {
-        let found = self.0.find(digest.0, |entry| entry.hash() == digest.0);
-        found.map(|entry| entry.index)
+    pub(super) fn get(&self, digest: Digest) -> Option<V> {
+        let at = self.find(hash(digest)).ok()?;
+        self.places.get(at).map(|place| place.value)
     }
 
     /// In place of what was there.
-    pub(super) fn set(&mut self, digest: Digest, index: u32) {
-        let found = self.0.find_mut(digest.0, |entry| entry.hash() == digest.0);
-        match found {
-            Some(entry) => entry.index = index,
-            None => {
-                let entry = Entry::new(digest, index);
-                self.0.insert_unique(digest.0, entry, Entry::hash);
+    pub(super) fn set(&mut self, digest: Digest, value: V) {
+        let hash = hash(digest);
+        let found = self.find(hash);
+        let at = match found {
+            Ok(at) => at,
+            Err(_) if self.length.saturating_add(1) > self.places.len() / 5 * 4 => {
+                let more = self.places.len() / 4;
+                self.resize(self.places.len().saturating_add(more.max(15)));
+                self.length = self.length.saturating_add(1);
+                self.find(hash).unwrap_or_else(|free| free)
             }
+            Err(free) => {
+                self.length = self.length.saturating_add(1);
+                free
+            }
+        };
+        if let Some(place) = self.places.get_mut(at) {
+            *place = Place::new(hash, value);
         }
     }
 
-    pub(super) fn remove(&mut self, digest: Digest) {
-        let found = self.0.find_entry(digest.0, |it| it.hash() == digest.0);
-        if let Ok(entry) = found {
-            entry.remove();
+    pub(super) fn remove(&mut self, digest: Digest) -> Option<V> {
+        let mut gap = self.find(hash(digest)).ok()?;
+        let value = self.places.get(gap)?.value;
+        // What stands behind it moves up, unless it would stand before its home then.
+        let mut at = self.after(gap);
+        while let Some(place) = self.places.get(at).copied().filter(|it| !it.is_free()) {
+            let home = self.home(place.hash());
+            if self.distance(home, at) >= self.distance(gap, at) {
+                if let Some(free) = self.places.get_mut(gap) {
+                    *free = place;
+                }
+                gap = at;
+            }
+            at = self.after(at);
         }
-        let length = self.0.len();
-        if self.0.capacity() > length.saturating_mul(8).max(Self::SMALL) {
-            self.0.shrink_to(length.saturating_mul(2), Entry::hash);
+        if let Some(free) = self.places.get_mut(gap) {
+            *free = Place::new(0, V::default());
         }
+        self.length = self.length.saturating_sub(1);
+        if self.places.len() > self.length.saturating_mul(8).max(Self::SMALL) {
+            self.resize(self.length.saturating_mul(2).max(Self::SMALL / 2));
+        }
+        Some(value)
     }
 
     #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-}
-
-/// What is a hash already is not hashed again.
-#[derive(Default)]
-pub(super) struct AsItIs(u64);
-
-impl Hasher for AsItIs {
-    fn finish(&self) -> u64 {
-        self.0
+    pub(super) const fn len(&self) -> usize {
+        self.length
     }
 
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+    /// Where an entry is, or the free place where it would be. There always is one: the table is never full,
+    /// unless it has no places at all.
+    fn find(&self, hash: u64) -> Result<usize, usize> {
+        let mut at = self.home(hash);
+        while let Some(place) = self.places.get(at).filter(|it| !it.is_free()) {
+            if place.hash() == hash {
+                return Ok(at);
+            }
+            at = self.after(at);
+        }
+        Err(at)
+    }
+
+    /// Where an entry would like to be.
+    fn home(&self, hash: u64) -> usize {
+        let places = self.places.len() as u64;
+        ((hash >> 32).wrapping_mul(places) >> 32) as usize
+    }
+
+    fn after(&self, at: usize) -> usize {
+        let next = at.saturating_add(1);
+        if next < self.places.len() { next } else { 0 }
+    }
+
+    /// Steps from one place to another.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        match to.checked_sub(from) {
+            Some(distance) => distance,
+            None => to.saturating_add(self.places.len()).saturating_sub(from),
         }
     }
 
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
+    fn resize(&mut self, places: usize) {
+        let free = Place::new(0, V::default());
+        let old = std::mem::replace(&mut self.places, vec![free; places].into());
+        for place in old.iter().filter(|place| !place.is_free()) {
+            let at = self.find(place.hash()).unwrap_or_else(|free| free);
+            if let Some(to) = self.places.get_mut(at) {
+                *to = *place;
+            }
+        }
     }
+}
+
+/// Zero stands for a free place.
+const fn hash(Digest(hash): Digest) -> u64 {
+    if hash == 0 { 1 } else { hash }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Few digests, many of which want the same place.
+        #[test]
+        fn as_a_map(steps: Vec<(bool, u8, u32)>) {
+            let mut map = DigestIndex::default();
+            let mut model = HashMap::new();
+            let digest = |n: u8| Digest(u64::from(n % 8) << 61 | u64::from(n));
+            for (is_new, n, value) in steps {
+                if is_new {
+                    map.set(digest(n), value);
+                    model.insert(n, value);
+                } else {
+                    prop_assert_eq!(map.remove(digest(n)), model.remove(&n));
+                }
+                prop_assert_eq!(map.len(), model.len());
+                for n in 0..=u8::MAX {
+                    prop_assert_eq!(map.get(digest(n)), model.get(&n).copied());
+                }
+            }
+        }
+    }
 
     #[test]
     fn an_index_is_a_map_and_gives_its_room_back() {
@@ -130,14 +216,29 @@ mod tests {
         }
         assert_eq!(index.len(), 10_000);
         assert!((0..10_000u32).all(|n| index.get(digest(n.into())) == Some(n + 1)));
-        let most = index.0.capacity();
+        let most = index.places.len();
+        assert!((12_500..16_000).contains(&most), "{most}");
         for n in 0..9_990u32 {
-            index.remove(digest(n.into()));
-            index.remove(digest(n.into()));
+            assert_eq!(index.remove(digest(n.into())), Some(n + 1));
+            assert_eq!(index.remove(digest(n.into())), None);
             assert_eq!(index.get(digest(n.into())), None);
         }
         assert!((9_990..10_000u32).all(|n| index.get(digest(n.into())) == Some(n + 1)));
-        assert!(most >= 10_000 && index.0.capacity() <= 256);
-        assert_eq!(size_of::<Entry>(), 12);
+        assert!(index.places.len() <= 256);
+        assert_eq!(size_of::<Place<u32>>(), 12);
+    }
+
+    #[test]
+    fn what_has_gone_leaves_nothing_behind() {
+        let mut index = DigestIndex::default();
+        let digest = |n: u64| Digest((n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        (0..1000u32).for_each(|n| index.set(digest(n.into()), n));
+        let before = index.places.len();
+        // A thousand sessions that move twenty times each.
+        for n in 0..20_000u32 {
+            index.remove(digest(n.into()));
+            index.set(digest(u64::from(n) + 1000), n);
+        }
+        assert_eq!((index.places.len(), index.len()), (before, 1000));
     }
 }

@@ -1,5 +1,6 @@
 //! PSK identities, and how they are read from a ClientKeyExchange before OpenSSL sees it.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,9 +22,21 @@ impl Identity {
         &self.0
     }
 
+    /// The same bytes, for whoever keeps them as well.
+    pub(crate) fn shared(&self) -> Arc<[u8]> {
+        self.0.clone()
+    }
+
     /// Whether OpenSSL can deal with it; its callback gets identities as C strings.
     pub(super) fn is_usable(&self) -> bool {
         self.0.len() <= MAX_IDENTITY && !self.0.contains(&0)
+    }
+}
+
+/// An identity is found by its bytes.
+impl Borrow<[u8]> for Identity {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -11,6 +11,7 @@
 //! * The retransmission timers of handshakes are OpenSSL's and run on the clock of the system,
 //!   whatever `now` is; all other times are measured by `now`.
 
+mod beside;
 mod certificate;
 mod certified;
 mod connection_id;
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 use crate::network::NetworkPath;
 
+pub use beside::BySession;
 pub use certificate::{CertificateError, Certificates};
 pub use certified::Certified;
 pub use context::{Context, DtlsError, Options};

@@ -8,10 +8,7 @@ use openssl::ssl::{SslSession, SslSessionRef};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use super::digest::{Digest, DigestMap};
-
-/// Room for so many is kept.
-const SMALL: usize = 64;
+use super::digest::{Digest, DigestIndex};
 
 /// The sessions of a context that can be resumed.
 pub(super) struct Resumption {
@@ -23,15 +20,18 @@ pub(super) struct Resumption {
 
 #[derive(Default)]
 struct Inner {
-    sessions: DigestMap<Entry>,
-    /// In the order in which they came. One that has gone meanwhile is told apart by its number.
-    order: VecDeque<(Digest, u32)>,
-    /// Of the next one.
-    number: u32,
+    /// In the order in which they came; `None` for those that have gone.
+    entries: VecDeque<Option<Entry>>,
+    /// Number of the first of these.
+    first: u32,
+    /// Their numbers.
+    numbers: DigestIndex,
+    /// How many there are.
+    length: usize,
 }
 
 struct Entry {
-    number: u32,
+    digest: Digest,
     session: Resumable,
 }
 
@@ -63,23 +63,19 @@ impl Resumption {
             }
         };
         let mut inner = self.inner.lock();
-        let number = inner.number;
-        inner.number = number.wrapping_add(1);
-        inner.sessions.insert(digest, Entry { number, session });
-        inner.order.push_back((digest, number));
-        while inner.sessions.len() > self.most {
-            let Some((digest, number)) = inner.order.pop_front() else {
-                break;
-            };
-            inner.forget(digest, |entry| entry.number == number);
+        inner.forget(digest);
+        inner.add(Entry { digest, session });
+        let places = self.most.saturating_mul(2);
+        while inner.length > self.most || inner.entries.len() > places {
+            inner.forget_first();
         }
-        inner.tidy();
     }
 
     /// The session with an id.
     pub(super) fn find(&self, id: &[u8]) -> Option<SslSession> {
         let inner = self.inner.lock();
-        match &inner.sessions.get(&self.digest(id))?.session {
+        let at = inner.place(self.digest(id))?;
+        match &inner.entries.get(at)?.as_ref()?.session {
             Resumable::Packed(bytes) => SslSession::from_der(bytes).ok(),
             Resumable::Whole(session) => Some(session.clone()),
         }
@@ -87,9 +83,8 @@ impl Resumption {
 
     /// A session cannot be resumed any more.
     pub(super) fn forget(&self, session: &SslSessionRef) {
-        let mut inner = self.inner.lock();
-        inner.forget(self.digest(session.id()), |_| true);
-        inner.tidy();
+        let digest = self.digest(session.id());
+        self.inner.lock().forget(digest);
     }
 
     /// None can be resumed any more.
@@ -103,20 +98,42 @@ impl Resumption {
 }
 
 impl Inner {
-    fn forget(&mut self, digest: Digest, is_meant: impl Fn(&Entry) -> bool) {
-        if self.sessions.get(&digest).is_some_and(is_meant) {
-            self.sessions.remove(&digest);
+    fn add(&mut self, entry: Entry) {
+        let place = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
+        self.numbers
+            .set(entry.digest, self.first.wrapping_add(place));
+        self.entries.push_back(Some(entry));
+        self.length = self.length.saturating_add(1);
+    }
+
+    fn place(&self, digest: Digest) -> Option<usize> {
+        let number = self.numbers.get(digest)?;
+        usize::try_from(number.wrapping_sub(self.first)).ok()
+    }
+
+    fn forget(&mut self, digest: Digest) {
+        let Some(at) = self.place(digest) else {
+            return;
+        };
+        self.numbers.remove(digest);
+        if self.entries.get_mut(at).and_then(Option::take).is_some() {
+            self.length = self.length.saturating_sub(1);
+        }
+        while matches!(self.entries.front(), Some(None)) {
+            self.forget_first();
         }
     }
 
-    /// Drops the places of those that have gone, once they are as many as the others.
-    fn tidy(&mut self) {
-        if self.order.len() > self.sessions.len().saturating_mul(2).max(SMALL) {
-            let sessions = &self.sessions;
-            let is_there = |digest, number| sessions.get(&digest).is_some_and(|it| it.number == number);
-            self.order.retain(|(digest, number)| is_there(*digest, *number));
-            self.order.shrink_to(SMALL.max(self.order.len()));
-            self.sessions.shrink_to(SMALL.max(self.sessions.len().saturating_mul(2)));
+    fn forget_first(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.first = self.first.wrapping_add(1);
+            if let Some(entry) = entry {
+                self.numbers.remove(entry.digest);
+                self.length = self.length.saturating_sub(1);
+            }
+        }
+        if self.entries.capacity() > self.entries.len().saturating_mul(8).max(64) {
+            self.entries.shrink_to(self.entries.len().saturating_mul(2));
         }
     }
 }

@@ -4,7 +4,6 @@
 //! has such a key can open as many as he likes, and shall push out nobody else's: when there are too
 //! many, the credential with most gives way, and of its sessions those of the source with most.
 
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{Hash, RandomState};
 use std::sync::Arc;
@@ -89,6 +88,12 @@ impl Shares {
         self.total
     }
 
+    /// An owner of these bytes. One that has many sessions is not kept once for each.
+    pub(super) fn owner(&self, bytes: &[u8]) -> Identity {
+        let known = self.many.get_key_value(bytes);
+        known.map_or_else(|| Identity::new(bytes), |(owner, _)| owner.clone())
+    }
+
     fn among(&self, owner: &Identity) -> Victim {
         match self.many.get(owner).and_then(Ranking::largest) {
             Some((_, source)) => Victim::Pair(owner.clone(), source),
@@ -104,17 +109,16 @@ impl Shares {
                 self.ranks.remove(&(sources.total, owner.clone()));
                 sources
             }
-            None => match self.single.entry(Digest::new(&self.state, owner)) {
-                Entry::Vacant(place) => {
-                    place.insert(source);
+            None => {
+                let digest = Digest::new(&self.state, owner);
+                let Some(first) = self.single.remove(digest) else {
+                    self.single.set(digest, source);
                     return;
-                }
-                Entry::Occupied(first) => {
-                    let sources = self.many.entry(owner.clone()).or_default();
-                    sources.change(first.remove(), 1);
-                    sources
-                }
-            },
+                };
+                let sources = self.many.entry(owner.clone()).or_default();
+                sources.change(first, 1);
+                sources
+            }
         };
         sources.change(source, 1);
         self.ranks.insert((sources.total, owner.clone()));
@@ -125,7 +129,7 @@ impl Shares {
         self.sources.change(source, -1);
         let digest = Digest::new(&self.state, owner);
         let Some(sources) = self.many.get_mut(owner) else {
-            self.single.remove(&digest);
+            self.single.remove(digest);
             return;
         };
         self.ranks.remove(&(sources.total, owner.clone()));
@@ -133,7 +137,7 @@ impl Shares {
         match sources.only() {
             Some(source) => {
                 self.many.remove(owner);
-                self.single.insert(digest, source);
+                self.single.set(digest, source);
             }
             None => {
                 self.ranks.insert((sources.total, owner.clone()));
@@ -283,7 +287,7 @@ mod tests {
         assert_eq!(victim(), Some(owner("all")));
         seats.clear();
         let shares = shares.lock();
-        assert!(shares.single.is_empty() && shares.many.is_empty());
+        assert!(shares.single.len() == 0 && shares.many.is_empty());
         assert!(shares.ranks.is_empty() && shares.len() == 0);
         assert!(shares.sources.counts.is_empty() && shares.sources.ranks.is_empty());
     }

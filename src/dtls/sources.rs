@@ -21,7 +21,7 @@ pub(super) struct Sources {
 }
 
 /// An IPv4 address, or a /64 of IPv6: its first half.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Source(u64);
 
 /// Stands before an IPv4 address. As a /64 of IPv6 these are multicast, where nothing comes from.

@@ -199,7 +199,9 @@ impl Groups {
         match first {
             _ if first == old => {}
             Some(first) => self.firsts.set(group, first),
-            None => self.firsts.remove(group),
+            None => {
+                self.firsts.remove(group);
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ pub struct Identity {
     /// As sent in the handshake, suffix included.
     pub presented: Arc<[u8]>,
     /// As configured.
-    pub public: Box<[u8]>,
+    pub public: Arc<[u8]>,
 }
 
 impl PartialEq for Identity {
@@ -33,10 +33,17 @@ impl Hash for Identity {
 impl Identity {
     /// From the store.
     pub(super) fn of_stored(stored: &StoredIdentity) -> Self {
-        Self {
-            presented: (*stored.presented).into(),
-            public: stored.public.clone(),
-        }
+        Self::new((*stored.presented).into(), &stored.public)
+    }
+
+    /// Both in one place where they are the same.
+    fn new(presented: Arc<[u8]>, public: &[u8]) -> Self {
+        let public = if *presented == *public {
+            presented.clone()
+        } else {
+            public.into()
+        };
+        Self { presented, public }
     }
 
     /// For people; what is no UTF-8 is replaced.
@@ -64,12 +71,13 @@ pub struct SecureSession {
 impl SecureSession {
     /// A session of `presented`, proved by `credential`.
     pub fn new(presented: &[u8], credential: Arc<Credential>) -> Self {
-        let identity = Identity {
-            presented: presented.into(),
-            public: credential.identity.clone(),
-        };
+        Self::of(presented.into(), credential)
+    }
+
+    /// The same, where somebody else keeps the identity as well.
+    pub(crate) fn of(presented: Arc<[u8]>, credential: Arc<Credential>) -> Self {
         Self {
-            identity: Arc::new(identity),
+            identity: Arc::new(Identity::new(presented, &credential.identity)),
             credential,
             is_certified: false,
             address: None,

@@ -20,6 +20,7 @@ mod core;
 mod device;
 mod effects;
 mod front;
+mod identified;
 mod identity;
 mod index;
 mod info;

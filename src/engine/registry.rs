@@ -1,7 +1,7 @@
 //! The devices of a shard and every index to them. It knows nothing of CoAP or MQTT; of time it
 //! orders deadlines. Whatever an index holds of a device changes here, and nowhere else.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 #[cfg(any(feature = "http", feature = "internals"))]
 use std::ops::Bound;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rand_chacha::ChaCha8Rng;
 
 use super::device::Device;
+use super::identified::Identified;
 use super::identity::Identity;
 use super::index::{DeviceIndex, MessageIndex};
 use super::peer::{DeviceKey, Peer};
@@ -32,14 +33,6 @@ pub(super) struct Registry {
     /// Calls until the next walk of [`Registry::check`].
     #[cfg(debug_assertions)]
     unchecked: usize,
-}
-
-/// The registrations of one identity in a shard.
-#[derive(Debug, Default)]
-struct Identified {
-    keys: BTreeSet<DeviceKey>,
-    /// Those that were moved to the newest connection. Some may have spoken there meanwhile.
-    unconfirmed: BTreeSet<DeviceKey>,
 }
 
 /// Finding.
@@ -123,7 +116,7 @@ impl Registry {
     /// All registrations of an identity.
     pub(super) fn of_identity(&self, identity: &Identity) -> Vec<DeviceKey> {
         let known = self.identities.get(identity);
-        known.map_or_else(Vec::new, |known| known.keys.iter().copied().collect())
+        known.map_or_else(Vec::new, Identified::keys)
     }
 
     pub(super) fn messages(&mut self) -> &mut MessageIndex {
@@ -241,7 +234,7 @@ impl Registry {
             && let Some(identity) = &device.identity
         {
             let known = self.identities.entry(identity.clone()).or_default();
-            known.keys.insert(key);
+            known.insert(key);
         }
         old
     }
@@ -257,7 +250,7 @@ impl Registry {
             if let Some(identity) = &device.identity
                 && let Some(known) = self.identities.get_mut(identity)
             {
-                known.unconfirmed.insert(key);
+                known.set_unconfirmed(key);
             }
         }
     }
@@ -266,7 +259,7 @@ impl Registry {
     /// has spoken for since; each is told once.
     pub(super) fn take_unconfirmed(&mut self, identity: &Identity) -> Vec<DeviceKey> {
         let known = self.identities.get_mut(identity);
-        let moved = known.map(|known| std::mem::take(&mut known.unconfirmed));
+        let moved = known.map(Identified::take_unconfirmed);
         let moved = moved.unwrap_or_default().into_iter();
         moved
             .filter(|key| self.get(*key).is_some_and(|device| device.unconfirmed))
@@ -276,9 +269,9 @@ impl Registry {
     fn note_identity(&mut self, device: &Device, key: DeviceKey) {
         if let Some(identity) = &device.identity {
             let known = self.identities.entry(identity.clone()).or_default();
-            known.keys.insert(key);
+            known.insert(key);
             if device.unconfirmed {
-                known.unconfirmed.insert(key);
+                known.set_unconfirmed(key);
             }
         }
     }
@@ -288,9 +281,8 @@ impl Registry {
             return;
         };
         if let Some(known) = self.identities.get_mut(identity) {
-            known.keys.remove(&key);
-            known.unconfirmed.remove(&key);
-            if known.keys.is_empty() {
+            known.remove(key);
+            if known.is_empty() {
                 self.identities.remove(identity);
             }
         }
@@ -363,7 +355,7 @@ impl Registry {
             }
             if let Some(identity) = &device.identity {
                 let known = self.identities.get(identity);
-                assert!(known.is_some_and(|known| known.keys.contains(&key)));
+                assert!(known.is_some_and(|known| known.contains(key)));
                 owned += 1;
             }
             let (at, _) = device.next_deadline();
@@ -376,7 +368,7 @@ impl Registry {
             (tokens, mids)
         });
         assert!(self.messages.sizes().2 <= planned, "a peer without device");
-        let keys = self.identities.values().map(|known| known.keys.len());
+        let keys = self.identities.values().map(Identified::len);
         assert_eq!(keys.sum::<usize>(), owned);
         assert_eq!(self.timers.len(), planned);
         assert_eq!(self.free.len() + planned, self.devices.len());

@@ -26,6 +26,7 @@ mod signals;
 mod statistics;
 mod stop;
 mod threads;
+mod trimming;
 
 #[cfg(any(feature = "internals", feature = "standalone"))]
 pub use certificates::check as check_certificates;

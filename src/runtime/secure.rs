@@ -15,8 +15,8 @@ use crate::admission::{Bucket, Door, Limit};
 use crate::config::{DtlsListener, IdleTimeout};
 use crate::credentials::{Credential, Key};
 use crate::dtls::{
-    Certificates, Certified, CloseReason, Context, CredentialTicket, DtlsError, Identity, Options,
-    Output, Server, SessionId,
+    BySession, Certificates, Certified, CloseReason, Context, CredentialTicket, DtlsError,
+    Identity, Options, Output, Server, SessionId,
 };
 use crate::engine::{Peer, SecureSession, ShardId};
 use crate::memory::Memory;
@@ -110,7 +110,7 @@ pub(super) struct Secure {
     listener: u16,
     settings: Arc<SecureSettings>,
     server: Server,
-    sessions: HashMap<SessionId, Session>,
+    sessions: BySession<Session>,
     /// The names of the engine for them.
     numbered: HashMap<u32, SessionId>,
     /// Credentials the engine has to hear of.
@@ -154,7 +154,7 @@ impl Secure {
             listener,
             server,
             settings,
-            sessions: HashMap::new(),
+            sessions: BySession::default(),
             numbered: HashMap::new(),
             renewed: Vec::new(),
             numbers,
@@ -245,7 +245,7 @@ impl Secure {
         if self.keeping.is_none() {
             return self.server.close_all(now);
         }
-        let all: Vec<_> = self.sessions.keys().copied().collect();
+        let all: Vec<_> = self.sessions.keys().collect();
         for id in all {
             self.keep(id, false);
         }
@@ -253,7 +253,7 @@ impl Secure {
     }
 
     fn keep(&self, id: SessionId, is_awaited: bool) {
-        let (Some(keeping), Some(session)) = (&self.keeping, self.sessions.get(&id)) else {
+        let (Some(keeping), Some(session)) = (&self.keeping, self.sessions.get(id)) else {
             return;
         };
         let Some(saved) = self.server.save(id).filter(|_| session.name != 0) else {
@@ -288,7 +288,7 @@ impl Secure {
     ) -> Option<bool> {
         self.recall(now, from, &[]);
         let session = self.server.session_at(from)?;
-        let session = self.sessions.get_mut(&session)?;
+        let session = self.sessions.get_mut(session)?;
         Some(limit.is_none_or(|limit| session.sent.take(now, limit, 1)))
     }
 
@@ -310,13 +310,13 @@ impl Secure {
         self.settings.context.flush_sessions();
         let mut revoked = Vec::new();
         let mut reassigned = Vec::new();
-        for (id, session) in &mut self.sessions {
-            let Some(identity) = self.server.identity_of(*id) else {
+        for (id, session) in self.sessions.iter_mut() {
+            let Some(identity) = self.server.identity_of(id) else {
                 continue;
             };
             if let Some(certified) = &session.certified {
                 if !self.settings.context.trusts(certified) {
-                    revoked.push((*id, session.home));
+                    revoked.push((id, session.home));
                     continue;
                 }
                 let found = certified_credential(&self.settings, identity);
@@ -335,12 +335,12 @@ impl Secure {
                 Some(found) if found.key == session.credential.key => {
                     if found != session.credential {
                         session.credential = found.clone();
-                        reassigned.push((*id, found.clone()));
+                        reassigned.push((id, found.clone()));
                         let peer = peer(self.listener, session.home, session.number);
                         self.renewed.push((peer, found));
                     }
                 }
-                _ => revoked.push((*id, session.home)),
+                _ => revoked.push((id, session.home)),
             }
         }
         for (id, credential) in reassigned {
@@ -419,12 +419,12 @@ impl Secure {
                 Output::Received {
                     session, payload, ..
                 } => {
-                    if let Some(session) = self.sessions.get(&session) {
+                    if let Some(session) = self.sessions.get(session) {
                         return Event::Received(self.peer(session), payload);
                     }
                 }
                 Output::Moved { session, to } => {
-                    if let Some(session) = self.sessions.get(&session) {
+                    if let Some(session) = self.sessions.get(session) {
                         return Event::Moved(self.peer(session), to);
                     }
                 }
@@ -432,7 +432,7 @@ impl Secure {
                     session,
                     is_awaited,
                 } => {
-                    let named = self.sessions.get(&session).is_some_and(|it| it.name != 0);
+                    let named = self.sessions.get(session).is_some_and(|it| it.name != 0);
                     if named {
                         self.keep(session, is_awaited);
                     } else {
@@ -441,7 +441,7 @@ impl Secure {
                     }
                 }
                 Output::Unused(session) => {
-                    if let Some(session) = self.sessions.get(&session) {
+                    if let Some(session) = self.sessions.get(session) {
                         return Event::Unused(self.peer(session));
                     }
                 }
@@ -483,7 +483,7 @@ impl Secure {
                         }
                         _ => debug!(%peer, %identity, ?reason, "connection ended"),
                     }
-                    if let Some(session) = self.sessions.remove(&session) {
+                    if let Some(session) = self.sessions.remove(session) {
                         self.numbered.remove(&session.number);
                         if let Some(keeping) = &self.keeping
                             && session.name != 0
@@ -533,7 +533,7 @@ impl Secure {
                 peer = %address, "connection closed: its key is not valid any more");
             self.server.close_one(now, id);
         }
-        let session = SecureSession::new(identity.as_bytes(), credential.clone());
+        let session = SecureSession::of(identity.shared(), credential.clone());
         let sent = Bucket::FULL;
         let entry = Session {
             number,
@@ -575,7 +575,7 @@ impl Secure {
     ) -> Event {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed).max(1);
         let credential = certified_credential(&self.settings, identity);
-        let session = SecureSession::new(identity.as_bytes(), credential.clone()).certified();
+        let session = SecureSession::of(identity.shared(), credential.clone()).certified();
         let (name, since) = self.name(now);
         let entry = Session {
             number,
@@ -643,7 +643,7 @@ impl Secure {
     #[cfg(feature = "http")]
     pub(super) fn detail(&self, now: Instant, peer: Peer) -> Option<crate::http::SessionDetail> {
         let id = *self.numbered.get(&peer.session)?;
-        let session = self.sessions.get(&id)?;
+        let session = self.sessions.get(id)?;
         let (suite, connection_id) = self.server.protection_of(id)?;
         let identity = self.server.identity_of(id)?;
         Some(crate::http::SessionDetail {

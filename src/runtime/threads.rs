@@ -18,11 +18,13 @@ use super::mail::{Change, Mail};
 use super::secure::Keeping;
 use super::shard::{self, Shard};
 use super::signals::block_signals;
+use super::trimming::Trimming;
 use crate::config::StoreSync;
 use crate::engine::{Restored, Settings, ShardId};
 use crate::lwm2m::model::ObjectModels;
 use crate::store::{Clocks, KeptSession, Opened, OpenedSessions};
-use crate::telemetry::LogReason;
+use crate::system;
+use crate::telemetry::{Counters, LogReason};
 use crate::time::Instant;
 
 /// DTLS sessions that a shard has to take in, by listener.
@@ -229,8 +231,10 @@ fn seed() -> Result<[u8; 32], StartError> {
     Ok(seed)
 }
 
-/// Reads PSK files again when they change, until the gateway stops.
+/// Reads PSK files again when they change, and gives free memory back after many handshakes, until the
+/// gateway stops.
 fn watch_files(gateway: &Weak<Inner>) {
+    let mut trimming = Trimming::default();
     while let Some(inner) = gateway.upgrade() {
         if inner.stop.wait(FILE_INTERVAL) {
             return;
@@ -243,10 +247,28 @@ fn watch_files(gateway: &Weak<Inner>) {
             inner.memory.rearm();
         }
         inner.read_files();
+        if trimming.is_due(inner.passed()) {
+            system::trim_heap();
+        }
     }
 }
 
 impl Inner {
+    /// Handshakes that have ended, and devices and sessions that the store brought back.
+    fn passed(&self) -> u64 {
+        let of_shard = |it: &Arc<Counters>| {
+            let numbers = [
+                &it.dtls_handshakes_completed,
+                &it.dtls_handshakes_failed,
+                &it.dtls_handshakes_timed_out,
+                &it.dtls_sessions_restored,
+                &it.store_restored,
+            ];
+            numbers.iter().map(|number| number.get()).sum::<u64>()
+        };
+        self.counters.iter().map(of_shard).sum()
+    }
+
     /// Reads the files that have changed.
     pub(super) fn read_files(&self) {
         let changed = self.listeners.lock().read_files();

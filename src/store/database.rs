@@ -19,8 +19,8 @@ use super::record::{decode, encode};
 use super::synced::Unsynced;
 use super::tables::{ABOUT, FORMAT, Tables, collect};
 
-/// Pages that the database keeps in memory, in bytes.
-const CACHE: usize = 16 << 20;
+/// Pages that the database keeps in memory, in bytes: its inner nodes. The system keeps the others.
+const CACHE: usize = 4 << 20;
 
 /// See the module.
 #[derive(Debug)]

@@ -27,8 +27,8 @@ use crate::system::open_to_everyone;
 /// The database.
 const FILE: &str = "sessions.redb";
 
-/// Pages that the database keeps in memory, in bytes.
-const CACHE: usize = 4 << 20;
+/// Pages that the database keeps in memory, in bytes: its inner nodes. The system keeps the others.
+const CACHE: usize = 1 << 20;
 
 /// Least bytes of a key.
 const LEAST_KEY: usize = 16;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::super::identity::Identity;
 use super::super::shares::Victim;
 use super::super::table::Key;
 use super::super::{CloseReason, Output, SessionId};
@@ -28,7 +27,8 @@ impl Server {
             return;
         }
         self.idle.remove(&session.seat, key);
-        session.seat.set_owner(Identity::new(identity));
+        let owner = self.context.shares.lock().owner(identity);
+        session.seat.set_owner(owner);
         self.idle.touch(&self.sessions, key);
         self.is_crowded = true;
     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::engine::listed::{DeviceCounters, LastAnswer};
 
-/// Answers that are remembered; with all else some 600 bytes a device.
+/// Answers that are remembered; with all else some 700 bytes a device.
 const ANSWERS: usize = 8;
 
 /// See the module.
@@ -20,6 +20,9 @@ impl Seen {
     pub(super) fn answered(&mut self, answer: LastAnswer) {
         if self.answers.len() >= ANSWERS {
             self.answers.pop_front();
+        } else if self.answers.len() == self.answers.capacity() {
+            // Not room for four at once.
+            self.answers.reserve_exact(self.answers.len().max(1));
         }
         self.answers.push_back(answer);
     }

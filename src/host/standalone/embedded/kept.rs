@@ -26,8 +26,8 @@ const FILE: &str = "retained.redb";
 /// For the broker's user only.
 const MODE: u32 = 0o600;
 
-/// Pages that the database keeps in memory, in bytes.
-const CACHE: usize = 4 << 20;
+/// Pages that the database keeps in memory, in bytes: its inner nodes. The system keeps the others.
+const CACHE: usize = 1 << 20;
 
 /// How long changes are collected, and what the end of the process without a word loses at most.
 const TOGETHER: Duration = Duration::from_millis(200);

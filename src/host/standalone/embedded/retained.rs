@@ -62,12 +62,17 @@ struct Kept {
 }
 
 struct Message {
-    retain: Retain,
+    /// As it is on the disk: a third of what the broker's type takes, and there may be one for each device.
+    packed: Box<[u8]>,
     bytes: usize,
     ends: Option<Instant>,
 }
 
 impl Message {
+    fn retain(&self) -> Option<Retain> {
+        postcard::from_bytes(&self.packed).ok()
+    }
+
     fn has_ended(&self, now: Instant) -> bool {
         self.ends.is_some_and(|ends| ends <= now)
     }
@@ -104,7 +109,7 @@ impl Kept {
         let lives = |message: &&Message| !message.has_ended(now);
         if !filter.contains(['+', '#']) {
             let found = self.messages.get(filter).filter(lives);
-            let found = found.map(|message| (filter.into(), message.retain.clone()));
+            let found = found.and_then(|message| Some((filter.into(), message.retain()?)));
             return found.into_iter().collect();
         }
         // All below the levels before the first wildcard stand together.
@@ -120,7 +125,7 @@ impl Kept {
             .chain(below.filter(|(topic, _)| *topic != parent))
             .filter(|(topic, _)| !(hides && topic.starts_with('$')))
             .filter(|(topic, message)| matches_filter(filter, topic) && lives(message))
-            .map(|(topic, message)| (topic.as_str().into(), message.retain.clone()))
+            .filter_map(|(topic, message)| Some((topic.as_str().into(), message.retain()?)))
             .collect()
     }
 }
@@ -154,6 +159,7 @@ impl Retained {
 
     fn keep(&self, topic: &str, mut retain: Retain, lasts: Option<Duration>) {
         let now = Instant::now();
+        let packed = postcard::to_allocvec(&retain).ok();
         let mut kept = self.kept.write();
         let was_there = kept.remove(topic);
         if retain.publish.payload.is_empty() {
@@ -162,21 +168,22 @@ impl Retained {
             }
             return;
         }
-        // A copy: the payload that is delivered counts as held for subscribers.
-        retain.publish.payload = Bytes::copy_from_slice(&retain.publish.payload);
-        let message = Message {
-            bytes: outbox::size(topic.len().saturating_mul(2), retain.publish.payload.len()),
-            retain,
-            ends: lasts.and_then(|lasts| now.checked_add(lasts)),
-        };
-        if !kept.has_room(message.bytes, &self.bounds) {
+        let bytes = outbox::size(topic.len().saturating_mul(2), retain.publish.payload.len());
+        if !kept.has_room(bytes, &self.bounds) {
             kept.expire(now);
         }
         // Under the lock, so that the disk hears of changes in their order.
-        if kept.has_room(message.bytes, &self.bounds) {
+        if let Some(packed) = packed.filter(|_| kept.has_room(bytes, &self.bounds)) {
             if let Some(disk) = &self.disk {
-                disk.keep(topic, message.retain.clone(), lasts);
+                // A copy: the payload that is delivered counts as held for subscribers.
+                retain.publish.payload = Bytes::copy_from_slice(&retain.publish.payload);
+                disk.keep(topic, retain, lasts);
             }
+            let message = Message {
+                packed: packed.into(),
+                bytes,
+                ends: lasts.and_then(|lasts| now.checked_add(lasts)),
+            };
             return kept.insert(topic.to_owned(), message);
         }
         if let Some(disk) = self.disk.as_ref().filter(|_| was_there) {

@@ -1,0 +1,124 @@
+//! What others keep of each session.
+
+use super::SessionId;
+
+/// Values by session, in as many bytes as they have: a list by the places of the sessions, which are counted from
+/// zero on and used again. Of a session that has gone and a newer one in its place, only the newer one has a value.
+#[derive(Debug)]
+pub struct BySession<V> {
+    /// In pieces, so that a list of a million never moves.
+    pieces: Vec<Vec<Option<(SessionId, V)>>>,
+    length: usize,
+}
+
+/// Places of a piece.
+const PIECE: usize = 128;
+
+impl<V> Default for BySession<V> {
+    fn default() -> Self {
+        Self {
+            pieces: Vec::new(),
+            length: 0,
+        }
+    }
+}
+
+impl<V> BySession<V> {
+    /// The value of a session.
+    pub fn get(&self, id: SessionId) -> Option<&V> {
+        let (piece, at) = place(id);
+        let (known, value) = self.pieces.get(piece)?.get(at)?.as_ref()?;
+        (*known == id).then_some(value)
+    }
+
+    /// The value of a session.
+    pub fn get_mut(&mut self, id: SessionId) -> Option<&mut V> {
+        let (piece, at) = place(id);
+        let (known, value) = self.pieces.get_mut(piece)?.get_mut(at)?.as_mut()?;
+        (*known == id).then_some(value)
+    }
+
+    /// In place of what was there.
+    pub fn insert(&mut self, id: SessionId, value: V) {
+        let (piece, at) = place(id);
+        while self.pieces.len() <= piece {
+            self.pieces.push(Vec::new());
+        }
+        let Some(piece) = self.pieces.get_mut(piece) else {
+            return;
+        };
+        if piece.is_empty() {
+            piece.reserve_exact(PIECE);
+            piece.resize_with(PIECE, || None);
+        }
+        if let Some(place) = piece.get_mut(at) {
+            let before = place.replace((id, value));
+            self.length = self.length.saturating_add(usize::from(before.is_none()));
+        }
+    }
+
+    /// The value of a session, which has none from now on.
+    pub fn remove(&mut self, id: SessionId) -> Option<V> {
+        let (piece, at) = place(id);
+        let place = self.pieces.get_mut(piece)?.get_mut(at)?;
+        let (_, value) = place.take_if(|(known, _)| *known == id)?;
+        self.length = self.length.saturating_sub(1);
+        if self.length == 0 {
+            self.pieces = Vec::new();
+        }
+        Some(value)
+    }
+
+    /// All of them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionId, &mut V)> {
+        let places = self.pieces.iter_mut().flatten().flatten();
+        places.map(|(id, value)| (*id, value))
+    }
+
+    /// The sessions that have a value.
+    pub fn keys(&self) -> impl Iterator<Item = SessionId> {
+        self.pieces.iter().flatten().flatten().map(|(id, _)| *id)
+    }
+}
+
+fn place(SessionId(key): SessionId) -> (usize, usize) {
+    let index = key.index() as usize;
+    (index / PIECE, index % PIECE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::super::table::Table;
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn as_a_map(steps: Vec<(bool, u16)>) {
+            let mut table = Table::new();
+            let (mut values, mut model) = (BySession::default(), HashMap::new());
+            let mut ids: Vec<SessionId> = Vec::new();
+            for (is_new, number) in steps {
+                if is_new || ids.is_empty() {
+                    let id = SessionId(table.insert(()));
+                    values.insert(id, number);
+                    model.insert(id, number);
+                    ids.push(id);
+                } else {
+                    let id = ids[usize::from(number) % ids.len()];
+                    table.remove(id.0);
+                    prop_assert_eq!(values.remove(id), model.remove(&id));
+                }
+                for id in &ids {
+                    prop_assert_eq!(values.get(*id), model.get(id));
+                    prop_assert_eq!(values.get_mut(*id).copied(), model.get(id).copied());
+                }
+                prop_assert_eq!(values.keys().count(), model.len());
+                prop_assert!(values.iter_mut().all(|(id, value)| model.get(&id) == Some(value)));
+            }
+        }
+    }
+}
