@@ -332,11 +332,12 @@ fn what_a_handshake_took_is_given_back() {
 }
 
 /// Heap and charged bytes of so many sessions that have been used and are idle, each with an identity
-/// and an address of its own; all handshakes are under way at once.
-fn sessions(count: u32, ids: bool) -> (isize, isize) {
+/// and an address of its own; all handshakes are under way at once. Those with ids have moved `moves` times.
+/// So many sessions can be `resumed`.
+fn sessions(count: u32, ids: bool, moves: u32, resumed: usize) -> (isize, isize) {
     let memory = Arc::new(Memory::new(Shares::new(1 << 30, true)));
     let mut world = world(&Options {
-        session_cache: 0,
+        session_cache: resumed,
         max_handshakes: count as usize,
         memory: Some(memory.clone()),
         ..slow()
@@ -363,18 +364,20 @@ fn sessions(count: u32, ids: bool) -> (isize, isize) {
         let under_way = if round == 1 { count as usize } else { 0 };
         assert_eq!(world.server.handshakes(), under_way, "round {round}");
     }
-    for (n, client) in (0..).zip(&mut clients) {
-        assert!(client.is_connected() && client.has_ids() == ids);
-        // Where there are ids it is found from anywhere.
-        let at = address(if ids { n + 100_000 } else { n });
-        world.events.clear();
-        client.send(b"x");
-        exchange(&mut world, client, at);
-        if ids {
-            let moved = world.events.pop_front();
-            assert!(matches!(moved, Some(Output::Moved { .. })), "{moved:?}");
+    for round in 0..=moves {
+        for (n, client) in (0..).zip(&mut clients) {
+            assert!(client.is_connected() && client.has_ids() == ids);
+            // Where there are ids it is found from anywhere.
+            let at = address(n + 100_000 * round);
+            world.events.clear();
+            client.send(b"x");
+            exchange(&mut world, client, at);
+            if round > 0 {
+                let moved = world.events.pop_front();
+                assert!(matches!(moved, Some(Output::Moved { .. })), "{moved:?}");
+            }
+            assert_eq!(world.received(), Some((at, b"x".to_vec())));
         }
-        assert_eq!(world.received(), Some((at, b"x".to_vec())));
     }
     drop(clients);
     world.events.clear();
@@ -394,15 +397,25 @@ fn sessions(count: u32, ids: bool) -> (isize, isize) {
 #[test]
 fn an_idle_session_is_small_and_estimated_well() {
     // What is made once for all.
-    sessions(4, true);
-    // Tables that are two thirds full, and half full.
+    sessions(4, true, 1, 0);
+    // Tables that are nearly full, and that have just grown.
     for count in [700, 1000] {
-        for ids in [true, false] {
-            let (heap, charged) = sessions(count, ids);
-            println!("{count} sessions, ids {ids}: {heap} B, charged {charged} B");
-            assert!(heap < 600, "{heap} B");
+        for (ids, moves) in [(true, 0), (true, 1), (true, 8), (false, 0)] {
+            let (heap, charged) = sessions(count, ids, moves, 0);
+            println!("{count} sessions, ids {ids}, moves {moves}: {heap} B, charged {charged} B");
+            assert!(heap < 500, "{heap} B");
             let percent = charged * 100 / heap;
             assert!((75..=125).contains(&percent), "charged {percent} %");
         }
     }
+}
+
+#[test]
+fn what_resumes_a_session_is_small() {
+    let count = 700;
+    let (without, _) = sessions(count, false, 0, 0);
+    let (with, _) = sessions(count, false, 0, count as usize);
+    let each = with - without;
+    println!("{each} B to resume a session");
+    assert!((150..=320).contains(&each), "{each} B");
 }

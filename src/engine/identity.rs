@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::stored::StoredIdentity;
 use crate::credentials::Credential;
+use crate::memory::{Heap, block};
 
 /// Who is at the other end of a DTLS session. Two are equal when the presented identities are.
 #[derive(Debug, Clone)]
@@ -28,6 +29,18 @@ impl Hash for Identity {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.presented.hash(state);
     }
+}
+
+impl Heap for Identity {
+    fn heap(&self) -> usize {
+        let is_shared = Arc::ptr_eq(&self.presented, &self.public);
+        let public = if is_shared { 0 } else { bytes(&self.public) };
+        bytes(&self.presented) + public
+    }
+}
+
+fn bytes(of: &Arc<[u8]>) -> usize {
+    block(of.len().saturating_add(16))
 }
 
 impl Identity {

@@ -30,9 +30,7 @@ pub(in crate::engine) fn registration_bytes(
     registration: &Registration,
     identity: Option<&Identity>,
 ) -> usize {
-    let identity = identity.map_or(0, |identity| {
-        IDENTITY_TABLES + block(identity.presented.len()) + block(identity.public.len())
-    });
+    let identity = identity.map_or(0, |identity| IDENTITY_TABLES + identity.heap());
     REGISTRATION_TABLES
         + block(size_of::<Device>())
         + endpoint.heap()
