@@ -409,7 +409,6 @@ impl Directory {
         inner.endpoints.reserve(devices);
         inner.locations.reserve(devices);
         inner.observations.reserve(devices);
-        inner.restored.reserve(devices);
     }
 
     /// A device came back from the store in `shard`, and nothing but its address shows whose its
@@ -432,6 +431,10 @@ impl Directory {
         }
         let mut inner = self.inner.write();
         let shard = inner.restored.remove(&peer);
+        let few = inner.restored.len().saturating_mul(2);
+        if inner.restored.capacity() > few.saturating_mul(4).max(64) {
+            inner.restored.shrink_to(few);
+        }
         self.restored.store(inner.restored.len(), Ordering::Relaxed);
         shard
     }
