@@ -76,18 +76,18 @@ give_back() ->
 missing() ->
     {ok, Version} = application:get_key(lwm2m_gateway, vsn),
     iolist_to_binary([
-        "No LwM2M gateway runs on this node: the built-in one could not be started again. When the "
-        "reason is gone, start the plugin (emqx ctl plugins start lwm2m_gateway-",
+        "No LwM2M gateway runs on this node: the built-in one could not be started again. Remove the "
+        "cause, then start the plugin (emqx ctl plugins start lwm2m_gateway-",
         Version,
-        "; stop it afterwards to have the built-in gateway) or restart the node"
+        "; stop it afterwards if you want the built-in gateway) or restart the node"
     ]).
 
 %% At a start of the node nobody sees it otherwise.
 not_started(Reason, GivenBack) ->
     Means =
         case GivenBack of
-            true -> <<"; the built-in gateway is in its place">>;
-            false -> <<"; see the alarm lwm2m_gateway_missing for what to do">>
+            true -> <<"; the built-in gateway runs instead">>;
+            false -> <<"; the alarm lwm2m_gateway_missing says what to do">>
         end,
     lwm2m_gateway_emqx_alarm:raise(
         config, Reason, <<"The plugin lwm2m_gateway did not start", Means/binary>>

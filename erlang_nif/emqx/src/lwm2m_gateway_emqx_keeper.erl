@@ -95,7 +95,7 @@ stop(Owner) ->
 
 down(Reason) ->
     lwm2m_gateway_emqx_alarm:raise(
-        down, Reason, <<"The LwM2M gateway is down or was a moment ago; it is started again">>
+        down, Reason, <<"The LwM2M gateway crashed; it is being started again">>
     ).
 
 %% The first crash in a while costs no pause.

@@ -20,8 +20,8 @@
 -define(CALL_TIMEOUT, 14_000).
 -define(ASK_TIMEOUT, 1_000).
 -define(NOT_WRITTEN, <<
-    "The store of the LwM2M gateway cannot be written: what is new does not outlive the node. The log "
-    "has the reason"
+    "The store of the LwM2M gateway cannot be written: new data is lost when the node stops. The log says "
+    "why"
 >>).
 
 -record(state, {
@@ -509,7 +509,7 @@ count_metrics(#state{gateway = Gateway, ctx = Ctx, metrics = Former} = State) ->
     watch_store(Now, State#state{metrics = Now}).
 
 watch_store(#{store_failing := 1}, #state{store = durable} = State) ->
-    lwm2m_gateway_emqx_alarm:raise(store, <<"it cannot be written">>, ?NOT_WRITTEN),
+    lwm2m_gateway_emqx_alarm:raise(store, <<"the store cannot be written">>, ?NOT_WRITTEN),
     State#state{store = failing};
 watch_store(#{store_failing := 0}, #state{store = failing} = State) ->
     ok = lwm2m_gateway_emqx_alarm:clear(store),

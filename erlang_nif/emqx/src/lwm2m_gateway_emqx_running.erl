@@ -7,14 +7,14 @@
 -export_type([running/0]).
 
 -define(NO_STORE, <<
-    "The LwM2M gateway runs without its store: registrations, observations and waiting commands do not "
-    "outlive the node"
+    "The LwM2M gateway runs without its store: registrations, observations and waiting commands are lost "
+    "when the node stops"
 >>).
 -define(NO_HTTP, <<
-    "The LwM2M gateway runs without its HTTP API: no console, and no metrics for Prometheus. It is tried "
-    "again with each change of the configuration and at the next start"
+    "The LwM2M gateway runs without its HTTP API, console and metrics. It tries again after each change of "
+    "the configuration and at the next start"
 >>).
--define(UNREADABLE, <<"config.hocon of the plugin cannot be read, or does not fit the schema">>).
+-define(UNREADABLE, <<"config.hocon of the plugin cannot be read, or does not match the schema">>).
 
 -type running() :: #{
     gateway := lwm2m_gateway:gateway(),
@@ -93,7 +93,7 @@ refused(Reason) ->
     lwm2m_gateway_emqx_alarm:raise(
         config,
         Reason,
-        <<"The plugin lwm2m_gateway cannot use its configuration; the last that works is in force">>
+        <<"The plugin lwm2m_gateway cannot use its configuration; the last valid one stays in effect">>
     ).
 
 %% @doc Another configuration; after an error the former is in force.

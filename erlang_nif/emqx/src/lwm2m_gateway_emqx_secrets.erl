@@ -49,7 +49,7 @@ revealed(Plugin, Known) ->
 place({Place, _}) -> lists:last(Place).
 
 unknown({_, Identity}) ->
-    iolist_to_binary(["stars stand for a key that is there, and there is none of ", Identity]).
+    iolist_to_binary(["stars stand for an existing key, but there is none for ", Identity]).
 
 found(Plugin) ->
     lists:append([found([Key], part(Key, Value)) || {Key, Value} <- maps:to_list(Plugin)]).
