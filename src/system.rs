@@ -81,6 +81,6 @@ pub fn open_to_everyone(mode: u32) -> Option<String> {
         _ => "read and write",
     };
     Some(format!(
-        "everybody on this machine can {what} (mode {shown:04o})"
+        "every user of this machine can {what} (mode {shown:04o})"
     ))
 }

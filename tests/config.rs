@@ -211,7 +211,7 @@ fn every_mistake_names_its_key() {
         (
             "[translators.series]\nenable = true\ntopic = \"dn/series\"",
             "translators.command.topic",
-            "matches a topic that is published to",
+            "matches a topic that the gateway publishes to",
         ),
         ("shards = 1000", "shards", "1000 is out of range 0 to 256"),
         ("shards = 1.5", "shards", "expected a whole number"),
@@ -224,17 +224,17 @@ fn every_mistake_names_its_key() {
         (
             "translators.command.topic = \"dn/#/x\"",
             "translators.command.topic",
-            "no MQTT topic filter",
+            "not a valid MQTT topic filter",
         ),
         (
             "translators.command.topic = \"d+/x\"",
             "translators.command.topic",
-            "no MQTT topic filter",
+            "not a valid MQTT topic filter",
         ),
         (
             "mountpoint = \"m/${clientid}\"\ntranslators.command.topic = \"+/x\"",
             "translators.command.topic",
-            "no MQTT topic filter",
+            "not a valid MQTT topic filter",
         ),
         (
             "translators.command.topic = \"#\"",
@@ -330,12 +330,12 @@ fn every_mistake_names_its_key() {
         (
             "listeners.udp.a.enable = true\nlisteners.udp.b.enable = true",
             "listeners.udp.b.bind",
-            "also the address of listeners.udp.a",
+            "listeners.udp.a has the same address",
         ),
         (
             "listeners.udp.\"a b\".bind = 1",
             "listeners.udp.a b",
-            "a listener's name",
+            "the name of a listener",
         ),
         (
             "listeners.udp.default.enable = false",
@@ -355,12 +355,12 @@ fn every_mistake_names_its_key() {
         (
             "listeners.dtls.default.bind = 5683\nlisteners.udp.default.bind = 5683",
             "listeners.dtls.default.bind",
-            "0.0.0.0:5683 is also the address of listeners.udp.default",
+            "has the same address, 0.0.0.0:5683",
         ),
         (
             "listeners.dtls.\"a b\".bind = 1",
             "listeners.dtls.a b",
-            "a listener's name",
+            "the name of a listener",
         ),
         (
             "listeners.dtls.default.psk_fil = \"x\"",
@@ -385,7 +385,7 @@ fn every_mistake_names_its_key() {
         (
             "listeners.dtls.default.identity_separator = \"ab\"",
             "listeners.dtls.default.identity_separator",
-            "'a' is no separator",
+            "'a' cannot be a separator",
         ),
         (
             "listeners.dtls.default.endpoint_rule = \"same\"",
@@ -405,7 +405,7 @@ fn every_mistake_names_its_key() {
         (
             "listeners.dtls.default.dtls_options.versions = [\"dtlsv1\"]",
             "listeners.dtls.default.dtls_options.versions",
-            "only \"dtlsv1.2\" is spoken",
+            "only \"dtlsv1.2\" is supported",
         ),
         (
             "listeners.dtls.default.dtls_options.mtu = 100",
@@ -480,7 +480,7 @@ fn every_mistake_names_its_key() {
         (
             "blockwise.max_block_size = 100",
             "blockwise.max_block_size",
-            "100 is none of 16, 32",
+            "expected 16, 32, 64, 128, 256, 512 or 1024, found 100",
         ),
         (
             "blockwise.max_block_size = 8",
@@ -495,7 +495,7 @@ fn every_mistake_names_its_key() {
         (
             "coap_max_block_size = 17",
             "blockwise.max_block_size",
-            "17 is none of",
+            "found 17",
         ),
         (
             "coap_max_block_size = \"x\"",
@@ -567,7 +567,7 @@ fn every_mistake_names_its_key() {
         (
             "log.level = \"verbose\"",
             "log.level",
-            "is none of error, warn",
+            "expected error, warn",
         ),
         ("log.format = \"xml\"", "log.format", "\"text\" or \"json\""),
         ("gateway.lwm2m = 5", "gateway.lwm2m", "expected a table"),
@@ -990,7 +990,7 @@ fn doubtful_mountpoints_are_warned_about() {
     assert!(
         warnings[0]
             .message
-            .contains("${client_attrs.x} is no placeholder")
+            .contains("${client_attrs.x} is not a known placeholder")
     );
 }
 
@@ -1064,9 +1064,9 @@ fn rates_and_access_rules() {
     assert_eq!(
         texts,
         [
-            "listeners.udp.a.access_rules: \"deny everybody\": \"everybody\" is no IP address and no network such as 192.168.0.0/24",
-            "listeners.udp.a.max_conn_rate: expected a rate such as \"1000/s\", \"500/1m\", \"infinity\" or a number a second, found \"1/y\"",
-            "rates.datagrams: expected a rate such as \"1000/s\", \"500/1m\", \"infinity\" or a number a second, found \"many\"",
+            "listeners.udp.a.access_rules: \"deny everybody\": \"everybody\" is neither an IP address nor a network such as 192.168.0.0/24",
+            "listeners.udp.a.max_conn_rate: expected a rate such as \"1000/s\", \"500/1m\", \"infinity\" or a number per second, found \"1/y\"",
+            "rates.datagrams: expected a rate such as \"1000/s\", \"500/1m\", \"infinity\" or a number per second, found \"many\"",
         ]
     );
 }

@@ -242,19 +242,19 @@ fn a_listener_of_emqx_is_taken_over() {
 #[test]
 fn doubtful_listeners_are_warned_about() {
     for (listener, warning) in [
-        ("", "listeners.dtls.a: has neither psk_file nor psk"),
+        ("", "listeners.dtls.a: has no psk_file, psk or certificates"),
         (
             "psk.sn1 = \"0011\"",
             "listeners.dtls.a.psk: the key of \"sn1\" is shorter than 16 bytes",
         ),
         (
             "endpoint_rule = \"listed\"\npsk.sn1 = \"00112233445566778899aabbccddeeff\"",
-            "listeners.dtls.a.psk: \"sn1\" lists no endpoints and may register none",
+            "listeners.dtls.a.psk: \"sn1\" lists no endpoints, so it may not register any",
         ),
         (
             "endpoint_rule = \"any\"\n\
              psk.sn1 = { key = \"00112233445566778899aabbccddeeff\", endpoints = \"x\" }",
-            "listeners.dtls.a.psk: the endpoints of \"sn1\" count only with",
+            "listeners.dtls.a.psk: the endpoints of \"sn1\" are used only with",
         ),
         (
             "endpoint_rule = \"equal\"\nidentity_separator = \"#/\"\npsk_file = \"x\"",
@@ -262,7 +262,7 @@ fn doubtful_listeners_are_warned_about() {
         ),
         (
             "psk_file = \"x\"\n[listeners.udp.b]\nplain_registers = \"any\"",
-            "listeners.udp.b: plain_registers = \"any\": whoever can send",
+            "listeners.udp.b: plain_registers = \"any\": anyone who can send",
         ),
         (
             "psk_file = \"x\"\ndtls_options.mtu = 1200",

@@ -268,7 +268,7 @@ fn another_format_is_not_touched() {
     assert!(matches!(newer, Err(StoreError::Newer { found: 99, .. })));
     let error = newer.unwrap_err().to_string();
     assert!(
-        error.contains("store.redb") && error.contains("name another directory"),
+        error.contains("store.redb") && error.contains("use another directory"),
         "{error}"
     );
     assert_eq!(directory.names(), ["lock", "store.redb"]);
@@ -352,10 +352,10 @@ fn errors_name_the_path_and_say_what_to_do() {
     ];
     let path = directory.0.display().to_string();
     for (text, advice) in texts.iter().zip([
-        "a file, and a directory is wanted",
-        "name another directory",
-        "no store there",
-        "no store there",
+        "is a file, expected a directory",
+        "use another directory",
+        "holds no store",
+        "holds no store",
     ]) {
         assert!(text.starts_with(&path) && text.contains(advice), "{text}");
     }

@@ -413,7 +413,7 @@ fn commands_of_many_parts() {
         ),
         ("nesting", Box::new(|n| "[".repeat(n))),
         ("open strings", Box::new(|n| "{\"a\":\"\\\"".repeat(n))),
-        ("no UTF-8", Box::new(|n| "\u{ff}".repeat(n))),
+        ("not UTF-8", Box::new(|n| "\u{ff}".repeat(n))),
     ];
     for (what, text) in &commands {
         for dialect in [Dialect::Current, Dialect::Legacy] {

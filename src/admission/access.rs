@@ -29,7 +29,7 @@ pub enum AccessRuleError {
     )]
     Form,
     /// The second word.
-    #[error("{0:?} is no IP address and no network such as 192.168.0.0/24")]
+    #[error("{0:?} is neither an IP address nor a network such as 192.168.0.0/24")]
     Network(String),
 }
 

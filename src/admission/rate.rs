@@ -23,7 +23,7 @@ const LONGEST: Duration = Duration::from_secs(86_400);
 
 /// Why a text is no rate.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("expected a rate such as \"1000/s\", \"500/1m\", \"infinity\" or a number a second")]
+#[error("expected a rate such as \"1000/s\", \"500/1m\", \"infinity\" or a number per second")]
 pub struct RateError;
 
 impl Rate {

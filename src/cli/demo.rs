@@ -141,7 +141,7 @@ fn choose_addresses(options: &mut GatewayOptions) {
     let taken = |name, address: SocketAddr| {
         let port = address.port();
         say::out(format_args!(
-            "{name} port {port} is taken on this machine, so the demo takes a free one."
+            "{name} port {port} is in use on this machine; the demo uses a free port."
         ));
         SocketAddr::new(address.ip(), 0)
     };
@@ -170,7 +170,7 @@ fn play(
     let listeners = service.gateway.listeners();
     let udp = listeners.iter().find(|(name, _)| name.starts_with("udp:"));
     let udp = udp.map(|(_, address)| reachable(*address));
-    let udp = udp.ok_or("no UDP listener for the device, give --udp")?;
+    let udp = udp.ok_or("there is no UDP listener for the device: give --udp")?;
     let mqtt = match (service.mqtt_address(), &config.mqtt.broker) {
         (Some(address), _) => {
             let address = reachable(address);
@@ -196,7 +196,7 @@ fn play(
     let device = DeviceArguments::try_parse_from(device).map_err(|error| error.to_string())?;
     say::out(format_args!("listening udp={udp} (devices)"));
     say::out(format_args!(
-        "listening mqtt={}:{} (applications; to see the same: mosquitto_sub {} -v -t 'lwm2m/#')",
+        "listening mqtt={}:{} (applications; to see these messages elsewhere: mosquitto_sub {} -v -t 'lwm2m/#')",
         player.mqtt.0,
         player.mqtt.1,
         player.mqtt_options()

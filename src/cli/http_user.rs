@@ -12,10 +12,10 @@ use crate::credentials;
 use crate::http::user_line;
 
 pub(crate) const AFTER_HELP: &str = "\
-A running gateway reloads the file within seconds; everybody must then log in to the console again.
+A running gateway reloads the file within seconds; all users of the console must then log in again.
 
 Examples:
-  lwm2m-gateway http-user ann --role read                         prints the line
+  lwm2m-gateway http-user ann --role read                         prints the line for the file
   lwm2m-gateway http-user bob --role admin --file /etc/lwm2m/users
   lwm2m-gateway http-user bob --remove --file /etc/lwm2m/users";
 
@@ -30,7 +30,7 @@ pub(crate) struct Options {
     /// What the user may do
     #[arg(long, value_name = "ROLE", required_unless_present = "remove")]
     role: Option<Role>,
-    /// Write the line to this file, replacing the user's older line [default: print the line]
+    /// Write the line to this file, replacing the user's previous line [default: print the line]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Remove the user from the file
@@ -40,7 +40,7 @@ pub(crate) struct Options {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Role {
-    /// See everything but secrets
+    /// See everything except secrets
     Read,
     /// Also send commands to devices
     Command,
@@ -94,7 +94,7 @@ fn password() -> Result<Zeroizing<String>, String> {
         let first = ask("Password: ").map_err(failed)?;
         let again = ask("Again: ").map_err(failed)?;
         if first != again {
-            return Err("the passwords are not the same".to_owned());
+            return Err("the two passwords differ".to_owned());
         }
         return Ok(first);
     }

@@ -35,10 +35,10 @@ Examples:
   lwm2m-gateway run                           devices on UDP 5683, MQTT on 127.0.0.1:1883
   lwm2m-gateway run --config lwm2m.toml --broker mqtts://broker.example
   lwm2m-gateway simulate --devices 10         devices without hardware
-  mosquitto_sub -v -t 'lwm2m/#'               what the devices say
+  mosquitto_sub -v -t 'lwm2m/#'               show the messages of the devices
   mosquitto_pub -t lwm2m/sim-0/dn -m '{\"reqID\":1,\"msgType\":\"read\",\"data\":{\"path\":\"/3/0/0\"}}'";
 
-/// LwM2M devices on one side, MQTT applications on the other
+/// Gateway between LwM2M devices and MQTT applications
 #[derive(Debug, Parser)]
 #[command(name = "lwm2m-gateway", version, after_help = AFTER_HELP, arg_required_else_help = true)]
 struct Arguments {
@@ -56,9 +56,9 @@ enum Command {
     Demo(GatewayOptions),
     /// Simulate devices
     Simulate(simulate::Options),
-    /// Check a configuration file: every mistake with its key, on standard error
+    /// Check a configuration file; prints every mistake with its key to standard error
     CheckConfig {
-        /// File of TOML, JSON or HOCON
+        /// Configuration file (TOML, JSON or HOCON)
         file: PathBuf,
     },
     /// Check that each listener of the gateway on this machine answers
@@ -68,8 +68,8 @@ enum Command {
     /// Edit a file of pre-shared keys for DTLS
     #[command(subcommand, after_help = psk::AFTER_HELP)]
     Psk(psk::Command),
-    /// Create a line for http.users_file, for a user of the HTTP API; the password is asked for, or is
-    /// the first line of standard input
+    /// Create a line of http.users_file for a user of the HTTP API; asks for the password, or reads it
+    /// from the first line of standard input
     #[cfg(feature = "http")]
     #[command(after_help = http_user::AFTER_HELP)]
     HttpUser(http_user::Options),

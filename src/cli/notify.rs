@@ -36,7 +36,7 @@ impl State {
         match self {
             Self::Ready => "READY=1\nSTATUS=Serving",
             Self::NotReloaded => {
-                "READY=1\nSTATUS=Serving with the configuration of before: the new one is wrong"
+                "READY=1\nSTATUS=Reload failed: still running with the previous configuration"
             }
             Self::Reloading => "RELOADING=1\nSTATUS=Reading the configuration",
             Self::Stopping => "STOPPING=1\nSTATUS=Stopping",

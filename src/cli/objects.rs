@@ -18,7 +18,7 @@ pub(crate) struct Options {
     /// Directory of additional definitions (*.xml)
     #[arg(long, value_name = "DIR")]
     xml_dir: Option<PathBuf>,
-    /// Without OMA's registry, as with oma_registry = false
+    /// Leave out OMA's registry, as with oma_registry = false
     #[arg(long)]
     no_oma_registry: bool,
 }
@@ -50,7 +50,7 @@ pub(crate) fn list(options: Options) -> ExitCode {
     }
     for id in options.objects {
         if models.versions(id).len() == 0 {
-            return logging.end(Err(format!("no definition of object {id} is known")));
+            return logging.end(Err(format!("there is no definition of object {id}")));
         }
         for definition in models.versions(id) {
             object(definition);
@@ -60,7 +60,7 @@ pub(crate) fn list(options: Options) -> ExitCode {
     match failed {
         0 => logging.end(Ok(())),
         failed => logging.end(Err(format!(
-            "{failed} of the files cannot be read: see above"
+            "{failed} of the files cannot be read, see above"
         ))),
     }
 }

@@ -32,12 +32,12 @@ pub(crate) struct GatewayOptions {
     #[arg(long, value_name = "ADDR", conflicts_with = "broker")]
     pub(crate) mqtt: Option<String>,
     /// Connect to this broker instead: mqtt://[USER@]HOST[:PORT], or mqtts:// for TLS; the password
-    /// comes from the environment, LWM2M_GATEWAY_MQTT_PASSWORD, or from mqtt.password_file
+    /// is in the environment variable LWM2M_GATEWAY_MQTT_PASSWORD or in mqtt.password_file
     #[arg(long, value_name = "URL")]
     pub(crate) broker: Option<String>,
     /// Address of the HTTP API and its console: IP:PORT, :PORT (every address, which needs a token)
-    /// or PORT (127.0.0.1); the token comes from the environment, LWM2M_GATEWAY_HTTP_TOKEN, or from
-    /// http.token_file; users from http.users_file
+    /// or PORT (127.0.0.1); the token is in the environment variable LWM2M_GATEWAY_HTTP_TOKEN or in
+    /// http.token_file, users are in http.users_file
     #[arg(long, value_name = "ADDR")]
     pub(crate) http: Option<String>,
     /// Directory of additional object definitions (*.xml), which replace built-in ones
@@ -48,15 +48,15 @@ pub(crate) struct GatewayOptions {
     /// /var/lib/lwm2m-gateway for root or ~/.local/state/lwm2m-gateway; --set store.enable=false for none]
     #[arg(long, value_name = "DIR")]
     pub(crate) store: Option<String>,
-    /// Set one key of the configuration, such as coap.nstart=2; may be repeated
+    /// Set one configuration key, such as coap.nstart=2; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", value_parser = setting)]
     pub(crate) settings: Vec<(String, String)>,
     /// Allow core dumps of this process, and debuggers to attach to it; both reveal the keys of
     /// devices
     #[arg(long)]
     pub(crate) core_dumps: bool,
-    /// error, warn, info, debug, trace, a filter such as info,lwm2m_gateway=debug, or json for
-    /// JSON lines; may be repeated
+    /// Log level (error, warn, info, debug, trace), a filter such as info,lwm2m_gateway=debug, or json
+    /// for JSON lines; may be repeated
     #[arg(long, value_name = "LEVEL|json")]
     pub(crate) log: Vec<String>,
 }
@@ -74,7 +74,7 @@ impl GatewayOptions {
         if !self.core_dumps
             && let Err(error) = forbid_core_dumps()
         {
-            say::warning(format_args!("core dumps stay possible: {error}"));
+            say::warning(format_args!("cannot turn off core dumps: {error}"));
         }
     }
 

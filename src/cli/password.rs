@@ -40,7 +40,7 @@ pub(super) fn from_file(config: &mut Config) -> Result<(), String> {
         && config.world_readable_keys == WorldReadable::Refuse
     {
         return Err(format!(
-            "mqtt.password_file: {shown}: {why}: chmod 640 {shown}, or set \
+            "mqtt.password_file: {shown}: {why}: run chmod 640 {shown}, or set \
              world_readable_keys = \"allow\""
         ));
     }

@@ -14,10 +14,10 @@ use zeroize::Zeroizing;
 use super::say;
 
 pub(crate) const AFTER_HELP: &str = "\
-A running gateway takes up a change within seconds.
+A running gateway reloads the file within seconds.
 
 Examples:
-  lwm2m-gateway psk add --file /etc/lwm2m/psk sn-0001            prints the key it makes
+  lwm2m-gateway psk add --file /etc/lwm2m/psk sn-0001            creates a key and prints it
   lwm2m-gateway psk add --file /etc/lwm2m/psk sn-0002 --key - < key.hex
   lwm2m-gateway psk add --file /etc/lwm2m/psk fleet --endpoints 'truck-*,urn:imei:*'
   lwm2m-gateway psk list --file /etc/lwm2m/psk
@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Remove {
         #[command(flatten)]
         target: Target,
-        /// Identity as it is in the file
+        /// Identity, as in the file
         identity: String,
     },
 }
@@ -125,7 +125,7 @@ fn add(add: Add) -> Result<(), String> {
     };
     let key = key.map_err(line)?;
     if key.is_weak() {
-        say::warning("the key is shorter than 16 bytes and can be guessed");
+        say::warning("the key is shorter than 16 bytes, which is easy to guess");
     }
     change(&add.target.file, true, |text| {
         let identity = add.identity.as_bytes();
@@ -146,13 +146,13 @@ fn add(add: Add) -> Result<(), String> {
 /// Sixteen random bytes in hexadecimal digits.
 fn make() -> Result<Zeroizing<String>, String> {
     let mut bytes = vec![0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| format!("random numbers: {error}"))?;
+    getrandom::fill(&mut bytes).map_err(|error| format!("cannot get random numbers: {error}"))?;
     Ok(Key::new(bytes).to_hex())
 }
 
 /// The first line of standard input.
 fn from_stdin() -> Result<Zeroizing<String>, String> {
-    let failed = |error: &dyn Display| format!("key from standard input: {error}");
+    let failed = |error: &dyn Display| format!("cannot read the key from standard input: {error}");
     // Room for the longest key in hexadecimal or base64 with its prefix, and no growing.
     let mut text = Zeroizing::new(vec![0; MAX_KEY * 2 + 16]);
     let mut length = 0;

@@ -10,7 +10,7 @@ use super::service::Service;
 use super::{logging, say};
 
 pub(crate) const AFTER_HELP: &str = "\
-Signals: SIGTERM and SIGINT stop the gateway in order, SIGHUP reloads the configuration and the
+Signals: SIGTERM and SIGINT stop the gateway cleanly, SIGHUP reloads the configuration and the
 object definitions, SIGUSR1 logs the counters. The log goes to standard error; lines such as
 `listening udp=ADDR` and `listening mqtt=ADDR` show each address.
 

@@ -85,8 +85,10 @@ impl Service {
         let broker = Broker::new(&config, Arc::clone(&host_counters)).map_err(no_broker)?;
         let broker = Arc::new(broker);
         match config.store.directory() {
-            Some(path) => info!(path = %path.display(), "the store is there (store.path)"),
-            None => info!("there is no store: a restart forgets devices and commands (store.path)"),
+            Some(path) => info!(path = %path.display(), "using the store (store.path)"),
+            None => info!(
+                "running without a store: a restart loses all devices and commands (store.path)"
+            ),
         }
         let gateway = Gateway::start(config.clone(), wrap(Arc::clone(&broker))).map_err(line)?;
         broker.open(Arc::new(ToGateway(gateway.clone())));
@@ -180,7 +182,7 @@ impl Service {
             warn!("changes of mqtt and log take effect at the next start");
         }
         if let Err(error) = self.broker.reload(&config) {
-            error!("users and rules of the broker stay as they were: {error}");
+            error!("the broker keeps its previous users and rules: {error}");
         }
         match self.gateway.reload(config.clone()) {
             Ok(()) => {
@@ -238,8 +240,7 @@ fn no_broker(error: BrokerError) -> String {
     match &error {
         BrokerError::Bind { address, source } if source.kind() == ErrorKind::AddrInUse => {
             format!(
-                "{error}. If another broker listens there, use it with --broker mqtt://{}, or give \
-                 another port with --mqtt PORT",
+                "{error}. If another broker listens there, use that one with --broker mqtt://{}, or give another port with --mqtt PORT",
                 reachable(*address)
             )
         }

@@ -8,27 +8,27 @@ use crate::engine::{CommandStage, Restored};
 use crate::store::{Contents, Database, StoreError};
 
 pub(crate) const AFTER_HELP: &str = "\
-The gateway must not run meanwhile. `export` writes one JSON object a line, without the registration
+Stop the gateway first. `export` writes one JSON object per line, but leaves out the registration
 locations, which are secrets of the devices.";
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Command {
-    /// Count what is in a store
+    /// Show what is in a store
     Info {
         /// Directory of the store
         dir: PathBuf,
     },
-    /// Read all of a store; fails when something in it is damaged
+    /// Read the whole store; fails if something in it is damaged
     Check {
         /// Directory of the store
         dir: PathBuf,
     },
-    /// Write every device with what belongs to it, as JSON lines
+    /// Print every device with its observations and commands, as JSON lines
     Export {
         /// Directory of the store
         dir: PathBuf,
     },
-    /// Give the disk back what the store does not need
+    /// Shrink the file of the store
     Compact {
         /// Directory of the store
         dir: PathBuf,
@@ -79,7 +79,7 @@ fn check(dir: &Path) -> Result<ExitCode, StoreError> {
     let (_, contents) = Database::inspect(dir)?;
     if contents.unreadable > 0 {
         let count = contents.unreadable;
-        say::error(format_args!("{count} records cannot be read"));
+        say::error(format_args!("{count} records could not be read"));
         return Ok(ExitCode::FAILURE);
     }
     say::out("ok");
@@ -136,6 +136,6 @@ fn compact(dir: &Path) -> Result<ExitCode, StoreError> {
     let before = size(&database);
     database.compact()?;
     let after = size(&database);
-    say::out(format_args!("{before} bytes before, {after} bytes now"));
+    say::out(format_args!("{before} bytes before, {after} bytes after"));
     Ok(ExitCode::SUCCESS)
 }

@@ -43,7 +43,7 @@ fn fingerprint(value: &Value) -> Parsed<Fingerprint> {
         .collect();
     let wrong = || {
         format!(
-            "{} is no SHA-256 fingerprint: 64 hexadecimal digits, with or without colons \
+            "{} is not a SHA-256 fingerprint: expected 64 hexadecimal digits, with or without colons \
              (openssl x509 -noout -fingerprint -sha256)",
             value::shown(value)
         )
@@ -76,7 +76,7 @@ pub(crate) fn endpoints(value: &Value) -> Parsed<BTreeMap<String, Vec<EndpointPa
                 .iter()
                 .map(|entry| EndpointPattern::new(entry.as_str().unwrap_or_default()))
                 .collect(),
-            _ => return Err(wrong(&"endpoints are a list of strings")),
+            _ => return Err(wrong(&"endpoints must be a list of strings")),
         };
         endpoints.insert(identity.clone(), list.map_err(|reason| wrong(&reason))?);
     }
@@ -137,7 +137,7 @@ pub(crate) fn check(
         if suites.iter().all(|suite| suite.has_certificates()) {
             error(
                 "dtls_options.ciphers",
-                "holds suites with certificates only, which need dtls_options.certfile",
+                "holds only suites with certificates, which need dtls_options.certfile",
             );
         }
         return;
@@ -145,28 +145,26 @@ pub(crate) fn check(
     if options.verify == Verify::None {
         warn(
             "dtls_options.verify",
-            "verify_none: devices that show no certificate cannot be told apart, so suites with \
-             certificates are not offered; set verify_peer for them",
+            "with verify_none, suites with certificates are not offered, because devices that show no certificate cannot be told apart; set verify_peer to use them",
         );
         return;
     }
     if is_psk_only {
         error(
             "dtls_options.ciphers",
-            "holds no suite with certificates, such as ECDHE-ECDSA-AES128-CCM8, for \
-             dtls_options.certfile",
+            "holds no suite with certificates, so dtls_options.certfile has no use: add one such as ECDHE-ECDSA-AES128-CCM8",
         );
     }
     if options.cacertfile.is_none() && options.pinned.is_empty() {
         error(
             "dtls_options.certfile",
-            "needs dtls_options.cacertfile or pinned_certificates: whose devices are let in",
+            "needs dtls_options.cacertfile or pinned_certificates, which say whose devices are accepted",
         );
     }
     if options.crlfile.is_some() && options.cacertfile.is_none() {
         error(
             "dtls_options.crlfile",
-            "needs dtls_options.cacertfile, whose list it is",
+            "needs dtls_options.cacertfile, the CA that issued the list",
         );
     }
     if !options.fail_if_no_peer_cert {
@@ -213,7 +211,7 @@ mod tests {
         for (wrong, message) in [
             (json!([]), "expected a table"),
             (json!({"": ["x"]}), "the identity is empty"),
-            (json!({"a": 5}), "\"a\": endpoints are a list"),
+            (json!({"a": 5}), "\"a\": endpoints must be a list"),
             (json!({"a": ["x", ""]}), "\"a\": "),
         ] {
             let error = endpoints(&wrong).unwrap_err();

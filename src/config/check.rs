@@ -41,7 +41,7 @@ pub(crate) fn check(
         error(
             "blockwise.max_block_size".to_owned(),
             format!(
-                "{} is none of 16, 32, 64, 128, 256, 512, 1024",
+                "expected 16, 32, 64, 128, 256, 512 or 1024, found {}",
                 config.blockwise.max_block_size
             ),
         );
@@ -58,7 +58,7 @@ pub(crate) fn check(
     if plain && !["error", "warn", "info", "debug", "trace", "off"].contains(&level) {
         error(
             "log.level".to_owned(),
-            format!("{level:?} is none of error, warn, info, debug, trace, off"),
+            format!("expected error, warn, info, debug, trace or off, found {level:?}"),
         );
     }
 
@@ -115,7 +115,9 @@ fn check_topics(
             if !PLACEHOLDERS.contains(&placeholder.as_str()) {
                 warnings.push(ConfigWarning {
                     key: key.clone(),
-                    message: format!("{placeholder} is no placeholder and stays as it is"),
+                    message: format!(
+                        "{placeholder} is not a known placeholder and is used as plain text"
+                    ),
                 });
             }
         }
@@ -135,7 +137,7 @@ fn check_topics(
         if translator.topic.contains(['+', '#']) {
             error(
                 format!("translators.{name}.topic"),
-                "is published to and must not hold + or #".to_owned(),
+                "must not hold + or #, because the gateway publishes to it".to_owned(),
             );
         }
     }
@@ -151,7 +153,7 @@ fn check_topics(
         if joined.any(|filter| !is_filter(&filter)) {
             error(
                 format!("translators.{name}.topic"),
-                "makes no MQTT topic filter: # must be the last level, + a level of its own"
+                "is not a valid MQTT topic filter with the mountpoint: # must be the last level, and + must stand alone in its level"
                     .to_owned(),
             );
         }
@@ -181,8 +183,7 @@ fn check_topics(
         {
             error(
                 format!("translators.{name}.topic"),
-                "matches a topic that is published to: the gateway would take its own messages \
-                 for commands"
+                "matches a topic that the gateway publishes to: it would take its own messages for commands"
                     .to_owned(),
             );
         }
@@ -205,7 +206,7 @@ fn check_listeners(config: &Config, error: &mut impl FnMut(String, String)) {
         if name.is_empty() || name.len() > 64 || !name.chars().all(fine) {
             error(
                 key.clone(),
-                "a listener's name holds 1 to 64 letters, digits, _ or -".to_owned(),
+                "the name of a listener must have 1 to 64 letters, digits, _ or -".to_owned(),
             );
         }
         if !listener.enable || listener.bind.port() == 0 {
@@ -214,7 +215,7 @@ fn check_listeners(config: &Config, error: &mut impl FnMut(String, String)) {
         if let Some(other) = bound.insert(listener.bind, key.clone()) {
             error(
                 format!("{key}.bind"),
-                format!("{} is also the address of {other}", listener.bind),
+                format!("{other} has the same address, {}", listener.bind),
             );
         }
     }
@@ -252,8 +253,7 @@ fn check_dtls(config: &Config, warnings: &mut Vec<ConfigWarning>) {
         if psk.is_empty() && psk_file.is_none() && !certificates.is_on() {
             warn(
                 "",
-                "has neither psk_file nor psk nor certificates: no device gets in unless the host \
-                 knows its key"
+                "has no psk_file, psk or certificates: devices can connect only if the host knows their keys"
                     .to_owned(),
             );
         }
@@ -262,7 +262,7 @@ fn check_dtls(config: &Config, warnings: &mut Vec<ConfigWarning>) {
             warn(
                 ".psk",
                 format!(
-                    "the key of {:?} is shorter than 16 bytes and can be guessed",
+                    "the key of {:?} is shorter than 16 bytes, which is easy to guess",
                     named(&weak.identity)
                 ),
             );
@@ -272,13 +272,12 @@ fn check_dtls(config: &Config, warnings: &mut Vec<ConfigWarning>) {
             EndpointRule::Owned => None,
             EndpointRule::Listed => odd(false).map(|it| {
                 let identity = named(&it.identity);
-                format!("{identity:?} lists no endpoints and may register none")
+                format!("{identity:?} lists no endpoints, so it may not register any")
             }),
             EndpointRule::Any | EndpointRule::Equal => odd(true).map(|it| {
                 let identity = named(&it.identity);
                 format!(
-                    "the endpoints of {identity:?} count only with endpoint_rule = \"owned\" or \
-                     \"listed\""
+                    "the endpoints of {identity:?} are used only with endpoint_rule = \"owned\" or \"listed\""
                 )
             }),
         };
@@ -304,7 +303,7 @@ fn check_dtls(config: &Config, warnings: &mut Vec<ConfigWarning>) {
             warn(
                 ".dtls_options.mtu",
                 format!(
-                    "blocks of {} bytes do not fit, lower blockwise.max_block_size",
+                    "blocks of {} bytes do not fit: lower blockwise.max_block_size",
                     config.blockwise.max_block_size
                 ),
             );
@@ -322,8 +321,7 @@ fn check_plain(config: &Config, warnings: &mut Vec<ConfigWarning>) {
         if listener.enable && registers == PlainRegisters::Any {
             warnings.push(ConfigWarning {
                 key: format!("listeners.udp.{name}"),
-                message: "plain_registers = \"any\": whoever can send datagrams here can register \
-                          the endpoint of a device that has a key, and get its commands"
+                message: "plain_registers = \"any\": anyone who can send datagrams here can register the endpoint of a device that has a key, and receive its commands"
                     .to_owned(),
             });
         }
@@ -347,12 +345,13 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
         }
     }
     if mqtt.password_file.is_some() && mqtt.password.is_some() {
-        let message = "is given by mqtt.password as well";
+        let message = "mqtt.password is set too; set only one of them";
         error("mqtt.password_file".to_owned(), message.to_owned());
     }
     let has_password = mqtt.password.is_some() || mqtt.password_file.is_some();
     if mqtt.username.is_some() && !has_password && mqtt.broker.is_none() {
-        let reason = "needs mqtt.password or mqtt.password_file: without one nobody can log in";
+        let reason =
+            "needs mqtt.password or mqtt.password_file: nobody can log in without a password";
         error("mqtt.username".to_owned(), reason.to_owned());
     }
     let (tls, websocket) = (&mqtt.tls, &mqtt.websocket);
@@ -367,7 +366,7 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
         }
     }
     if tls.identity_as_username && tls.cacertfile.is_none() {
-        let reason = "needs mqtt.tls.cacertfile: anybody can write a certificate";
+        let reason = "needs mqtt.tls.cacertfile: otherwise anyone could use a certificate of their own making";
         error(
             "mqtt.tls.identity_as_username".to_owned(),
             reason.to_owned(),
@@ -380,7 +379,7 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
         ("mqtt.websocket.bind", websocket.bind.is_some()),
     ] {
         if is_given && mqtt.broker.is_some() {
-            let reason = "is for the embedded broker, and mqtt.broker names another one";
+            let reason = "applies only to the embedded broker, but mqtt.broker names another one";
             error(key.to_owned(), reason.to_owned());
         }
     }
@@ -393,13 +392,13 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
             || topic.contains(['+', '#'])
             || topic.chars().any(char::is_control);
         if is_bad {
-            refuse("is no start of a topic: 1 to 255 bytes, no + or #, no $ in front, no / behind");
+            refuse("must be 1 to 255 bytes without + and #, not start with $ and not end with /");
         }
         if mqtt.broker.is_none() {
-            refuse("needs mqtt.broker: it is for several gateways on one broker");
+            refuse("needs mqtt.broker, because it is for several gateways on one broker");
         } else if mqtt.subscribe != MqttSubscribe::PerDevice {
             refuse(
-                "needs mqtt.subscribe = \"per-device\": a gateway has to be silent about the devices of others",
+                "needs mqtt.subscribe = \"per-device\": a gateway must not answer for devices of the other gateways",
             );
         }
     }
@@ -417,7 +416,7 @@ fn check_mqtt(config: &Config, error: &mut impl FnMut(String, String)) {
         if file.is_some() && !url.as_ref().is_some_and(|url| url.tls) {
             error(
                 key.to_owned(),
-                "is for mqtt.broker = \"mqtts://…\" only".to_owned(),
+                "applies only to mqtt.broker = \"mqtts://…\"".to_owned(),
             );
         }
     }

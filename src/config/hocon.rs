@@ -49,12 +49,12 @@ impl<'a> Reader<'a> {
         let mut root = Map::new();
         self.fields(&mut root, "", 1)?;
         if braced && !self.take('}') {
-            return Err("the brace of the beginning is not closed".to_owned());
+            return Err("the opening brace is not closed".to_owned());
         }
         self.skip();
         match self.rest.chars().next() {
             None => Ok(root),
-            Some(other) => Err(format!("{other:?} is not expected here")),
+            Some(other) => Err(format!("unexpected {other:?}")),
         }
     }
 
@@ -100,16 +100,16 @@ impl<'a> Reader<'a> {
         }
         self.skip();
         if self.rest.starts_with("+=") {
-            return Err("+= is not read: write the whole list".to_owned());
+            return Err("+= is not supported: write the whole list".to_owned());
         }
         if !self.rest.starts_with('{') && !self.take('=') && !self.take(':') {
-            return Err(format!("{path} has no value: = or : or {{ is expected"));
+            return Err(format!("{path} has no value: expected =, : or {{"));
         }
         self.skip();
         let inner = depth.saturating_add(names.len());
         let mut table = into;
         let Some((last, parents)) = names.split_last() else {
-            return Err("a key is expected".to_owned());
+            return Err("expected a key".to_owned());
         };
         for name in parents {
             table = object(table, name)?;
@@ -137,11 +137,11 @@ impl<'a> Reader<'a> {
                 }
             };
             if name == "include" && names.is_empty() && !self.rest.starts_with('.') {
-                return Err("include is not read: put everything into one file".to_owned());
+                return Err("include is not supported: put everything into one file".to_owned());
             }
             if name.is_empty() {
                 let found = self.rest.chars().next().unwrap_or(' ');
-                return Err(format!("a key is expected, found {found:?}"));
+                return Err(format!("expected a key, found {found:?}"));
             }
             names.push(name);
             self.blanks();
@@ -199,8 +199,7 @@ impl<'a> Reader<'a> {
                 self.quoted()?
             } else if self.rest.starts_with("${") {
                 return Err(format!(
-                    "{path}: a substitution is not read: write the value, in quotes if ${{…}} is \
-                     meant as text"
+                    "{path}: substitutions are not supported: write the value itself, or put ${{…}} in quotes if it is meant as text"
                 ));
             } else {
                 let ends = |c: char| c.is_whitespace() || FORBIDDEN.contains(&c);
@@ -251,7 +250,7 @@ impl<'a> Reader<'a> {
         });
         let end = end.filter(|(_, c)| *c == '"').map(|(at, _)| at);
         let text = end.and_then(|end| self.rest.get(..=end));
-        let text = text.ok_or("a text has no closing quote on its line")?;
+        let text = text.ok_or("a string has no closing quote on its line")?;
         let value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         self.advance(text.len());
         Ok(value)
@@ -262,7 +261,7 @@ impl<'a> Reader<'a> {
         let inner = self.rest.get(3..).unwrap_or_default();
         let end = inner
             .find("\"\"\"")
-            .ok_or("a text has no closing quotes (\"\"\")")?;
+            .ok_or("a string has no closing quotes (\"\"\")")?;
         // More quotes at the end belong to the text.
         let after = inner.get(end..).unwrap_or_default();
         let quotes = after.chars().take_while(|c| *c == '"').count();
@@ -280,14 +279,14 @@ impl<'a> Reader<'a> {
         match next {
             None | Some(',' | '}' | ']') => Ok(()),
             _ if self.line > line => Ok(()),
-            Some(other) => Err(format!("{other:?} is not expected here")),
+            Some(other) => Err(format!("unexpected {other:?}")),
         }
     }
 
     fn close(&mut self, bracket: char) -> Result<(), String> {
         match self.take(bracket) {
             true => Ok(()),
-            false => Err(format!("{bracket:?} is expected")),
+            false => Err(format!("expected {bracket:?}")),
         }
     }
 
@@ -346,7 +345,7 @@ fn object<'m>(
     }
     entry
         .as_object_mut()
-        .ok_or_else(|| format!("{name} is no object"))
+        .ok_or_else(|| format!("{name} is not an object"))
 }
 
 /// A number of JSON.
@@ -440,7 +439,7 @@ mod tests {
             ("{a = 1", 1, "not closed"),
             ("a = [1", 1, "not closed"),
             ("a = 1 }", 1, "'}'"),
-            ("= 1", 1, "key is expected"),
+            ("= 1", 1, "expected a key"),
         ] {
             let (at, message) = parse(text).unwrap_err();
             assert_eq!(at, line, "{text}: {message}");

@@ -71,7 +71,7 @@ fn credential(identity: Option<&str>, fields: &Map<String, Value>) -> Parsed<Cre
     let identity = match (identity, fields.get("identity")) {
         (Some(identity), _) => identity,
         (None, Some(Value::String(identity))) => identity,
-        _ => return Err("needs an identity, a string".to_owned()),
+        _ => return Err("needs an identity (a string)".to_owned()),
     };
     let key = fields.get("key").unwrap_or(&Value::Null);
     built(identity, key, fields.get("endpoints"))
@@ -82,7 +82,7 @@ fn built(identity: &str, key: &Value, endpoints: Option<&Value>) -> Parsed<Crede
     check_identity(identity.as_bytes()).map_err(|reason| wrong(&reason))?;
     let Value::String(key) = key else {
         return Err(wrong(
-            &"needs a key, a string of hexadecimal digits, \"base64:…\" or \"text:…\"",
+            &"needs a key (a string: hexadecimal digits, \"base64:…\" or \"text:…\")",
         ));
     };
     let key = Key::parse(key).map_err(|reason| {
@@ -97,7 +97,7 @@ fn built(identity: &str, key: &Value, endpoints: Option<&Value>) -> Parsed<Crede
             .iter()
             .map(|entry| EndpointPattern::new(entry.as_str().unwrap_or_default()))
             .collect(),
-        Some(_) => return Err(wrong(&"endpoints are a list of strings")),
+        Some(_) => return Err(wrong(&"endpoints must be a list of strings")),
     };
     Ok(Credential {
         identity: identity.as_bytes().into(),
@@ -166,7 +166,7 @@ pub(crate) fn versions(value: &Value) -> Parsed<()> {
         return Err(format!("unknown version {other:?}, expected {VERSION:?}"));
     }
     if !versions.is_empty() && !versions.iter().any(|version| version == VERSION) {
-        return Err(format!("only {VERSION:?} is spoken"));
+        return Err(format!("only {VERSION:?} is supported"));
     }
     Ok(())
 }
@@ -196,7 +196,7 @@ pub(crate) fn separators(value: &Value) -> Parsed<String> {
     for c in text.chars() {
         if !c.is_ascii() || c.is_ascii_alphanumeric() || c.is_ascii_control() {
             return Err(format!(
-                "{c:?} is no separator: punctuation of ASCII, one or more of such as \"#/@\""
+                "{c:?} cannot be a separator: expected ASCII punctuation, such as \"#/@\""
             ));
         }
         if !set.contains(c) {

@@ -156,8 +156,7 @@ impl Source {
             .map(|why| Exposed {
                 keys,
                 message: format!(
-                    "is a secret in {file}, which {why}: chmod 640 {file}, or set \
-                     world_readable_keys = \"allow\""
+                    "is a secret in {file}, which {why}: run chmod 640 {file}, or set world_readable_keys = \"allow\""
                 ),
             });
         self
@@ -188,7 +187,7 @@ impl Source {
             for name in gateways.keys() {
                 errors.push(ConfigError {
                     key: format!("gateway.{name}"),
-                    message: "unknown gateway, only gateway.lwm2m is read".to_owned(),
+                    message: "unknown gateway: only gateway.lwm2m is supported".to_owned(),
                 });
             }
         }

@@ -176,7 +176,7 @@ impl Reader {
             {
                 self.warn(
                     &format!("listeners.dtls.{name}.dtls_options.versions"),
-                    "dtlsv1 is not spoken, only dtlsv1.2 is",
+                    "dtlsv1 is not supported, only dtlsv1.2",
                 );
             }
         }
@@ -187,7 +187,7 @@ impl Reader {
 const HINTS: &[(&str, &str)] = &[
     (
         "listeners.tcp",
-        "devices come in by listeners.udp and listeners.dtls; where MQTT clients connect is mqtt.bind",
+        "only udp and dtls are listeners, for devices; use mqtt.bind for MQTT clients",
     ),
     (
         "mqtt.port",
@@ -197,8 +197,8 @@ const HINTS: &[(&str, &str)] = &[
         "mqtt.host",
         "the address is part of mqtt.bind (\"127.0.0.1:1883\") or of mqtt.broker",
     ),
-    ("mqtt.url", "another broker is named by mqtt.broker"),
-    ("mqtt.user", "the user is named by mqtt.username"),
+    ("mqtt.url", "use mqtt.broker to name another broker"),
+    ("mqtt.user", "use mqtt.username"),
 ];
 
 /// The message for an unknown key, with the nearest known one.

@@ -394,7 +394,7 @@ pub(crate) fn format(value: &Value) -> Parsed<FormatDefault> {
         .ok_or_else(|| {
             let known: Vec<_> = NAMES.iter().map(|(known, _)| *known).collect();
             format!(
-                "expected auto, {} or the number of one, found {}",
+                "expected auto, {} or a content format number, found {}",
                 known.join(", "),
                 shown(value)
             )

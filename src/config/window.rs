@@ -71,7 +71,7 @@ pub(crate) fn rules(value: &Value, most: Duration) -> Parsed<Vec<WindowRule>> {
     let rule = |entry: &Value| {
         let text = filled_text(entry)?;
         let Some((pattern, time)) = text.rsplit_once('=') else {
-            return Err(format!("{text:?} is no rule such as \"meter-*=lwm2m\""));
+            return Err(format!("{text:?} is not a rule such as \"meter-*=lwm2m\""));
         };
         Ok(WindowRule {
             pattern: pattern.trim().to_owned(),

@@ -198,7 +198,7 @@ impl CertificateFiles {
         {
             let file = path.display();
             let reason = format!(
-                "holds a private key, and {why}: chmod 640 {file}, or set world_readable_keys = \"allow\""
+                "holds a private key, but {why}: run chmod 640 {file}, or set world_readable_keys = \"allow\""
             );
             return Err(failed(key, path, reason));
         }

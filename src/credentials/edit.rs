@@ -10,14 +10,14 @@ use super::{Credential, EndpointPattern, Key};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EditError {
     /// The identity is there and must not be replaced.
-    #[error("the identity is there already, in line {0}")]
+    #[error("the identity already exists, in line {0}")]
     Exists(usize),
     /// The identity is not there.
-    #[error("the identity is not there")]
+    #[error("the file does not have this identity")]
     Missing,
     /// The file has no way to say it, such as a line break in an identity, or endpoints beside
     /// keys as text.
-    #[error("it cannot be written to a line of this file")]
+    #[error("the format of this file has no way to write it")]
     Unwritable,
     /// A line with this identity could not be read again.
     #[error(transparent)]

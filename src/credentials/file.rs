@@ -39,7 +39,7 @@ pub enum FileError {
     NotAFile(PathBuf),
     /// Everybody can read or change it.
     #[error(
-        "psk_file {file}: {why}: chmod 640 {file}, or set world_readable_keys = \"allow\"",
+        "psk_file {file}: {why}: run chmod 640 {file}, or set world_readable_keys = \"allow\"",
         file = path.display()
     )]
     Open {
@@ -104,14 +104,14 @@ impl FileReport {
         if self.weak > 0 {
             let weak = self.weak;
             lines.push(format!(
-                "{file}: keys shorter than 16 bytes, which can be guessed: {weak}"
+                "{file}: keys shorter than 16 bytes, which are easy to guess: {weak}"
             ));
         }
         if let Some(beginning) = &self.crowded {
             lines.push(format!("{file}: {}", crowded(beginning)));
         }
         if self.loaded == 0 {
-            lines.push(format!("{file}: there is no credential in it"));
+            lines.push(format!("{file}: holds no credentials"));
         }
         lines
     }
@@ -324,18 +324,19 @@ fn exposed(metadata: &Metadata) -> Option<String> {
     let shown = mode & 0o7777;
     if let Some(why) = open_to_everyone(mode) {
         return Some(format!(
-            "is a file that {why}: chmod 600, or 640 for a group"
+            "is a file that {why}: run chmod 600, or chmod 640 to let a group read it"
         ));
     }
     if mode & 0o020 != 0 {
         return Some(format!(
-            "can be written by its group (mode {shown:04o}): chmod 640"
+            "can be written by its group (mode {shown:04o}): run chmod 640"
         ));
     }
     let user = effective_user();
     let owner = metadata.uid();
-    (owner != 0 && owner != user)
-        .then(|| format!("belongs to user {owner}, neither root nor the gateway's user {user}"))
+    (owner != 0 && owner != user).then(|| {
+        format!("belongs to user {owner}, who is neither root nor the user of the gateway ({user})")
+    })
 }
 
 #[cfg(test)]

@@ -160,7 +160,6 @@ impl CredentialSource for Table {
 /// So many patterns begin alike that they are not compared one by one.
 pub(super) fn crowded(beginning: &str) -> String {
     format!(
-        "more than {MAX_TRIED} endpoints with wildcards begin with {beginning:?}: no other endpoint \
-         that begins so can be registered by devices that do not list it"
+        "more than {MAX_TRIED} endpoints with wildcards begin with {beginning:?}: a device can register an endpoint that begins like this only if its credential lists it"
     )
 }

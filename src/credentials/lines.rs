@@ -26,7 +26,7 @@ use super::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
     /// No `:`.
-    #[error("there is no : between identity and key")]
+    #[error("a : between identity and key is missing")]
     NoKey,
     /// Starts with `"`, but has no second one, or no `:` behind it.
     #[error("the identity in double quotes does not end in \":")]

@@ -181,10 +181,10 @@ fn unlisted(report: &FileReport, rule: EndpointRule) -> Option<String> {
     let without = report.loaded.saturating_sub(with);
     match rule {
         EndpointRule::Listed if without > 0 => Some(format!(
-            "psk_file {file}: identities without endpoints, which may register none: {without}"
+            "psk_file {file}: identities that list no endpoints, and so may not register any: {without}"
         )),
         EndpointRule::Any | EndpointRule::Equal if with > 0 => Some(format!(
-            "psk_file {file}: its endpoints count only with endpoint_rule = \"owned\" or \"listed\""
+            "psk_file {file}: its endpoints are used only with endpoint_rule = \"owned\" or \"listed\""
         )),
         _ => None,
     }

@@ -163,7 +163,7 @@ fn certificates(key: &'static str, text: &[u8]) -> Result<Vec<X509>, Certificate
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) if holds(text, "PUBLIC KEY") => Err(wrong(key, RAW_KEYS)),
         Ok(_) if holds(text, "PRIVATE KEY") => {
-            Err(wrong(key, "holds a private key and no certificate"))
+            Err(wrong(key, "holds a private key but no certificate"))
         }
         Ok(_) => Err(wrong(key, "holds no certificate in PEM")),
         Err(error) => Err(wrong(
@@ -174,8 +174,7 @@ fn certificates(key: &'static str, text: &[u8]) -> Result<Vec<X509>, Certificate
 }
 
 /// OpenSSL knows raw public keys from 3.2 on, and for TLS and QUIC only tested clients have them.
-const RAW_KEYS: &str = "holds a raw public key (RFC 7250), which is not supported: \
-                        make a certificate of it, self-signed ones can be pinned";
+const RAW_KEYS: &str = "holds a raw public key (RFC 7250), which is not supported: make a self-signed certificate of it and pin that";
 
 /// Whether there is a PEM block whose label ends so.
 fn holds(text: &[u8], label: &str) -> bool {
@@ -218,7 +217,7 @@ fn private_key(
         )),
         (Err(_), Some(_)) if is_asked => Err(wrong(
             "dtls_options.password",
-            "does not open the private key",
+            "is not the password of the private key",
         )),
         (Err(_), _) if holds(&texts.key, "PRIVATE KEY") => {
             Err(wrong(place, "the private key cannot be read"))
@@ -242,7 +241,7 @@ fn check_own(
     if !matches!(public.id(), Id::EC | Id::RSA) {
         return Err(wrong(
             CERTFILE,
-            "the key is neither of an elliptic curve nor RSA: no cipher suite uses it",
+            "the key is neither an elliptic curve key nor an RSA key, and no cipher suite can use it",
         ));
     }
     if !public.public_eq(key) {
@@ -278,7 +277,7 @@ fn check_own(
     for [issued, issuer] in chain.array_windows() {
         if issuer.issued(issued) != X509VerifyResult::OK {
             warnings.push(format!(
-                "{CERTFILE}: {} did not issue the certificate before it, {}",
+                "{CERTFILE}: the chain is out of order: {} did not issue the certificate before it, {}",
                 subject(issuer),
                 subject(issued)
             ));
@@ -333,7 +332,7 @@ fn revoked(
         }
         if list.next_update().is_some_and(|next| next < now) {
             warnings.push(format!(
-                "{CRLFILE}: the list of {name} is out of date; devices of that CA are refused"
+                "{CRLFILE}: the list of {name} is out of date, so devices of that CA are refused"
             ));
         }
         for entry in list.get_revoked().into_iter().flatten() {

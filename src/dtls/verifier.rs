@@ -202,12 +202,12 @@ fn alternative_name(of: &X509Ref) -> Result<Vec<u8>, String> {
 /// is looked at where topics are made.
 fn usable(name: &[u8]) -> Result<Identity, String> {
     check_identity(name).map_err(|error| error.to_string())?;
-    let text = std::str::from_utf8(name).map_err(|_| "the name is no UTF-8")?;
+    let text = std::str::from_utf8(name).map_err(|_| "the name is not UTF-8")?;
     if text.chars().any(char::is_control) {
         return Err("the name holds control characters".to_owned());
     }
     if text.contains('*') {
-        return Err("the name holds a wildcard, and is not of one device".to_owned());
+        return Err("the name holds a wildcard and so does not name one device".to_owned());
     }
     Ok(Identity::new(name))
 }

@@ -431,7 +431,7 @@ impl Core {
         let changed = directory.change_mount(&endpoint, &old_mount, &claim);
         if changed.is_err() {
             limited!(WARN, self.env.counters, self.now.mono, MountpointTaken, %endpoint, mount,
-                "registration ended: its new mountpoint is another endpoint's");
+                "registration ended: its new mountpoint belongs to another endpoint");
             return self.remove(key, GoneReason::Kicked);
         }
         if as_before {

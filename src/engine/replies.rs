@@ -90,7 +90,7 @@ impl Core {
         if error.reason == Reason::OwnMessage {
             self.env.counters.commands_returned.inc();
             limited!(WARN, self.env.counters, self.now.mono, OwnMessage, endpoint = %input.endpoint,
-                mount = %input.mount, "a message of the gateway came back as a command");
+                mount = %input.mount, "the gateway received one of its own messages as a command");
             return;
         }
         debug!(endpoint = %input.endpoint, %error, "command refused");

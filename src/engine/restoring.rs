@@ -297,7 +297,7 @@ impl Core {
         if !claimed {
             let mount = &prepared.mount;
             limited!(WARN, self.env.counters, self.now.mono, MountpointTaken, %endpoint, %mount,
-                "registration ended: its mountpoint is another endpoint's");
+                "registration ended: its mountpoint belongs to another endpoint");
             self.end_without_place(prepared);
             return None;
         }

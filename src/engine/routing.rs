@@ -73,8 +73,7 @@ impl Engine {
         if trace::is_dtls(datagram) {
             debug!(
                 peer = %from.address,
-                "DTLS on a port without DTLS: the device has to speak to a DTLS listener \
-                 (coaps://, listeners.dtls), or without security (coap://)"
+                "DTLS record received on a port without DTLS: point the device to a DTLS listener (coaps://, listeners.dtls), or turn off its security (coap://)"
             );
         } else {
             debug!(peer = %from.address, %error, "malformed datagram");

@@ -340,7 +340,7 @@ pub unsafe extern "C" fn lwm2m_gateway_answer_psk(
             }
             if key_length == 0 || key_length > MAX_KEY {
                 return Err(Failure::argument(format_args!(
-                    "key_length is {key_length}, not 1 to {MAX_KEY}"
+                    "key_length is {key_length}, expected 1 to {MAX_KEY}"
                 )));
             }
             let key = Key::new(bytes_of("key", key, key_length)?.to_vec());
@@ -436,7 +436,7 @@ fn decision_of(decision: u32, detail: Option<&str>) -> Result<Decision, Failure>
         }
         UNAVAILABLE => Ok(Decision::Unavailable),
         other => {
-            let text = format_args!("decision: {other} is none of LWM2M_GATEWAY_DECISION_*");
+            let text = format_args!("decision: {other} is not one of LWM2M_GATEWAY_DECISION_*");
             Err(Failure::argument(text))
         }
     }
@@ -497,7 +497,7 @@ unsafe fn message_of<'a>(message: *const lwm2m_gateway_message) -> Result<Given<
     // SAFETY: what the caller promises.
     let payload = unsafe { bytes_of("payload", message.payload, message.payload_length) }?;
     if message.qos > 2 {
-        let text = format_args!("qos is {}, not 0, 1 or 2", message.qos);
+        let text = format_args!("qos is {}, expected 0, 1 or 2", message.qos);
         return Err(Failure::argument(text));
     }
     for (name, flag) in [
@@ -506,7 +506,7 @@ unsafe fn message_of<'a>(message: *const lwm2m_gateway_message) -> Result<Given<
     ] {
         if flag > 1 {
             return Err(Failure::argument(format_args!(
-                "{name} is {flag}, not 0 or 1"
+                "{name} is {flag}, expected 0 or 1"
             )));
         }
     }

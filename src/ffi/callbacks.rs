@@ -155,7 +155,7 @@ impl Callbacks {
             return Err(Failure::state("the gateway is not in polled mode"));
         }
         let Some(_polling) = self.polling.try_lock() else {
-            let text = "another thread is inside of lwm2m_gateway_poll()";
+            let text = "another thread is in lwm2m_gateway_poll()";
             return Err(Failure::new(Status::Busy, text));
         };
         self.wake.clear();
@@ -195,7 +195,7 @@ impl Callbacks {
         self.call(Event::Log(LogLine {
             level: LogLevel::Warn,
             target: module_path!(),
-            text: format!("the queue was full, callbacks were dropped: {dropped}"),
+            text: format!("the queue was full; {dropped} callbacks were dropped"),
         }));
     }
 

@@ -98,11 +98,11 @@ impl lwm2m_gateway {
 
     fn guarded(&self, body: impl FnOnce(&Self) -> Result<(), Failure>) -> Result<(), Failure> {
         if self.poisoned.load(Ordering::Acquire) {
-            let text = "an internal error has made this gateway unusable";
+            let text = "this gateway is unusable after an internal error";
             return Err(Failure::new(Status::Panic, text));
         }
         if InCallback::bare(self.callbacks.id()) {
-            let text = "no function of a gateway may be called inside of its log and wakeup";
+            let text = "the callbacks log and wakeup must not call functions of the gateway";
             return Err(Failure::new(Status::Busy, text));
         }
         let poison = Poison(&self.poisoned);
@@ -116,7 +116,7 @@ impl lwm2m_gateway {
         let config = self.config.lock();
         self.not_stopped()?;
         if self.gateway.get().is_some() {
-            return Err(Failure::state("the gateway is started already"));
+            return Err(Failure::state("the gateway is already started"));
         }
         let gateway = Gateway::start(config.clone(), self.callbacks.clone()).map_err(system)?;
         // Empty, as the lock is held.
@@ -257,7 +257,7 @@ impl lwm2m_gateway {
         self.outside_of_callbacks("free")?;
         if self.stop_within(FREE_DEADLINE).is_err() {
             dispatcher::with_default(&self.dispatch, || {
-                warn!("freed while threads of the gateway are still busy");
+                warn!("gateway freed while its threads are still busy");
             });
         }
         self.callbacks.close();
@@ -276,7 +276,7 @@ impl lwm2m_gateway {
         if ended && config.is_some() {
             return Ok(());
         }
-        let text = "not everything has stopped in time";
+        let text = "the gateway did not stop completely in time";
         Err(Failure::new(Status::Timeout, text))
     }
 
@@ -302,7 +302,7 @@ impl lwm2m_gateway {
         if !InCallback::of(self.callbacks.id()) {
             return Ok(());
         }
-        let text = format_args!("lwm2m_gateway_{what}() is called inside of a callback");
+        let text = format_args!("lwm2m_gateway_{what}() must not be called from a callback");
         Err(Failure::new(Status::Busy, text))
     }
 }
@@ -331,7 +331,10 @@ fn not_registered(endpoint: &str) -> Failure {
 }
 
 fn not_asked(id: u64) -> Failure {
-    Failure::new(Status::NotFound, format_args!("no request {id} waits"))
+    Failure::new(
+        Status::NotFound,
+        format_args!("no request with id {id} waits"),
+    )
 }
 
 fn system(error: impl std::error::Error) -> Failure {

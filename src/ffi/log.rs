@@ -26,7 +26,9 @@ impl Filter {
         let level = |text: &str| {
             let known = text.trim().parse::<LevelFilter>();
             known.map_err(|_| {
-                format!("log.level: {text:?} is none of error, warn, info, debug, trace, off")
+                format!(
+                    "log.level: expected error, warn, info, debug, trace or off, found {text:?}"
+                )
             })
         };
         let mut filter = Self {
@@ -128,7 +130,7 @@ pub(super) fn filter_of(level: u32, configured: &str) -> Result<Filter, String> 
         .iter()
         .find(|(known, _)| *known as u32 == level)
         .map(|(_, filter)| Filter::from(*filter))
-        .ok_or_else(|| format!("log_level: {level} is none of LWM2M_GATEWAY_LOG_LEVEL_*"))
+        .ok_or_else(|| format!("log_level: {level} is not one of LWM2M_GATEWAY_LOG_LEVEL_*"))
 }
 
 fn level_of(level: Level) -> LogLevel {

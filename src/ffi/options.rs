@@ -55,7 +55,7 @@ pub(super) unsafe fn read<T: Versioned>(from: *const T) -> Result<T, Failure> {
     let size = unsafe { ptr::read_unaligned(from.cast::<usize>()) };
     if size < T::LEAST || size > MAX_SIZE || !size.is_multiple_of(4) {
         return Err(Failure::argument(format_args!(
-            "size of {} is {size}, this library knows {} to {}",
+            "size of {} is {size}, but this library accepts {} to {}",
             T::NAME,
             T::LEAST,
             size_of::<T>()
@@ -66,7 +66,7 @@ pub(super) unsafe fn read<T: Versioned>(from: *const T) -> Result<T, Failure> {
     let rest = unsafe { std::slice::from_raw_parts(from.cast::<u8>().add(known), size - known) };
     if rest.iter().any(|byte| *byte != 0) {
         return Err(Failure::argument(format_args!(
-            "{} has fields that this library does not know",
+            "{} has fields set that this library does not know",
             T::NAME
         )));
     }
@@ -134,7 +134,7 @@ impl TryFrom<lwm2m_gateway_options> for Options {
                 THREADED => Mode::Threaded,
                 POLLED => Mode::Polled,
                 other => {
-                    let text = format_args!("mode: {other} is none of LWM2M_GATEWAY_MODE_*");
+                    let text = format_args!("mode: {other} is not one of LWM2M_GATEWAY_MODE_*");
                     return Err(Failure::argument(text));
                 }
             },
@@ -143,7 +143,7 @@ impl TryFrom<lwm2m_gateway_options> for Options {
                 PER_DEVICE => Subscriptions::PerDevice,
                 other => {
                     return Err(Failure::argument(format_args!(
-                        "subscriptions: {other} is none of LWM2M_GATEWAY_SUBSCRIPTIONS_*"
+                        "subscriptions: {other} is not one of LWM2M_GATEWAY_SUBSCRIPTIONS_*"
                     )));
                 }
             },

@@ -32,9 +32,9 @@ struct Listener {
 #[utoipa::path(
     get, path = "/v1/about", tag = "gateway",
     responses(
-        (status = 200, body = About, description = "what is running here"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 200, body = About, description = "version, host, listeners and role"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn about(
@@ -60,13 +60,13 @@ pub(super) async fn about(
     Ok(json(StatusCode::OK, &about))
 }
 
-/// `GET /v1/config`: what is in force, without secrets.
+/// `GET /v1/config`: the current configuration, without secrets.
 #[utoipa::path(
     get, path = "/v1/config", tag = "gateway",
     responses(
-        (status = 200, body = HashMap<String, serde_json::Value>, description = "every key, secrets as stars"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 200, body = HashMap<String, serde_json::Value>, description = "every configuration key, secrets as stars"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn config(
@@ -78,25 +78,25 @@ pub(super) async fn config(
     Ok(json(StatusCode::OK, &config))
 }
 
-/// `GET /healthz`: the process answers.
+/// `GET /healthz`: whether the process runs.
 #[utoipa::path(
     get, path = "/healthz", tag = "gateway",
     security(()),
     responses(
-        (status = 200, body = String, content_type = "text/plain; charset=utf-8", description = "it runs"),
+        (status = 200, body = String, content_type = "text/plain; charset=utf-8", description = "the gateway runs"),
     )
 )]
 pub(super) async fn health() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: it takes devices and commands.
+/// `GET /readyz`: whether the gateway accepts devices and commands.
 #[utoipa::path(
     get, path = "/readyz", tag = "gateway",
     security(()),
     responses(
-        (status = 200, body = String, content_type = "text/plain; charset=utf-8", description = "it serves"),
-        (status = 503, body = String, content_type = "text/plain; charset=utf-8", description = "it stops"),
+        (status = 200, body = String, content_type = "text/plain; charset=utf-8", description = "the gateway accepts devices and commands"),
+        (status = 503, body = String, content_type = "text/plain; charset=utf-8", description = "the gateway is stopping"),
     )
 )]
 pub(super) async fn ready(State(shared): State<Shared>) -> Response {

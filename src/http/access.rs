@@ -51,12 +51,12 @@ pub(crate) enum AccessError {
     Variable(String),
     /// Everybody could come.
     #[error(
-        "http.bind {0}: is no loopback address, and everybody could command every device: set \
+        "http.bind: {0} is not a loopback address, and anyone could send commands to every device: set \
          http.token_file, http.users_file or {VARIABLE}"
     )]
     Open(SocketAddr),
     /// The system has no random bytes.
-    #[error("random numbers: {0}")]
+    #[error("cannot get random numbers: {0}")]
     Random(#[from] getrandom::Error),
 }
 
@@ -234,7 +234,7 @@ impl Access {
             Verdict::Wrong => {
                 // Without the name, which may be a password in the wrong place. An address that
                 // goes on has to pause, so that these lines are few.
-                warn!(target: "audit", %from, "a password is wrong");
+                warn!(target: "audit", %from, "wrong password");
                 Ok(None)
             }
             Verdict::Pause(seconds) => Err(ApiError::pause(seconds)),
@@ -253,7 +253,8 @@ fn of_file<T>(
     let (text, mode) = read(file).map_err(|error| wrong(key, file, error.to_string()))?;
     if let Some(why) = open_to_everyone(mode).filter(|_| sources.refuses_readable) {
         let shown = file.display();
-        let reason = format!("{why}: chmod 640 {shown}, or set world_readable_keys = \"allow\"");
+        let reason =
+            format!("{why}: run chmod 640 {shown}, or set world_readable_keys = \"allow\"");
         return Err(wrong(key, file, reason));
     }
     Ok(text)
@@ -276,10 +277,10 @@ fn admin(name: &str) -> Caller {
 
 fn check(token: &str) -> Result<(), String> {
     if token.chars().count() < SHORTEST {
-        return Err(format!("a token has {SHORTEST} characters at least"));
+        return Err(format!("a token must have at least {SHORTEST} characters"));
     }
     if !token.chars().all(|c| c.is_ascii_graphic()) {
-        return Err("a token is made of ASCII letters, digits and signs".to_owned());
+        return Err("a token must consist of ASCII letters, digits and punctuation".to_owned());
     }
     Ok(())
 }

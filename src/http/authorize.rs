@@ -64,7 +64,7 @@ pub(super) async fn authorize(
 async fn admit(shared: &Shared, need: Need, headers: &HeaderMap, from: IpAddr) -> Answer<Caller> {
     if *shared.stopping.borrow() {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        return Err(ApiError::new(status, "stopping", "the gateway stops"));
+        return Err(ApiError::new(status, "stopping", "the gateway is stopping"));
     }
     check_site(headers)?;
     let caller = shared.access.caller(headers, from).await?;
@@ -85,7 +85,7 @@ fn check_site(headers: &HeaderMap) -> Answer<()> {
     let site = headers.get("sec-fetch-site").map(|it| it.as_bytes());
     match site {
         Some(b"cross-site") => {
-            let detail = "a page of another site may not ask for this";
+            let detail = "a page of another site may not send this request";
             Err(ApiError::forbidden("foreign_origin", detail))
         }
         _ => Ok(()),

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::error::{Answer, ApiError};
 
-/// What somebody may do; each includes what stands before it.
+/// What a caller may do; each role includes the previous ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Role {
-    /// See everything but secrets.
+    /// See everything except secrets.
     Read,
     /// Send commands to devices.
     Command,
@@ -56,7 +56,7 @@ impl Caller {
         if self.role >= role {
             return Ok(());
         }
-        let detail = format!("this needs the role {}", role.name());
+        let detail = format!("this request needs the role {}", role.name());
         Err(ApiError::forbidden("forbidden", detail))
     }
 }

@@ -29,7 +29,7 @@ const MOST: u64 = 600;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct CommandQuery {
-    /// Seconds to wait for an answer; 30 when left out, 0 does not wait.
+    /// Seconds to wait for an answer; default 30, 0 does not wait.
     #[param(maximum = 600)]
     wait: Option<u64>,
 }
@@ -59,23 +59,23 @@ fn as_it_is<'de, D: Deserializer<'de>>(value: D) -> Result<Option<&'de RawValue>
     <&RawValue>::deserialize(value).map(Some)
 }
 
-/// A command as it comes by MQTT; see docs/mqtt.md.
+/// A command, as over MQTT; see docs/mqtt.md.
 #[derive(ToSchema)]
 #[schema(as = Command)]
 #[expect(dead_code, reason = "describes what the bridge reads")]
 pub(super) struct Written {
-    /// Comes back in each answer, like every other member; made where it is missing.
+    /// Returned in each answer, like every other member; generated if missing.
     #[schema(rename = "reqID")]
     request_id: Option<serde_json::Value>,
-    /// What is to be done: `read`, `write`, `execute`, `observe` and so on.
+    /// The operation: `read`, `write`, `execute`, `observe` and so on.
     #[schema(rename = "msgType")]
     kind: String,
-    /// What it is about: `path`, `value` and so on.
+    /// The operation's arguments: `path`, `value` and so on.
     #[schema(value_type = Object)]
     data: serde_json::Value,
 }
 
-/// The answer as it would go over MQTT; see docs/mqtt.md.
+/// The answer, as over MQTT; see docs/mqtt.md.
 #[derive(ToSchema)]
 #[schema(as = Answer)]
 #[expect(dead_code, reason = "describes what the bridge writes")]
@@ -83,7 +83,7 @@ pub(super) struct Told {
     /// That of the command.
     #[schema(rename = "reqID")]
     request_id: Option<serde_json::Value>,
-    /// That of the command, or `coap_timeout`, `coap_reset`.
+    /// The command's `msgType`, or `coap_timeout` or `coap_reset`.
     #[schema(rename = "msgType")]
     kind: Option<String>,
     /// `code`, `codeMsg`, `content`, `reason` and so on.
@@ -96,7 +96,7 @@ pub(super) struct Told {
 pub(super) struct Queued<'a> {
     /// Always `queued`.
     status: &'static str,
-    /// A number of the gateway's.
+    /// Number that the gateway gave the command.
     id: String,
     /// That of the command.
     #[serde(rename = "reqID")]
@@ -122,15 +122,15 @@ struct VerdictData {
     request_body = Written,
     params(("endpoint" = String, Path, description = "endpoint name"), CommandQuery),
     responses(
-        (status = 200, body = Told, description = "the answer, whatever the device says"),
-        (status = 202, body = Queued<'_>, description = "the device sleeps, or there was no answer in time"),
-        (status = 400, body = serde_json::Value, description = "a command that cannot be read: an answer, or an error"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 404, body = serde_json::Value, description = "no such device is registered: an answer, or an error"),
-        (status = 408, body = ApiError, description = "the body came too slowly"),
-        (status = 413, body = serde_json::Value, description = "the body, or what the device can take, is exceeded"),
-        (status = 503, body = serde_json::Value, description = "the gateway stops, or a queue is full"),
+        (status = 200, body = Told, description = "the answer of the device, even if it is an error"),
+        (status = 202, body = Queued<'_>, description = "the command waits: the device sleeps or has not answered yet"),
+        (status = 400, body = serde_json::Value, description = "the command is malformed: an answer with `reason`, or an error"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 404, body = serde_json::Value, description = "the device is not registered"),
+        (status = 408, body = ApiError, description = "the body arrived too slowly"),
+        (status = 413, body = serde_json::Value, description = "the body or the command is too large"),
+        (status = 503, body = serde_json::Value, description = "the gateway is stopping, or a queue is full"),
     )
 )]
 pub(super) async fn command(
@@ -145,7 +145,7 @@ pub(super) async fn command(
     let Query(query) = query.map_err(|it| bad_query(&it.body_text()))?;
     let wait = query.wait.unwrap_or(USUAL);
     if wait > MOST {
-        return Err(bad_query(&format!("wait is {MOST} seconds at most")));
+        return Err(bad_query(&format!("wait must be at most {MOST} seconds")));
     }
     let body = read_body(&shared, body).await?;
     let waiter = shared.hub.wait().ok_or_else(ApiError::unavailable)?;
@@ -210,7 +210,7 @@ fn with_request_id(body: &[u8], number: u64) -> Answer<(Vec<u8>, Box<RawValue>, 
     let text = std::str::from_utf8(body).map_err(|error| wrong(error.to_string()))?;
     let start = text.trim_start();
     let Some(members) = start.strip_prefix('{') else {
-        return Err(wrong("a command is a JSON object".to_owned()));
+        return Err(wrong("a command must be a JSON object".to_owned()));
     };
     let head: Head<'_> = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
     if let Some(id) = head.request_id {

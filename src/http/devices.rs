@@ -29,17 +29,17 @@ pub(super) const MAX_PATTERN: usize = 255;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct ListQuery {
-    /// Devices in a page at most; 100 when left out.
+    /// Most devices in a page; default 100.
     #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
-    /// The `next` of the page before.
+    /// The `next` of the previous page.
     cursor: Option<String>,
     /// Endpoint names: `*` is any text, `?` one character.
     #[param(max_length = 255)]
     endpoint: Option<String>,
     /// Devices that have this object.
     object: Option<u16>,
-    /// Devices that are taken to receive, or not.
+    /// Devices that are considered awake, or asleep.
     #[param(inline)]
     state: Option<DeviceStateName>,
     /// Devices of this listener, as in `dtls:default`.
@@ -59,9 +59,9 @@ enum DeviceStateName {
     params(ListQuery),
     responses(
         (status = 200, body = Devices<'_>, description = "a page"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn list(
@@ -73,7 +73,7 @@ pub(super) async fn list(
     let Query(query) = query.map_err(|it| bad_query(&it.body_text()))?;
     let limit = query.limit.unwrap_or(USUAL);
     if !(1..=MOST).contains(&limit) {
-        return Err(bad_query(&format!("limit is 1 to {MOST}")));
+        return Err(bad_query(&format!("limit must be 1 to {MOST}")));
     }
     check_pattern(query.endpoint.as_deref())?;
     let filter = DeviceFilter {
@@ -98,10 +98,10 @@ pub(super) async fn list(
     params(("endpoint" = String, Path, description = "endpoint name")),
     responses(
         (status = 200, body = Detail, description = "the device"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 404, body = ApiError, description = "no such device is registered"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 404, body = ApiError, description = "the device is not registered"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn show(
@@ -118,17 +118,17 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &Detail::new(now, detail)))
 }
 
-/// `DELETE /v1/devices/{ep}`: ends a registration; the device is not told.
+/// `DELETE /v1/devices/{ep}`: ends a registration, without telling the device.
 #[utoipa::path(
     delete, path = "/v1/devices/{endpoint}", tag = "devices",
     params(("endpoint" = String, Path, description = "endpoint name")),
     responses(
-        (status = 204, description = "it is ended"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 404, body = ApiError, description = "no such device is registered"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 204, description = "the registration has ended"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 404, body = ApiError, description = "the device is not registered"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn kick(
@@ -160,7 +160,7 @@ pub(super) fn bad_query(detail: &str) -> ApiError {
 /// A pattern that is not longer than a name may be.
 pub(super) fn check_pattern(pattern: Option<&str>) -> Answer<()> {
     if pattern.is_some_and(|pattern| pattern.len() > MAX_PATTERN) {
-        return Err(bad_query("endpoint is longer than a name may be"));
+        return Err(bad_query("endpoint is longer than an endpoint name may be"));
     }
     Ok(())
 }

@@ -4,15 +4,15 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-/// An answer that says what is wrong.
+/// An error.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
 #[schema(as = Error)]
 pub(super) struct ApiError {
     #[serde(skip)]
     pub(super) status: StatusCode,
-    /// For programs.
+    /// Code, for programs.
     error: &'static str,
-    /// For people.
+    /// Explanation, for people.
     pub(super) detail: String,
     /// Seconds after which it may be tried again.
     #[serde(skip)]
@@ -33,7 +33,7 @@ impl ApiError {
 
     /// Nothing was looked at: there were too many wrong passwords.
     pub(super) fn pause(seconds: u64) -> Self {
-        let detail = format!("too many wrong passwords from here: wait {seconds} seconds");
+        let detail = format!("too many wrong passwords from this address: wait {seconds} seconds");
         let status = StatusCode::TOO_MANY_REQUESTS;
         let mut error = Self::new(status, "too_many_failures", detail);
         error.retry = Some(seconds);
@@ -45,21 +45,29 @@ impl ApiError {
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "not_found",
+            "there is nothing at this path",
+        )
     }
 
     pub(super) fn wrong_method() -> Self {
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        Self::new(status, "method_not_allowed", "not by this method")
+        Self::new(
+            status,
+            "method_not_allowed",
+            "this path does not accept this method",
+        )
     }
 
     pub(super) fn unknown_endpoint() -> Self {
-        let detail = "no device of this name is registered";
+        let detail = "no device with this name is registered";
         Self::new(StatusCode::NOT_FOUND, "unknown_endpoint", detail)
     }
 
     pub(super) fn unauthorized() -> Self {
-        let detail = "show a token, Authorization: Bearer TOKEN, or user and password";
+        let detail = "send a token (Authorization: Bearer TOKEN), or a user and password";
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 

@@ -69,10 +69,12 @@ async fn read_access(shared: &Shared, sources: &Sources) {
     match spawn_blocking(move || Known::load(&sources)).await {
         Ok(Ok(known)) => {
             if shared.access.replace(known) {
-                info!("tokens and users of the HTTP API read again");
+                info!("tokens and users of the HTTP API reloaded");
             }
         }
-        Ok(Err(error)) => warn!(%error, "the tokens and users read before stay in force"),
+        Ok(Err(error)) => {
+            warn!(%error, "cannot reload the tokens and users of the HTTP API: the previous ones stay in use")
+        }
         Err(_) => {}
     }
 }
@@ -82,9 +84,11 @@ async fn read_certificates(shared: &Shared, sources: &Sources) {
     match spawn_blocking(move || tls::load(&sources)).await {
         Ok(Ok(tls)) => {
             *shared.tls.write() = tls;
-            info!("certificates of the HTTP API read again");
+            info!("certificates of the HTTP API reloaded");
         }
-        Ok(Err(error)) => warn!(%error, "the certificates read before stay in force"),
+        Ok(Err(error)) => {
+            warn!(%error, "cannot reload the certificates of the HTTP API: the previous ones stay in use")
+        }
         Err(_) => {}
     }
 }

@@ -38,12 +38,12 @@ pub(super) struct Listed {
     pub(super) endpoints: Vec<String>,
     listener: String,
     source: &'static str,
-    /// Of the key, in bytes.
+    /// Length of the key in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     length: Option<usize>,
 }
 
-/// A key to be written.
+/// A key to write.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = NewKey)]
@@ -76,10 +76,10 @@ pub(super) struct Made<'a> {
     get, path = "/v1/keys", tag = "keys",
     responses(
         (status = 200, body = Keys, description = "keys"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 500, body = ApiError, description = "the file of the keys cannot be read or written"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 500, body = ApiError, description = "the psk_file cannot be read or written"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn list(
@@ -128,20 +128,20 @@ pub(super) async fn listed(shared: &Shared) -> Answer<Vec<Listed>> {
     .await
 }
 
-/// `POST /v1/keys`: makes what is not given, and shows the key once.
+/// `POST /v1/keys`: creates a key. A missing key or identity is generated; the key is shown only in this answer.
 #[utoipa::path(
     post, path = "/v1/keys", tag = "keys",
     request_body = Option<Wanted>,
     responses(
         (status = 201, body = Made<'_>, description = "the key"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 408, body = ApiError, description = "the body came too slowly"),
-        (status = 409, body = ApiError, description = "there is one already, or no file for keys"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 408, body = ApiError, description = "the body arrived too slowly"),
+        (status = 409, body = ApiError, description = "the identity already exists, or no listener has a psk_file"),
         (status = 413, body = ApiError, description = "the body is too large"),
-        (status = 500, body = ApiError, description = "the file of the keys cannot be read or written"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 500, body = ApiError, description = "the psk_file cannot be read or written"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn make(
@@ -165,21 +165,21 @@ pub(super) async fn make(
     Ok(json(StatusCode::CREATED, &shown))
 }
 
-/// `PUT /v1/keys/{identity}`: writes a key, in the place of an older one.
+/// `PUT /v1/keys/{identity}`: writes a key, replacing an existing one.
 #[utoipa::path(
     put, path = "/v1/keys/{identity}", tag = "keys",
     request_body = Wanted,
     params(("identity" = String, Path, description = "PSK identity")),
     responses(
-        (status = 204, description = "it is written"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 408, body = ApiError, description = "the body came too slowly"),
-        (status = 409, body = ApiError, description = "there is one already, or no file for keys"),
+        (status = 204, description = "the key has been written"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 408, body = ApiError, description = "the body arrived too slowly"),
+        (status = 409, body = ApiError, description = "the identity already exists, or no listener has a psk_file"),
         (status = 413, body = ApiError, description = "the body is too large"),
-        (status = 500, body = ApiError, description = "the file of the keys cannot be read or written"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 500, body = ApiError, description = "the psk_file cannot be read or written"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn set(
@@ -209,14 +209,14 @@ pub(super) async fn set(
     delete, path = "/v1/keys/{identity}", tag = "keys",
     params(("identity" = String, Path, description = "PSK identity")),
     responses(
-        (status = 204, description = "it is removed"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 404, body = ApiError, description = "no file has this identity"),
-        (status = 409, body = ApiError, description = "there is one already, or no file for keys"),
-        (status = 500, body = ApiError, description = "the file of the keys cannot be read or written"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 204, description = "the key has been removed"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 404, body = ApiError, description = "no psk_file has this identity"),
+        (status = 409, body = ApiError, description = "the identity already exists, or no listener has a psk_file"),
+        (status = 500, body = ApiError, description = "the psk_file cannot be read or written"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn remove(
@@ -227,7 +227,7 @@ pub(super) async fn remove(
     caller.needs(Role::Admin)?;
     let identity = endpoint_of(identity)?;
     if !erase(&shared, &caller, &identity).await? {
-        let detail = "no file has this identity";
+        let detail = "no psk_file has this identity";
         return Err(ApiError::new(
             StatusCode::NOT_FOUND,
             "unknown_identity",
@@ -295,7 +295,7 @@ async fn read(shared: &Shared, body: Body) -> Answer<Wanted> {
     serde_json::from_slice(body).map_err(|error| {
         // Without what was written: it may be a key.
         let (line, column) = (error.line(), error.column());
-        let detail = format!("no such JSON is taken here, see line {line}, column {column}");
+        let detail = format!("unexpected JSON at line {line}, column {column}");
         ApiError::bad_request("bad_json", detail)
     })
 }
@@ -310,7 +310,7 @@ async fn write(
 ) -> Answer<(Zeroizing<String>, String)> {
     let wrong = |detail: String| ApiError::bad_request("bad_key", detail);
     if identity.is_empty() || identity.len() > 1024 {
-        return Err(wrong("an identity has 1 to 1024 bytes".to_owned()));
+        return Err(wrong("an identity must have 1 to 1024 bytes".to_owned()));
     }
     let mut files = shared.backend.key_files().into_iter();
     let file = files.find(|file| {

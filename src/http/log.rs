@@ -37,10 +37,10 @@ pub(super) const FOLLOWERS: usize = 16;
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct LogQuery {
-    /// How many, 200 without it.
+    /// Most lines to return; default 200.
     #[param(maximum = 2000)]
     lines: Option<usize>,
-    /// error, warn, info, debug or trace: these and graver ones.
+    /// Least severe level to return: error, warn, info, debug or trace.
     level: Option<String>,
 }
 
@@ -48,9 +48,9 @@ pub(super) struct LogQuery {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct FollowQuery {
-    /// Number of the last line that is known.
+    /// Number of the last line already received.
     after: Option<u64>,
-    /// error, warn, info, debug or trace: these and graver ones.
+    /// Least severe level to return: error, warn, info, debug or trace.
     level: Option<String>,
 }
 
@@ -58,17 +58,17 @@ pub(super) struct FollowQuery {
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = LogLine)]
 pub(super) struct Line {
-    /// One more each time.
+    /// Increases by one with each line.
     number: u64,
     /// Milliseconds since 1970.
     at: u64,
     level: &'static str,
-    /// Which part says it.
+    /// Part of the program that wrote the line.
     target: &'static str,
     text: String,
 }
 
-/// The last lines, the oldest first.
+/// The last lines, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Log)]
 pub(super) struct Lines {
@@ -87,39 +87,39 @@ impl From<LogLine> for Line {
     }
 }
 
-/// `GET /v1/log`: the last lines, the oldest first.
+/// `GET /v1/log`: the last lines, oldest first.
 #[utoipa::path(
     get, path = "/v1/log", tag = "gateway",
     params(LogQuery),
     responses(
-        (status = 200, body = Lines, description = "the lines"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 200, body = Lines, description = "the last lines"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn last(query: Result<Query<LogQuery>, QueryRejection>) -> Answer {
     let Query(query) = query.map_err(|it| bad_query(&it.body_text()))?;
     let most = query.lines.unwrap_or(USUAL);
     if most > MOST {
-        return Err(bad_query(&format!("lines is at most {MOST}")));
+        return Err(bad_query(&format!("lines must be at most {MOST}")));
     }
     let lines = ring().last(most, level(query.level.as_deref())?);
     let lines = lines.into_iter().map(Line::from).collect();
     Ok(json(StatusCode::OK, &Lines { lines }))
 }
 
-/// `GET /v1/log/events`: lines as they come, those after `after` first.
+/// `GET /v1/log/events`: new lines as they are written, beginning after line `after`.
 #[utoipa::path(
     get, path = "/v1/log/events", tag = "events",
     params(FollowQuery),
     responses(
-        (status = 200, body = String, content_type = "text/event-stream", description = "lines without end"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 200, body = String, content_type = "text/event-stream", description = "a stream of lines"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn follow(
@@ -131,7 +131,11 @@ pub(super) async fn follow(
     let place = shared.log_followers.clone().try_acquire_owned();
     let place = place.map_err(|_| {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        ApiError::new(status, "too_many_listeners", "too many follow the log")
+        ApiError::new(
+            status,
+            "too_many_listeners",
+            "too many clients follow the log",
+        )
     })?;
     // Numbers begin at 1 again when the gateway does.
     let end = ring().number();
@@ -193,6 +197,6 @@ fn level(name: Option<&str>) -> Answer<Level> {
         Some("info") => Ok(Level::INFO),
         Some("debug") => Ok(Level::DEBUG),
         Some("trace") => Ok(Level::TRACE),
-        Some(_) => Err(bad_query("level is error, warn, info, debug or trace")),
+        Some(_) => Err(bad_query("level must be error, warn, info, debug or trace")),
     }
 }

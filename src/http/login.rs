@@ -25,15 +25,15 @@ pub(super) struct Opened {
     expires_in_s: u64,
 }
 
-/// `POST /v1/session`: a token for whoever asks.
+/// `POST /v1/session`: logs the caller in and returns a token.
 #[utoipa::path(
     post, path = "/v1/session", tag = "gateway",
     responses(
         (status = 201, body = Opened, description = "the token of the login"),
-        (status = 401, body = ApiError, description = "no token or password, or a wrong one"),
-        (status = 403, body = ApiError, description = "a login does not prolong itself"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "a login cannot prolong itself"),
         (status = 429, body = ApiError, description = "too many wrong passwords from this address"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn open(
@@ -43,7 +43,7 @@ pub(super) async fn open(
 ) -> Answer {
     if token_of(&headers).is_some_and(|token| token.starts_with(PREFIX)) {
         // Whoever got hold of one shall not have it for ever.
-        let detail = "a login does not prolong itself: show a token or a password";
+        let detail = "a login cannot prolong itself: send a token or a password";
         return Err(ApiError::forbidden("session_token", detail));
     }
     let (name, role) = (caller.name.to_string(), caller.role);
@@ -57,14 +57,14 @@ pub(super) async fn open(
     Ok(json(StatusCode::CREATED, &opened))
 }
 
-/// `DELETE /v1/session`: ends the login that the request shows.
+/// `DELETE /v1/session`: ends the login whose token the request carries.
 #[utoipa::path(
     delete, path = "/v1/session", tag = "gateway",
     responses(
-        (status = 204, description = "it has ended"),
-        (status = 401, body = ApiError, description = "no token or password, or a wrong one"),
-        (status = 403, body = ApiError, description = "a page of another site"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 204, description = "the login has ended"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the request comes from a page of another site"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn close(State(shared): State<Shared>, headers: HeaderMap) -> Answer {

@@ -44,9 +44,9 @@ pub(super) struct Stats {
 #[utoipa::path(
     get, path = "/v1/stats", tag = "gateway",
     responses(
-        (status = 200, body = Stats, description = "by name"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 200, body = Stats, description = "values by name"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn stats(
@@ -70,8 +70,8 @@ pub(super) async fn stats(
     get, path = "/metrics", tag = "gateway",
     responses(
         (status = 200, body = String, content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8", description = "metrics"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn metrics(State(shared): State<Shared>) -> Answer {
@@ -126,7 +126,7 @@ impl Collector for Metrics {
             let gauge = ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX));
             gauge.encode(family.encode_family(&[("listener", listener.as_str())])?)?;
         }
-        let help = "Bytes held for what peers and applications send, by what they are for";
+        let help = "Bytes of memory used for data of peers and applications, by kind";
         let kind = ConstGauge::new(0i64).metric_type();
         let unit = Unit::Bytes;
         let mut family = encoder.encode_descriptor("memory_held", help, Some(&unit), kind)?;
@@ -138,9 +138,9 @@ impl Collector for Metrics {
                 gauge.encode(family.encode_family(&[("kind", what)])?)?;
             }
         }
-        let help = "From the first sending of a request to its answer, by listener";
+        let help = "Time from the first transmission of a request to its answer, by listener";
         self.histogram(&mut encoder, "exchange_time", help, |it| &it.exchanges)?;
-        let help = "From the turn that made a message to its hand-over to the host, by listener";
+        let help = "Time from the creation of a message to its hand-over to the host, by listener";
         self.histogram(&mut encoder, "publish_delay", help, |it| &it.publishes)
     }
 }
@@ -178,8 +178,8 @@ fn help(name: &str) -> &'static str {
     match name {
         "queued_commands" => "Commands that wait for their devices now",
         "queued_bytes" => "Bytes of the commands that wait for their devices now",
-        "store_failing" => "Whether the store cannot write what it has to (1) or can (0)",
-        "http_events_dropped" => "Events of the API that a listener did not take in time",
+        "store_failing" => "1 while the store cannot be written, otherwise 0",
+        "http_events_dropped" => "Events of the API that were lost because a listener was too slow",
         "http_connections_closed" => {
             "Connections to the API closed because there were too many: idle ones, which others replaced, and new ones while all others had requests under way"
         }

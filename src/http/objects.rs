@@ -32,7 +32,7 @@ struct Object {
 pub(super) struct Detail {
     #[serde(flatten)]
     object: Object,
-    /// Versions that are known.
+    /// Known versions.
     versions: Vec<String>,
     resources: Vec<Resource>,
 }
@@ -87,17 +87,17 @@ impl From<&ResourceDefinition> for Resource {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct VersionQuery {
-    /// A version as in `1.1`; the newest when left out.
+    /// A version such as `1.1`; default: the newest.
     version: Option<String>,
 }
 
-/// `GET /v1/objects`: the object definitions that are known.
+/// `GET /v1/objects`: the known object definitions.
 #[utoipa::path(
     get, path = "/v1/objects", tag = "objects",
     responses(
         (status = 200, body = Objects, description = "objects"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn list(
@@ -110,16 +110,16 @@ pub(super) async fn list(
     Ok(json(StatusCode::OK, &Objects { objects }))
 }
 
-/// `GET /v1/objects/{id}`: the newest version, or the one that is asked for.
+/// `GET /v1/objects/{id}`: the definition of an object.
 #[utoipa::path(
     get, path = "/v1/objects/{id}", tag = "objects",
     params(("id" = u16, Path, description = "object id"), VersionQuery),
     responses(
         (status = 200, body = Detail, description = "the definition"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 404, body = ApiError, description = "no such definition is known"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 404, body = ApiError, description = "there is no definition of this object"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn show(
@@ -130,7 +130,7 @@ pub(super) async fn show(
 ) -> Answer {
     caller.needs(Role::Read)?;
     let unknown = || {
-        let detail = "no definition of this object is known";
+        let detail = "there is no definition of this object";
         ApiError::new(StatusCode::NOT_FOUND, "unknown_object", detail)
     };
     let Path(id) = id.map_err(|_| unknown())?;

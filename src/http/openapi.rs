@@ -16,7 +16,7 @@ use super::{about, commands, devices, keys, log, login, numbers, objects, sse};
 #[openapi(
     info(
         title = "lwm2m-gateway",
-        description = "Devices that speak LwM2M. Times are milliseconds since 1970.",
+        description = "LwM2M devices of a gateway. Times are milliseconds since 1970.",
         license(name = "MIT OR Apache-2.0"),
     ),
     paths(
@@ -71,8 +71,8 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
     get, path = "/v1/openapi.json", tag = "gateway",
     responses(
         (status = 200, body = HashMap<String, serde_json::Value>, description = "OpenAPI 3.1"),
-        (status = 401, body = super::error::ApiError, description = "no token, or a wrong one"),
-        (status = 503, body = super::error::ApiError, description = "the gateway stops"),
+        (status = 401, body = super::error::ApiError, description = "the token or password is missing or wrong"),
+        (status = 503, body = super::error::ApiError, description = "the gateway is stopping"),
     )
 )]
 pub(super) async fn document(Extension(caller): Extension<Caller>) -> Answer {

@@ -81,7 +81,7 @@ fn check_host(shared: &Shared, authority: Option<&str>, headers: &HeaderMap) -> 
         // RFC 9112 §3.2
         return Err(ApiError::bad_request(
             "two_hosts",
-            "there is more than one Host",
+            "there is more than one Host header",
         ));
     }
     let loopback = shared.settings.bind.is_some_and(|it| it.ip().is_loopback());
@@ -102,7 +102,7 @@ fn check_host(shared: &Shared, authority: Option<&str>, headers: &HeaderMap) -> 
     {
         return Ok(());
     }
-    let detail = "this name is none of the gateway's (http.allowed_hosts)";
+    let detail = "this host name is not allowed (http.allowed_hosts)";
     Err(ApiError::forbidden("unknown_host", detail))
 }
 
@@ -120,7 +120,7 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Answer<()> {
     if origin.is_some() && origin == host {
         return Ok(());
     }
-    let detail = "a page of another origin may not do this";
+    let detail = "a page of another origin may not send this request";
     Err(ApiError::forbidden("foreign_origin", detail))
 }
 

@@ -249,7 +249,7 @@ fn opened(listener: StdListener, shared: &Shared) -> Option<TcpListener> {
             Some(listener)
         }
         Err(error) => {
-            warn!(%error, "the HTTP API cannot be served");
+            warn!(%error, "cannot serve the HTTP API");
             None
         }
     }

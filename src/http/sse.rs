@@ -35,21 +35,21 @@ pub(super) struct EventsQuery {
     /// Endpoint names: `*` is any text, `?` one character.
     #[param(max_length = 255)]
     endpoint: Option<String>,
-    /// Kinds with commas between them: registered, updated, awake, asleep, gone, notify, send, answer,
-    /// coap; all but `coap` when left out.
+    /// Kinds separated by commas: registered, updated, awake, asleep, gone, notify, send, answer,
+    /// coap; default: all except `coap`.
     kinds: Option<String>,
 }
 
-/// `GET /v1/events`: what happens, as it happens, as Server-Sent Events.
+/// `GET /v1/events`: events as they happen, as Server-Sent Events.
 #[utoipa::path(
     get, path = "/v1/events", tag = "events",
     params(EventsQuery),
     responses(
-        (status = 200, body = String, content_type = "text/event-stream", description = "events without end"),
-        (status = 400, body = ApiError, description = "something in the request cannot be read"),
-        (status = 401, body = ApiError, description = "no token, or a wrong one"),
-        (status = 403, body = ApiError, description = "not allowed for this role"),
-        (status = 503, body = ApiError, description = "the gateway stops, or has no room"),
+        (status = 200, body = String, content_type = "text/event-stream", description = "a stream of events"),
+        (status = 400, body = ApiError, description = "the request is malformed"),
+        (status = 401, body = ApiError, description = "the token or password is missing or wrong"),
+        (status = 403, body = ApiError, description = "the caller's role does not allow this"),
+        (status = 503, body = ApiError, description = "the gateway is stopping or overloaded"),
     )
 )]
 pub(super) async fn events(
@@ -66,7 +66,7 @@ pub(super) async fn events(
         caller.needs(Role::Command)?;
         let exact = |name: &String| !name.contains(['*', '?']);
         if !query.endpoint.as_ref().is_some_and(exact) {
-            let detail = "coap is of one device: give endpoint without * and ?";
+            let detail = "coap events are for one device: give its endpoint, without * and ?";
             return Err(bad_query(detail));
         }
     }
@@ -76,7 +76,11 @@ pub(super) async fn events(
     };
     let subscription = shared.hub.events.listen(wanted).ok_or_else(|| {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        ApiError::new(status, "too_many_listeners", "too many listen to events")
+        ApiError::new(
+            status,
+            "too_many_listeners",
+            "too many clients listen to events",
+        )
     })?;
     Ok(stream(subscription, shared, put))
 }
@@ -105,7 +109,7 @@ fn kinds(names: Option<&str>) -> Answer<u16> {
         let kind = Kind::ALL.iter().find(|kind| kind.name() == name);
         let kind = kind.ok_or_else(|| {
             let all: Vec<_> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-            bad_query(&format!("kinds are {}", all.join(", ")))
+            bad_query(&format!("kinds must be from {}", all.join(", ")))
         })?;
         bits |= kind.bit();
     }

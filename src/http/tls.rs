@@ -43,7 +43,7 @@ pub(super) fn load(sources: &Sources) -> Result<Option<Arc<ServerConfig>>, TlsEr
     if let Some(why) = open_to_everyone(mode).filter(|_| sources.refuses_readable) {
         let shown = keyfile.display();
         let hint = "or set world_readable_keys = \"allow\"";
-        return Err(of_key(format!("{why}: chmod 640 {shown}, {hint}")));
+        return Err(of_key(format!("{why}: run chmod 640 {shown}, {hint}")));
     }
     let key = PrivateKeyDer::from_pem_file(keyfile).map_err(|error| of_key(error.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());

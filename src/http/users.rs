@@ -43,13 +43,13 @@ const MAX_LANES: u32 = 16;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum UserError {
     /// The name does not fit into a line.
-    #[error("a name has 1 to {MAX_NAME} characters without blanks and colons")]
+    #[error("a name must have 1 to {MAX_NAME} characters, without spaces and colons")]
     Name,
     /// There is no such role.
-    #[error("a role is read, command or admin")]
+    #[error("a role must be read, command or admin")]
     Role,
     /// Too short or too long.
-    #[error("a password has {SHORTEST} characters at least, and {MAX_PASSWORD} bytes at most")]
+    #[error("a password must have at least {SHORTEST} characters and at most {MAX_PASSWORD} bytes")]
     Password,
     /// The system gives no random bytes, or no memory.
     #[error("the password cannot be hashed: {0}")]
@@ -88,11 +88,11 @@ impl Users {
             }
             let name = Box::from(&*user.caller.name);
             if users.insert(name, user).is_some() {
-                return Err(wrong("the name stands above already"));
+                return Err(wrong("the name is given twice"));
             }
         }
         if users.is_empty() {
-            return Err("has no user".to_owned());
+            return Err("holds no users".to_owned());
         }
         static READ: AtomicU64 = AtomicU64::new(0);
         Ok(Self {
@@ -124,15 +124,15 @@ fn user(line: &str) -> Result<User, String> {
     }
     let mut parts = line.splitn(3, ':');
     let (Some(name), Some(role), Some(hash)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err("expected name:role:hash; lwm2m-gateway http-user makes a line".to_owned());
+        return Err("expected name:role:hash, as lwm2m-gateway http-user prints it".to_owned());
     };
     check_name(name).map_err(|error| error.to_string())?;
     let role = Role::named(role).ok_or_else(|| UserError::Role.to_string())?;
-    let wrong = |_| "the hash is none of argon2; lwm2m-gateway http-user makes a line".to_owned();
+    let wrong = |_| "the hash is not an argon2 hash: use lwm2m-gateway http-user".to_owned();
     let hash = PasswordHash::new(hash).map_err(wrong)?;
     let algorithm = Algorithm::try_from(hash.algorithm.as_str());
     if algorithm.is_err() || hash.salt.is_none() || hash.hash.is_none() {
-        return Err("the hash is none of argon2; lwm2m-gateway http-user makes a line".to_owned());
+        return Err("the hash is not an argon2 hash: use lwm2m-gateway http-user".to_owned());
     }
     let cost = Params::try_from(&hash).map_err(|error| format!("the hash: {error}"))?;
     let lanes = cost.p_cost();
@@ -241,12 +241,15 @@ mod tests {
         let good = line("ann", "read", "password");
         let hash = good.rsplit_once(':').unwrap().1;
         for (text, says) in [
-            (String::new(), "has no user"),
+            (String::new(), "holds no users"),
             ("ann:read".to_owned(), "line 1: expected name:role:hash"),
             (format!("{good}\nann:admin:{hash}"), "line 2: the name"),
-            (format!("ann:root:{hash}"), "a role is"),
-            ("ann:read:secret".to_owned(), "none of argon2"),
-            ("ann:read:$6$abcdefgh$abcdefgh".to_owned(), "none of argon2"),
+            (format!("ann:root:{hash}"), "a role must be"),
+            ("ann:read:secret".to_owned(), "not an argon2 hash"),
+            (
+                "ann:read:$6$abcdefgh$abcdefgh".to_owned(),
+                "not an argon2 hash",
+            ),
             (
                 format!("ann:read:{}", hash.replace("m=8", "m=4000000")),
                 "costs more",

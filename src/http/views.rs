@@ -93,7 +93,7 @@ impl Device {
     }
 }
 
-/// What a command or an observation is about.
+/// The paths of a command or an observation.
 #[derive(Debug, Serialize, ToSchema)]
 struct Subject {
     #[serde(rename = "reqID", skip_serializing_if = "Option::is_none")]
@@ -119,13 +119,13 @@ impl Subject {
     }
 }
 
-/// A command that waits.
+/// A waiting command.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = QueueEntry)]
 struct Queued {
     #[serde(flatten)]
     subject: Subject,
-    /// It was sent, and its answer is awaited.
+    /// Whether it has been sent to the device, which has not answered yet.
     sent: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
@@ -150,12 +150,12 @@ struct Observation {
     #[serde(flatten)]
     subject: Subject,
     sequence: u32,
-    /// When it began, or came back after a restart.
+    /// When it began, or was restored after a restart.
     since: u64,
-    /// When its last notification came.
+    /// When its last notification arrived.
     #[serde(skip_serializing_if = "Option::is_none")]
     last_at: Option<u64>,
-    /// Notifications since then.
+    /// Notifications since it began.
     notifications: u32,
 }
 
@@ -171,16 +171,16 @@ impl From<ObservationState> for Observation {
     }
 }
 
-/// How a device is protected.
+/// The DTLS session of a device.
 #[derive(Debug, Serialize, ToSchema)]
 struct Dtls {
     suite: String,
     identity: String,
-    /// It has shown a certificate, not a key.
+    /// Whether the device used a certificate instead of a key.
     certificate: bool,
-    /// What it sends bears a connection id (RFC 9146).
+    /// Whether its records carry a connection id (RFC 9146).
     connection_id: bool,
-    /// When the handshake was done; not there for a session that outlived a restart.
+    /// When the handshake was completed; missing for a session restored after a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<u64>,
 }
@@ -201,19 +201,19 @@ impl Dtls {
     }
 }
 
-/// What came of a request.
+/// The result of a request.
 #[derive(Debug, Serialize, ToSchema)]
 struct Answered {
     at: u64,
     #[serde(rename = "msgType")]
     kind: &'static str,
-    /// Not there where it was about several.
+    /// Missing if the request had several paths.
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<String>,
-    /// What the device answered, as in `2.05`.
+    /// Code of the answer, such as `2.05`.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
-    /// `coap_timeout` or `coap_reset`, where it did not answer.
+    /// `coap_timeout` or `coap_reset` if the device did not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<&'static str>,
     took_ms: u32,
@@ -237,7 +237,7 @@ impl From<LastAnswer> for Answered {
     }
 }
 
-/// What was counted of a device since it is known here.
+/// Counters of a device since this shard has known it.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = CountersOfDevice)]
 struct Counted {
@@ -277,7 +277,7 @@ pub(super) struct Detail {
     dtls: Option<Dtls>,
     queue: Vec<Queued>,
     observations_list: Vec<Observation>,
-    /// The newest first.
+    /// Newest first.
     last_answers: Vec<Answered>,
     counters: Counted,
 }
@@ -305,6 +305,6 @@ pub(super) struct Devices<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub(super) next: Option<Cow<'a, str>>,
-    /// Registered devices in all, whatever the filter.
+    /// All registered devices, whatever the filter.
     pub(super) total: usize,
 }

@@ -40,7 +40,7 @@ pub struct Attribute<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum LinkError {
     /// Not a single link in a payload that is not empty.
-    #[error("payload holds no link")]
+    #[error("the payload holds no links")]
     NoLink,
 }
 

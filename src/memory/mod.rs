@@ -231,7 +231,7 @@ impl Memory {
                 refused_before = before,
                 of_one_source = of_holder,
                 key = "limits.memory",
-                "memory: the share is used up; more is refused, or the oldest goes"
+                "a share of limits.memory is used up: new entries are refused, or replace the oldest"
             );
         }
         Full { kind, of_holder }

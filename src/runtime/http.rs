@@ -87,7 +87,7 @@ impl Gateway {
             }
             HttpPlan::Start(server, running) => {
                 if let Err(error) = self.run_http(server, running) {
-                    warn!(%error, "the HTTP API cannot be served");
+                    warn!(%error, "cannot serve the HTTP API");
                 }
             }
         }

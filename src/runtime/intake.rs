@@ -48,7 +48,7 @@ impl Shard {
         let overloaded = self.gate.is_shedding();
         warn!(
             shard = self.index,
-            count, overloaded, "datagrams refused: more than rates or the shard allow"
+            count, overloaded, "datagrams refused: over the rate limits, or too many for the shard"
         );
     }
 

@@ -109,7 +109,7 @@ impl Listeners {
                     if (old.asked.recbuf, old.asked.sndbuf) != (common.recbuf, common.sndbuf) {
                         warn!(
                             listener = full,
-                            "new socket buffers take effect when it is opened next"
+                            "a change of socket buffers takes effect when the listener is opened next"
                         );
                     }
                     old.bound
@@ -262,11 +262,13 @@ impl Listeners {
                     for warning in report.warnings() {
                         warn!(listener = name, "{warning}");
                     }
-                    tracing::info!(listener = name, "PSK file read again");
+                    tracing::info!(listener = name, "PSK file reloaded");
                     is_changed = secure.settings.credentials.affects_devices(&report);
                 }
                 Ok(None) => {}
-                Err(error) => warn!(listener = name, %error, "the keys read before stay in force"),
+                Err(error) => {
+                    warn!(listener = name, %error, "cannot reload the PSK file: the previous keys stay in use")
+                }
             }
             match secure.files.as_ref().map(certificates::poll).transpose() {
                 Ok(read) => {
@@ -278,7 +280,7 @@ impl Listeners {
                     }
                 }
                 Err(error) => {
-                    warn!(listener = name, %error, "the certificates read before stay in force");
+                    warn!(listener = name, %error, "cannot reload the certificates: the previous ones stay in use");
                 }
             }
             if is_changed {
@@ -293,11 +295,11 @@ impl Listeners {
 fn take_up(name: &str, secure: &OpenSecure, certificates: &Certificates) -> bool {
     match secure.settings.context.set_certificates(Some(certificates)) {
         Ok(()) => {
-            tracing::info!(listener = name, "certificates read again");
+            tracing::info!(listener = name, "certificates reloaded");
             true
         }
         Err(error) => {
-            warn!(listener = name, %error, "the certificates read before stay in force");
+            warn!(listener = name, %error, "cannot reload the certificates: the previous ones stay in use");
             false
         }
     }
@@ -349,8 +351,7 @@ fn bind_all(
             %address,
             bytes,
             wanted,
-            "the kernel gives a small receive buffer, and drops datagrams when many come at once: \
-             raise net.core.rmem_max, or set udp_options.recbuf lower"
+            "the kernel grants only a small receive buffer and drops datagrams when many arrive at once: raise net.core.rmem_max, or lower udp_options.recbuf"
         );
     }
     if shards == 1 {

@@ -56,7 +56,7 @@ fn ceiling(wanted: Option<usize>, available: &Available) -> usize {
         let ceiling = wanted.unwrap_or(DEFAULT_CEILING);
         debug!(
             bytes = ceiling,
-            "memory ceiling (limits.memory); what there is cannot be read"
+            "memory ceiling (limits.memory); cannot find out how much memory there is"
         );
         return ceiling;
     };
@@ -66,7 +66,7 @@ fn ceiling(wanted: Option<usize>, available: &Available) -> usize {
         Some(wanted) if wanted > most => {
             warn!(
                 wanted,
-                limit, "limits.memory is more than three quarters of {what}: lowered to them"
+                limit, "limits.memory is more than three quarters of {what}: lowered to that"
             );
             most
         }

@@ -348,7 +348,7 @@ impl Secure {
         }
         for (id, peer) in revoked {
             limited!(INFO, self.counters, now, KeyWithdrawn,
-                %peer, "connection closed: its key or certificate is not valid any more");
+                %peer, "connection closed: its key or certificate is no longer valid");
             self.server.close_one(now, id);
         }
     }
@@ -530,7 +530,7 @@ impl Secure {
         self.server.set_credential(id, &credential.identity);
         if known_key_changed(&credential, key.as_ref()) {
             limited!(INFO, self.counters, now, KeyWithdrawn,
-                peer = %address, "connection closed: its key is not valid any more");
+                peer = %address, "connection closed: its key is no longer valid");
             self.server.close_one(now, id);
         }
         let session = SecureSession::of(identity.shared(), credential.clone());

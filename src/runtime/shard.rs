@@ -195,7 +195,7 @@ impl Shard {
                 Err(_) => {
                     error!(
                         shard = self.index,
-                        "panic: all registrations of the shard are lost, but for those of the store"
+                        "panic: the shard has lost all registrations except those in the store"
                     );
                     // What comes back must not cause the same again and again.
                     let now = self.clock.now().mono;
@@ -207,7 +207,7 @@ impl Shard {
                     };
                     let begun = from_store && anew(true) || anew(false);
                     if !begun {
-                        error!(shard = self.index, "the shard cannot go on");
+                        error!(shard = self.index, "the shard cannot continue");
                         return;
                     }
                 }

@@ -198,7 +198,7 @@ impl Device {
         } else {
             self.unheard = true;
             let reason = if self.refused {
-                "no answer, nothing listens there"
+                "no answer: nothing listens there"
             } else {
                 "no answer"
             };

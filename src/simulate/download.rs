@@ -19,9 +19,9 @@ const MAX_STRAYS: u32 = 10;
 /// Why an image does not come.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("this is not coap://host:port/path of a known host")]
+    #[error("expected coap://host:port/path with a host that can be resolved")]
     Uri,
-    #[error("it has more than {MAX_IMAGE} bytes")]
+    #[error("it is larger than {MAX_IMAGE} bytes")]
     TooLarge,
     #[error("no answer")]
     Silence,
@@ -72,7 +72,7 @@ impl Downloads {
             sender
         });
         if jobs.send((device, uri)).is_err() {
-            let failure = Failure::Socket(io::Error::other("no thread can be started"));
+            let failure = Failure::Socket(io::Error::other("cannot start a thread"));
             let _ = self.sender.send((device, Err(failure)));
         }
     }

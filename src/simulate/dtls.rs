@@ -79,7 +79,7 @@ impl Connection {
 /// Why a session ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("the handshake had no end within 20 s; a wrong key shows like this")]
+    #[error("the handshake did not finish within 20 s; perhaps the key is wrong")]
     Timeout,
     #[error("the server closed the session")]
     Closed,

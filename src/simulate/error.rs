@@ -9,7 +9,9 @@ use crate::credentials::IdentityError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The server is not `coap://host:port`, or the host has no address.
-    #[error("--server {0:?}: not coap://host:port or coaps://host:port with a known host")]
+    #[error(
+        "--server {0:?}: expected coap://host:port or coaps://host:port with a host that can be resolved"
+    )]
     Server(String),
     /// Credentials for a server without DTLS.
     #[error(

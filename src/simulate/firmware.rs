@@ -145,7 +145,7 @@ impl Resources {
         match result {
             Ok(image) => self.take_image(ctx, endpoint, &image),
             Err(failure) => {
-                let line = format!("{endpoint}: the firmware cannot be fetched: {failure}");
+                let line = format!("{endpoint}: cannot fetch the firmware: {failure}");
                 ctx.said.push(line);
                 let outcome = match failure {
                     Failure::Uri => Outcome::InvalidUri,

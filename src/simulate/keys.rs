@@ -89,7 +89,7 @@ mod tests {
         let (keys, problems) = Keys::parse(b"a:00\nb\nc:01");
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].0, 2);
-        assert!(problems[0].1.contains("no :"), "{problems:?}");
+        assert!(problems[0].1.contains("a : between"), "{problems:?}");
         assert!(
             keys.credentials("c".to_owned()).is_ok(),
             "the good lines count"

@@ -159,14 +159,14 @@ fn digest(text: &str) -> Result<String, String> {
     if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         Ok(digest)
     } else {
-        Err("64 hexadecimal digits are needed".to_owned())
+        Err("expected 64 hexadecimal digits".to_owned())
     }
 }
 
 fn seconds(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if (0.0..=1e9).contains(&number) => Ok(number),
-        _ => Err("a number of seconds is needed".to_owned()),
+        _ => Err("expected a number of seconds".to_owned()),
     }
 }
 

@@ -406,7 +406,7 @@ impl Voice {
                 let left_out = self.left_out;
                 say(
                     &mut io::stdout(),
-                    &format!("and {left_out} more of the kind"),
+                    &format!("and {left_out} more of this kind"),
                 );
             }
             *self = Self {

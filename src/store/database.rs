@@ -54,7 +54,7 @@ impl Database {
                     path: database.directory.database(),
                     source,
                 })?;
-                error!(%damaged, moved = %moved.display(), "the store cannot be used: it begins anew");
+                error!(%damaged, moved = %moved.display(), "the store is damaged: it has been moved aside, and a new one is started");
                 let contents = database.load()?;
                 Ok((database, contents))
             }
@@ -220,7 +220,7 @@ impl Database {
                     known: FORMAT,
                 });
             }
-            _ => return Err(broken(&"no format that was ever used")),
+            _ => return Err(broken(&"unknown format")),
         }
         let clocks = get("clocks")?.and_then(|bytes| decode(&bytes));
         let mut contents = Contents {

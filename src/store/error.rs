@@ -10,14 +10,12 @@ use thiserror::Error;
 pub enum StoreError {
     /// Another process has it open.
     #[error(
-        "{}: in use by another process; one gateway uses a store at a time, give each a directory \
-         of its own", .0.display()
+        "{}: in use by another process; only one gateway can use a store at a time: give each its own directory", .0.display()
     )]
     Locked(PathBuf),
     /// It was written by a newer release.
     #[error(
-        "{}: written in format {found} by a newer release; this one knows format {known}. Run that \
-         release, or name another directory", path.display()
+        "{}: written in format {found} by a newer release; this one knows format {known}. Run that release, or use another directory", path.display()
     )]
     Newer {
         /// Which file.
@@ -36,10 +34,10 @@ pub enum StoreError {
         reason: String,
     },
     /// A file stands where the directory should be.
-    #[error("{}: a file, and a directory is wanted: name another one, or move the file", .0.display())]
+    #[error("{}: is a file, expected a directory: use another path, or move the file", .0.display())]
     NoDirectory(PathBuf),
     /// There is nothing to look into.
-    #[error("{}: no store there; the directory is the one that `store.path` or `--store` names", .0.display())]
+    #[error("{}: holds no store; check `store.path` or `--store`", .0.display())]
     #[cfg_attr(
         not(feature = "standalone"),
         allow(dead_code, reason = "only `lwm2m-gateway store` looks")
@@ -63,11 +61,11 @@ fn advice(error: &io::Error) -> &'static str {
     use io::ErrorKind::{NotADirectory, PermissionDenied, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
         PermissionDenied => {
-            "; give the directory to the user that the gateway runs as, or name another one"
+            "; make the gateway's user the owner of the directory, or use another one"
         }
-        ReadOnlyFilesystem => "; name a directory that can be written",
-        StorageFull => "; make room on that disk, or name a directory on another one",
-        NotADirectory => "; a part of this path is a file: name another directory",
+        ReadOnlyFilesystem => "; use a directory on a writable file system",
+        StorageFull => "; free space on that disk, or use a directory on another one",
+        NotADirectory => "; a part of this path is a file: use another directory",
         _ => "",
     }
 }

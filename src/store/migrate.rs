@@ -21,7 +21,7 @@ pub(super) fn migrate(database: &redb::Database, from: u32) -> Result<(), redb::
     info!(
         from,
         to = FORMAT,
-        "the store is of an older release and has been migrated"
+        "the store of an older release has been migrated"
     );
     Ok(())
 }

@@ -140,7 +140,7 @@ impl SessionStore {
             }
             Err(error) if path.exists() => {
                 let aside = directory.join(format!("{FILE}.damaged"));
-                error!(%error, moved = %aside.display(), "kept DTLS sessions cannot be used: devices make handshakes");
+                error!(%error, moved = %aside.display(), "cannot use the stored DTLS sessions: devices must make new handshakes");
                 std::fs::rename(&path, &aside).map_err(|source| io(&path, source))?;
                 Self::open(directory, key)
             }
@@ -216,7 +216,7 @@ impl SessionStore {
         if unreadable > 0 {
             warn!(
                 sessions = unreadable,
-                "kept DTLS sessions cannot be read, perhaps with another store.key_file: their devices make handshakes"
+                "cannot read stored DTLS sessions, perhaps because store.key_file has changed: their devices must make new handshakes"
             );
         }
         Ok((database, id_key.unwrap_or_default(), sessions))
@@ -293,9 +293,9 @@ impl SessionWriter {
             if let Err(error) = &written
                 && !self.is_failing
             {
-                error!(%error, "DTLS sessions cannot be kept: after a restart their devices make handshakes");
+                error!(%error, "cannot store DTLS sessions: after a restart their devices must make new handshakes");
             } else if written.is_ok() && self.is_failing {
-                info!("DTLS sessions can be kept again");
+                info!("DTLS sessions can be stored again");
             }
             self.is_failing = written.is_err();
             if written.is_ok() {
@@ -414,7 +414,7 @@ pub(crate) fn read_key(path: &Path) -> Result<Zeroizing<Vec<u8>>, StoreError> {
     }
     let key = Zeroizing::new(std::fs::read(path).map_err(|source| io(path, source))?);
     if key.trim_ascii_end().len() < LEAST_KEY {
-        return Err(damaged("a key has 16 bytes or more".to_owned()));
+        return Err(damaged("a key must have at least 16 bytes".to_owned()));
     }
     Ok(key)
 }

@@ -71,7 +71,7 @@ impl Store {
         if contents.unreadable > 0 {
             warn!(
                 records = contents.unreadable,
-                "records of the store cannot be read"
+                "cannot read some records of the store"
             );
         }
         Ok(Opened {
@@ -236,7 +236,7 @@ impl Writer {
         if taken.lost > 0 {
             error!(
                 changes = taken.lost,
-                "the store does not keep up: changes are lost"
+                "the store cannot keep up: changes are lost"
             );
         }
         self.kept_bytes += taken.bytes;
@@ -265,7 +265,7 @@ impl Writer {
             Err(error) => {
                 counters.store_failed.add_shared(1);
                 if !self.store.failing.swap(true, Ordering::AcqRel) {
-                    error!(%error, "the store cannot be written: what is new is kept in memory only");
+                    error!(%error, "cannot write the store: changes are kept only in memory");
                 }
                 self.kept = batch.into_changes();
                 false

@@ -395,7 +395,7 @@ mod tests {
             };
             let bind = || UdpSocket::bind(local.parse().unwrap(), &options);
             let (Ok(a), Ok(b)) = (bind(), bind()) else {
-                eprintln!("skipped: no {local} on this machine");
+                eprintln!("skipped: this machine has no address {local}");
                 continue;
             };
             let to = NetworkPath::from(b.local_addr().unwrap());
@@ -462,7 +462,7 @@ mod tests {
         ] {
             let options = BindOptions::default();
             let Ok(server) = UdpSocket::bind(local.parse().unwrap(), &options) else {
-                eprintln!("skipped: no {local} on this machine");
+                eprintln!("skipped: this machine has no address {local}");
                 continue;
             };
             let port = server.local_addr().unwrap().port();

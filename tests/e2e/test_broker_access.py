@@ -111,7 +111,7 @@ def test_retained_messages_are_bounded(broker):
     client.disconnect()
     assert len(sub(gateway, "#")) == 100
     assert gateway.statistics()["retained_refused"] == 250
-    assert gateway.log().count("finds no room and is not kept") == 1
+    assert gateway.log().count("retained message delivered but not kept") == 1
 
 
 def test_many_subscriptions_to_everything_that_is_retained(broker):
@@ -196,7 +196,7 @@ def test_users_of_mosquitto_passwd(broker, users):
     wait_for(lambda: pub(gateway, "x", "y", "-q", "1", user="later").returncode == 0, 10, "the new user")
     users.write_text("broken\n")
     gateway.send_signal(signal.SIGHUP)
-    wait_for(lambda: f"{users}:1: has no :" in gateway.log(), 10, "the complaint")
+    wait_for(lambda: f"{users}:1: the : after the name is missing" in gateway.log(), 10, "the complaint")
     assert pub(gateway, "x", "y", "-q", "1", user="later").returncode == 0, "as it was"
 
 
@@ -289,6 +289,6 @@ def test_mistakes_in_the_files(tmp_path):
     said = output(users_file=file)
     assert f"{file}:1: the password is not hashed" in said and "geheim" not in said
     file.write_text("user x\ntopic read #\n")
-    assert "mqtt.acl_file: names users, of which there are none" in output(acl_file=file)
+    assert "mqtt.acl_file: names users, but there are no users" in output(acl_file=file)
     file.write_text("\nnonsense here\n")
-    assert f"{file}:2: a line begins with" in output(acl_file=file)
+    assert f"{file}:2: a line must begin with" in output(acl_file=file)

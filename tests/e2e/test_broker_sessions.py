@@ -289,7 +289,7 @@ def test_a_damaged_file_is_set_aside(kept, tmp_path):
     gateway.restart()
     app = Client(gateway)
     assert not app.present
-    assert "MQTT sessions of before cannot be read" in gateway.log()
+    assert "cannot read the stored MQTT sessions" in gateway.log()
     assert file.with_name("mqtt-sessions.redb.damaged").exists()
     app.subscribe(("e/#", 1)).close()
     committed()

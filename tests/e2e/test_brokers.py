@@ -69,7 +69,7 @@ def test_b16_any_broker(broker, start, kind):
     result = bench.app.result(bench.app.command("nobody", "read", {"path": "/3/0/0"}))
     assert result.data["reason"] == "not_registered"
     log = bench.gateway.log()
-    lacking = log.count("MQTT 3.1.1 is spoken, which lacks")
+    lacking = log.count("connected with MQTT 3.1.1, which lacks")
     assert (lacking, log.count("trying MQTT 3.1.1")) == ((0, 0) if kind == "mosquitto" else (1, 1))
     assert "cannot connect" not in log
 

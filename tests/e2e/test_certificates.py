@@ -413,11 +413,11 @@ def test_renewed_certificate(certified, pki, tmp_path):
     by_key.register()
     # A key that does not belong to it: the old ones stay.
     shutil.copy(pki.ca.issue("/CN=else").keyfile, shown[1])
-    wait_for(lambda: "stay in force" in bench.gateway.log(), 20, "warning")
+    wait_for(lambda: "stay in use" in bench.gateway.log(), 20, "warning")
     other = bench.shows(pki.root.issue("/CN=sn2"), "sn2")
     other.register()
     show(pki.root.issue("/CN=gateway-2"))
-    wait_for(lambda: "certificates read again" in bench.gateway.log(), 20, "the new certificate")
+    wait_for(lambda: "certificates reloaded" in bench.gateway.log(), 20, "the new certificate")
     third = bench.shows(pki.root.issue("/CN=sn3"), "sn3")
     assert "CN = gateway-2" in third.sock.log()
     third.register()
@@ -557,10 +557,10 @@ def test_mistakes(check, pki, tmp_path):
         ("keyfile", "/no/such/file", "keyfile: /no/such/file: No such file"),
         ("keyfile", nothing, "keyfile: holds no private key in PEM"),
         ("keyfile", locked, "keyfile: the private key is encrypted and needs"),
-        ("keyfile", readable, f"keyfile: {readable}: holds a private key, and everybody on"),
+        ("keyfile", readable, f"keyfile: {readable}: holds a private key, but every user of"),
         ("certfile", nothing, "certfile: holds no certificate in PEM"),
         ("certfile", garbage, "certfile: a certificate cannot be read"),
-        ("certfile", pki.server.keyfile, "certfile: holds a private key and no certificate"),
+        ("certfile", pki.server.keyfile, "certfile: holds a private key but no certificate"),
         ("certfile", public, "certfile: holds a raw public key (RFC 7250), which is not supported"),
         ("certfile", None, "keyfile: needs dtls_options.certfile"),
         ("cacertfile", None, "certfile: needs dtls_options.cacertfile or pinned_certificates"),
@@ -589,11 +589,11 @@ def test_mistakes(check, pki, tmp_path):
     assert check(**keys) == (0, "ok\n")
     keys["dtls_options.password"] = "wrong"
     code, said = check(**keys)
-    assert code == 1 and "dtls_options.password: does not open the private key" in said
+    assert code == 1 and "dtls_options.password: is not the password of the private key" in said
     code, said = check(**{"dtls_options.certfile": soon})
     assert code == 0 and "expires soon" in said, said
     code, said = check(**{"dtls_options.verify": "verify_none"})
-    assert code == 0 and "dtls_options.verify: verify_none" in said, said
+    assert code == 0 and "dtls_options.verify: with verify_none" in said, said
 
 
 def test_an_encrypted_key(certified, pki, tmp_path):

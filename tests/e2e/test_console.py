@@ -147,7 +147,7 @@ def test_the_list_is_searched_and_shows_who_comes(open_page, bench):
     bench.registered(endpoint=f"{start}-three")
     sync_api.expect(rows).to_have_text([f"{start}-one", f"{start}-three", f"{start}-two"])
     search.fill("nobody of this name")
-    sync_api.expect(page.locator(".empty h2")).to_have_text("No device fits")
+    sync_api.expect(page.locator(".empty h2")).to_have_text("No matching device")
     # By keyboard: the first row is opened.
     search.fill(f"{start}-one")
     page.locator(".vlist").focus()
@@ -217,7 +217,7 @@ def test_a_sleeping_device_has_a_queue(open_page, bench):
     sync_api.expect(rows).to_have_count(1)
     assert "/3/0" in rows.first.inner_text()
     rows.first.get_by_role("button", name="Cancel").click()
-    sync_api.expect(page.locator(".empty h2")).to_have_text("Nothing waits")
+    sync_api.expect(page.locator(".empty h2")).to_have_text("No waiting commands")
     device.update()
     device.silence(0.5, lambda message: message.code == GET)
 

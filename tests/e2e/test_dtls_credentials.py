@@ -53,7 +53,7 @@ def test_a_key_that_is_added(secure):
 
 
 def read_again(bench):
-    return bench.gateway.log().count("PSK file read again")
+    return bench.gateway.log().count("PSK file reloaded")
 
 
 @needs("openssl")

@@ -58,7 +58,7 @@ def refused(*arguments, env=()):
 
 
 def test_everybody_s_api_is_refused():
-    assert "is no loopback address" in refused("--http", f"0.0.0.0:{free_tcp_port()}")
+    assert "is not a loopback address" in refused("--http", f"0.0.0.0:{free_tcp_port()}")
     variable = "LWM2M_GATEWAY_HTTP_TOKEN"
     assert variable in refused("--http", str(free_tcp_port()), env={variable: "short"}.items())
 

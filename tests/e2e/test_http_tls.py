@@ -99,7 +99,7 @@ def test_another_certificate_is_taken_up(served, authority):
     assert subject() == "first"
     # A certificate whose key is not there yet changes nothing.
     certfile.write_text(second.certfile.read_text())
-    wait_for(lambda: "stay in force" in gateway.log(), 10, "the complaint")
+    wait_for(lambda: "stay in use" in gateway.log(), 10, "the complaint")
     assert subject() == "first"
     keyfile.write_text(second.keyfile.read_text())
     wait_for(lambda: subject() == "second", 10, "the other certificate")

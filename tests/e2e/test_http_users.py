@@ -190,7 +190,7 @@ def test_files_are_read_again(tmp_path):
         # What cannot be used changes nothing.
         good = served.users.read_text()
         served.users.write_text(good + "broken\n")
-        wait_for(lambda: "stay in force" in served.gateway.log(), 10, "the complaint")
+        wait_for(lambda: "stay in use" in served.gateway.log(), 10, "the complaint")
         assert served.ask("GET", "/v1/about", login)[0] == 200
         served.users.write_text(good.replace("read:read:", "read:admin:"))
         wait_for(lambda: served.ask("GET", "/v1/keys", headers)[0] == 200, 10, "the other role")
@@ -212,8 +212,8 @@ def test_files_are_read_again(tmp_path):
 @pytest.mark.parametrize(
     "text, mode, says",
     [
-        ("ann:read:secret\n", 0o600, "line 1: the hash is none of argon2"),
-        ("", 0o600, "has no user"),
+        ("ann:read:secret\n", 0o600, "line 1: the hash is not an argon2 hash"),
+        ("", 0o600, "holds no users"),
         ("ann:read:secret\n", 0o644, "chmod 640"),
     ],
 )

@@ -63,7 +63,7 @@ def test_c5_a_plain_listener_leaves_endpoints_with_a_key_alone(secure):
     changes = Changes(bench.gateway)
     for endpoint in ("beta", "alpha", "truck-9"):
         answer = plain(bench, endpoint).register(expect="4.03")
-        assert "has to register over DTLS" in why(answer)
+        assert "must register over DTLS" in why(answer)
     assert changes.look()["identity_refused"] == 3
     plain(bench, "gadget").register()
     # What waits for beta reaches beta.

@@ -48,7 +48,7 @@ def test_it_tells_systemd(tmp_path, abstract):
         process.send_signal(signal.SIGHUP)
         assert manager.hears()["RELOADING"] == "1"
         heard = manager.hears()
-        assert heard["READY"] == "1" and "of before" in heard["STATUS"]
+        assert heard["READY"] == "1" and "previous configuration" in heard["STATUS"]
 
         process.send_signal(signal.SIGTERM)
         assert manager.hears()["STOPPING"] == "1"

@@ -325,7 +325,7 @@ def reload(machine):
     wait_for(machine, "cat /proc/net/udp", ":1633 ")
     machine("cp -p /etc/lwm2m-gateway/gateway.toml /root/good; echo nonsense >>" + config)
     machine("systemctl reload lwm2m-gateway")
-    wait_for(machine, "systemctl show -p StatusText lwm2m-gateway", "configuration of before")
+    wait_for(machine, "systemctl show -p StatusText lwm2m-gateway", "previous configuration")
     serious = "journalctl -u lwm2m-gateway -o cat -p warning"
     wait_for(machine, serious, "not reloaded")
     assert " INFO " not in machine(serious) and "INFO" in machine("journalctl -u lwm2m-gateway -o cat")

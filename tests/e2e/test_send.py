@@ -296,14 +296,14 @@ def test_large_integers(bench, client):
 
 MALFORMED = {
     "cut": (SENML_CBOR, b"\x82\xa3\x21\x63/3/"),
-    "no array": (SENML_CBOR, cbor2.dumps({0: "/3/0/9", 2: 1})),
-    "no map": (SENML_CBOR, cbor2.dumps([1])),
+    "not an array": (SENML_CBOR, cbor2.dumps({0: "/3/0/9", 2: 1})),
+    "not a map": (SENML_CBOR, cbor2.dumps([1])),
     "more behind it": (SENML_CBOR, senml_cbor([{"n": "/3/0/9", "v": 1}]) + b"\x00"),
     "base name is a number": (SENML_CBOR, cbor2.dumps([{-2: 3, 0: "0", 2: 1}])),
     "base time is NaN": (SENML_CBOR, senml_cbor([{"bt": float("nan"), "n": "/3/0/9", "v": 1}])),
     "deep": (SENML_CBOR, b"\x81" * 5000 + b"\x00"),
     "endless": (SENML_CBOR, b"\x9b" + b"\xff" * 8),
-    "text is no UTF-8": (SENML_CBOR, b"\x81\xa2\x00\x61\xff\x02\x01"),
+    "text string is not UTF-8": (SENML_CBOR, b"\x81\xa2\x00\x61\xff\x02\x01"),
     "must be understood": (SENML_CBOR, senml_cbor([{"n": "/3/0/9", "v": 1, "x_": 1}])),
     "all records bad": (SENML_CBOR, senml_cbor([{"n": "x", "v": 1}])),
     "no JSON": (SENML_JSON, b"{"),

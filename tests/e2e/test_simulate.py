@@ -338,7 +338,7 @@ def test_a_firmware_is_pulled(bench, simulate):
         states = observed(bench, endpoint, "/5/0/3")
         write = dict(path="/5/0/1", type="String", value=server.uri.replace("/image", "/other"))
         assert run(bench, endpoint, "write", **write).data["code"] == "2.04"
-        wait_for(lambda: "the firmware cannot be fetched: 4.04" in program.log(), 10, "a refusal")
+        wait_for(lambda: "cannot fetch the firmware: 4.04" in program.log(), 10, "a refusal")
         wait_for(lambda: states() == [0, 1, 0], 10, "the states")
         assert values(run(bench, endpoint, "read", path="/5/0/5")) == {"/5/0/5": 4}
         write["value"] = server.uri

@@ -153,11 +153,11 @@ def test_a_service_has_a_store(tmp_path):
         file.write_text(text)
         gateway = Standalone(arguments=["--config", str(file)])
         assert gateway.stop() == 0
-        assert ("the store is there" in gateway.log()) == kept, gateway.log()
+        assert ("using the store" in gateway.log()) == kept, gateway.log()
         assert os.path.exists(os.path.join(gateway.state.name, "store.redb")) == kept
     gateway = Standalone()
     assert gateway.stop() == 0
-    assert "there is no store" in gateway.log()
+    assert "running without a store" in gateway.log()
 
 
 def test_a_directory_is_for_one(kept, tmp_path):
@@ -188,7 +188,7 @@ def test_a_damaged_store_is_moved_aside(kept, damage):
         middle = random.Random(7).randbytes(len(data) // 2)
         file.write_bytes(data[: len(data) // 4] + middle + data[len(data) // 4 + len(middle) :])
     gateway.restart()
-    assert gateway.log().count("the store cannot be used") == 1, gateway.log()
+    assert gateway.log().count("the store is damaged") == 1, gateway.log()
     assert [name for name in os.listdir(gateway.directory) if "damaged" in name]
     device.update(expect="4.04")
     device.register()
@@ -225,7 +225,8 @@ def test_a_full_disk_at_the_first_start(kept, small_disk):
     os.unlink(small_disk / "ballast")
     # Nothing half-made is taken for a damaged store.
     gateway = kept(None, store)
-    assert "cannot be used" not in gateway.log()
+    assert "the store is damaged" not in gateway.log()
+    assert "cannot use the stored" not in gateway.log()
 
 
 @pytest.mark.parametrize("refuses", [False, True])
@@ -244,7 +245,7 @@ def test_a_full_disk(kept, small_disk, refuses):
         except OSError:
             pass
     others = []
-    while "the store cannot be written" not in gateway.log():
+    while "cannot write the store" not in gateway.log():
         assert len(others) < 200
         others.append(Device(gateway))
         others[-1].register(lt=3600, extra=[f"filler={'x' * 3000}"])

@@ -91,7 +91,7 @@ def test_devices_as_a_table_and_as_json(bench, run):
     assert [json.loads(line)["endpoint"] for line in only] == [f"{start}-a"]
     limited = run("devices", start, "--limit", "1").stdout.splitlines()
     assert len(limited) == 3 and "--limit 0" in limited[2]
-    assert "no device fits" in run("devices", "nobody of this name").stdout
+    assert "no registered device matches" in run("devices", "nobody of this name").stdout
 
 
 def test_show(bench, run):
@@ -180,8 +180,8 @@ def test_errors_say_what_to_do(bench, run, settings):
     device = bench.registered()
     nobody = f"http://127.0.0.1:{free_tcp_port()}"
     assert "--http or http.bind" in run("devices", code=3, url=nobody).stderr
-    assert "wants a token" in run("devices", code=4, token=None).stderr
-    assert "does not accept" in run("devices", code=4, token="another-token").stderr
+    assert "requires a token" in run("devices", code=4, token=None).stderr
+    assert "rejects this token" in run("devices", code=4, token="another-token").stderr
     file = settings["http.token_file"]
     assert run("show", device.endpoint, "--token-file", file, token=None).stdout
     near = device.endpoint[:-1] + "_"

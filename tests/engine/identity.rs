@@ -163,7 +163,7 @@ fn c5_plain_udp_leaves_alone_what_a_credential_covers() {
             let mut plain = Device::new(endpoint, port);
             let (code, text) = register_with(&mut world, 0, &mut plain, &[]);
             assert_eq!(code, Code::FORBIDDEN, "{endpoint}");
-            assert!(text.contains("has to register over DTLS"), "{text}");
+            assert!(text.contains("must register over DTLS"), "{text}");
         }
         assert_eq!(world.counter("identity_refused"), 4);
         let mut free = Device::new("free", 5010);

@@ -214,7 +214,7 @@ is_of_use({Key, Message}, Imagined) ->
         %% Not about a listener that there is not.
         string:prefix(Key, Imagined) =:= nomatch andalso
         %% The host knows keys.
-        not (binary:match(Message, <<"unless the host knows">>) =/= nomatch andalso
+        not (binary:match(Message, <<"only if the host knows">>) =/= nomatch andalso
             emqx_conf:get([psk_authentication, enable], false)).
 
 warn(Warnings) ->

@@ -93,10 +93,10 @@ pub enum SendError {
 
 /// The device reads this.
 fn no_format(format: Option<u16>) -> String {
-    let wanted = "a Send is SenML JSON (110), SenML CBOR (112) or LwM2M CBOR (11544)";
+    let wanted = "a Send must be SenML JSON (110), SenML CBOR (112) or LwM2M CBOR (11544)";
     match format {
         Some(number) => format!("{wanted}, not content format {number}"),
-        None => format!("{wanted}; it has no content format"),
+        None => format!("{wanted}; this one has no content format"),
     }
 }
 

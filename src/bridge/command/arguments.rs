@@ -39,8 +39,7 @@ const fn is_char(byte: u8) -> bool {
 fn bad() -> Fault {
     Fault::new(
         Reason::BadArguments,
-        "arguments are digits with commas between them, each alone or with a text: 2,0='text'; \
-         compat.execute_arguments = \"pass\" sends any other",
+        "expected digits separated by commas, each optionally with a value, such as 2,0='text'; compat.execute_arguments = \"pass\" allows any text",
     )
 }
 

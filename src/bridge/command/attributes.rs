@@ -15,7 +15,7 @@ pub(super) fn attribute(name: &str, value: &str) -> Result<(String, Option<Strin
         return Err(bad_attribute(name));
     }
     if let Some(wanted) = wanted(name, value).filter(|_| !value.is_empty()) {
-        let detail = format!("{name} is {wanted}");
+        let detail = format!("{name} must be {wanted}");
         return Err(Fault::new(Reason::BadAttribute, detail));
     }
     let value = (!value.is_empty()).then(|| value.to_owned());
@@ -40,7 +40,8 @@ fn wanted(name: &str, value: &str) -> Option<&'static str> {
 }
 
 pub(super) fn bad_attribute(name: &str) -> Fault {
-    let detail = format!("{name} is no attribute with a short string or number");
+    let detail =
+        format!("{name} is not an attribute, or its value is not a short string or a number");
     Fault::new(Reason::BadAttribute, detail)
 }
 

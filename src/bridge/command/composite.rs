@@ -56,13 +56,16 @@ pub(super) fn write_composite(data: &Members<'_>, hex: bool) -> Result<Parts, Fa
     for element in elements {
         let members = Members::parse(element.get()).map_err(bad)?;
         let Some(raw) = members.value("path") else {
-            return Err(Fault::new(Reason::MissingPath, "an element has no path"));
+            return Err(Fault::new(
+                Reason::MissingPath,
+                "path is missing in an element",
+            ));
         };
         let error = || Fault::new(Reason::BadPath, "path must be a string");
         let text = string(raw).ok_or_else(error)?;
         let path = full_path(&text)?;
         if path.depth() < 3 {
-            let detail = format!("{path} is no resource");
+            let detail = format!("{path} is not a resource");
             return Err(Fault::new(Reason::BadPath, detail));
         }
         items.push(path, &members, hex)?;

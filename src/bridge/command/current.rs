@@ -37,7 +37,10 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
         }
     };
     if data.as_ref().is_some_and(own::is_answer) {
-        let fault = Fault::new(Reason::OwnMessage, "an answer of the gateway's own");
+        let fault = Fault::new(
+            Reason::OwnMessage,
+            "this is an answer of the gateway, not a command",
+        );
         return Err(fault.into_error(echo, None));
     }
     let req_path = data.as_ref().and_then(requested_path);
@@ -52,7 +55,10 @@ pub(super) fn parse(command: &Members<'_>, options: &Options) -> Result<Command,
     let echo = echo.with_kind(kind);
     if kind.cancels() && data.as_ref().is_some_and(is_passive) {
         // Nothing is asked of the device: the queue's module reads it.
-        let fault = Fault::new(Reason::UnknownMsgType, "no operation of the device");
+        let fault = Fault::new(
+            Reason::UnknownMsgType,
+            "this operation is not sent to the device",
+        );
         return Err(fault.into_error(echo, req_path));
     }
     let req_path = match &data {

@@ -25,7 +25,12 @@ pub(super) fn join(base: &Path, path: &str) -> Result<Path, Fault> {
             .ok()
             .filter(|_| digits)
             .and_then(|id| joined.child(id));
-        let error = || Fault::new(Reason::BadPath, format!("{path:?} is no path below {base}"));
+        let error = || {
+            Fault::new(
+                Reason::BadPath,
+                format!("{path:?} is not a path below {base}"),
+            )
+        };
         joined = child.ok_or_else(error)?;
     }
     Ok(joined)

@@ -185,16 +185,13 @@ fn lwm2m_json(base: &Path, value: &RawValue) -> Result<Items, Fault> {
             if let Some(name) = record.value("bn").and_then(string) {
                 base = join(&Path::ROOT, &name)?;
             }
-            let missing = || Fault::new(Reason::BadContent, "Value has no e");
+            let missing = || Fault::new(Reason::BadContent, "e is missing in Value");
             record.value("e").ok_or_else(missing)?
         }
         _ => {
             let value = Scalar::read(value, false).and_then(Scalar::untyped);
             let Some(value) = value.filter(|_| base.depth() >= 3) else {
-                return Err(Fault::new(
-                    Reason::BadValue,
-                    "Value is no value for BaseName",
-                ));
+                return Err(Fault::new(Reason::BadValue, "Value does not fit BaseName"));
             };
             items.add(base, value, false);
             return Ok(items);

@@ -70,7 +70,10 @@ fn parse_either(
         unreadable(&text, dialect, Fault::new(reason, error.to_string()))
     })?;
     if own::is_message(&command) {
-        let fault = Fault::new(Reason::OwnMessage, "a message of the gateway's own");
+        let fault = Fault::new(
+            Reason::OwnMessage,
+            "this is a message of the gateway, not a command",
+        );
         return Err(fault.into_error(Echo::nothing(), None));
     }
     if legacy::is_old_form(&command, dialect) {

@@ -26,7 +26,10 @@ pub(super) fn unreadable(text: &str, dialect: Dialect, fault: Fault) -> CommandE
     let data = command.get("data");
     let data = data.and_then(|raw| Members::parse(raw.get()).ok());
     let fault = if own::is_message(&command) || data.as_ref().is_some_and(own::is_answer) {
-        Fault::new(Reason::OwnMessage, "a message of the gateway's own")
+        Fault::new(
+            Reason::OwnMessage,
+            "this is a message of the gateway, not a command",
+        )
     } else {
         fault
     };

@@ -106,7 +106,7 @@ fn read_items(base: &Path, content: &RawValue, hex: bool) -> Result<Items, Fault
             Some(_) => return Err(Fault::new(Reason::BadPath, "path must be a string")),
         };
         if path.depth() < 3 {
-            let detail = format!("{path} is no resource");
+            let detail = format!("{path} is not a resource");
             return Err(Fault::new(Reason::BadPath, detail));
         }
         items.push(path, &members, hex)?;

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 pub(super) const HELP: &str = "\
   read /3/0/0                 read a resource, an instance or an object
   write /3/0/14 +02:00        write a resource
-  execute /3/0/4              execute a resource, with arguments behind it
-  discover /3                 what the device has, and its attributes
-  observe /3303/0/5700        be notified of changes
-  cancel /3303/0/5700         end that
+  execute /3/0/4              execute a resource; arguments may follow
+  discover /3                 list what the device has, with attributes
+  observe /3303/0/5700        get notifications of changes
+  cancel /3303/0/5700         stop the notifications
   attr /3303/0/5700 pmin=2    set attributes: pmin, pmax, gt, lt, st
   quit                        end the demo";
 
@@ -33,7 +33,7 @@ pub(super) fn parse<'a>(line: &'a str) -> Result<String, String> {
         "read", "write", "execute", "discover", "observe", "cancel", "attr",
     ];
     if !verbs.contains(&verb) {
-        return Err(format!("{verb:?} is no command; help lists them"));
+        return Err(format!("unknown command {verb:?}; help lists the commands"));
     }
     if path.is_empty() {
         return Err(format!("{verb} needs a path, such as {verb} /3/0/0"));

@@ -129,7 +129,7 @@ impl Shared {
             if dropped > 0 {
                 tracing::warn!(
                     dropped,
-                    "log lines found no room: standard error was not read"
+                    "log lines dropped: nothing reads standard error fast enough"
                 );
             }
             let lost = write(&mut out, &lines);
@@ -142,7 +142,7 @@ impl Shared {
                 told = Instant::now();
                 let suppressed = self.suppressed.swap(0, Ordering::Relaxed);
                 if suppressed > 0 {
-                    tracing::warn!(suppressed, "lines of libraries that say the same");
+                    tracing::warn!(suppressed, "repeated lines of libraries left out");
                 }
             }
         }

@@ -134,14 +134,14 @@ impl Client {
                 Ok(Ok(line)) => line,
                 Ok(Err(error)) => return Err(self.lost(error.to_string())),
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(self.lost("the gateway says nothing any more".to_owned()));
+                    return Err(self.lost("the gateway sends nothing any more".to_owned()));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.lost("the gateway has ended the stream".to_owned()));
+                    return Err(self.lost("the gateway ended the stream".to_owned()));
                 }
             };
             if line.len() + data.len() >= LARGEST_EVENT {
-                return Err(Failure::Other("an event without end".to_owned()));
+                return Err(Failure::Other("an event is too long".to_owned()));
             }
             let text = String::from_utf8_lossy(&line);
             let text = text.trim_end_matches(['\r', '\n']);
@@ -206,7 +206,10 @@ impl Client {
         let text = body.with_config().limit(LARGEST).read_to_string();
         let text = text.map_err(|error| self.lost(error.to_string()))?;
         serde_json::from_str(&text).map_err(|_| {
-            let text = format!("{} answers {status}, but not as a gateway does", self.url);
+            let text = format!(
+                "{} answers {status}, but this is not the API of a gateway",
+                self.url
+            );
             Failure::Other(text)
         })
     }
@@ -217,9 +220,9 @@ impl Client {
             StatusCode::UNAUTHORIZED => Failure::Token(match self.authorization.as_deref() {
                 None => NOTHING.to_owned(),
                 Some(shown) if shown.starts_with("Basic ") => {
-                    "the gateway does not know this user with this password".to_owned()
+                    "the gateway rejects this user or password".to_owned()
                 }
-                Some(_) => "the gateway does not accept this token".to_owned(),
+                Some(_) => "the gateway rejects this token".to_owned(),
             }),
             StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS => {
                 match self.body::<Value>(response) {

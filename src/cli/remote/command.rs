@@ -151,8 +151,7 @@ pub(super) fn shown(client: &Client, endpoint: &str, answer: &Value) -> Result<(
     }
     if text(answer, "status") == "queued" {
         let said = format!(
-            "the command waits for {endpoint:?}: it sleeps, or has not answered yet; see \
-             lwm2m-gateway queue"
+            "the command waits for {endpoint:?}, which sleeps or has not answered yet; see lwm2m-gateway queue"
         );
         return Err(Failure::Queued(if client.json {
             String::new()
@@ -186,7 +185,7 @@ fn refusal(answer: &Value, data: &Value, code: &str) -> String {
     match text(answer, "msgType").as_str() {
         "coap_timeout" => return "the device did not answer in time".to_owned(),
         "coap_reset" => return "the device rejected the message".to_owned(),
-        "ack" => return "the device has the command and will answer later".to_owned(),
+        "ack" => return "the device has received the command and will answer later".to_owned(),
         _ => {}
     }
     let mut line = format!("{code} {}", text(data, "codeMsg").replace('_', " "));

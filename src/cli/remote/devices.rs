@@ -63,7 +63,7 @@ pub(super) fn list(options: &Options) -> Result<(), Failure> {
         return Ok(());
     }
     if shown == 0 {
-        say::out("no device fits, or none is registered");
+        say::out("no registered device matches");
         return Ok(());
     }
     table.print();

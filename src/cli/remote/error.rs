@@ -7,8 +7,7 @@ use std::process::ExitCode;
 pub(super) enum Failure {
     /// Nobody answers at the URL.
     #[error(
-        "no gateway answers at {url}: {why}\nIs it running, with --http or http.bind? Another \
-         address is given with --url"
+        "no gateway answers at {url}: {why}\nIs it running with --http or http.bind? Use --url for another address"
     )]
     Unreachable { url: String, why: String },
     /// The gateway wants a token, or another one.

@@ -22,14 +22,15 @@ const PASSWORD: &str = "LWM2M_GATEWAY_HTTP_PASSWORD";
 const LARGEST_FILE: u64 = 64 << 10;
 
 /// What to do when nothing is shown.
-pub(super) const NOTHING: &str = "the gateway wants a token or a user: --token-file, \
-                                  LWM2M_GATEWAY_HTTP_TOKEN in the environment, or --user";
+pub(super) const NOTHING: &str = "the gateway requires a token or a user: give --token-file, LWM2M_GATEWAY_HTTP_TOKEN in the environment, or --user";
 
 /// The value of the header `Authorization`, if there is anything to show.
 pub(super) fn authorization(access: &Access) -> Result<Option<Zeroizing<String>>, Failure> {
     if let Some(user) = &access.user {
         if user.contains(':') {
-            let text = "--user: a name has no colon; the password is asked for".to_owned();
+            let text =
+                "--user: give only the name, without a colon; the command asks for the password"
+                    .to_owned();
             return Err(Failure::Token(text));
         }
         let password = password(access)?;
@@ -53,7 +54,9 @@ fn password(access: &Access) -> Result<Zeroizing<String>, Failure> {
         return Ok(Zeroizing::new(password));
     }
     if !io::stdin().is_terminal() {
-        let text = format!("the password of --user comes from --password-file or {PASSWORD}");
+        let text = format!(
+            "--user: without a terminal, give the password with --password-file or {PASSWORD}"
+        );
         return Err(Failure::Token(text));
     }
     let typed = rpassword::prompt_password("Password: ");
@@ -68,7 +71,7 @@ fn first_line(file: &Path) -> Result<Option<Zeroizing<String>>, Failure> {
     let read = File::open(file).and_then(|it| it.take(LARGEST_FILE).read_to_string(&mut text));
     let read = read.map_err(|error| wrong(error.to_string()))?;
     if read as u64 == LARGEST_FILE {
-        return Err(wrong("too large for a token or a password".to_owned()));
+        return Err(wrong("is too large for a token or a password".to_owned()));
     }
     let mut lines = text.lines().map(str::trim);
     let line = lines.find(|line| !line.is_empty() && !line.starts_with('#'));
@@ -100,7 +103,7 @@ fn of_file(file: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
     for item in parse_pem(&text) {
         match item.map_err(|error| wrong(error.to_string()))? {
             PemItem::Certificate(certificate) => certificates.push(certificate),
-            _ => return Err(wrong("holds something that is no certificate".to_owned())),
+            _ => return Err(wrong("holds something other than certificates".to_owned())),
         }
     }
     match certificates.is_empty() {

@@ -17,17 +17,17 @@ use std::process::ExitCode;
 use super::say;
 
 pub(crate) const AFTER_HELP: &str = "\
-This command uses the HTTP API of the gateway (http.bind). The token comes from --token-file or
-from the environment, LWM2M_GATEWAY_HTTP_TOKEN.
+This command uses the HTTP API of the gateway (http.bind). Give its token with --token-file
+or in the environment variable LWM2M_GATEWAY_HTTP_TOKEN.
 
 Exit codes:
   0  done
-  1  another error
+  1  any other error
   2  wrong options
-  3  no gateway at this URL
-  4  token or password is missing or refused
+  3  no gateway answers at this URL
+  4  token or password is missing or rejected
   5  no such device
-  6  the device or the gateway answered with an error, or not in time
+  6  the device or the gateway answered with an error or too late
   7  the command waits for a sleeping device";
 
 /// What is asked of the gateway.

@@ -199,7 +199,7 @@ fn goes_on(left: &mut u64) -> bool {
 
 fn lost(event: &Value) {
     let n = number(event, "count");
-    say::warning(format_args!("{n} events were too fast for this connection"));
+    say::warning(format_args!("{n} events lost: this connection is too slow"));
 }
 
 /// An event in a line.

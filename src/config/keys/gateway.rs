@@ -191,5 +191,8 @@ fn format_form() -> String {
         .iter()
         .map(|(name, _)| format!("`\"{name}\"`"))
         .collect();
-    format!("`\"auto\"`, {} or the number of one", names.join(", "))
+    format!(
+        "`\"auto\"`, {} or a content format number",
+        names.join(", ")
+    )
 }

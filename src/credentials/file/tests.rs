@@ -67,8 +67,8 @@ fn a_reload_says_what_is_different() {
     assert_eq!(report.exposed, None);
     assert_eq!(names(&report.added), "a b c");
     let warnings = report.warnings().join("\n");
-    assert!(warnings.contains("line 4: there is no :"), "{warnings}");
-    assert!(warnings.contains("can be guessed: 1"), "{warnings}");
+    assert!(warnings.contains("line 4: a : between"), "{warnings}");
+    assert!(warnings.contains("are easy to guess: 1"), "{warnings}");
     assert!(file.find(b"a").is_some() && file.find(b"bad").is_none());
 
     let held = file.find(b"a").unwrap();
@@ -142,8 +142,8 @@ fn open_permissions_are_warned_about() {
         (0o600, ""),
         (0o400, ""),
         (0o640, ""),
-        (0o644, "everybody on this machine can read (mode 0644)"),
-        (0o602, "everybody on this machine can write"),
+        (0o644, "every user of this machine can read (mode 0644)"),
+        (0o602, "every user of this machine can write"),
         (0o660, "written by its group (mode 0660)"),
     ] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();

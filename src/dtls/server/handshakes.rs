@@ -74,7 +74,7 @@ impl Server {
                 self.handle_handshake(now, key, datagram);
                 return;
             }
-            tracing::debug!(peer = %from, "handshake begun anew");
+            tracing::debug!(peer = %from, "handshake started again");
             self.counters.dtls_handshakes_failed.inc();
             self.drop_handshake(now, key);
         }
@@ -164,7 +164,7 @@ impl Server {
             return false;
         };
         if let Some(handshake) = self.handshakes.get(key) {
-            tracing::debug!(peer = %handshake.peer, by = %from, "handshake gave way");
+            tracing::debug!(peer = %handshake.peer, by = %from, "handshake ended to make room for another");
         }
         self.counters.dtls_handshakes_evicted.inc();
         self.drop_handshake(now, key);
@@ -208,7 +208,7 @@ impl Server {
             Step::Refused => {
                 if let Some(identity) = self.handshakes.get(key).and_then(|it| it.identity()) {
                     // Somebody who knows an identity, or a device with another key than ours.
-                    let reason = "the key is wrong, or nobody knows the identity";
+                    let reason = "the key is wrong or the identity is unknown";
                     limited!(INFO, self.counters, now, HandshakeFailed,
                         %peer, %identity, reason, "handshake failed");
                 }
@@ -319,7 +319,7 @@ impl Server {
         if let Some(Report { failed, slowed }) = report {
             limited!(INFO, self.counters, now, SourceSlowed,
                 source = %source(peer.ip()), failed, slowed,
-                "handshakes fail again and again, with wrong keys or unknown identities: slowed down");
+                "repeated handshakes with wrong keys or unknown identities: slowing this address down");
         }
     }
 

@@ -42,7 +42,7 @@ pub(in crate::engine) enum Clearance {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(in crate::engine) enum QueueError {
     /// The others leave no room for it.
-    #[error("the device's queue is full")]
+    #[error("the queue of the device is full")]
     Full,
     /// It would find no room in an empty queue.
     #[error("{size} bytes, at most {limit} may wait for a device (queue.max_bytes)")]

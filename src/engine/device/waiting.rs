@@ -54,7 +54,7 @@ impl Device {
         let known = observations.find(|known| known.target.is_same(target));
         let Some(token) = known.map(|known| known.token) else {
             let (code, reason) = (crate::coap::Code::NOT_FOUND.0, "no_such_observation");
-            let detail = Some("nothing like this is observed");
+            let detail = Some("there is no such observation");
             let path = Some(&target.text);
             return uplink::local_error(echo, &self.ids(), path, code, reason, detail);
         };
@@ -81,7 +81,7 @@ impl Device {
         }
         if cancelled == 0 && which.is_some() {
             let (code, reason) = (crate::coap::Code::NOT_FOUND.0, "no_such_command");
-            let detail = Some("no command of this reqID waits");
+            let detail = Some("no command with this reqID waits");
             return uplink::local_error(echo, &self.ids(), None, code, reason, detail);
         }
         waiting::cancelled(echo, &self.ids(), cancelled)

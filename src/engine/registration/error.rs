@@ -33,7 +33,7 @@ pub(in crate::engine) enum RegisterError {
     #[error("lt={0:?} is not a number of seconds")]
     BadLifetime(String),
     /// `lt` outside of the bounds with `lifetime_policy = "reject"`.
-    #[error("lt={0} is outside of the allowed range")]
+    #[error("lt={0} is outside the allowed range")]
     LifetimeOutOfRange(u64),
     /// An LwM2M version that nobody knows.
     #[error("unsupported LwM2M version {0:?}")]
@@ -67,16 +67,16 @@ pub(in crate::engine) enum RegisterError {
     OtherIdentity,
     /// Without DTLS, but a credential covers this endpoint or another of its names
     /// (`plain_registers`).
-    #[error("this endpoint has a key and has to register over DTLS")]
+    #[error("this endpoint has a key and must register over DTLS")]
     Covered,
     /// Its mountpoint is another endpoint's (`shared_mountpoint`).
-    #[error("another endpoint has the mountpoint {0}")]
+    #[error("the mountpoint {0} belongs to another endpoint")]
     MountTaken(String),
     /// The host said no.
     #[error("{0}")]
     Denied(String),
     /// The host could not say.
-    #[error("authorization is not available")]
+    #[error("the host cannot authorize devices now")]
     Unavailable,
     /// The account of memory is used up (`limits.memory`).
     #[error(transparent)]

@@ -28,7 +28,7 @@ impl Server<'_> {
         if !self.requests.authorizations.has_room(from) {
             limited!(WARN, self.core.env.counters, self.core.now.mono, HostSilent,
                 peer = %from.address, waiting = self.requests.authorizations.len(),
-                "registration refused: too many wait for the host's word");
+                "registration refused: too many devices wait for authorization by the host");
             return Err(RegisterError::Unavailable);
         }
         // Here and at the host.
@@ -103,7 +103,7 @@ impl Server<'_> {
                 self.core.env.counters,
                 self.core.now.mono,
                 HostSilent,
-                "the host has not said whether a device may register"
+                "the host did not answer in time whether a device may register"
             );
             self.handle_authorization(id, Decision::Unavailable);
         }

@@ -47,7 +47,7 @@ impl Server<'_> {
         self.core.env.counters.registers_limited.inc();
         self.core.env.counters.register_refused.inc();
         limited!(WARN, self.core.env.counters, self.core.now.mono, RateExceeded, peer = %from.address,
-            "registration refused: too many a second");
+            "registration refused: too many per second");
         if message.kind() == MessageType::Confirmable {
             self.ask_to_wait(from, message, wait);
         }

@@ -37,7 +37,7 @@ impl Server<'_> {
             return self.refuse_identity(from, message);
         }
         if moved && !self.core.may_move(&location) {
-            debug!(endpoint = %endpoint, peer = %from.address, "update from a strange address");
+            debug!(endpoint = %endpoint, peer = %from.address, "Update from an unexpected address");
             return self.respond(from, message, Response::new(Code::NOT_FOUND));
         }
         let settings = self.core.env.settings.clone();

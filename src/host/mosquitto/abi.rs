@@ -106,7 +106,7 @@ pub(super) struct Broker {
 
 /// A function that this process does not have, so it is no Mosquitto of a version we know.
 #[derive(Debug, thiserror::Error)]
-#[error("this broker has no function {0}: Mosquitto 2.0.8 or newer is needed")]
+#[error("this broker lacks the function {0}: use Mosquitto 2.0.8 or newer")]
 pub(super) struct MissingFunction(&'static str);
 
 impl Broker {

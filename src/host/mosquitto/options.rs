@@ -161,13 +161,18 @@ impl Options {
 fn without_effect(config: &Config) -> Vec<String> {
     let mut lines = Vec::new();
     if config.mqtt != Mqtt::default() {
-        lines.push("mqtt.* has no effect: the broker is this one".to_owned());
+        lines.push(
+            "mqtt.* has no effect in the plugin: the gateway uses the broker that it runs in"
+                .to_owned(),
+        );
     }
     if config.log.json != Log::default().json {
-        lines.push("log.format has no effect: the lines are the broker's".to_owned());
+        lines.push("log.format has no effect in the plugin: the broker formats its log".to_owned());
     }
     if level(&config.log.level).is_none() {
-        lines.push("log.level: only a level counts here, no filter; info is used".to_owned());
+        lines.push(
+            "log.level: the plugin accepts only a level, not a filter; using info".to_owned(),
+        );
     }
     lines
 }

@@ -36,12 +36,12 @@ const STOP_DEADLINE: Duration = Duration::from_secs(3);
 /// The first tick comes within a turn of the broker's loop.
 const FIRST_TICK: Duration = Duration::from_secs(2);
 
-const NO_TICK: &str = "lwm2m: this broker has sent no tick event yet, and without it nothing of the \
-    devices can be published: set per_listener_settings to false, or use Mosquitto 2.0.15 or newer";
+const NO_TICK: &str = "lwm2m: this broker has sent no tick event yet, so the plugin cannot publish messages of devices: set per_listener_settings to false, or use Mosquitto 2.0.15 or newer";
 
 /// The broker does other things between the start of its plugins and its first turn, such as
 /// looking up the addresses of its bridges.
-const LATE_TICK: &str = "lwm2m: the broker's first tick was late: it does send this event";
+const LATE_TICK: &str =
+    "lwm2m: the first tick event of the broker has arrived late; the plugin can publish now";
 
 const EVENTS: [(c_int, super::abi::Callback); 3] = [
     (event::TICK, on_tick),
@@ -97,7 +97,7 @@ impl Plugin {
         let (config, warnings) = options.load().map_err(|mistakes| {
             mistakes.iter().for_each(|mistake| refuse(mistake));
             refuse(&format!(
-                "the gateway does not start: {} in its configuration",
+                "the gateway cannot start: {} in its configuration",
                 count(mistakes.len(), "mistake")
             ));
             status::INVAL
@@ -106,7 +106,7 @@ impl Plugin {
             broker.log(Level::Warning, &format!("lwm2m: {warning}"));
         }
         let bell = Bell::new().map(Arc::new).map_err(|error| {
-            refuse(&format!("the gateway does not start: eventfd: {error}"));
+            refuse(&format!("the gateway cannot start: eventfd: {error}"));
             status::UNKNOWN
         })?;
         let shared = Arc::new(Shared {
@@ -160,10 +160,11 @@ impl Plugin {
                 unsafe { broker.register(plugin.identifier, event, callback, this.cast()) };
             if result != status::SUCCESS {
                 let why = match result {
-                    status::ALREADY_EXISTS => ": the plugin is loaded already",
+                    status::ALREADY_EXISTS => ": the plugin is already loaded",
                     _ => "",
                 };
-                let line = format!("lwm2m: event {event} is refused ({result}){why}");
+                let line =
+                    format!("lwm2m: the broker refuses to register event {event} ({result}){why}");
                 broker.log(Level::Error, &line);
                 return Err(result);
             }
@@ -201,7 +202,7 @@ impl Plugin {
                 .for_each(|(level, line)| broker.log(level, &line));
             if !messages.is_empty() {
                 let lost = count(messages.len(), "message");
-                let why = "the broker delivers nothing at its end";
+                let why = "the broker is shutting down";
                 broker.log(
                     Level::Warning,
                     &format!("lwm2m: {lost} not delivered: {why}"),
@@ -345,7 +346,7 @@ impl Plugin {
                 if lost == Lost::Forever {
                     warn!(
                         "this broker hides the Message-Expiry-Interval of commands: \
-                         only their ttl counts"
+                         only the ttl in a command is used"
                     );
                 }
                 None
@@ -382,7 +383,7 @@ fn start_gateway(
     let host: Arc<Shared> = Arc::clone(shared);
     let gateway = Gateway::start(config, host).map_err(|error| {
         error!("{}", options.named(&error.to_string()));
-        error!("the gateway does not start");
+        error!("the gateway cannot start");
         status::UNKNOWN
     })?;
     for (name, address) in gateway.listeners() {

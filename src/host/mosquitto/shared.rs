@@ -45,7 +45,7 @@ impl Host for Shared {
                 self.outbox.counters,
                 runtime::monotonic(),
                 PublishDropped,
-                "messages are being dropped: the broker does not take them"
+                "messages dropped: the broker does not take them fast enough"
             );
         }
     }

@@ -317,7 +317,7 @@ impl Tuner {
             _ if self.wanted == Wakeup::Tick => info!(wakeup = "tick", "ready"),
             _ => warn!(
                 wakeup = "tick",
-                "nothing wakes this broker: messages of devices wait for its next turn"
+                "the plugin cannot wake this broker: messages of devices wait until the broker wakes up by itself"
             ),
         }
     }

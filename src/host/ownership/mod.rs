@@ -157,15 +157,15 @@ impl Ownership {
             vec![Action::Refuse { topic, reason }]
         };
         match self.topics.read(topic) {
-            None => refuse("no topic of ours"),
+            None => refuse("unknown topic"),
             Some(About::Owner(endpoint)) if payload.is_empty() => self.cleared(&endpoint),
             Some(About::Owner(endpoint)) => match Claim::read(payload) {
                 Some(claim) => self.claimed(now, &endpoint, claim).unwrap_or_else(refuse),
-                None => refuse("no claim"),
+                None => refuse("not a valid claim"),
             },
             Some(About::Session(endpoint)) => match Part::read(payload) {
                 Some(part) => self.take(&endpoint, part).unwrap_or_else(refuse),
-                None => refuse("no session"),
+                None => refuse("not a valid session"),
             },
         }
     }
@@ -241,7 +241,7 @@ impl Ownership {
         let known = self.entries.len();
         let entry = match self.entries.get_mut(endpoint) {
             Some(entry) => entry,
-            None if known >= MAX_KNOWN => return Err("too many to remember"),
+            None if known >= MAX_KNOWN => return Err("too many devices"),
             None => self.entries.entry(endpoint.into()).or_default(),
         };
         let endpoint: Arc<str> = endpoint.into();
@@ -295,17 +295,17 @@ impl Ownership {
     fn take(&mut self, endpoint: &str, part: Part) -> Result<Vec<Action>, &'static str> {
         let entry = self.entries.get_mut(endpoint);
         let Some(held) = entry.and_then(|entry| entry.held.as_mut()) else {
-            return Err("a session of a device that is not here");
+            return Err("the device is not registered here");
         };
         if !(held.since..=held.claim.epoch).contains(&part.epoch) {
-            return Err("a session for another registration");
+            return Err("the session belongs to another registration");
         }
         match held.taking {
             // Delivered once more.
             Some(next) if part.part < next => return Ok(Vec::new()),
             Some(next) if part.part == next => held.taking = Some(next.saturating_add(1)),
             Some(_) => return Err("a part of a session is missing"),
-            None => return Err("a session that is over"),
+            None => return Err("the transfer of this session is complete"),
         }
         let endpoint: Arc<str> = endpoint.into();
         if part.last {

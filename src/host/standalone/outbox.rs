@@ -293,7 +293,7 @@ impl Outbox {
                 PublishDropped,
                 max_queued = self.bounds.messages,
                 max_queued_bytes = self.bounds.bytes,
-                "messages are being dropped: the broker does not take them fast enough \
+                "messages dropped: the broker does not take them fast enough \
                  (mqtt.max_queued, mqtt.max_queued_bytes, limits.memory)"
             );
         }

@@ -35,7 +35,7 @@ pub(super) fn client_config(mqtt: &Mqtt) -> Result<Arc<ClientConfig>, BrokerErro
             if roots.is_empty() {
                 return Err(setting(
                     "mqtt.broker",
-                    "the system has no certificate authorities; set mqtt.cacertfile",
+                    "the system has no trusted certificate authorities: set mqtt.cacertfile",
                 ));
             }
         }

@@ -126,7 +126,7 @@ async function pump(body, onEvents) {
     const { done, value } = await reader.read();
     if (done) return;
     rest += value;
-    if (rest.length > 1 << 20 && !rest.includes('\n\n')) throw new Error('an event without end');
+    if (rest.length > 1 << 20 && !rest.includes('\n\n')) throw new Error('an event is too long');
     const blocks = rest.split('\n\n');
     rest = blocks.pop();
     const events = blocks.map(parse).filter(Boolean);

@@ -21,7 +21,7 @@ export function infoTab(context) {
     try {
       const all = (await api.get('v1/keys')).keys;
       const own = all.filter((key) => key.identity === context.endpoint || key.identity === context.detail?.identity || key.endpoint === context.endpoint || key.endpoints?.includes(context.endpoint));
-      put(keys, head, own.length ? keyTable(own, loadKeys) : empty('No key for this device', 'Make one to let the device connect over DTLS.'));
+      put(keys, head, own.length ? keyTable(own, loadKeys) : empty('No key for this device', 'Make a key to let the device connect over DTLS.'));
     } catch (error) {
       put(keys, head, h('p.muted', error.message));
     }
@@ -37,7 +37,7 @@ export function infoTab(context) {
         ['Last heard', when(device.last_seen)], ['Lifetime', span(device.lifetime)], ['Ends', when(device.expires_at)], ['LwM2M', device.version],
         ['Queue mode', device.queue_mode ? 'yes' : 'no'], ['Listener', device.listener], ['Address', device.peer], ['Identity', device.identity],
         ['Mountpoint', device.mountpoint], ['Path of objects', device.alternate_path],
-      ]), device.query?.length ? h('div.stack', h('span.label', 'As it registered'), h('pre.sample.fold', device.query.map(([key, value]) => (value === '' ? key : `${key}=${value}`)).join('\n'))) : null);
+      ]), device.query?.length ? h('div.stack', h('span.label', 'Parameters of the Register'), h('pre.sample.fold', device.query.map(([key, value]) => (value === '' ? key : `${key}=${value}`)).join('\n'))) : null);
       const numbers = Object.entries(device.counters ?? {}).map(([name, n]) => [name.replaceAll('_', ' '), name.startsWith('bytes') ? bytes(n) : count(n)]);
       traffic.hidden = !numbers.length && !device.dtls;
       put(traffic, numbers.length ? [h('h2', 'Traffic'), facts(numbers)] : null, device.dtls

@@ -24,7 +24,7 @@ export function queueTab(context) {
         const hint = context.detail?.queue_mode
           ? 'Commands to this device wait here while it sleeps, and are sent when it wakes up.'
           : 'This device does not use queue mode: commands are sent at once.';
-        return put(body, empty('Nothing waits', hint));
+        return put(body, empty('No waiting commands', hint));
       }
       put(body,
         h('div.bar', h('p.grow.muted', context.detail.state === 'asleep' ? 'The device sleeps. These commands are sent, in this order, when it wakes up.' : 'The device is awake; this is on its way.'),

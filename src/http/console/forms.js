@@ -48,7 +48,7 @@ export function writeMany({ path, resource, values, send }) {
     const at = h('input.narrow', { inputmode: 'numeric', 'aria-label': 'Resource instance', value: String(number) });
     const one = typed(resource, value, `Value ${number}`);
     const row = { get: () => ({ path: `/${at.value.trim()}`, ...one.get() }) };
-    const node = h('div.bar.nowrap.top', at, h('div.grow', one.node), iconButton('close', 'Leave this one out', () => {
+    const node = h('div.bar.nowrap.top', at, h('div.grow', one.node), iconButton('close', 'Remove this value', () => {
       rows.splice(rows.indexOf(row), 1);
       node.remove();
     }));
@@ -59,7 +59,7 @@ export function writeMany({ path, resource, values, send }) {
   dialog({
     title: `Write ${titled(path, resource, id)}`,
     hint: 'These values replace all existing ones.',
-    body: h('div.stack', list, button('One more', () => more(rows.length), { symbol: 'plus' })),
+    body: h('div.stack', list, button('Add another', () => more(rows.length), { symbol: 'plus' })),
     action: 'Write',
     async done() {
       const content = rows.map((row) => row.get());

@@ -28,7 +28,7 @@ export function login(enter, why = '') {
       input.value = '';
       return enter();
     } catch (error) {
-      const wrong = user.value.trim() ? 'This user is not known to the gateway with this password.' : 'This token is not known to the gateway.';
+      const wrong = user.value.trim() ? 'The gateway rejects this user or password.' : 'The gateway rejects this token.';
       fail(error.status === 401 ? wrong : error.message);
     }
     go.disabled = false;

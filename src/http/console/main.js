@@ -55,7 +55,7 @@ async function enter() {
   frame.unwatch = store.watch(() => {
     const { live: state } = store.state;
     live.firstChild.className = `dot ${state === 'open' ? 'on' : state === 'refused' ? '' : 'off'}`;
-    text(live.lastChild, state === 'open' ? 'live' : state === 'refused' ? 'asked every 5 s' : 'connection lost');
+    text(live.lastChild, state === 'open' ? 'live' : state === 'refused' ? 'updated every 5 s' : 'connection lost');
   });
   store.start();
   route();

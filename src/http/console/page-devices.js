@@ -109,7 +109,7 @@ function filtered({ search, state, sort }) {
 
 function why() {
   if (view.search || view.state !== 'all') {
-    return empty('No device fits', 'Try a part of the name, an address such as 10.0.0.7, or an object such as /3303.');
+    return empty('No matching device', 'Try a part of the name, an address such as 10.0.0.7, or an object such as /3303.');
   }
   return empty('No device is registered yet', 'Start a simulated device in a terminal, or let a real one register at this gateway.',
     h('pre.sample', 'lwm2m-gateway simulate --devices 10'),

@@ -30,7 +30,7 @@ export function keyTable(keys, changed) {
   return h('div.resources', { role: 'table' }, h('div.res.key-row.header', h('span', 'Identity'), h('span', 'Endpoints'), h('span', 'Listener'), h('span', 'From'), h('span')),
     keys.map((key) => h('div.res.key-row', { role: 'row' },
       h('span.wrap', { role: 'cell' }, key.identity),
-      h('span.wrap.muted', { role: 'cell' }, (key.endpoints ?? [key.endpoint]).filter(Boolean).join(', ') || 'any that is not taken'),
+      h('span.wrap.muted', { role: 'cell' }, (key.endpoints ?? [key.endpoint]).filter(Boolean).join(', ') || 'any that no other key covers'),
       h('span.muted', { role: 'cell' }, key.listener ?? ''), h('span', { role: 'cell' }, badge(key.source ?? 'file')),
       key.source === 'config' ? h('span') : iconButton('trash', `Remove ${key.identity}`, () => remove(key, changed)))));
 }

@@ -13,7 +13,7 @@ export function logPage() {
   const nothing = h('div');
   const info = h('span.count');
   const input = h('input', { type: 'search', placeholder: 'Text in the line', 'aria-label': 'Search the log', value: view.search });
-  const hold = button('Pause', () => { paused = !paused; text(hold, paused ? `Go on` : 'Pause'); draw(); });
+  const hold = button('Pause', () => { paused = !paused; text(hold, paused ? `Resume` : 'Pause'); draw(); });
   let lines = [];
   let drawn = 0;
   let paused = false;

@@ -44,7 +44,7 @@ pub(super) async fn events(
         kinds: all.fold(0, |bits, kind| bits | kind.bit()),
     };
     let subscription = shared.hub.events.listen(wanted).ok_or_else(|| {
-        let detail = "too many listen to events".to_owned();
+        let detail = "too many clients listen to events".to_owned();
         Refused(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
     let backend = shared.backend.clone();

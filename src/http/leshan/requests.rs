@@ -133,7 +133,7 @@ impl Query {
         let paths = paths.split(',').filter(|it| !it.is_empty());
         let paths: Option<Vec<_>> = paths.map(numbers).collect();
         let paths = paths.filter(|it| !it.is_empty());
-        paths.ok_or_else(|| Refused::invalid("paths is missing, or has none"))
+        paths.ok_or_else(|| Refused::invalid("paths is missing or empty"))
     }
 }
 
@@ -147,12 +147,16 @@ pub(super) fn decoded(text: &str) -> Result<String, Refused> {
             b'+' => b' ',
             b'%' => match (digit(rest.next()), digit(rest.next())) {
                 (Some(high), Some(low)) => u8::try_from(high << 4 | low).unwrap_or(b'?'),
-                _ => return Err(Refused::invalid("a query that cannot be read")),
+                _ => {
+                    return Err(Refused::invalid(
+                        "the query has an invalid percent-encoding",
+                    ));
+                }
             },
             other => other,
         });
     }
-    String::from_utf8(bytes).map_err(|_| Refused::invalid("a query that is no UTF-8"))
+    String::from_utf8(bytes).map_err(|_| Refused::invalid("the query is not UTF-8"))
 }
 
 /// What every request has.
@@ -278,7 +282,7 @@ pub(super) async fn get(parts: Parts) -> Reply {
             let data = asked.of(&path);
             asked.send("read", data, Shape::Node(path)).await
         }
-        _ => Err(Refused::invalid("not by this method")),
+        _ => Err(Refused::invalid("this path does not accept this method")),
     }
 }
 
@@ -319,7 +323,7 @@ pub(super) async fn put(parts: Parts, headers: HeaderMap, body: Body) -> Reply {
                 Form::Value => path.len() >= 3,
             };
             if !wanted {
-                return Err(Refused::invalid("the node is none of this path"));
+                return Err(Refused::invalid("the node does not fit this path"));
             }
             // Leshan replaces unless it is told to update.
             let replace = asked.query.get("replace").is_none_or(|it| it == "true");
@@ -393,7 +397,7 @@ pub(super) async fn delete(parts: Parts) -> Reply {
             data.remove("format");
             asked.send("delete", data, Shape::Code).await
         }
-        _ => Err(Refused::invalid("not by this method")),
+        _ => Err(Refused::invalid("this path does not accept this method")),
     }
 }
 

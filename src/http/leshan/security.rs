@@ -75,12 +75,13 @@ pub(super) async fn put(
     let info: Info = serde_json::from_slice(&body).map_err(|error| {
         // Without what was written: it may be a key.
         let (line, column) = (error.line(), error.column());
-        let detail = format!("Invalid request body: see line {line}, column {column}");
+        let detail =
+            format!("Invalid request body: unexpected JSON at line {line}, column {column}");
         Refused(StatusCode::BAD_REQUEST, detail)
     })?;
     let psk = info.tls.filter(|tls| tls.mode.eq_ignore_ascii_case("psk"));
     let psk = psk.and_then(|tls| tls.details).ok_or_else(|| {
-        let detail = "Invalid request body: only tls of the mode psk, with details, is taken here";
+        let detail = "Invalid request body: expected tls with the mode psk and details";
         Refused(StatusCode::BAD_REQUEST, detail.to_owned())
     })?;
     keys::replace(&shared, &caller, psk.identity, info.endpoint, psk.key).await?;

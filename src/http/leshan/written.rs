@@ -55,7 +55,7 @@ impl Item {
 pub(super) fn read(node: &Value) -> Result<Written, Refused> {
     let node = node
         .as_object()
-        .ok_or_else(|| Refused::invalid("a node is a JSON object"))?;
+        .ok_or_else(|| Refused::invalid("a node must be a JSON object"))?;
     let kind = node.get("kind").and_then(Value::as_str);
     let id = id_of(node)?;
     if kind == Some("instance") || node.contains_key("resources") {
@@ -65,7 +65,7 @@ pub(super) fn read(node: &Value) -> Result<Written, Refused> {
             let resource = read(resource)?;
             let id = resource.id.ok_or_else(|| Refused::invalid("Missing id"))?;
             if resource.kind == Form::Instance {
-                return Err(Refused::invalid("an instance is no resource"));
+                return Err(Refused::invalid("expected a resource, found an instance"));
             }
             items.extend(resource.items.into_iter().map(|item| Item {
                 below: [id].into_iter().chain(item.below).collect(),
@@ -87,7 +87,8 @@ pub(super) fn read(node: &Value) -> Result<Written, Refused> {
         let mut items = Vec::new();
         for (instance, value) in values {
             let instance = instance.parse();
-            let instance = instance.map_err(|_| Refused::invalid("an instance is a number"))?;
+            let instance =
+                instance.map_err(|_| Refused::invalid("the id of an instance must be a number"))?;
             items.push(item(node, vec![instance], value)?);
         }
         return Ok(Written {
@@ -113,14 +114,14 @@ fn id_of(node: &Map<String, Value>) -> Result<Option<u16>, Refused> {
         Some(id) => id.as_u64().and_then(|it| u16::try_from(it).ok()),
     };
     id.map(Some)
-        .ok_or_else(|| Refused::invalid("id is no number of 16 bits"))
+        .ok_or_else(|| Refused::invalid("id is not a number from 0 to 65535"))
 }
 
 fn item(node: &Map<String, Value>, below: Vec<u16>, value: &Value) -> Result<Item, Refused> {
     let name = node.get("type").and_then(Value::as_str);
     let name = name.ok_or_else(|| Refused::invalid("type is missing"))?;
     let kind: ResourceType = name.parse().map_err(Refused::invalid)?;
-    let wrong = || Refused::invalid(format!("{value} is no value of the type {name}"));
+    let wrong = || Refused::invalid(format!("{value} is not a value of type {name}"));
     let value = match (kind, value) {
         (ResourceType::Opaque, Value::String(text)) => {
             let bytes = bytes(text).ok_or_else(wrong)?;

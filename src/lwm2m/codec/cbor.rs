@@ -35,7 +35,7 @@ pub fn decode<'a>(
     let kind = schema.resource(object, resource).and_then(|s| s.kind);
     let (value, inferred) = scalar
         .typed(kind)
-        .ok_or_else(|| reader.malformed("it is not a value of a resource"))?;
+        .ok_or_else(|| reader.malformed("it is not the value of a resource"))?;
     out.push(Record {
         path: request.clone(),
         value,

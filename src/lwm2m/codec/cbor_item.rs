@@ -127,7 +127,7 @@ impl<'a> Reader<'a> {
         let header = decoder.pull().map_err(|error| {
             self.malformed(match error {
                 Error::Io(_) => "it ends within an item",
-                Error::Syntax(_) => "an item starts with a byte that CBOR does not have",
+                Error::Syntax(_) => "an item starts with a byte that is not valid CBOR",
             })
         })?;
         let used = decoder.offset();
@@ -182,7 +182,7 @@ impl<'a> Reader<'a> {
 
     /// A text whose header has been read.
     pub(super) fn text(&mut self, length: Option<usize>) -> Result<Cow<'a, str>, DecodeError> {
-        utf8(self.string(length, true)?).map_err(|_| self.malformed("a text is no UTF-8"))
+        utf8(self.string(length, true)?).map_err(|_| self.malformed("a text string is not UTF-8"))
     }
 
     /// Text or bytes whose header has been read. Only what comes in several chunks is copied.
@@ -196,7 +196,7 @@ impl<'a> Reader<'a> {
                 Header::Break => return Ok(whole),
                 Header::Text(Some(length)) if text => self.bytes(length)?,
                 Header::Bytes(Some(length)) if !text => self.bytes(length)?,
-                _ => return Err(self.malformed("a string holds something but its chunks")),
+                _ => return Err(self.malformed("a string holds something other than its chunks")),
             };
             if whole.is_empty() {
                 whole = Cow::Borrowed(chunk);

@@ -62,10 +62,10 @@ pub enum RecordError {
     #[error("the name is too long")]
     LongName,
     /// The name is a number, say.
-    #[error("the name is no text")]
+    #[error("the name is not a string")]
     Name,
     /// A key is neither an id nor an array of ids.
-    #[error("a key is no path")]
+    #[error("a key is not a path")]
     Key,
     /// A value at an object or an object instance.
     #[error("a value needs the path of a resource")]
@@ -74,7 +74,7 @@ pub enum RecordError {
     #[error("no value")]
     NoValue,
     /// The time is not a finite number.
-    #[error("the time is no finite number")]
+    #[error("the time is not a finite number")]
     Time,
     /// One field several times, or several values.
     #[error("a field occurs twice")]
@@ -83,7 +83,7 @@ pub enum RecordError {
     #[error("not what was asked for")]
     NotAsked,
     /// In place of the record: so many are listed already.
-    #[error("more records cannot be read")]
+    #[error("further records cannot be read")]
     More,
 }
 

@@ -64,7 +64,7 @@ pub(super) fn single_value<'i>(
         [item] if item.path == *base => Ok(&item.value),
         _ => Err(EncodeError::Unsuitable {
             format,
-            reason: "it holds exactly one value, that of the path written to",
+            reason: "it can hold only one value, that of the path itself",
         }),
     }
 }

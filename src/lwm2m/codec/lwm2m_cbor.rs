@@ -37,7 +37,7 @@ pub fn decode<'a>(
         sink: Sink::new(schema, options, out, bad),
     };
     let Header::Map(length) = walk.reader.start()?.header else {
-        return Err(walk.reader.malformed("it is no map"));
+        return Err(walk.reader.malformed("it is not a map"));
     };
     walk.map(length, &Path::ROOT)?;
     walk.reader.end()
@@ -201,7 +201,7 @@ fn write_level(items: &[&WriteItem], level: usize, writer: &mut Writer) -> Resul
             _ => {
                 return Err(EncodeError::Unsuitable {
                     format: FORMAT,
-                    reason: "a resource is written both as a whole and by its instances",
+                    reason: "a resource is written both as a whole and instance by instance",
                 });
             }
         }

@@ -37,7 +37,7 @@ pub fn encode(base: &Path, items: &[WriteItem]) -> Result<Vec<u8>, EncodeError> 
         Value::Opaque(bytes) => Ok(bytes.to_vec()),
         _ => Err(EncodeError::Unsuitable {
             format: "octet-stream",
-            reason: "it holds Opaque values only",
+            reason: "it can hold only Opaque values",
         }),
     }
 }

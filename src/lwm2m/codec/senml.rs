@@ -93,17 +93,17 @@ impl<'a> RawRecord<'a> {
         let twice = match label {
             Label::BaseName => match scalar {
                 Scalar::Text(text) => self.base_name.replace(text).is_some(),
-                _ => return Err(malformed(format, "a base name is no text")),
+                _ => return Err(malformed(format, "a base name is not a string")),
             },
             Label::BaseTime => match scalar {
                 Scalar::Number(time) if time.as_f64().is_finite() => {
                     self.base_time.replace(time.as_f64()).is_some()
                 }
-                _ => return Err(malformed(format, "a base time is no finite number")),
+                _ => return Err(malformed(format, "a base time is not a finite number")),
             },
             Label::BaseValue => match scalar {
                 Scalar::Number(number) => self.base_value.replace(number).is_some(),
-                _ => return Err(malformed(format, "a base value is no number")),
+                _ => return Err(malformed(format, "a base value is not a number")),
             },
             Label::BaseVersion => match scalar {
                 Scalar::Number(version) if version.as_f64() <= MAX_VERSION => false,

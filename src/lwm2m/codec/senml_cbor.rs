@@ -36,7 +36,7 @@ pub fn decode<'a>(
     }
     let mut reader = Reader::new(FORMAT, payload);
     let Header::Array(length) = reader.start()?.header else {
-        return Err(reader.malformed("it is no array"));
+        return Err(reader.malformed("it is not an array"));
     };
     let possible = (reader.left() / MIN_RECORD).min(options.max_records);
     out.reserve(length.unwrap_or_default().min(possible));
@@ -45,7 +45,7 @@ pub fn decode<'a>(
     let mut records = Items(length);
     while records.more(&mut reader) {
         let Header::Map(length) = reader.start()?.header else {
-            return Err(reader.malformed("a record is no map"));
+            return Err(reader.malformed("a record is not a map"));
         };
         let mut raw = RawRecord::default();
         let mut fields = Items(length);

@@ -209,7 +209,7 @@ impl<'a> Sink<'a, '_> {
                 Kind::MultipleResource => self.multiple(&path, tlv.value)?,
                 _ => {
                     return Err(malformed(
-                        "an Object Instance holds something but Resources",
+                        "an Object Instance holds something other than Resources",
                     ));
                 }
             }
@@ -222,7 +222,7 @@ impl<'a> Sink<'a, '_> {
         while let Some(tlv) = reader.next()? {
             if tlv.kind != Kind::ResourceInstance {
                 return Err(malformed(
-                    "a Multiple Resource holds something but Resource Instances",
+                    "a Multiple Resource holds something other than Resource Instances",
                 ));
             }
             self.value(child(resource, tlv.id)?, tlv.value)?;
@@ -375,7 +375,7 @@ fn write_resources(items: &[&WriteItem], out: &mut Vec<u8>) -> Result<(), Encode
             _ => {
                 return Err(EncodeError::Unsuitable {
                     format: FORMAT,
-                    reason: "a resource is written both as a whole and by its instances",
+                    reason: "a resource is written both as a whole and instance by instance",
                 });
             }
         }

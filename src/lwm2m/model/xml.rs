@@ -46,8 +46,8 @@ pub enum Problem {
         /// What the XML reader says.
         reason: String,
     },
-    /// The file ends inside of an element.
-    #[error("ends inside of an element")]
+    /// The file ends inside an element.
+    #[error("ends inside an element")]
     Truncated,
     /// Elements are nested too deep.
     #[error("elements nest deeper than {MAX_DEPTH}")]
@@ -59,7 +59,7 @@ pub enum Problem {
     #[error("{0} is missing")]
     Missing(&'static str),
     /// An element or attribute has a value that does not fit it.
-    #[error("{what} has the unusable value {value:?}")]
+    #[error("{what} has the invalid value {value:?}")]
     BadValue {
         /// Name of the element or attribute.
         what: &'static str,

@@ -332,10 +332,7 @@ fn a_firmware_is_pulled() {
     bench.with(|device, ctx| device.on_download(ctx, Err(download::Failure::Silence)));
     assert_eq!(value(&mut bench, "5/0/3"), "0");
     assert_eq!(value(&mut bench, "5/0/5"), "4", "the connection was lost");
-    assert_eq!(
-        bench.said,
-        ["sim-0: the firmware cannot be fetched: no answer"]
-    );
+    assert_eq!(bench.said, ["sim-0: cannot fetch the firmware: no answer"]);
     bench.request(code::PUT, "5/0/1", uri("coap://host/image"));
     bench.with(|device, ctx| device.on_download(ctx, Ok(b"image".to_vec())));
     assert_eq!(value(&mut bench, "5/0/3"), "2");

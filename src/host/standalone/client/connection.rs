@@ -44,7 +44,7 @@ pub(super) enum Ended {
     #[error("no answer to CONNECT of MQTT {version}: {reason}")]
     OtherVersion { version: Version, reason: String },
     /// The session that the broker had is gone, as it should be.
-    #[error("the old session is cleared")]
+    #[error("the old session has been cleared")]
     Cleared,
     #[error("another client has connected with the same client identifier")]
     TakenOver,
@@ -300,7 +300,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 }
                 self.send(packet);
             }
-            None => self.drop_message(size, "no packet identifier is free"),
+            None => self.drop_message(size, "no free packet identifier"),
         }
     }
 
@@ -319,7 +319,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 }
                 self.drop_message(size, &error.to_string());
             }
-            (Err(error), None) => tracing::warn!(%error, "a packet is not sent"),
+            (Err(error), None) => tracing::warn!(%error, "packet not sent"),
         }
     }
 
@@ -348,7 +348,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
         self.shared.outbox.settle(size);
         self.shared.outbox.count_dropped(1);
         if !std::mem::replace(&mut self.complained, true) {
-            tracing::warn!(%reason, "a message is not published; others are only counted");
+            tracing::warn!(%reason, "message not published; further ones are counted but not logged");
         }
     }
 
@@ -382,8 +382,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                         PublishRefused,
                         %topic,
                         %reason,
-                        "the broker refuses a message: allow the gateway's user to write to this topic \
-                         there"
+                        "the broker refuses a message: allow the gateway's user to publish to this topic there"
                     );
                 }
                 Fact::FilterRefused(filter, reason) => {
@@ -396,8 +395,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                         SubscriptionRefused,
                         %filter,
                         %reason,
-                        "the broker refuses a subscription, so that no command comes by it: allow the \
-                         gateway's user to read this filter there"
+                        "the broker refuses a subscription, so its commands do not arrive: allow the gateway's user to subscribe to this filter there"
                     );
                 }
                 Fact::TakenOver => return Err(Ended::TakenOver),

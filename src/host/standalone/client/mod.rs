@@ -223,7 +223,7 @@ impl Client {
         }
         let lost = self.shared.outbox.unsettled();
         if lost > 0 {
-            tracing::warn!(messages = lost, broker = %self.broker, "not delivered before the end");
+            tracing::warn!(messages = lost, broker = %self.broker, "messages not delivered before the gateway stopped");
             self.shared.outbox.count_dropped(lost as u64);
         }
         runtime.shutdown_timeout(end.saturating_duration_since(Instant::now()));
@@ -331,9 +331,7 @@ impl Dialer {
         if spoken.settle() && version == Version::V311 {
             tracing::warn!(
                 %broker,
-                "MQTT 3.1.1 is spoken, which lacks: message expiry (a command may have a `ttl`), \
-                 response topic and correlation data, and the reason when the broker refuses a \
-                 message (mqtt.version)"
+                "connected with MQTT 3.1.1, which lacks message expiry (use `ttl` in commands), response topics, correlation data, and the reason when the broker refuses a message (mqtt.version)"
             );
         }
         connection.serve(welcome, self.connect.keepalive).await
@@ -349,13 +347,12 @@ impl Dialer {
                 %reason,
                 %client_id,
                 ?wait,
-                "the broker ends the connection again and again, as it does when two clients have \
-                 one identifier: give each gateway a mqtt.client_id of its own"
+                "the broker keeps ending the connection, perhaps because another client uses the same identifier: give each gateway its own mqtt.client_id"
             );
         } else if connected {
             tracing::warn!(%broker, %reason, "connection lost");
         } else {
-            tracing::warn!(%broker, %reason, "cannot connect, will keep trying");
+            tracing::warn!(%broker, %reason, "cannot connect, retrying");
         }
     }
 }

@@ -140,7 +140,7 @@ impl Owner {
         };
         let thread = thread::Builder::new().name("lwm2m-owner".to_owned());
         if let Err(error) = thread.spawn(move || worker.run(&events)) {
-            tracing::error!(%error, "no thread for mqtt.ownership_topic");
+            tracing::error!(%error, "cannot start the thread for mqtt.ownership_topic");
         }
     }
 
@@ -232,7 +232,7 @@ impl Worker {
                     let session = self.commands.export(&endpoint);
                     if session.is_some() {
                         counters.ownership_given.add_shared(1);
-                        tracing::info!(%endpoint, %to, "the device has gone to another gateway");
+                        tracing::info!(%endpoint, %to, "the device has moved to another gateway");
                     }
                     let session = session.unwrap_or_default();
                     let parts = self.ownership.exported(&endpoint, &to, epoch, session);
@@ -251,8 +251,7 @@ impl Worker {
                         monotonic(),
                         OwnershipWithout,
                         %endpoint,
-                        "the gateway that had the device has sent nothing of it so far: its \
-                         observations and waiting commands are missing"
+                        "the previous gateway of this device has not handed it over: its observations and waiting commands are missing"
                     );
                 }
                 Action::Refuse { topic, reason } => {
@@ -264,7 +263,7 @@ impl Worker {
                         OwnershipRefused,
                         %topic,
                         reason,
-                        "a message below mqtt.ownership_topic is refused"
+                        "message below mqtt.ownership_topic refused"
                     );
                 }
             }

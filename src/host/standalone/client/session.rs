@@ -268,10 +268,12 @@ impl Session {
                 Vec::new()
             }
             Incoming::Pong => Vec::new(),
-            Incoming::Disconnect(reason) => vec![Fact::End(format!("the broker says {reason}"))],
+            Incoming::Disconnect(reason) => {
+                vec![Fact::End(format!("the broker disconnected: {reason}"))]
+            }
             Incoming::TakenOver => vec![Fact::TakenOver],
             Incoming::Refused(_) | Incoming::Welcome(_) | Incoming::Unexpected => {
-                let reason = "the broker sends a packet out of turn";
+                let reason = "the broker sent an unexpected packet";
                 vec![Fact::End(reason.to_owned())]
             }
         }
@@ -285,7 +287,8 @@ impl Session {
                 Arrival::New => vec![Fact::Command(delivery)],
                 Arrival::Known => Vec::new(),
                 Arrival::TooMany => {
-                    let reason = "the broker does not wait for acknowledgements";
+                    let reason =
+                        "the broker sends more messages than it may before they are acknowledged";
                     vec![Fact::End(reason.to_owned())]
                 }
             },

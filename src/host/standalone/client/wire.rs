@@ -18,16 +18,16 @@ pub(super) use self::packet::{
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     /// Larger than the broker takes, in bytes.
-    #[error("the broker takes no packet above {0} bytes")]
+    #[error("the packet is larger than the broker's limit of {0} bytes")]
     TooLarge(u32),
     /// It cannot be written at all: a topic that is no UTF-8, for example.
-    #[error("it cannot be written: {0:?}")]
+    #[error("cannot encode the packet: {0:?}")]
     Malformed(EncodeError),
 }
 
 /// Bytes that are no MQTT.
 #[derive(Debug, thiserror::Error)]
-#[error("what the broker sends is no MQTT: {0}")]
+#[error("the broker sent invalid MQTT: {0}")]
 pub(super) struct ReadError(DecodeError);
 
 /// Reads and writes packets of one version of MQTT.

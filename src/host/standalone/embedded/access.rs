@@ -50,7 +50,7 @@ impl Access {
                     setting("mqtt.acl_file", reason)
                 })?;
                 if acl.names_users() && users.is_empty() {
-                    let reason = "names users, of which there are none: set mqtt.users_file";
+                    let reason = "names users, but there are no users: set mqtt.users_file";
                     return Err(setting("mqtt.acl_file", reason.to_owned()));
                 }
                 Some(acl)
@@ -132,8 +132,9 @@ fn text(key: &'static str, file: &Path, config: &Config) -> Result<String, Broke
     if let Some(why) = open_to_everyone(mode)
         && config.world_readable_keys == WorldReadable::Refuse
     {
-        let reason =
-            format!("{shown}: {why}: chmod 640 {shown}, or set world_readable_keys = \"allow\"");
+        let reason = format!(
+            "{shown}: {why}: run chmod 640 {shown}, or set world_readable_keys = \"allow\""
+        );
         return Err(setting(key, reason));
     }
     Ok(text)

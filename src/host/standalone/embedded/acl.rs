@@ -78,7 +78,7 @@ impl Acl {
             let (word, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             let rest = rest.trim();
             if rest.is_empty() {
-                return Err(wrong("something is missing behind the first word"));
+                return Err(wrong("a value is missing after the first word"));
             }
             match word {
                 "user" => {
@@ -93,7 +93,7 @@ impl Acl {
                     }
                 }
                 "pattern" => acl.patterns.push(rule(rest).map_err(wrong)?),
-                _ => return Err(wrong("a line begins with user, topic or pattern")),
+                _ => return Err(wrong("a line must begin with user, topic or pattern")),
             }
         }
         Ok(acl)
@@ -154,7 +154,9 @@ fn rule(text: &str) -> Result<Rule, &'static str> {
         (*level == "#" && at == last) || *level == "+" || !level.contains(['+', '#'])
     });
     if !is_fit {
-        return Err("this is no topic filter: # is the last level, + a level of its own");
+        return Err(
+            "not a valid topic filter: # must be the last level, and + must stand alone in its level",
+        );
     }
     Ok(Rule {
         right,

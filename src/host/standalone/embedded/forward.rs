@@ -83,7 +83,7 @@ pub(super) async fn forward(
             outbox.settle(size);
             if let Err(error) = routed {
                 outbox.count_dropped(1);
-                tracing::debug!(%error, "a message could not be routed");
+                tracing::debug!(%error, "cannot route a message");
             }
         }
     }
@@ -121,7 +121,7 @@ pub(super) async fn watch(
                 break;
             }
             if !absent_only && let Some(peer) = doorkeeper::close_stuck(address) {
-                tracing::warn!(%peer, "a subscriber that takes nothing is disconnected");
+                tracing::warn!(%peer, "disconnecting a subscriber that takes no messages");
                 break;
             }
             let dropped =
@@ -142,7 +142,10 @@ pub(super) async fn keep_door(context: ServerContext, address: SocketAddr, max: 
         let known = sessions.iter().filter_map(|it| it.id.remote_addr).collect();
         let closed = doorkeeper.look(Instant::now(), &known);
         if closed > 0 {
-            tracing::debug!(closed, "connections without CONNECT, or too many");
+            tracing::debug!(
+                closed,
+                "closed connections: too many, or no CONNECT in time"
+            );
         }
     }
 }

@@ -163,7 +163,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, tls: bool, websocket
                 });
             }
             Err(error) => {
-                tracing::debug!(%error, "no connection accepted");
+                tracing::debug!(%error, "cannot accept a connection");
                 tokio::time::sleep(PAUSE).await;
             }
         }

@@ -97,7 +97,7 @@ impl KeptMessages {
             Ok(read) => read,
             Err(KeptError::Database(reason)) => {
                 let aside = directory.join(format!("{FILE}.damaged"));
-                error!(reason, moved = %aside.display(), "retained messages of before cannot be read");
+                error!(reason, moved = %aside.display(), "cannot read the stored retained messages: starting without them");
                 std::fs::rename(&path, aside).map_err(|source| failed_at(&path, source))?;
                 read(&path)?
             }
@@ -174,7 +174,7 @@ impl Writer {
             let written = write(&self.database, &wanted, anew);
             match &written {
                 Err(error) if !self.is_failing => {
-                    error!(%error, "retained messages cannot be written: they do not outlive the process");
+                    error!(%error, "cannot write retained messages: they will be lost when the process ends");
                 }
                 Ok(()) if self.is_failing => info!("retained messages can be written again"),
                 _ => {}
@@ -286,7 +286,7 @@ fn read(path: &Path) -> Result<(Database, Vec<Found>), KeptError> {
     if unreadable > 0 {
         warn!(
             messages = unreadable,
-            "retained messages of another release cannot be read"
+            "cannot read retained messages stored by another release"
         );
     }
     Ok((database, found))

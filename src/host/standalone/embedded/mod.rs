@@ -271,8 +271,7 @@ impl Embedded {
         if let Some(address) = public.filter(|_| self.doors.now().is_open()) {
             tracing::warn!(
                 %address,
-                "anybody on the network can command all devices: set mqtt.users_file, or bind \
-                 127.0.0.1"
+                "anyone on the network can send commands to all devices: set mqtt.users_file, or bind 127.0.0.1"
             );
         }
         let mut server = MqttServer::new(context).listener_by_id(listener, FRONT_DOOR);
@@ -286,7 +285,7 @@ impl Embedded {
             }
         });
         if let Some(Err(error)) = self.front.as_ref().map(|front| front.open(runtime)) {
-            tracing::error!(%error, "no MQTT over TLS and WebSocket");
+            tracing::error!(%error, "cannot listen for MQTT over TLS and WebSocket");
         }
     }
 
@@ -301,7 +300,7 @@ impl Embedded {
                 retained.on_disk(kept, found)
             }
             Err(error) => {
-                tracing::error!(%error, "retained messages do not outlive the process");
+                tracing::error!(%error, "cannot store retained messages: they will be lost when the process ends");
                 retained
             }
         }
@@ -319,7 +318,7 @@ impl Embedded {
         match SessionKeeper::open(directory, sessions) {
             Ok((keeper, found)) => Some((Arc::new(keeper), found)),
             Err(error) => {
-                tracing::error!(%error, "MQTT sessions do not outlive the process");
+                tracing::error!(%error, "cannot store MQTT sessions: they will be lost when the process ends");
                 None
             }
         }
@@ -352,7 +351,9 @@ impl Embedded {
             };
             if runtime.block_on(finished).is_err() {
                 self.gate.close();
-                tracing::warn!("subscribers have not taken every message before the end");
+                tracing::warn!(
+                    "some subscribers did not take all their messages before the broker stopped"
+                );
             }
         }
         if let Some(keeper) = self.keeper.lock().take() {

@@ -199,7 +199,7 @@ impl Retained {
             topic,
             max_retained = self.bounds.messages,
             max_retained_bytes = self.bounds.bytes,
-            "a retained message finds no room and is not kept (mqtt.max_retained, \
+            "retained message delivered but not kept: the limit is reached (mqtt.max_retained, \
              mqtt.max_retained_bytes)"
         );
     }

@@ -106,7 +106,7 @@ impl Shared for Routing {
         let found = router.matches(from.id.clone(), &publish.topic).await;
         drop(router);
         let mut found = found.unwrap_or_else(|error| {
-            tracing::debug!(%error, "a message could not be routed");
+            tracing::debug!(%error, "cannot route a message");
             SubRelationsMap::default()
         });
         let Some(mut relations) = found.remove(&self.context.node.id()) else {

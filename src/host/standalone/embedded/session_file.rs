@@ -146,7 +146,7 @@ impl SessionFile {
         match read() {
             Err(KeptError::Database(reason)) => {
                 let aside = directory.join(format!("{FILE}.damaged"));
-                error!(reason, moved = %aside.display(), "MQTT sessions of before cannot be read");
+                error!(reason, moved = %aside.display(), "cannot read the stored MQTT sessions: starting without them");
                 std::fs::rename(&path, aside).map_err(|source| failed_at(&path, source))?;
                 read()
             }
@@ -253,7 +253,7 @@ fn read(database: &Database) -> Result<Found, KeptError> {
     if unreadable > 0 {
         warn!(
             records = unreadable,
-            "MQTT sessions of another release cannot be read"
+            "cannot read MQTT sessions stored by another release"
         );
     }
     let sessions = found.into_values().collect();

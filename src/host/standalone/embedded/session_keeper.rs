@@ -81,13 +81,13 @@ impl SessionKeeper {
                     messages += count;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "an MQTT session of before cannot be restored");
+                    tracing::warn!(%error, "cannot restore a stored MQTT session");
                     self.sessions.gone(number);
                 }
             }
         }
         if restored > 0 || ended > 0 {
-            tracing::info!(restored, ended, messages, "MQTT sessions of before");
+            tracing::info!(restored, ended, messages, "MQTT sessions restored");
         }
     }
 
@@ -246,7 +246,7 @@ impl SessionKeeper {
             Ok((batch, Err(error))) => {
                 *self.failed.lock() = Some(batch);
                 if !was_failing {
-                    tracing::error!(%error, "MQTT sessions cannot be written: what is new does not outlive the process");
+                    tracing::error!(%error, "cannot write MQTT sessions: changes will be lost when the process ends");
                 }
                 false
             }

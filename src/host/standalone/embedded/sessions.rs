@@ -489,7 +489,7 @@ impl Sessions {
             %client,
             max_connections = self.bounds.sessions,
             max_queued_bytes = self.bounds.bytes,
-            "an MQTT session or a message of it is not kept for the next start (mqtt.max_connections, \
+            "an MQTT session or one of its messages will not survive a restart: a limit is reached (mqtt.max_connections, \
              mqtt.max_queued, mqtt.max_queued_bytes)"
         );
     }

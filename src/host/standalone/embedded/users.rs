@@ -38,19 +38,21 @@ impl Hash {
     fn parse(text: &str) -> Result<Self, &'static str> {
         let mut parts = text.split('$');
         let (Some(""), Some(kind)) = (parts.next(), parts.next()) else {
-            return Err("the password is not hashed: mosquitto_passwd -U hashes a file");
+            return Err("the password is not hashed: run mosquitto_passwd -U on the file");
         };
         let parts: Vec<&str> = parts.collect();
-        let bytes = |part: &str| STANDARD.decode(part).map_err(|_| "is no base64");
+        let bytes = |part: &str| STANDARD.decode(part).map_err(|_| "the hash is not base64");
         match (kind, &*parts) {
             ("6", [salt, hash]) => Ok(Self::Sha512 {
                 salt: bytes(salt)?,
                 hash: bytes(hash)?,
             }),
             ("7", [rounds, salt, hash]) => {
-                let rounds = rounds.parse().map_err(|_| "the number of rounds is none")?;
+                let rounds = rounds
+                    .parse()
+                    .map_err(|_| "the number of rounds is not a number")?;
                 if !(1..=MAX_ROUNDS).contains(&rounds) {
-                    return Err("the number of rounds is not from 1 to 2000000");
+                    return Err("the number of rounds is out of range 1 to 2000000");
                 }
                 Ok(Self::Pbkdf2 {
                     rounds,
@@ -60,8 +62,7 @@ impl Hash {
             }
             ("6" | "7", _) => Err("the hash is not complete"),
             _ => Err(
-                "of the hashes of mosquitto_passwd, $6$ and $7$ (-H sha512, sha512-pbkdf2) \
-                      are known",
+                "unknown kind of hash, expected $6$ or $7$ (mosquitto_passwd -H sha512 or sha512-pbkdf2)",
             ),
         }
     }
@@ -108,13 +109,15 @@ impl Users {
             if line.len() > MAX_LINE {
                 return Err(wrong("the line is longer than 4096 bytes"));
             }
-            let (name, hash) = line.split_once(':').ok_or_else(|| wrong("has no :"))?;
+            let (name, hash) = line
+                .split_once(':')
+                .ok_or_else(|| wrong("the : after the name is missing"))?;
             if name.is_empty() {
-                return Err(wrong("has no name"));
+                return Err(wrong("the name is missing"));
             }
             let hash = Hash::parse(hash).map_err(wrong)?;
             if self.0.insert(name.into(), hash).is_some() {
-                return Err(wrong("has a name that stands above already"));
+                return Err(wrong("the name is given twice"));
             }
         }
         Ok(())
@@ -177,16 +180,16 @@ old:$6$6wHUZk/5m47iIwkJ$w1gJdNgNXQsI/IHYZuiF6pPANXSh6HRzB5rNixc1ygvZGHj5ae1nBtPI
     #[test]
     fn mistakes_have_a_line() {
         for (text, part) in [
-            ("a", "no :"),
-            (":$6$AA==$AA==", "no name"),
+            ("a", "the : after the name is missing"),
+            (":$6$AA==$AA==", "the name is missing"),
             ("a:clear", "not hashed"),
             ("a:$6$AA==", "not complete"),
             ("a:$7$0$AA==$AA==", "rounds"),
             ("a:$7$99999999$AA==$AA==", "rounds"),
             ("a:$7$x$AA==$AA==", "rounds"),
             ("a:$6$!$AA==", "base64"),
-            ("a:$argon2id$v=19$m=1,t=1,p=1$AA$AA", "are known"),
-            ("b:$6$AA==$AA==\nb:$6$AA==$AA==", "above"),
+            ("a:$argon2id$v=19$m=1,t=1,p=1$AA$AA", "unknown kind of hash"),
+            ("b:$6$AA==$AA==\nb:$6$AA==$AA==", "given twice"),
         ] {
             let (line, what) = Users::default().read(&format!("# x\n{text}")).unwrap_err();
             assert!(line >= 2 && what.contains(part), "{text}: {line}: {what}");

@@ -19,7 +19,7 @@ pub(super) fn server_config(mqtt: &Mqtt) -> Result<Arc<ServerConfig>, BrokerErro
     let (Some(certfile), Some(keyfile)) = (&tls.certfile, &tls.keyfile) else {
         return Err(setting(
             "mqtt.tls.certfile",
-            "is needed, and mqtt.tls.keyfile",
+            "is required, and so is mqtt.tls.keyfile",
         ));
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());

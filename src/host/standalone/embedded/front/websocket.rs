@@ -59,7 +59,7 @@ async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
         while let Some(message) = from_client.next().await {
             match message? {
                 Message::Binary(bytes) => to_broker.write_all(&bytes).await?,
-                Message::Text(_) => return Err(Ended::Unfit("text is no MQTT")),
+                Message::Text(_) => return Err(Ended::Unfit("MQTT needs binary frames, not text")),
                 Message::Close(_) => break,
                 // The library answers pings.
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
@@ -117,7 +117,7 @@ fn answer(
         .collect();
     let protocol = PROTOCOLS.into_iter().find(|known| offered.contains(known));
     let Some(protocol) = protocol else {
-        let reason = "Sec-WebSocket-Protocol: mqtt is needed\n";
+        let reason = "the header Sec-WebSocket-Protocol: mqtt is missing\n";
         return Err(refused(StatusCode::BAD_REQUEST, reason));
     };
     let protocol = HeaderValue::from_static(protocol);
