@@ -1,14 +1,14 @@
 # Build and install with the usual variables:
 #
-#   make                                  the two below
+#   make                                  the library and the program
 #   make library                          the shared library, for C hosts and for Mosquitto
 #   make program                          the stand-alone program
 #   make install PREFIX=/usr DESTDIR=/tmp/package
 #   make packages                         .deb and .rpm, see RELEASING.md
-#   make sbom                             what is in them, as CycloneDX
+#   make sbom                             bill of materials, as CycloneDX
 #
-# `make install` builds the library if it is not there, and installs the program if it is: both
-# without debug information (STRIP=: keeps it).
+# `make install` builds the library if it is missing, and also installs the program if it has been built.
+# Both are installed without debug information (STRIP=: keeps it).
 PREFIX ?= /usr/local
 BINDIR ?= $(PREFIX)/bin
 LIBDIR ?= $(PREFIX)/lib
@@ -23,7 +23,7 @@ CARGO ?= cargo
 INSTALL ?= install
 STRIP ?= strip --strip-unneeded
 
-# Of its own: the library for hosts has no stand-alone broker in it, the one beside the program has.
+# A separate folder: the library for hosts is built without the stand-alone broker.
 TARGET_DIR ?= target
 LIBRARY ?= $(TARGET_DIR)/host/release/liblwm2m_gateway.so
 PROGRAM ?= $(TARGET_DIR)/release/lwm2m-gateway

@@ -1,9 +1,9 @@
-//! The smallest host: prints what the gateway publishes, and takes commands from standard input.
+//! The smallest host: prints the messages of the gateway, and reads commands from standard input.
 //!
 //!     cargo run --example embed -- listeners.udp.default.bind=127.0.0.1:5683
 //!
 //! Each argument sets a key of `docs/configuration.md`. A line of the input is a topic and a
-//! command, as in
+//! command, such as
 //!
 //!     lwm2m/sim-0/dn {"reqID":1,"msgType":"read","data":{"path":"/3/0/0"}}
 //!
@@ -16,16 +16,16 @@ use std::time::Duration;
 
 use lwm2m_gateway::{ConfigSource, Gateway, Host, Message, Publish};
 
-/// A broker would take its place.
+/// Stands for a broker.
 struct Terminal;
 
-/// Called from the threads of the gateway. A host that cannot take a message at once queues it.
+/// Called from the threads of the gateway. A host that cannot accept a message at once must queue it.
 impl Host for Terminal {
     fn publish(&self, batch: &mut Vec<Publish>) {
         let mut out = io::stdout().lock();
         for message in batch.drain(..) {
             let json = String::from_utf8_lossy(&message.payload);
-            // Nobody reads any more: nothing can be done about it.
+            // The reader is gone: nothing can be done about it.
             let _ = writeln!(out, "{} {json}", message.topic);
         }
     }

@@ -1,12 +1,13 @@
-//! Load for a whole gateway: devices that register, are observed by MQTT command, and notify.
+//! Generates load for a whole gateway: devices that register, are observed by MQTT commands, and send
+//! notifications.
 //!
 //! ```sh
 //! cargo run --release --example load -- --devices 5000 --rate 2000 --seconds 10 --pid PID
 //! ```
 //!
 //! One thread receives the MQTT messages, one reads what the gateway sends to the devices, one
-//! sends. Each device has a socket of its own (raise `ulimit -n`). `--pid` gives the CPU time of
-//! the gateway's process from `/proc/PID/stat`, and its resident memory.
+//! sends. Each device has its own socket (raise `ulimit -n`). With `--pid` it prints the CPU time of
+//! the gateway's process, from `/proc/PID/stat`, and its resident memory.
 
 // A program of its own on sockets, clocks and threads; a failure ends it with a message.
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)]
@@ -26,7 +27,7 @@ use lwm2m_gateway::coap::{Code, Message, MessageType};
 
 const USAGE: &str = "\
 load [--coap 127.0.0.1:5683] [--mqtt 127.0.0.1:1883] [--mount lwm2m/] [--pid PID]
-     [--devices 1000] [--rate PER_SECOND, 0 for as many as go] [--seconds 10] [--window 200]";
+     [--devices 1000] [--rate PER_SECOND, 0 for as many as possible] [--seconds 10] [--window 200]";
 
 struct Options {
     coap: SocketAddr,

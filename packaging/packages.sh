@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Makes the packages for Debian and Red Hat, and the debug information, from what is built.
+# Makes the packages for Debian and Red Hat, and the archive of debug information, from the build.
 #
 #   packaging/packages.sh [--program FILE] [--library FILE] [--output FOLDER] [--version VERSION]
 #
 #   --program FILE      default: target/release/lwm2m-gateway
 #   --library FILE      the plugin; default: target/host/release/liblwm2m_gateway.so
 #   --output FOLDER     default: target/packages
-#   --version VERSION   another one than that of Cargo.toml
+#   --version VERSION   default: the version in Cargo.toml
 #   --only KIND         deb or rpm
-#   --fast              larger packages, sooner; for tests
+#   --fast              compress less, for tests
 #
 # Needs cargo-deb and cargo-generate-rpm (RELEASING.md), binutils, and dpkg-dev, which finds the
 # libraries that the packages depend on.
@@ -41,7 +41,7 @@ output=$(cd "$output" && pwd)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# What the metadata in Cargo.toml calls target/release.
+# The folder that the metadata in Cargo.toml calls target/release.
 mkdir -p "$work/release"
 for file in "$program" "$library"; do
     name=$(basename "$file")
@@ -53,13 +53,13 @@ for file in "$program" "$library"; do
     chmod --reference="$file" "$work/release/$name"
 done
 [ -z "$fast" ] || export XZ_OPT=-0
-# A manual page for each command; that of the program is written by hand.
+# A manual page for each command; the page of the program is written by hand.
 "$program" man "$work/release/man"
 rm "$work/release/man/lwm2m-gateway.1"
 tar -C "$work/debug" --owner=0 --group=0 -cJf "$output/lwm2m-gateway-$version-debug.tar.xz" usr
 
-# The tools read the metadata from a copy of Cargo.toml without what older ones of them do not know,
-# such as those on PyPI. They compile nothing here.
+# The tools read the metadata from a copy of Cargo.toml without the keys that older versions, such as
+# those on PyPI, do not know. They compile nothing here.
 mkdir "$work/tree"
 ln -s "$PWD"/* "$work/tree/"
 rm -f "$work/tree/Cargo.toml" "$work/tree/target"
@@ -67,9 +67,9 @@ ln -s "$work" "$work/tree/target"
 sed -e 's/^edition = "2024"/edition = "2021"/' -e '/^debug = /d' Cargo.toml >"$work/tree/Cargo.toml"
 cd "$work/tree"
 export CARGO_TARGET_DIR=$work
-# Nor do those know files of configuration that an upgrade leaves alone: not for a release.
+# Older versions cannot mark configuration files that an upgrade must keep: do not use them for a release.
 [ -z "$fast" ] || sed -i 's/config = "noreplace"/config = true/' Cargo.toml
-# The scripts of a package for Red Hat, as keys of its metadata.
+# The scripts of a Red Hat package, as keys of its metadata.
 scripts() {
     local key file
     while read -r key file; do

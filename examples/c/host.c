@@ -1,11 +1,11 @@
 /*
- * The smallest useful host: a program that carries the gateway without a broker.
+ * The smallest useful host: a program that runs the gateway without a broker.
  *
  *   cc -std=c99 -o host host.c $(pkg-config --cflags --libs lwm2m_gateway)
  *   ./host [CONFIG]
  *
- * What the gateway publishes goes to standard output, a line each: topic, blank, JSON. A line
- * "TOPIC JSON" on standard input is delivered, as in
+ * It prints each message that the gateway publishes as a line "TOPIC JSON", and delivers each such
+ * line from standard input, for example
  *
  *   lwm2m/dev-1/dn/dm {"reqID":1,"msgType":"read","data":{"path":"/3/0/0"}}
  *
@@ -32,7 +32,7 @@ static void on_signal(int number)
     ended = 1;
 }
 
-/* The callbacks: in polled mode all of them run inside of lwm2m_gateway_poll(). */
+/* The callbacks. In polled mode all of them run inside lwm2m_gateway_poll(). */
 
 static int publish(void *user_data, const lwm2m_gateway_publication *publication)
 {
@@ -110,7 +110,7 @@ static void run(lwm2m_gateway *gateway)
             lwm2m_gateway_poll(gateway, 0, NULL);
         if (fds[1].revents != 0) {
             if (fgets(line, sizeof line, stdin) == NULL)
-                fds[1].fd = -1; /* no more input: poll(2) leaves it alone */
+                fds[1].fd = -1; /* end of input: poll(2) ignores it */
             else
                 deliver(gateway, line);
         }
@@ -134,7 +134,7 @@ int main(int argc, char **argv)
         }
         fclose(file);
     }
-    setvbuf(stdin, NULL, _IONBF, 0); /* poll(2) knows nothing of what stdio has read ahead */
+    setvbuf(stdin, NULL, _IONBF, 0); /* poll(2) does not see what stdio has read ahead */
     gateway = start(config);
     if (gateway == NULL)
         return 1;

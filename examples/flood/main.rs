@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 const USAGE: &str = "\
 flood KIND --to 127.0.0.1:PORT [--from 127.0.0.1] [--count 100000] [--seconds 10]
-     [--rate PER_SECOND, 0 for as many as go] [--size BYTES] [--sockets 16]
+     [--rate PER_SECOND, 0 for as many as possible] [--size BYTES] [--sockets 16]
      [--name TEXT]
 
 over UDP    junk ping reset register register-blocks update send large
