@@ -62,30 +62,30 @@ counters! {
     datagrams_received,
     /// Datagrams to devices.
     datagrams_sent,
-    /// Datagrams the kernel did not take.
+    /// Datagrams that the kernel did not accept for sending.
     datagrams_send_failed,
     /// Bytes from devices.
     bytes_received,
     /// Bytes to devices.
     bytes_sent,
-    /// Datagrams that are no CoAP message (RFC 7252 §3).
+    /// Datagrams that are not CoAP messages (RFC 7252 §3).
     datagrams_malformed,
-    /// Well-formed messages nobody waits for: late ACKs, strange tokens, unknown peers.
+    /// Well-formed but unexpected messages: late ACKs, unknown tokens, unknown peers.
     datagrams_unexpected,
-    /// Confirmable or non-confirmable messages seen before and answered from the cache or ignored.
+    /// Repeated confirmable or non-confirmable messages, answered from the cache or ignored.
     datagrams_duplicate,
     /// Datagrams or commands dropped because a mailbox was full.
     mailbox_overflow,
-    /// Datagrams from addresses that the access rules of their listener do not let in, dropped.
+    /// Datagrams dropped because the access rules of their listener deny the address.
     datagrams_denied,
-    /// Datagrams beyond the rate of their source, of strangers in all, or of their device, dropped.
+    /// Datagrams dropped because of the rate of their source, of all strangers, or of their device.
     datagrams_limited,
     /// Datagrams of strangers dropped because more arrived than the shard could handle.
     datagrams_shed,
     /// Datagrams the kernel dropped because the receive buffer was full.
     datagrams_overrun,
-    /// Datagrams not sent because their receiver had not shown that it receives there and had got
-    /// three times what it sent.
+    /// Datagrams not sent because their receiver had got three times the bytes that it sent, and had
+    /// not proved its address.
     answers_withheld,
     /// Requests answered 4.01 with an Echo option.
     echo_challenges,
@@ -95,13 +95,14 @@ counters! {
     register_refused,
     /// Registers and Updates refused for the size of their query, object list or endpoint name.
     register_too_large,
-    /// Registrations refused because there were too many a second; part of those.
+    /// Registrations refused because there were too many per second; part of `register_refused`.
     registers_limited,
-    /// Refused because the endpoint, its registration or its mountpoint is another one's.
+    /// Registrations refused because the endpoint, its registration or its mountpoint belongs to
+    /// another device.
     identity_refused,
     /// Updates accepted.
     updated,
-    /// Devices that said goodbye.
+    /// Devices that de-registered.
     deregistered,
     /// Registrations whose lifetime ran out.
     expired,
@@ -115,31 +116,32 @@ counters! {
     observations,
     /// Commands from MQTT.
     commands,
-    /// Commands answered with an error of our own: malformed, not registered, overflow, expired.
+    /// Commands that the gateway itself answered with an error: malformed, not registered, overflow,
+    /// expired.
     commands_refused,
-    /// Messages of the gateway's own that came back as commands, by a bridge for instance, and were
+    /// Messages of the gateway that came back as commands, for instance through a bridge, and were
     /// dropped.
     commands_returned,
     /// Commands for endpoints that are not registered here, left to other gateways.
     commands_not_ours,
-    /// Devices claimed as this gateway's own (`mqtt.ownership_topic`), each registration once.
+    /// Devices claimed by this gateway (`mqtt.ownership_topic`), each registration once.
     ownership_claimed,
-    /// Devices given to another gateway.
+    /// Devices handed over to another gateway.
     ownership_given,
-    /// Devices of another gateway with which this one went on.
+    /// Devices taken over from another gateway.
     ownership_taken,
-    /// Devices of another gateway from which nothing came in time.
+    /// Devices of another gateway that did not hand them over in time.
     ownership_without,
-    /// Messages below `mqtt.ownership_topic` that are none, or that nobody asked for.
+    /// Messages below `mqtt.ownership_topic` that are invalid or unexpected.
     ownership_refused,
-    /// Events and messages about ownership for which there was no room.
+    /// Events and messages about ownership dropped because a queue was full.
     ownership_dropped,
-    /// Retained messages that the embedded broker did not keep, for want of room.
+    /// Retained messages that the embedded broker did not keep because a limit was reached.
     retained_refused,
-    /// Subscriptions that got no retained messages because too many waited for theirs.
+    /// Subscriptions that got no retained messages because too many subscriptions waited for them.
     retained_withheld,
-    /// Sessions of clients of the embedded broker, and messages for them, that are not kept for the next
-    /// start, for want of room.
+    /// Client sessions of the embedded broker, and messages for them, that are not stored because a
+    /// limit was reached.
     sessions_refused,
     /// Failed logins at the embedded broker.
     mqtt_logins_failed,
@@ -147,104 +149,101 @@ counters! {
     mqtt_denied,
     /// Messages that the broker of `mqtt.broker` refused; part of `publish_dropped`.
     publish_refused,
-    /// Subscriptions that it refused.
+    /// Subscriptions that the broker of `mqtt.broker` refused.
     subscriptions_refused,
-    /// Response topics of commands to which no answer goes (`response_topics`).
+    /// Response topics of commands that were ignored (`response_topics`).
     replies_refused,
     /// Commands that waited for a sleeping device.
     commands_queued,
-    /// Batches the store has written.
+    /// Batches of changes written to the store.
     store_commits,
-    /// Changes in them.
+    /// Changes written to the store.
     store_changes,
     /// Attempts to write a batch that failed.
     store_failed,
-    /// Changes that found no room before the store could write them.
+    /// Changes lost because the store could not write them in time.
     store_lost,
-    /// Registrations that came back from the store.
+    /// Registrations restored from the store.
     store_restored,
     /// Requests sent to devices.
     requests,
     /// Responses from devices.
     responses,
-    /// Messages sent again because no acknowledgement came.
+    /// Messages sent again because no acknowledgement arrived.
     retransmissions,
     /// Exchanges that ended without an answer.
     timeouts,
-    /// Requests answered by Reset.
+    /// Requests answered by a Reset.
     resets,
     /// Notifications from devices.
     notifications,
     /// Sends from devices.
     sends,
-    /// Observations that were silent for twice their `pmax` and were asked for again.
+    /// Observations renewed because they were silent for twice their `pmax`.
     observations_silent,
-    /// Of these, given up after three times.
+    /// Silent observations that ended after three attempts to renew them.
     observations_lost,
     /// Notifications older than one already seen (RFC 7641 §3.4).
     notifications_stale,
     /// Payloads that could not be decoded.
     decode_errors,
-    /// Block-wise transfers to or from devices given up: blocks that nobody asked for, too slow, too
-    /// large or too many requests.
+    /// Block-wise transfers to or from devices that were given up: unexpected blocks, too slow, too
+    /// large, or too many requests.
     transfers_failed,
-    /// MQTT messages handed to the host.
+    /// MQTT messages passed to the host.
     published,
-    /// MQTT messages the host could not take.
+    /// MQTT messages that the host could not accept.
     publish_dropped,
-    /// Lines of the log that found no room on their way out.
+    /// Log lines dropped because they could not be written fast enough.
     log_lines_dropped,
-    /// Shards that began anew after a panic.
+    /// Shards that were restarted after a panic.
     shard_panics,
     /// DTLS: hellos without a cookie, each answered by a HelloVerifyRequest.
     dtls_hellos,
-    /// DTLS: hellos with a cookie that is not ours or too old.
+    /// DTLS: hellos with a cookie that is wrong or too old.
     dtls_bad_cookies,
-    /// DTLS: datagrams that are no DTLS, or hellos that break RFC 6347.
+    /// DTLS: datagrams that are not DTLS, or hellos that violate RFC 6347.
     dtls_malformed,
-    /// DTLS: datagrams of peers without session or handshake.
+    /// DTLS: datagrams of peers without a session or handshake.
     dtls_unknown_peer,
-    /// DTLS: datagrams with a connection id that no session has.
+    /// DTLS: datagrams with an unknown connection id.
     dtls_unknown_ids,
-    /// DTLS: datagrams that came to another shard than that of their session, as their connection id
-    /// says.
+    /// DTLS: datagrams that arrived at another shard and were forwarded by their connection id.
     dtls_records_forwarded,
-    /// DTLS: sessions whose device has spoken from another address than before.
+    /// DTLS: devices recognised at a new address by their connection id.
     dtls_moves,
     /// DTLS: records dropped as replayed, not authentic, too early or too many.
     dtls_records_dropped,
-    /// DTLS: handshakes begun, each after its cookie exchange.
+    /// DTLS: handshakes started, after the cookie exchange.
     dtls_handshakes_started,
-    /// DTLS: hellos not answered because handshakes from the same address have failed again and again.
+    /// DTLS: hellos not answered because of repeated failures from the same address.
     dtls_handshakes_slowed,
-    /// DTLS: handshakes not begun because too many were under way.
+    /// DTLS: handshakes not started because too many were in progress.
     dtls_handshakes_refused,
-    /// DTLS: handshakes not begun because there were too many a second.
+    /// DTLS: handshakes not started because there were too many per second.
     dtls_handshakes_limited,
-    /// DTLS: handshakes given up for new ones from elsewhere, or because they made no progress, when
-    /// too many were under way.
+    /// DTLS: handshakes ended to make room for others when too many were in progress.
     dtls_handshakes_evicted,
-    /// DTLS: handshakes completed, resumed ones included.
+    /// DTLS: handshakes completed, including resumed ones.
     dtls_handshakes_completed,
     /// DTLS: handshakes completed that resumed an earlier session.
     dtls_handshakes_resumed,
-    /// DTLS: handshakes that failed, by a wrong key for instance, or were begun anew.
+    /// DTLS: handshakes that failed, for instance because of a wrong key, or were started again.
     dtls_handshakes_failed,
-    /// DTLS: handshakes that ran out of time.
+    /// DTLS: handshakes that timed out.
     dtls_handshakes_timed_out,
-    /// DTLS: handshakes that failed, or fell silent, for want of a key: a wrong one, or an identity that
-    /// nobody knows.
+    /// DTLS: handshakes that failed or fell silent because of a wrong key or an unknown identity.
     dtls_keys_failed,
-    /// DTLS: identities nobody knows.
+    /// DTLS: unknown identities.
     dtls_unknown_identities,
     /// DTLS: sessions now (a gauge).
     dtls_sessions,
-    /// DTLS: sessions that came back from the store.
+    /// DTLS: sessions restored from the store.
     dtls_sessions_restored,
     /// DTLS: sessions closed to make room for new ones.
     dtls_sessions_evicted,
-    /// DTLS: those among them whose credential or address had more sessions than others, or more than
-    /// it may have.
+    /// DTLS: sessions closed because their credential or address had more than others, or more than
+    /// allowed; part of `dtls_sessions_evicted`.
     dtls_sessions_over_share,
     /// DTLS: datagrams for devices that could not be sent: no session, or too long.
     dtls_send_failed,

@@ -6,7 +6,10 @@ pub(crate) const IGNORED: &[(&str, &str)] = &[
         "enable",
         "has no effect: a gateway that is started is enabled",
     ),
-    ("enable_stats", "has no effect: statistics are always kept"),
+    (
+        "enable_stats",
+        "has no effect: statistics are always counted",
+    ),
     (
         "idle_timeout",
         "has no effect: a peer without a registration holds no resources",
@@ -20,10 +23,7 @@ pub(crate) const IGNORED: &[(&str, &str)] = &[
 
 /// The same below `listeners.udp.NAME` and `listeners.dtls.NAME`.
 pub(crate) const LISTENER_IGNORED: &[(&str, &str)] = &[
-    (
-        "acceptors",
-        "has no effect: every shard has a socket of its own",
-    ),
+    ("acceptors", "has no effect: every shard has its own socket"),
     ("health_check", "has no effect here"),
     ("udp_options.active_n", "has no effect here"),
     (
@@ -79,7 +79,7 @@ pub(crate) const DTLS_IGNORED: &[(&str, &str)] = &[
     ),
     (
         "dtls_options.honor_cipher_order",
-        "has no effect: the order of ciphers always counts",
+        "has no effect: the order of ciphers in the configuration is always used",
     ),
     (
         "dtls_options.secure_renegotiate",
@@ -93,7 +93,7 @@ pub(crate) const DTLS_IGNORED: &[(&str, &str)] = &[
     ("dtls_options.log_level", "has no effect: see log.level"),
     (
         "dtls_options.hibernate_after",
-        "has no effect: only the sessions that were used last keep their buffers",
+        "has no effect: only recently used sessions keep their buffers",
     ),
     ("dtls_options.gc_after_handshake", "has no effect here"),
 ];
