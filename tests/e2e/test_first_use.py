@@ -361,7 +361,7 @@ def test_d14_the_line_can_be_edited(programs):
     os.write(keyboard, b"\x1b[A\r")  # the line before
     shows("/3/0/0 = Example Devices")
     os.write(keyboard, b"attr /3/0/9 pmin=abc\r")
-    shows("detail: pmin is a whole number")
+    shows("detail: pmin must be a whole number")
     os.write(keyboard, b"quit\r")
     assert process.wait(10) == 0
     os.close(keyboard)
