@@ -12,8 +12,15 @@ use crate::mqtt::Publish;
 use crate::time::{Instant, Now};
 
 impl Shard {
-    /// Collects all effects; returns the next deadline.
+    /// Collects all effects and leaves what is for the store; returns the next deadline.
     pub(super) fn drain(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
+        let deadline = self.collect(now, effects);
+        self.keep(effects);
+        deadline
+    }
+
+    /// Collects all effects; returns the next deadline.
+    pub(super) fn collect(&mut self, now: Now, effects: &mut Effects) -> Option<Instant> {
         loop {
             let engine = self.drain_engine(now, effects);
             let mut deadline = engine;
@@ -25,7 +32,6 @@ impl Shard {
             }
             // What came out of a session may have made the engine speak.
             if !news {
-                self.keep(effects);
                 return deadline;
             }
         }
@@ -33,9 +39,10 @@ impl Shard {
 
     /// Leaves changes for the store, all of them in one batch: a command that is sent as soon as it
     /// comes is noted as both. Nothing has been sent yet.
-    fn keep(&self, effects: &mut Effects) {
+    pub(super) fn keep(&self, effects: &mut Effects) {
         if let Some(store) = self.store.as_ref().filter(|_| !effects.changes.is_empty()) {
-            store.push(self.index, effects.changes.drain(..));
+            store.push(self.index, &effects.changes);
+            effects.changes.clear();
         }
     }
 
@@ -80,8 +87,8 @@ impl Shard {
                     }
                 }
                 // An answer is final once the broker has it.
-                Output::Store(change @ Change::Answered { .. }) => effects.answered.push(change),
-                Output::Store(change) => effects.changes.push(change),
+                Output::Store(change @ Change::Answered { .. }) => effects.answered.push(&change),
+                Output::Store(change) => effects.changes.push(&change),
                 Output::Handoff { shard, handoff } => {
                     if let Some(mailbox) = self.mailboxes.get(usize::from(shard)) {
                         // Only commands are ever refused, and this is none.

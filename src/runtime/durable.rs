@@ -4,7 +4,7 @@ use super::gateway::Gateway;
 use crate::bridge::RouteKey;
 use crate::engine::{self, Change, CommandInput, Settings};
 use crate::mqtt::{Message, Publish};
-use crate::store::Receipt;
+use crate::store::{Log, Receipt};
 
 /// Bytes of [`Gateway::note`] at most.
 pub const MAX_NOTE: usize = 64 << 10;
@@ -41,7 +41,8 @@ impl Gateway {
         let fits = note.len() <= MAX_NOTE;
         if fits {
             let (endpoint, note) = (endpoint.into(), note.into());
-            store.push(shard, [Change::Note { endpoint, note }]);
+            let note = Change::Note { endpoint, note };
+            store.push(shard, &Log::from_iter([note]));
         }
         fits
     }

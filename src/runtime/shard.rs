@@ -30,7 +30,7 @@ use crate::mqtt::Publish;
 #[cfg(feature = "http")]
 use crate::mqtt::ReplyTo;
 use crate::network::NetworkPath;
-use crate::store::{KeptSession, NotDurable, Receipt, Store, Word};
+use crate::store::{KeptSession, Log, NotDurable, Receipt, Store, Word};
 use crate::telemetry::{Counters, limited};
 use crate::time::{Instant, Now};
 use crate::transport::udp::{BATCH, ReceiveBuffers, UdpSocket};
@@ -131,9 +131,9 @@ pub(super) struct Effects {
     pub(super) publishes: Vec<Publish>,
     pub(super) device_events: Vec<DeviceEvent>,
     /// For the store.
-    pub(super) changes: Vec<crate::engine::Change>,
+    pub(super) changes: Log,
     /// For the store, once the broker has the answers among `publishes`.
-    pub(super) answered: Vec<crate::engine::Change>,
+    pub(super) answered: Log,
     /// To be told when everything before is safe.
     pub(super) receipts: Vec<Receipt>,
 }
@@ -626,8 +626,9 @@ impl Shard {
                     self.take_datagram(now, peer, datagram);
                 }
             }
-            *deadline = self.drain(now, effects);
+            *deadline = self.collect(now, effects);
         }
+        self.keep(effects);
         Batch { received, taken }
     }
 

@@ -273,7 +273,7 @@ impl Backend for Database {
                 .open_table(ABOUT)?
                 .insert("clocks", encode(clocks).as_slice())?;
             let mut tables = Tables::open(transaction)?;
-            batch.iter().try_for_each(|change| tables.apply(change))
+            batch.iter().try_for_each(|line| tables.apply(&line))
         };
         let committed = panic::catch_unwind(AssertUnwindSafe(|| write(database, apply)));
         let committed =

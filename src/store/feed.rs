@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::engine::{Change, Restored, ShardId};
-use crate::memory::{Kind, Memory};
+use crate::engine::{Restored, ShardId};
+use crate::memory::{Kind as Account, Memory};
 
+use super::log::{Kind, Log};
 use super::receipt::{NotDurable, Receipt};
 
 /// Bytes of changes that make the store smaller, which may go beyond the account.
@@ -19,14 +20,17 @@ const FREEING_MAX: usize = 32 << 20;
 /// Devices at most of which changes were lost and are to be told again.
 const STALE_MAX: usize = 100_000;
 
-/// A change and where it comes from.
-pub(super) type Left = (ShardId, Change);
+/// A command that a shard waits to hear of.
+pub(super) type Waiting = (ShardId, Arc<str>, u64);
 
 #[derive(Debug, Default)]
 struct Inner {
-    left: Vec<Left>,
+    left: Log,
     /// Charged for it.
     bytes: usize,
+    /// An empty one, to be used next.
+    spare: Log,
+    waiting: Vec<Waiting>,
     /// Somebody waits for its being written.
     urgent: bool,
     closed: bool,
@@ -61,7 +65,9 @@ pub(super) struct Feed {
 /// What was taken.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    pub(super) left: Vec<Left>,
+    pub(super) left: Log,
+    /// Commands in it that shards wait to hear of.
+    pub(super) waiting: Vec<Waiting>,
     /// To be given back once it is written.
     pub(super) bytes: usize,
     pub(super) lost: u64,
@@ -82,35 +88,49 @@ impl Feed {
     }
 
     /// Leaves changes, to be taken together. Returns how many found no room.
-    pub(super) fn push(&self, shard: ShardId, changes: impl IntoIterator<Item = Change>) -> u64 {
+    pub(super) fn push(&self, shard: ShardId, changes: &Log) -> u64 {
         let mut lost = 0;
-        let mut inner = self.inner.lock();
+        let mut guard = self.inner.lock();
+        let inner = &mut *guard;
         let (empty, hurried) = (inner.left.is_empty(), inner.urgent);
-        for change in changes {
-            let bytes = change.bytes();
-            let urgent = matches!(change, Change::Sent { confirm: true, .. });
+        for at in 0..changes.len() {
+            let Some(line) = changes.line(at) else {
+                continue;
+            };
+            let bytes = changes.bytes(at);
+            let urgent = line.kind == Kind::Awaited;
             // What somebody waits for must arrive, and what frees room should.
-            let freeing = change.frees() && inner.bytes < FREEING_MAX;
+            let freeing = line.kind.frees() && inner.bytes < FREEING_MAX;
             if urgent || freeing {
-                self.memory.reserve(Kind::Store, bytes);
-            } else if self.memory.try_reserve(Kind::Store, bytes).is_err() {
+                self.memory.reserve(Account::Store, bytes);
+            } else if self.memory.try_reserve(Account::Store, bytes).is_err() {
                 lost += 1;
                 if inner.stale.len() < STALE_MAX {
-                    inner.stale.insert(change.endpoint().into(), shard);
+                    inner.stale.insert(line.endpoint.into(), shard);
                 }
                 continue;
             }
-            inner.left.push((shard, change));
+            inner.left.copy(changes, at);
             inner.bytes += bytes;
-            inner.urgent |= urgent;
+            if urgent {
+                inner.urgent = true;
+                let waiting = (shard, line.endpoint.into(), line.number);
+                inner.waiting.push(waiting);
+            }
         }
         inner.lost += lost;
         let wakes = empty && !inner.left.is_empty() || inner.urgent && !hurried || lost > 0;
-        drop(inner);
+        drop(guard);
         if wakes {
             self.changed.notify_one();
         }
         lost
+    }
+
+    /// A log that is written is used again.
+    pub(super) fn give_back(&self, mut log: Log) {
+        log.clear();
+        self.inner.lock().spare = log;
     }
 
     /// Nothing more comes: what is left is to be written at once.
@@ -170,8 +190,10 @@ impl Feed {
             self.changed.wait_while_for(&mut inner, hurries, together);
         }
         inner.urgent = false;
+        let next = mem::take(&mut inner.spare);
         Taken {
-            left: mem::take(&mut inner.left),
+            left: mem::replace(&mut inner.left, next),
+            waiting: mem::take(&mut inner.waiting),
             bytes: mem::take(&mut inner.bytes),
             lost: mem::take(&mut inner.lost),
             asked: mem::take(&mut inner.asked),

@@ -138,7 +138,8 @@ impl Backend for MemoryBackend {
     }
 
     fn commit(&mut self, batch: &Batch, clocks: &Clocks) -> Result<(), StoreError> {
-        batch.iter().for_each(|change| self.apply(change));
+        let changes = batch.iter().filter_map(|line| line.change());
+        changes.for_each(|change| self.apply(&change));
         self.clocks = Some(clocks.clone());
         Ok(())
     }

@@ -14,6 +14,7 @@ mod database;
 mod directory;
 mod error;
 mod feed;
+mod log;
 #[cfg(feature = "internals")]
 mod memory;
 mod migrate;
@@ -36,6 +37,7 @@ pub use clock::Clocks;
 pub use database::Database;
 #[cfg(any(feature = "internals", feature = "standalone"))]
 pub use error::StoreError;
+pub(crate) use log::Log;
 #[cfg(feature = "internals")]
 pub use memory::MemoryBackend;
 pub use receipt::{NotDurable, Receipt};

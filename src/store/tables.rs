@@ -3,13 +3,15 @@
 use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
 
-use redb::{ReadableDatabase as _, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    ReadableDatabase as _, ReadableTable, ReadableTableMetadata as _, TableDefinition, TableError,
+    WriteTransaction,
+};
 
 use super::backend::Contents;
-use super::record::{decode, encode};
-use crate::engine::{
-    Change, CommandStage, Restored, StoredCommand, StoredDevice, StoredObservation, StoredRefusal,
-};
+use super::log::{Kind, Line};
+use super::record::{decode, refusal_of};
+use crate::engine::{CommandStage, Restored, StoredCommand, StoredDevice, StoredObservation};
 
 /// The format of the file: another number when the tables below or their records change. 2: commands
 /// know which message of a broker they came with, observations their longest period.
@@ -34,21 +36,6 @@ pub(super) const SENT: TableDefinition<'_, (&str, u64), ()> = TableDefinition::n
 const REFUSED: TableDefinition<'_, (&str, u64), u8> = TableDefinition::new("refused");
 /// Registrations that have ended, as long as there are such commands of theirs.
 const ENDED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("ended");
-
-/// A refusal as a number of the table.
-const fn number_of(refusal: StoredRefusal) -> u8 {
-    match refusal {
-        StoredRefusal::NotRegistered => 1,
-        StoredRefusal::Expired => 2,
-        StoredRefusal::Cancelled => 3,
-    }
-}
-
-fn refusal_of(number: u8) -> StoredRefusal {
-    let known = [StoredRefusal::Expired, StoredRefusal::Cancelled];
-    let found = known.into_iter().find(|it| number_of(*it) == number);
-    found.unwrap_or(StoredRefusal::NotRegistered)
-}
 
 /// Puts devices together with what belongs to them. Records that cannot be read are left out. Of two
 /// processors one reads the observations, which are as many as all the rest: a gateway serves as soon as
@@ -230,10 +217,13 @@ pub(super) struct Tables<'t> {
     sent: redb::Table<'t, (&'static str, u64), ()>,
     refused: redb::Table<'t, (&'static str, u64), u8>,
     ended: redb::Table<'t, &'static str, &'static [u8]>,
+    /// Whether there may be any that have ended.
+    has_ended: bool,
 }
 
 impl<'t> Tables<'t> {
     pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, redb::Error> {
+        let ended = transaction.open_table(ENDED)?;
         Ok(Self {
             devices: transaction.open_table(DEVICES)?,
             seen: transaction.open_table(SEEN)?,
@@ -242,71 +232,62 @@ impl<'t> Tables<'t> {
             commands: transaction.open_table(COMMANDS)?,
             sent: transaction.open_table(SENT)?,
             refused: transaction.open_table(REFUSED)?,
-            ended: transaction.open_table(ENDED)?,
+            has_ended: !ended.is_empty()?,
+            ended,
         })
     }
 
-    pub(super) fn apply(&mut self, change: &Change) -> Result<(), redb::Error> {
-        match change {
-            Change::Device(device) => {
-                let record = encode(&**device);
-                let endpoint = &*device.endpoint;
-                let was_there = self.devices.insert(endpoint, record.as_slice())?.is_some();
+    pub(super) fn apply(&mut self, line: &Line<'_>) -> Result<(), redb::Error> {
+        let Line {
+            endpoint, record, ..
+        } = *line;
+        // Of commands and observations.
+        let key = (endpoint, line.number);
+        match line.kind {
+            Kind::Device => {
+                let was_there = self.devices.insert(endpoint, record)?.is_some();
                 // One that is there has not ended, and one that was not has not been heard of.
                 if was_there {
                     self.seen.remove(endpoint)?;
-                } else {
+                } else if self.has_ended {
                     self.ended.remove(endpoint)?;
                 }
             }
-            Change::Seen { endpoint, at } => {
-                self.seen.insert(&**endpoint, at.as_micros())?;
+            Kind::Seen => {
+                self.seen.insert(endpoint, line.number)?;
             }
-            Change::Note { endpoint, note } => {
+            Kind::Note => {
                 // One that comes late would stay for ever.
-                if self.devices.get(&**endpoint)?.is_some() {
-                    self.notes.insert(&**endpoint, &**note)?;
+                if self.devices.get(endpoint)?.is_some() {
+                    self.notes.insert(endpoint, record)?;
                 }
             }
-            Change::Gone(endpoint) => self.end(endpoint)?,
-            Change::Observed {
-                endpoint,
-                observation,
-            } => {
-                let record = encode(&**observation);
-                let key = (&**endpoint, observation.token);
-                self.observations.insert(key, record.as_slice())?;
+            Kind::Gone => self.end(endpoint)?,
+            Kind::Observed => {
+                self.observations.insert(key, record)?;
             }
-            Change::Unobserved { endpoint, token } => {
-                self.observations.remove((&**endpoint, *token))?;
+            Kind::Unobserved => {
+                self.observations.remove(key)?;
             }
-            Change::Queued { endpoint, command } => {
-                let record = encode(&**command);
-                let key = (&**endpoint, command.number);
-                self.commands.insert(key, record.as_slice())?;
+            Kind::Queued => {
+                self.commands.insert(key, record)?;
             }
-            Change::Sent {
-                endpoint, number, ..
-            } => {
-                self.sent.insert((&**endpoint, *number), ())?;
+            Kind::Sent | Kind::Awaited => {
+                self.sent.insert(key, ())?;
             }
-            Change::Refused {
-                endpoint,
-                number,
-                with,
-            } => {
-                let key = (&**endpoint, *number);
-                if self.commands.get(key)?.is_some() {
-                    self.refused.insert(key, number_of(*with))?;
+            Kind::Refused => {
+                if let Some(with) = record.first()
+                    && self.commands.get(key)?.is_some()
+                {
+                    self.refused.insert(key, *with)?;
                 }
             }
-            Change::Answered { endpoint, number } => {
-                let key = (&**endpoint, *number);
+            Kind::Answered => {
                 self.commands.remove(key)?;
                 self.sent.remove(key)?;
                 let was_refused = self.refused.remove(key)?.is_some();
                 if was_refused && self.commands.range(commands_of(endpoint))?.next().is_none() {
-                    self.ended.remove(&**endpoint)?;
+                    self.ended.remove(endpoint)?;
                 }
             }
         }
@@ -323,6 +304,7 @@ impl<'t> Tables<'t> {
         match self.devices.remove(endpoint)? {
             Some(device) if !left.is_empty() => {
                 self.ended.insert(endpoint, device.value())?;
+                self.has_ended = true;
             }
             Some(_) => {}
             // One that had ended before still has its record.

@@ -14,9 +14,10 @@ use super::clock::Clocks;
 use super::database::Database;
 use super::error::StoreError;
 use super::feed::{Feed, Taken};
+use super::log::Log;
 use super::receipt::{NotDurable, Receipt};
 use crate::config::StoreSync;
-use crate::engine::{Change, Restored, ShardId};
+use crate::engine::{Restored, ShardId};
 use crate::memory::{Kind, Memory};
 use crate::mqtt::Origin;
 use crate::telemetry::Counters;
@@ -91,7 +92,7 @@ impl Store {
     }
 
     /// A shard has something to be kept, all of it in one batch. Never waits.
-    pub(crate) fn push(&self, shard: ShardId, changes: impl IntoIterator<Item = Change>) {
+    pub(crate) fn push(&self, shard: ShardId, changes: &Log) {
         let lost = self.feed.push(shard, changes);
         if lost > 0 {
             self.counters.store_lost.add_shared(lost);
@@ -102,7 +103,7 @@ impl Store {
     pub(crate) fn when_answered(
         self: &Arc<Self>,
         shard: ShardId,
-        changes: Vec<Change>,
+        changes: Log,
         receipts: Vec<Receipt>,
     ) -> Receipt {
         let store = Arc::clone(self);
@@ -110,7 +111,7 @@ impl Store {
         Receipt::new(move |outcome| {
             // Otherwise the process ends, and they are given again after the next start.
             if outcome.is_ok() {
-                store.push(shard, changes);
+                store.push(shard, &changes);
                 receipts.into_iter().for_each(|it| store.certify(it));
             }
             store.unconfirmed.fetch_sub(1, Ordering::AcqRel);
@@ -156,7 +157,7 @@ pub(crate) struct Writer {
     clock: Box<dyn Fn() -> Now + Send>,
     tell: Tell,
     /// Changes that are not written yet, because the last attempt failed.
-    kept: Vec<Change>,
+    kept: Log,
     kept_bytes: usize,
 }
 
@@ -186,7 +187,7 @@ impl Opened {
             memory,
             clock,
             tell,
-            kept: Vec::new(),
+            kept: Log::default(),
             kept_bytes: 0,
         }
     }
@@ -221,18 +222,6 @@ impl Writer {
     /// Whether everything is written.
     fn write(&mut self, taken: Taken) -> bool {
         let counters = self.store.counters.clone();
-        let waiting: Vec<(ShardId, Arc<str>, u64)> = taken
-            .left
-            .iter()
-            .filter_map(|(shard, change)| match change {
-                Change::Sent {
-                    endpoint,
-                    number,
-                    confirm: true,
-                } => Some((*shard, endpoint.clone(), *number)),
-                _ => None,
-            })
-            .collect();
         if taken.lost > 0 {
             error!(
                 changes = taken.lost,
@@ -240,10 +229,14 @@ impl Writer {
             );
         }
         self.kept_bytes += taken.bytes;
-        let mut changes = mem::take(&mut self.kept);
-        changes.extend(taken.left.into_iter().map(|(_, change)| change));
-        let count = changes.len() as u64;
-        let batch: Batch = changes.into_iter().collect();
+        let mut log = mem::take(&mut self.kept);
+        if log.is_empty() {
+            log = taken.left;
+        } else {
+            log.extend(&taken.left);
+        }
+        let count = log.len() as u64;
+        let batch = Batch::new(log);
         let now = (self.clock)();
         let clocks = Clocks::now(now.mono, now.unix_ms);
         // Commands that were answered meanwhile leave nothing to be written.
@@ -257,6 +250,7 @@ impl Writer {
                 counters.store_changes.add_shared(count);
                 self.memory
                     .release(Kind::Store, mem::take(&mut self.kept_bytes));
+                self.store.feed.give_back(batch.into_log());
                 if self.store.failing.swap(false, Ordering::AcqRel) {
                     info!("the store can be written again");
                 }
@@ -267,12 +261,12 @@ impl Writer {
                 if !self.store.failing.swap(true, Ordering::AcqRel) {
                     error!(%error, "cannot write the store: changes are kept only in memory");
                 }
-                self.kept = batch.into_changes();
+                self.kept = batch.into_rest();
                 false
             }
         };
         // The service goes on without the disk.
-        for (shard, endpoint, number) in waiting {
+        for (shard, endpoint, number) in taken.waiting {
             (self.tell)(shard, &endpoint, Word::Noted(number));
         }
         if written {

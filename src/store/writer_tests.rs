@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use super::super::memory::MemoryBackend;
 use super::*;
-use crate::engine::{StoredCommand, StoredDevice};
+use crate::engine::{Change, StoredCommand, StoredDevice};
 use crate::memory::Shares;
 use crate::telemetry::LogLimiter;
 use crate::time::Instant;
@@ -71,6 +71,10 @@ fn queued(endpoint: &str, number: u64, bytes: usize) -> Change {
     }
 }
 
+fn log(changes: impl IntoIterator<Item = Change>) -> Log {
+    changes.into_iter().collect()
+}
+
 /// Waits until everything is tried that was left so far.
 fn tried(store: &Store) -> Result<(), NotDurable> {
     let (to, told) = mpsc::channel();
@@ -104,24 +108,27 @@ fn what_a_full_disk_refuses_is_written_when_there_is_room() {
             unix_ms: 1,
         }),
         tell: Box::new(tell),
-        kept: Vec::new(),
+        kept: Log::default(),
         kept_bytes: 0,
     };
     let thread = std::thread::spawn(move || writer.run());
     // Each of these is another attempt, and all stays for the next one.
-    store.push(0, [device("a"), queued("a", 1, 10)]);
+    store.push(0, &log([device("a"), queued("a", 1, 10)]));
     assert_eq!(tried(&store), Err(NotDurable::Failed));
     assert!(!store.is_durable());
-    store.push(0, [queued("a", 2, 10), device("b")]);
+    store.push(0, &log([queued("a", 2, 10), device("b")]));
     assert_eq!(tried(&store), Err(NotDurable::Failed));
     let answered = |endpoint: &str, number| Change::Answered {
         endpoint: endpoint.into(),
         number,
     };
-    store.push(0, [answered("a", 1), queued("b", 3, 10)]);
+    store.push(0, &log([answered("a", 1), queued("b", 3, 10)]));
     assert_eq!(tried(&store), Err(NotDurable::Failed));
     // And more than there is memory for: of "c" the shard is to be asked again.
-    store.push(1, [device("c"), queued("c", 4, memory.limit(Kind::Store))]);
+    store.push(
+        1,
+        &log([device("c"), queued("c", 4, memory.limit(Kind::Store))]),
+    );
     assert_eq!(tried(&store), Err(NotDurable::Failed));
     assert_eq!(counters.store_lost.get(), 1);
     assert!(kept.lock().load().unwrap().devices.is_empty());
@@ -131,7 +138,7 @@ fn what_a_full_disk_refuses_is_written_when_there_is_room() {
     assert!(store.is_durable());
     let told = words.recv().unwrap();
     assert_eq!(told, (1, "c".to_owned(), Word::Lost));
-    store.push(1, [device("c"), queued("c", 5, 10)]);
+    store.push(1, &log([device("c"), queued("c", 5, 10)]));
     assert_eq!(tried(&store), Ok(()));
     let contents = kept.lock().load().unwrap();
     let found: Vec<(&str, Vec<u64>)> = (contents.devices.iter())
