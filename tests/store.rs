@@ -128,7 +128,7 @@ proptest! {
         let directory = Directory::new();
         let (mut database, _) = directory.open();
         let mut model = MemoryBackend::default();
-        let mut batch = Batch::default();
+        let mut batch = Vec::new();
         let clocks = clocks();
         let mut numbers = 0;
         for (step, (kind, which, number, ends)) in (0..).zip(steps) {
@@ -153,13 +153,15 @@ proptest! {
             model.apply(&change);
             batch.push(change);
             if ends {
-                database.commit(&std::mem::take(&mut batch), &clocks).unwrap();
+                let together: Batch = batch.drain(..).collect();
+                database.commit(&together, &clocks).unwrap();
                 drop(database);
                 let (again, contents) = directory.open();
                 database = again;
                 prop_assert_eq!(contents, model.load().unwrap().devices);
             }
         }
+        let batch: Batch = batch.into_iter().collect();
         database.commit(&batch, &clocks).unwrap();
         let contents = database.load().unwrap();
         prop_assert_eq!(contents.clocks, Some(clocks));

@@ -194,7 +194,7 @@ proptest! {
         if let Ok((mut database, _)) = Database::open_on(&directory.0, disk.clone()) {
             for batch in &batches {
                 let mut after = model.clone();
-                let mut changes = Batch::default();
+                let mut changes = Vec::new();
                 for (kind, which, number) in batch {
                     time += 1;
                     let number = if *kind == 1 { time } else { *number };
@@ -208,7 +208,8 @@ proptest! {
                         changes.push(change);
                     }
                 }
-                let committed = database.commit(&changes, &clocks);
+                let batch: Batch = changes.into_iter().collect();
+                let committed = database.commit(&batch, &clocks);
                 if committed.is_err() {
                     // All of it may be there nevertheless.
                     model = after;

@@ -73,18 +73,6 @@ impl StoredReply {
     pub fn to_reply(&self) -> Box<ReplyTo> {
         Box::new(ReplyTo::new(&self.topic, self.correlation.as_deref()))
     }
-
-    /// Bytes it takes.
-    pub fn bytes(&self) -> usize {
-        size_of::<Self>() + self.topic.len() + self.correlation.as_ref().map_or(0, |it| it.len())
-    }
-}
-
-impl Heap for StoredEcho {
-    fn heap(&self) -> usize {
-        let texts = self.members.heap() + self.name.heap() + self.data.heap() + self.kind.heap();
-        texts + self.reply.as_ref().map_or(0, StoredReply::bytes)
-    }
 }
 
 impl Heap for Echo {

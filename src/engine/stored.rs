@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::peer::ShardId;
 use super::registration::StoredRegistration;
 use crate::bridge::{StoredEcho, StoredReply, StoredTarget};
-use crate::memory::{Heap, block};
 use crate::mqtt::Origin;
 use crate::time::Instant;
 
@@ -132,34 +131,6 @@ impl Change {
             | Self::Answered { endpoint, .. } => endpoint,
         }
     }
-
-    /// Whether it makes the store smaller.
-    pub const fn frees(&self) -> bool {
-        matches!(
-            self,
-            Self::Gone(_) | Self::Unobserved { .. } | Self::Answered { .. }
-        )
-    }
-
-    /// Bytes that it takes where it waits.
-    pub fn bytes(&self) -> usize {
-        let inner = match self {
-            Self::Device(device) => device.bytes(),
-            Self::Note { note, .. } => block(note.len()),
-            Self::Observed { observation, .. } => observation.bytes(),
-            Self::Queued { command, .. } => {
-                let reply = command.reply.as_ref().map_or(0, StoredReply::bytes);
-                size_of::<StoredCommand>() + block(command.payload.len()) + reply
-            }
-            Self::Seen { .. }
-            | Self::Gone(_)
-            | Self::Unobserved { .. }
-            | Self::Sent { .. }
-            | Self::Refused { .. }
-            | Self::Answered { .. } => 0,
-        };
-        size_of::<Self>() + inner
-    }
 }
 
 /// A registered device.
@@ -193,16 +164,6 @@ pub struct StoredDevice {
     pub last_seen: u64,
     /// Where it lived.
     pub shard: ShardId,
-}
-
-impl StoredDevice {
-    fn bytes(&self) -> usize {
-        let identity = self.identity.as_ref();
-        let identity = identity.map_or(0, |it| it.presented.len() + it.public.len());
-        // The name of the listener is everybody's, that of the endpoint may outlive its device here.
-        let texts = block(self.endpoint.len()) + self.mount.heap();
-        size_of::<Self>() + texts + identity + self.registration.heap()
-    }
 }
 
 /// Texts that are shared, stored as any other.
@@ -262,16 +223,6 @@ pub struct StoredObservation {
     pub sequence: u32,
     /// Longest period between notifications that was set through us, in seconds; zero for none.
     pub pmax: u32,
-}
-
-impl StoredObservation {
-    fn bytes(&self) -> usize {
-        let target = match &self.target {
-            StoredTarget::One(text, queries) => text.heap() + queries.heap(),
-            StoredTarget::Several(written, paths) => written.heap() + paths.heap(),
-        };
-        size_of::<Self>() + target + self.echo.heap()
-    }
 }
 
 /// A command that was accepted and has no final answer.

@@ -8,7 +8,6 @@ use super::location::Location;
 use super::query::Query;
 use super::{Links, Registration, queue_mode};
 use crate::lwm2m::model::Version;
-use crate::memory::Heap;
 
 /// What a device said of itself, as it is stored.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,12 +28,6 @@ impl std::fmt::Debug for StoredRegistration {
             .field("lifetime", &self.lifetime)
             .field("version", &self.version)
             .finish_non_exhaustive()
-    }
-}
-
-impl Heap for StoredRegistration {
-    fn heap(&self) -> usize {
-        self.query.heap() + self.links.heap()
     }
 }
 
