@@ -123,7 +123,7 @@ def test_nothing_is_shown_without_the_token(open_page, bench):
     page.wait_for_selector("input[name=token]")
     assert page.locator("nav.nav").count() == 0
     login(page, "not-the-token")
-    sync_api.expect(page.get_by_role("alert")).to_contain_text("not known")
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("rejects this token")
     login(page, TOKEN)
     page.wait_for_selector(f".vlist .row:has-text('{device.endpoint}')")
     assert TOKEN not in page.url and not page.evaluate("localStorage.length && JSON.stringify(localStorage).includes('token-of')")
@@ -374,7 +374,7 @@ def test_a_user_sees_what_the_role_allows(open_page, bench):
     page = open_page(logged_in=False)
     page.fill("input[name=user]", "ann")
     login(page, "not-the-password")
-    sync_api.expect(page.get_by_role("alert")).to_contain_text("not known")
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("rejects this token")
     login(page, PASSWORD)
     page.wait_for_selector(f".vlist .row:has-text('{device.endpoint}')")
     pages = page.locator("nav.nav a").all_inner_texts()
