@@ -42,18 +42,24 @@ const SESSIONS: u32 = 1000;
 /// Bytes that Rust and OpenSSL have from the heap.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 
+/// There is one thread only. An atomic addition would take as long as half an allocation, and each record
+/// has several.
+fn count_live(change: impl FnOnce(usize) -> usize) {
+    LIVE.store(change(LIVE.load(Ordering::Relaxed)), Ordering::Relaxed);
+}
+
 struct Counting;
 
 // SAFETY: every call is the system allocator's.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        count_live(|live| live.wrapping_add(layout.size()));
         // SAFETY: as our caller promises.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        count_live(|live| live.wrapping_sub(layout.size()));
         // SAFETY: as our caller promises.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -75,7 +81,7 @@ extern "C" fn count_malloc(size: usize, _: *const c_char, _: c_int) -> *mut c_vo
     // SAFETY: any size; the result is null or a block.
     unsafe {
         let pointer = libc::malloc(size);
-        LIVE.fetch_add(malloc_usable_size(pointer), Ordering::Relaxed);
+        count_live(|live| live.wrapping_add(malloc_usable_size(pointer)));
         pointer
     }
 }
@@ -88,9 +94,9 @@ extern "C" fn count_realloc(
 ) -> *mut c_void {
     // SAFETY: OpenSSL gives back what it got.
     unsafe {
-        LIVE.fetch_sub(malloc_usable_size(pointer), Ordering::Relaxed);
+        count_live(|live| live.wrapping_sub(malloc_usable_size(pointer)));
         let pointer = libc::realloc(pointer, size);
-        LIVE.fetch_add(malloc_usable_size(pointer), Ordering::Relaxed);
+        count_live(|live| live.wrapping_add(malloc_usable_size(pointer)));
         pointer
     }
 }
@@ -98,7 +104,7 @@ extern "C" fn count_realloc(
 extern "C" fn count_free(pointer: *mut c_void, _: *const c_char, _: c_int) {
     // SAFETY: OpenSSL gives back what it got.
     unsafe {
-        LIVE.fetch_sub(malloc_usable_size(pointer), Ordering::Relaxed);
+        count_live(|live| live.wrapping_sub(malloc_usable_size(pointer)));
         libc::free(pointer);
     }
 }
@@ -157,6 +163,12 @@ impl Ours {
     }
 }
 
+/// The work of a server, by a name that callgrind can tell from that of the clients.
+#[inline(never)]
+fn at_server<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
 /// Runs `BATCH` handshakes with `hello` for both hellos and `accept` for the rest, and returns the
 /// clients and the server's time for each handshake.
 fn handshakes(
@@ -175,7 +187,7 @@ fn handshakes(
             .collect();
         let start = CpuTime::now();
         for ((n, datagram), answer) in (0..).zip(&datagrams).zip(&mut answers) {
-            *answer = server(n, flight, datagram);
+            *answer = at_server(|| server(n, flight, datagram));
         }
         time += CpuTime::now() - start;
     }
@@ -467,7 +479,79 @@ fn bench_half_open(clients: &SslContext) {
     );
 }
 
+/// Does the work of one kind so many times, for a tool that counts the instructions in [`at_server`]:
+/// see `benches/dtls_instructions.sh`.
+fn count(kind: &str, count: usize) {
+    let clients = Client::context();
+    let mut raw_server = RawServer::new();
+    let mut our_server = Ours::new();
+    let payload = [0x5a; 64];
+    let mut buffer = vec![0; 20_000];
+    let mut sent = Vec::with_capacity(20_000);
+    let mut all = Vec::new();
+    if !kind.starts_with("handshake") {
+        all = match kind {
+            "open-raw" | "seal-raw" => raw_handshakes(&mut raw_server, &clients, SESSIONS).0,
+            _ => our_handshakes(&mut our_server, &clients, SESSIONS).0,
+        };
+    }
+    let mut left = count;
+    while left > 0 && kind.starts_with("handshake") {
+        let batch = left.min(BATCH as usize);
+        left -= batch;
+        if kind == "handshake-raw" {
+            raw_handshakes(&mut raw_server, &clients, batch as u32);
+            at_server(|| raw_server.connections.clear());
+        } else {
+            our_handshakes(&mut our_server, &clients, batch as u32);
+            our_server.server.close_all(our_server.now);
+            our_server.drain(&mut Vec::new());
+        }
+    }
+    for n in 0..left {
+        let index = n % SESSIONS as usize;
+        let at = address(index as u32);
+        match kind {
+            "open-raw" => {
+                let record = all[index].seal(&payload);
+                let connection = &raw_server.connections[index];
+                at_server(|| {
+                    connection.alloc_buffers();
+                    assert_eq!(connection.open(&record, &mut buffer), payload.len());
+                    connection.free_buffers();
+                });
+            }
+            "seal-raw" => {
+                let connection = &raw_server.connections[index];
+                at_server(|| {
+                    connection.alloc_buffers();
+                    assert!(connection.seal(&payload, &mut buffer) > payload.len());
+                    connection.free_buffers();
+                });
+            }
+            "open-ours" => {
+                let record = all[index].seal(&payload);
+                let received = at_server(|| our_server.handle(at, &record, &mut sent));
+                assert_eq!(received, payload.len());
+            }
+            "seal-ours" => at_server(|| {
+                let now = our_server.now;
+                our_server.server.send(now, at, &payload).unwrap();
+                sent.clear();
+                our_server.drain(&mut sent);
+            }),
+            other => panic!("no work {other:?}"),
+        }
+    }
+}
+
 fn main() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let [_, what, kind, times] = arguments.as_slice()
+        && what == "count"
+    {
+        return count(kind, times.parse().expect("a number"));
+    }
     // SAFETY: nothing of OpenSSL was called yet; the functions do what its own do.
     let counted = unsafe { CRYPTO_set_mem_functions(count_malloc, count_realloc, count_free) };
     assert_eq!(counted, 1);

@@ -1,6 +1,7 @@
 //! Records as they are on the wire (RFC 6347 §4.1), read without keys.
 
 mod aead;
+mod ccm;
 mod keys;
 mod layer;
 mod window;

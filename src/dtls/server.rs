@@ -158,10 +158,7 @@ impl Server {
             self.handle_identified(now, from, datagram, &first);
             return;
         }
-        match (
-            self.peers.session(&self.sessions, from),
-            self.peers.handshake(from),
-        ) {
+        match self.peers.both(&self.sessions, from) {
             (Some(session), None) => {
                 self.handle_session(now, session, from, datagram);
             }

@@ -2,18 +2,17 @@
 //! without connection ids (RFC 9146 §5). The key schedule is made anew for each record: it takes less
 //! time than to read one from memory, and a session needs no room for it.
 
-use aes::Aes128;
-use aes_gcm::Aes128Gcm;
-use aes_gcm::aead::consts::{U8, U12, U16};
+use aes::Aes128Enc;
+use aes_gcm::AesGcm;
+use aes_gcm::aead::consts::U12;
 use aes_gcm::aead::{AeadInOut, KeyInit as _};
-use ccm::Ccm;
 
 use super::keys::Direction;
-use super::{HEADER, Record, TLS12_CID};
+use super::{HEADER, Record, TLS12_CID, ccm};
 use crate::config::CipherSuite;
 
-type Ccm8 = Ccm<Aes128, U8, U12>;
-type Ccm16 = Ccm<Aes128, U16, U12>;
+/// Only ever encrypts blocks: to make the keys that decrypt them would take as long again.
+type Gcm = AesGcm<Aes128Enc, U12>;
 
 /// Bytes of the part of a nonce that is sent.
 const EXPLICIT: usize = 8;
@@ -81,16 +80,16 @@ impl Aead {
         };
         let inner = payload.len().checked_add(more)?;
         let fragment = inner.checked_add(EXPLICIT)?.checked_add(self.tag())?;
+        let length = u16::try_from(fragment).ok()?.to_be_bytes();
         let number = epoch_and_number(1, number);
         let mut record = Vec::with_capacity(HEADER + id.len() + fragment);
-        record.push(outer_type);
-        record.extend(VERSION);
-        record.extend(number);
-        record.extend(id);
-        record.extend(u16::try_from(fragment).ok()?.to_be_bytes());
-        record.extend(number);
+        record.extend_from_slice(&[outer_type, VERSION[0], VERSION[1]]);
+        record.extend_from_slice(&number);
+        record.extend_from_slice(id);
+        record.extend_from_slice(&length);
+        record.extend_from_slice(&number);
         let begin = record.len();
-        record.extend(payload);
+        record.extend_from_slice(payload);
         if !id.is_empty() {
             record.push(content_type);
             record.resize(begin.checked_add(inner)?, 0);
@@ -99,7 +98,7 @@ impl Aead {
         let nonce = nonce(direction, &number);
         let text = record.get_mut(begin..)?;
         let (tag, length) = self.encrypt(direction, &nonce, additional.bytes(), text)?;
-        record.extend(tag.get(..length)?);
+        record.extend_from_slice(tag.get(..length)?);
         Some(record)
     }
 
@@ -142,27 +141,14 @@ impl Aead {
         additional: &[u8],
         text: &mut [u8],
     ) -> Option<([u8; 16], usize)> {
-        let (key, nonce) = ((&direction.key).into(), nonce.into());
-        let mut tag = [0; 16];
-        let length = self.tag();
-        let place = tag.get_mut(..length)?;
-        match self {
-            Self::Ccm8 => place.copy_from_slice(
-                &Ccm8::new(key)
-                    .encrypt_inout_detached(nonce, additional, text.into())
-                    .ok()?,
-            ),
-            Self::Ccm => place.copy_from_slice(
-                &Ccm16::new(key)
-                    .encrypt_inout_detached(nonce, additional, text.into())
-                    .ok()?,
-            ),
-            Self::Gcm => place.copy_from_slice(
-                &Aes128Gcm::new(key)
-                    .encrypt_inout_detached(nonce, additional, text.into())
-                    .ok()?,
-            ),
-        }
+        let (key, length) = (&direction.key, self.tag());
+        let tag = match self {
+            Self::Ccm8 | Self::Ccm => ccm::seal(key, nonce, additional, text, length)?,
+            Self::Gcm => Gcm::new(key.into())
+                .encrypt_inout_detached(nonce.into(), additional, text.into())
+                .ok()?
+                .into(),
+        };
         Some((tag, length))
     }
 
@@ -174,70 +160,58 @@ impl Aead {
         text: &mut [u8],
         tag: &[u8],
     ) -> Option<()> {
-        let (key, nonce) = ((&direction.key).into(), nonce.into());
-        let text = text.into();
+        let key = &direction.key;
         match self {
-            Self::Ccm8 => {
-                let tag: &[u8; 8] = tag.try_into().ok()?;
-                let cipher = Ccm8::new(key);
-                cipher.decrypt_inout_detached(nonce, additional, text, tag.into())
-            }
-            Self::Ccm => {
-                let tag: &[u8; 16] = tag.try_into().ok()?;
-                let cipher = Ccm16::new(key);
-                cipher.decrypt_inout_detached(nonce, additional, text, tag.into())
-            }
+            Self::Ccm8 | Self::Ccm => ccm::open(key, nonce, additional, text, tag),
             Self::Gcm => {
                 let tag: &[u8; 16] = tag.try_into().ok()?;
-                let cipher = Aes128Gcm::new(key);
-                cipher.decrypt_inout_detached(nonce, additional, text, tag.into())
+                let (nonce, tag) = (nonce.into(), tag.into());
+                Gcm::new(key.into())
+                    .decrypt_inout_detached(nonce, additional, text.into(), tag)
+                    .ok()
             }
         }
-        .ok()
     }
 }
 
-/// What a tag covers beside the text: at most 23 bytes and a connection id.
-struct Additional {
-    bytes: [u8; Self::MOST],
-    length: usize,
+/// What a tag covers beside the text.
+enum Additional {
+    /// RFC 5246 §6.2.3.3.
+    Without([u8; 13]),
+    /// With a connection id (RFC 9146 §5.3), and how many bytes there are: 23 and those of the id.
+    With([u8; Self::MOST], usize),
 }
 
 impl Additional {
     const MOST: usize = 23 + 255;
 
-    /// RFC 5246 §6.2.3.3 without an id, RFC 9146 §5.3 with one.
     fn new(content_type: u8, number: [u8; 8], id: &[u8], length: usize) -> Option<Self> {
-        let mut additional = Self {
-            bytes: [0; Self::MOST],
-            length: 0,
-        };
         let length = u16::try_from(length).ok()?.to_be_bytes();
-        if content_type == TLS12_CID {
-            additional.push(&[0xff; 8])?;
-            additional.push(&[TLS12_CID, u8::try_from(id.len()).ok()?, TLS12_CID])?;
-            additional.push(&VERSION)?;
-            additional.push(&number)?;
-            additional.push(id)?;
-        } else {
-            additional.push(&number)?;
-            additional.push(&[content_type])?;
-            additional.push(&VERSION)?;
+        if content_type != TLS12_CID {
+            let mut bytes = [0; 13];
+            bytes[..8].copy_from_slice(&number);
+            bytes[8] = content_type;
+            bytes[9..11].copy_from_slice(&VERSION);
+            bytes[11..].copy_from_slice(&length);
+            return Some(Self::Without(bytes));
         }
-        additional.push(&length)?;
-        Some(additional)
-    }
-
-    fn push(&mut self, bytes: &[u8]) -> Option<()> {
-        let end = self.length.checked_add(bytes.len())?;
-        let place = self.bytes.get_mut(self.length..end)?;
-        place.copy_from_slice(bytes);
-        self.length = end;
-        Some(())
+        let mut bytes = [0; Self::MOST];
+        let (head, rest) = bytes.split_first_chunk_mut::<21>()?;
+        head[..8].fill(0xff);
+        head[8..11].copy_from_slice(&[TLS12_CID, u8::try_from(id.len()).ok()?, TLS12_CID]);
+        head[11..13].copy_from_slice(&VERSION);
+        head[13..].copy_from_slice(&number);
+        let (place, rest) = rest.split_at_mut_checked(id.len())?;
+        place.copy_from_slice(id);
+        rest.get_mut(..2)?.copy_from_slice(&length);
+        Some(Self::With(bytes, id.len().saturating_add(23)))
     }
 
     fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.length).unwrap_or_default()
+        match self {
+            Self::Without(bytes) => bytes,
+            Self::With(bytes, length) => bytes.get(..*length).unwrap_or_default(),
+        }
     }
 }
 
