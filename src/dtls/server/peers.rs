@@ -8,9 +8,6 @@ use super::super::session::Session;
 use super::super::table::{Key, Table};
 use crate::network::NetworkPath;
 
-/// Room for so many handshakes is kept when there are none.
-const MANY: usize = 32;
-
 /// Sessions and handshakes by address. A new handshake goes beside the session until it is complete
 /// (RFC 6347 §4.2.8). Sessions with connection ids may be more at one address: the one here is that
 /// which came last, unless there is one without an id, which is found by its address only.
@@ -18,7 +15,7 @@ const MANY: usize = 32;
 pub(super) struct Peers {
     state: RandomState,
     sessions: DigestIndex,
-    handshakes: DigestMap<Key>,
+    handshakes: DigestMap<Option<Key>>,
 }
 
 impl Peers {
@@ -31,7 +28,7 @@ impl Peers {
         let digest = self.digest(at);
         let session = self.sessions.get(digest);
         let session = session.and_then(|index| sessions.key_at(index));
-        (session, self.handshakes.get(&digest).copied())
+        (session, self.handshakes.get(digest).flatten())
     }
 
     pub(super) fn session(&self, sessions: &Table<Session>, at: NetworkPath) -> Option<Key> {
@@ -51,18 +48,15 @@ impl Peers {
     }
 
     pub(super) fn handshake(&self, at: NetworkPath) -> Option<Key> {
-        self.handshakes.get(&self.digest(at)).copied()
+        self.handshakes.get(self.digest(at)).flatten()
     }
 
     pub(super) fn set_handshake(&mut self, at: NetworkPath, key: Key) {
-        self.handshakes.insert(self.digest(at), key);
+        self.handshakes.set(self.digest(at), Some(key));
     }
 
     pub(super) fn remove_handshake(&mut self, at: NetworkPath) {
-        self.handshakes.remove(&self.digest(at));
-        if self.handshakes.is_empty() {
-            self.handshakes.shrink_to(MANY);
-        }
+        self.handshakes.remove(self.digest(at));
     }
 
     /// Devices choose their addresses, so the hash has a secret (SipHash). It takes a few whole words: to
