@@ -374,7 +374,7 @@ def test_a_user_sees_what_the_role_allows(open_page, bench):
     page = open_page(logged_in=False)
     page.fill("input[name=user]", "ann")
     login(page, "not-the-password")
-    sync_api.expect(page.get_by_role("alert")).to_contain_text("rejects this token")
+    sync_api.expect(page.get_by_role("alert")).to_contain_text("rejects this user")
     login(page, PASSWORD)
     page.wait_for_selector(f".vlist .row:has-text('{device.endpoint}')")
     pages = page.locator("nav.nav a").all_inner_texts()
