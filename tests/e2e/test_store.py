@@ -60,6 +60,29 @@ def serve(device, app, request_id, value):
     return app.result(request_id)
 
 
+def test_since_when_it_sleeps_outlives_a_restart(kept):
+    def told():
+        return [m.data for m in app.messages if m.type == "state" and m.data["ep"] == asleep.endpoint]
+
+    gateway = kept({"qmode_time_window": '"1s"'})
+    app, awake, asleep = Application(gateway.mqtt), Device(gateway), Device(gateway)
+    awake.register()
+    asleep.register("</3/0>", lwm2m="1.0", extra=["b=UQ"])
+    wait_for(lambda: [it["state"] for it in told()] == ["online", "asleep"], 10, "asleep")
+    since = {m.data["ep"]: m.data["since"] for m in app.messages if m.type == "state"}
+    app.close()
+    time.sleep(1.5)
+    gateway.restart()
+    app = Application(gateway.mqtt)
+    states = lambda: {m.data["ep"]: m.data for m in app.messages if m.type == "state"}  # noqa: E731
+    wait_for(lambda: len(states()) == 2, 10, "the states")
+    assert states()[asleep.endpoint]["state"] == "asleep" and states()[awake.endpoint]["state"] == "online"
+    for endpoint, before in since.items():
+        # Clocks are read in turns.
+        assert abs(states()[endpoint]["since"] - before) < 500, (states()[endpoint], before)
+    app.close()
+
+
 @pytest.mark.parametrize("number", [9, 15])
 def test_a_device_is_there_again(kept, number):
     gateway = kept()

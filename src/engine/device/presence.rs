@@ -37,9 +37,24 @@ impl Device {
 
     fn publish_presence(&self, cx: &mut Context<'_>, now: State) {
         let lifetime = self.registration.lifetime.as_secs();
-        let payload = state(&self.endpoint, now, cx.now.unix_ms, lifetime);
+        let payload = state(&self.endpoint, now, self.since(cx, now), lifetime);
         let translator = &cx.config().translators.state.messages;
         self.publish_as(cx, PublishKind::State, translator, payload);
+    }
+
+    /// Since when the device has been in a state, in milliseconds since 1970. What is told late, after a
+    /// restart for instance, did not begin only now.
+    fn since(&self, cx: &Context<'_>, state: State) -> u64 {
+        let now = cx.now;
+        match state {
+            State::Asleep => {
+                let asleep = (now.mono - self.awake_until).as_millis();
+                let asleep = u64::try_from(asleep).unwrap_or(u64::MAX);
+                now.unix_ms.saturating_sub(asleep)
+            }
+            State::Online if !self.registration.queue_mode => self.registered_at,
+            State::Online | State::Offline => now.unix_ms,
+        }
     }
 
     /// When the broker is to be told that the device sleeps.

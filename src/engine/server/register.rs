@@ -210,7 +210,10 @@ impl Server<'_> {
                     register_mid: mid,
                     bytes,
                 };
-                self.core.insert(Device::new(self.core.now, new))
+                let mut device = Device::new(self.core.now, new);
+                // Before anybody is told of it: it is awake.
+                device.touch(self.core.now, &self.core.env);
+                self.core.insert(device)
             }
         };
         self.core.set_identity(key, identity);

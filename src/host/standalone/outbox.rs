@@ -282,6 +282,11 @@ impl Outbox {
         }
     }
 
+    /// Counts messages that are still here at the end.
+    pub(crate) fn count_undelivered(&self, lost: u64) {
+        self.counters.publish_dropped.add_shared(lost);
+    }
+
     /// Counts messages that did not reach the broker.
     pub(crate) fn count_dropped(&self, dropped: u64) {
         self.counters.publish_dropped.add_shared(dropped);

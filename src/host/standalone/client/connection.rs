@@ -40,6 +40,9 @@ pub(super) enum Ended {
     Closed,
     #[error("refused: {0}")]
     Refused(String),
+    /// The broker knows no such user, or the password is wrong.
+    #[error("refused: {0}")]
+    Credentials(String),
     /// The broker may speak another version: it says so, answers what is no answer, or nothing.
     #[error("no answer to CONNECT of MQTT {version}: {reason}")]
     OtherVersion { version: Version, reason: String },
@@ -126,6 +129,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Connection<'a, S> {
                 Some(Incoming::Refused(refusal)) if refusal.version => {
                     let reason = refusal.reason;
                     return Err(Ended::OtherVersion { version, reason });
+                }
+                Some(Incoming::Refused(refusal)) if refusal.credentials => {
+                    return Err(Ended::Credentials(refusal.reason));
                 }
                 Some(Incoming::Refused(refusal)) => return Err(Ended::Refused(refusal.reason)),
                 Some(Incoming::Disconnect(reason)) => return Err(Ended::Refused(reason)),

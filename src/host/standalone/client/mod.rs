@@ -224,7 +224,7 @@ impl Client {
         let lost = self.shared.outbox.unsettled();
         if lost > 0 {
             tracing::warn!(messages = lost, broker = %self.broker, "messages not delivered before the gateway stopped");
-            self.shared.outbox.count_dropped(lost as u64);
+            self.shared.outbox.count_undelivered(lost as u64);
         }
         runtime.shutdown_timeout(end.saturating_duration_since(Instant::now()));
     }
@@ -263,7 +263,7 @@ async fn run(dialer: Dialer, commands: Arc<dyn Commands>, shared: Arc<Shared>) {
         let reason = ended.to_string();
         let news = stood.is_some() || reason != last_reason;
         if news {
-            dialer.complain(&reason, stood.is_some(), wait, &patience);
+            dialer.complain(&ended, stood.is_some(), wait, &patience);
         }
         last_reason = reason;
         let until = tokio::time::Instant::now() + wait;
@@ -338,7 +338,7 @@ impl Dialer {
     }
 
     /// Says why there is no connection.
-    fn complain(&self, reason: &str, connected: bool, wait: Duration, patience: &Patience) {
+    fn complain(&self, reason: &Ended, connected: bool, wait: Duration, patience: &Patience) {
         let broker = &self.broker;
         let client_id = &self.connect.client_id;
         if patience.is_contested() {
@@ -351,6 +351,14 @@ impl Dialer {
             );
         } else if connected {
             tracing::warn!(%broker, %reason, "connection lost");
+        } else if matches!(reason, Ended::Credentials(_)) {
+            let username = self.connect.username.as_deref().unwrap_or_default();
+            tracing::error!(
+                %broker,
+                %reason,
+                username,
+                "the broker refuses the user or the password (mqtt.username, mqtt.password_file); retrying"
+            );
         } else {
             tracing::warn!(%broker, %reason, "cannot connect, retrying");
         }

@@ -86,6 +86,8 @@ pub(in crate::host::standalone::client) struct Refusal {
     pub(in crate::host::standalone::client) reason: String,
     /// Whether it does not speak this version of MQTT.
     pub(in crate::host::standalone::client) version: bool,
+    /// Whether it is about the user and the password.
+    pub(in crate::host::standalone::client) credentials: bool,
 }
 
 /// A packet from the broker.

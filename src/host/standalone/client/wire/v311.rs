@@ -21,6 +21,11 @@ pub(super) fn incoming(packet: v3::Packet) -> Incoming {
             code => Incoming::Refused(Refusal {
                 reason: format!("{code:?}"),
                 version: code == v3::ConnectAckReason::UnacceptableProtocolVersion,
+                credentials: matches!(
+                    code,
+                    v3::ConnectAckReason::BadUserNameOrPassword
+                        | v3::ConnectAckReason::NotAuthorized
+                ),
             }),
         },
         v3::Packet::Publish(publish) => Incoming::Publish(Delivery {

@@ -17,6 +17,11 @@ pub(super) fn incoming(packet: v5::Packet) -> Incoming {
                 Some(reason) => Incoming::Refused(Refusal {
                     reason,
                     version: answer.reason_code == v5::ConnectAckReason::UnsupportedProtocolVersion,
+                    credentials: matches!(
+                        answer.reason_code,
+                        v5::ConnectAckReason::BadUserNameOrPassword
+                            | v5::ConnectAckReason::NotAuthorized
+                    ),
                 }),
                 None => Incoming::Welcome(Welcome {
                     session_present: answer.session_present,
