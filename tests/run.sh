@@ -272,11 +272,10 @@ step "cargo fmt" cargo fmt --all --check
 step "cargo deny" supply_chain
 # This also builds the program and the library that the steps below run.
 step "build" cargo test --no-run
+step "cargo test" cargo test --no-fail-fast
 step "shared library" shared_library
 # These wait more than they work, and beside them there is time to compile. What takes long and needs
 # little of the processor, such as a browser or a container, has a lane of its own.
-# Cargo lets one at a time into the folder of builds: all that need it have one lane.
-beside 16000 "cargo test" cargo test --no-fail-fast
 beside 7000 "C API" c_api
 beside 7000 "end to end, DTLS and HTTP" pytest "${secured[@]/#/tests/e2e/}"
 beside 19000 "end to end" end_to_end "${elsewhere[@]/#/--ignore=tests/e2e/}"
@@ -291,6 +290,7 @@ if command -v mosquitto >/dev/null; then
     beside 13000 "end to end, in Mosquitto" end_to_end --host mosquitto
     beside 13000 "end to end, in Mosquitto over DTLS" contract --transport dtls --host mosquitto
 fi
+# Cargo lets one at a time into the folder of builds: all that need it have one lane.
 if command -v rebar3 >/dev/null; then
     beside 16000 "NIF" nif
     beside 16000 "EMQX plugin, with a stand-in for EMQX" erlang_nif/emqx/test/run.sh \

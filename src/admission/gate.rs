@@ -163,7 +163,9 @@ mod tests {
         let passed = (0..100_000).filter(|_| gate.stranger(at(0), flood).is_ok());
         assert!(passed.count() < 512);
         assert_eq!(gate.stranger(at(0), flood), Err(Refused::Shed));
-        assert_eq!(gate.stranger(at(0), ip("192.0.2.2")), Ok(()));
+        // Another source may share its place by chance, but not all others.
+        let others = ["192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5"];
+        assert!(others.iter().any(|it| gate.stranger(at(0), ip(it)).is_ok()));
     }
 
     #[test]

@@ -1,20 +1,28 @@
 //! The registrations of one identity in a shard. Nearly all identities have one, and there may be as many
 //! identities as devices: a single one takes no memory of its own.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::peer::DeviceKey;
 
-/// See the module. Each with whether it was moved to the newest connection of the identity and nobody was told
-/// of that since; it may have spoken there meanwhile.
+/// See the module.
 #[derive(Debug, Default)]
 pub(super) enum Identified {
     #[default]
     None,
+    /// With whether it was moved, as in [`Several`].
     One(DeviceKey, bool),
     /// Two or more.
-    #[allow(clippy::box_collection)] // a pointer, so that one is small
-    Many(Box<BTreeMap<DeviceKey, bool>>),
+    Many(Box<Several>),
+}
+
+/// More registrations than one.
+#[derive(Debug, Default)]
+pub(super) struct Several {
+    keys: BTreeSet<DeviceKey>,
+    /// Those that were moved to the newest connection of the identity, and nobody was told of that since.
+    /// Some may have spoken there meanwhile.
+    unconfirmed: BTreeSet<DeviceKey>,
 }
 
 impl Identified {
@@ -23,11 +31,13 @@ impl Identified {
             Self::None => *self = Self::One(key, false),
             Self::One(known, _) if *known == key => {}
             Self::One(known, moved) => {
-                let both = [(*known, *moved), (key, false)];
-                *self = Self::Many(Box::new(both.into()));
+                *self = Self::Many(Box::new(Several {
+                    keys: [*known, key].into(),
+                    unconfirmed: moved.then_some(*known).into_iter().collect(),
+                }));
             }
             Self::Many(all) => {
-                all.entry(key).or_default();
+                all.keys.insert(key);
             }
         }
     }
@@ -37,12 +47,14 @@ impl Identified {
             Self::One(known, _) if *known == key => *self = Self::None,
             Self::None | Self::One(..) => {}
             Self::Many(all) => {
-                all.remove(&key);
-                if all.len() > 1 {
+                all.keys.remove(&key);
+                all.unconfirmed.remove(&key);
+                if all.keys.len() > 1 {
                     return;
                 }
-                let left = all.pop_first();
-                *self = left.map_or(Self::None, |(key, moved)| Self::One(key, moved));
+                let moved = !all.unconfirmed.is_empty();
+                let left = all.keys.pop_first();
+                *self = left.map_or(Self::None, |key| Self::One(key, moved));
             }
         }
     }
@@ -53,14 +65,15 @@ impl Identified {
             Self::One(known, moved) if *known == key => *moved = true,
             Self::None | Self::One(..) => {}
             Self::Many(all) => {
-                if let Some(moved) = all.get_mut(&key) {
-                    *moved = true;
+                if all.keys.contains(&key) {
+                    all.unconfirmed.insert(key);
                 }
             }
         }
     }
 
-    /// Those that were moved, each once, in the order of their keys.
+    /// Those that were moved, each once, in the order of their keys. Takes no longer than there are of
+    /// these.
     pub(super) fn take_unconfirmed(&mut self) -> Vec<DeviceKey> {
         match self {
             Self::None => Vec::new(),
@@ -68,15 +81,7 @@ impl Identified {
                 let moved = std::mem::take(moved);
                 moved.then_some(*key).into_iter().collect()
             }
-            Self::Many(all) => {
-                let moved = all.iter_mut().filter(|(_, moved)| **moved);
-                moved
-                    .map(|(key, moved)| {
-                        *moved = false;
-                        *key
-                    })
-                    .collect()
-            }
+            Self::Many(all) => std::mem::take(&mut all.unconfirmed).into_iter().collect(),
         }
     }
 
@@ -85,18 +90,26 @@ impl Identified {
         match self {
             Self::None => Vec::new(),
             Self::One(key, _) => vec![*key],
-            Self::Many(all) => all.keys().copied().collect(),
+            Self::Many(all) => all.keys.iter().copied().collect(),
         }
     }
 
     #[cfg(debug_assertions)]
     pub(super) fn contains(&self, key: DeviceKey) -> bool {
-        self.keys().contains(&key)
+        match self {
+            Self::None => false,
+            Self::One(known, _) => *known == key,
+            Self::Many(all) => all.keys.contains(&key),
+        }
     }
 
     #[cfg(debug_assertions)]
     pub(super) fn len(&self) -> usize {
-        self.keys().len()
+        match self {
+            Self::None => 0,
+            Self::One(..) => 1,
+            Self::Many(all) => all.keys.len(),
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -106,8 +119,6 @@ impl Identified {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;

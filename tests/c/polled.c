@@ -83,7 +83,7 @@ void test_polled_overflow(void)
     CHECK(counter(gateway, "commands") == 50);
     CHECK(counter(gateway, "publish_dropped") == 41);
     CHECK(counter(gateway, "host_queue") == 10);
-    wait_for(&notes, 'l', "dropped: 41");
+    wait_for(&notes, 'l', "41 callbacks were dropped");
     CHECK(count_of(&notes, 'p', "") == 9 && count_of(&notes, '+', "") == 1);
     /* And on it goes. */
     deliver_read(gateway, "nobody", 7);

@@ -166,7 +166,7 @@ def test_b16_no_command_of_qos_1_is_lost_over_a_restart_of_the_broker(
 
 
 def connections(bench):
-    return bench.gateway.log().count(" connected ")
+    return bench.gateway.log().count(" INFO connected ")
 
 
 @pytest.mark.parametrize("kind", KINDS)

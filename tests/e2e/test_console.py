@@ -361,9 +361,11 @@ def test_the_trace_goes_on_when_it_is_left(open_page, bench):
     page.locator(".toast.bad").wait_for()
     go(page, f"device/{device.endpoint}/trace")
     rows = page.locator(".trace-row:visible")
-    sync_api.expect(rows).to_have_count(2)
+    # More if the machine is so busy that a message is repeated.
+    answer = rows.filter(has_text="4.04").first
+    answer.wait_for()
     assert "GET" in rows.first.inner_text() and "/3303/0" in rows.first.inner_text()
-    rows.nth(1).click()
+    answer.click()
     sync_api.expect(page.locator(".trace-detail")).to_contain_text("4.04 Not found")
     # The payload, as it is on the wire.
     sync_api.expect(page.locator(".hex")).to_contain_text("6e 6f 74 68 69 6e 67")

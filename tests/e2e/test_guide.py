@@ -100,12 +100,15 @@ def test_getting_started(debs, machine):  # noqa: F811
         shell(machine, line.replace("mosquitto_pub", f"mosquitto_pub {' '.join(options)}"))
 
     # Instead of the service.
-    machine("systemctl disable --now lwm2m-gateway")
     [plugin] = commands("Inside Mosquitto")
     shell(machine, plugin.replace("apt install", "apt-get install -y"))
     assert "listening dtls=0.0.0.0:5684" in machine(
         "journalctl -u mosquitto; cat /var/log/mosquitto/mosquitto.log"
     )
+    assert "sn-0002:" in machine("cat /etc/mosquitto/lwm2m.psk")
+    # Mosquitto would not start again.
+    said = machine("apt-get purge -y lwm2m-gateway-mosquitto 2>&1")
+    assert "/etc/mosquitto/conf.d/lwm2m.conf loads the plugin" in said
 
 
 def lines(page):

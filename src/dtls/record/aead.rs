@@ -175,27 +175,27 @@ impl Aead {
 }
 
 /// What a tag covers beside the text.
-enum Additional {
-    /// RFC 5246 §6.2.3.3.
-    Without([u8; 13]),
-    /// With a connection id (RFC 9146 §5.3), and how many bytes there are: 23 and those of the id.
-    With([u8; Self::MOST], usize),
+struct Additional {
+    bytes: [u8; Self::MOST],
+    length: usize,
 }
 
 impl Additional {
     const MOST: usize = 23 + 255;
 
+    /// As RFC 5246 §6.2.3.3 has it, or with a connection id as in RFC 9146 §5.3.
     fn new(content_type: u8, number: [u8; 8], id: &[u8], length: usize) -> Option<Self> {
         let length = u16::try_from(length).ok()?.to_be_bytes();
-        if content_type != TLS12_CID {
-            let mut bytes = [0; 13];
-            bytes[..8].copy_from_slice(&number);
-            bytes[8] = content_type;
-            bytes[9..11].copy_from_slice(&VERSION);
-            bytes[11..].copy_from_slice(&length);
-            return Some(Self::Without(bytes));
-        }
         let mut bytes = [0; Self::MOST];
+        if content_type != TLS12_CID {
+            let (head, _) = bytes.split_first_chunk_mut::<13>()?;
+            head[..8].copy_from_slice(&number);
+            head[8] = content_type;
+            head[9..11].copy_from_slice(&VERSION);
+            head[11..].copy_from_slice(&length);
+            let length = head.len();
+            return Some(Self { bytes, length });
+        }
         let (head, rest) = bytes.split_first_chunk_mut::<21>()?;
         head[..8].fill(0xff);
         head[8..11].copy_from_slice(&[TLS12_CID, u8::try_from(id.len()).ok()?, TLS12_CID]);
@@ -204,14 +204,12 @@ impl Additional {
         let (place, rest) = rest.split_at_mut_checked(id.len())?;
         place.copy_from_slice(id);
         rest.get_mut(..2)?.copy_from_slice(&length);
-        Some(Self::With(bytes, id.len().saturating_add(23)))
+        let length = id.len().saturating_add(23);
+        Some(Self { bytes, length })
     }
 
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Without(bytes) => bytes,
-            Self::With(bytes, length) => bytes.get(..*length).unwrap_or_default(),
-        }
+        self.bytes.get(..self.length).unwrap_or_default()
     }
 }
 
