@@ -20,6 +20,7 @@ from certificates import (
 )
 from conftest import needs
 from dtls import Refused
+from patience import patient
 from gateway import binary, wait_for
 from secure import Changes, Kept
 
@@ -368,7 +369,7 @@ def test_sessions_survive_a_restart(programs, pki, tmp_path):
     )
     for device in gone, stays:
         device.register()
-    time.sleep(1)  # longer than `store.sync`
+    time.sleep(patient(1))  # longer than `store.sync`
     gateway.restart(signal.SIGKILL)
     for device in gone, stays:
         device.update()

@@ -12,6 +12,7 @@ import pytest
 from application import Application
 from coap import GET, TEXT
 from conftest import Bench, needs
+from patience import patient
 from gateway import Mosquitto, Process, free_tcp_port, mosquitto, mosquitto_conf, wait_for
 
 pytestmark = [pytest.mark.mosquitto_only, needs("mosquitto")]
@@ -565,7 +566,7 @@ def test_a_killed_broker_loses_no_device_and_no_command(programs, tmp_path):
     # The gateway has it, however busy the broker is.
     assert app.result(app.command(device.endpoint, "list-queue")).data["content"]
     app.close()
-    time.sleep(1)  # much longer than `store.sync`
+    time.sleep(patient(1))  # much longer than `store.sync`
     gateway.process.kill()
     gateway.process.wait(15)
     gateway = Mosquitto(settings, again=gateway)

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from application import Application
+from patience import patient
 from gateway import Process, binary, wait_for
 from conftest import psk_file
 from secure import Changes, Kept
@@ -143,7 +144,7 @@ def test_sessions_survive_a_restart(tmp_path, programs, number, sealed):
     for n in range(count):
         wait_for(lambda: observed(app, f"kept-{n}"), 60, "observation")
     app.close()
-    time.sleep(1)  # longer than `store.sync`
+    time.sleep(patient(1))  # longer than `store.sync`
     for _ in range(2):
         gateway.restart(number)
         app = Application(gateway.mqtt)

@@ -12,6 +12,7 @@ import pytest
 from application import Application
 from coap import ACK, CON, GET, POST, RST, TEXT, URI_PATH, Message
 from device import Device
+from patience import patient
 from gateway import Process, Standalone, binary, free_tcp_port, free_udp_port, answers_ping, accepts_tcp, wait_for
 
 pytestmark = pytest.mark.standalone_only
@@ -52,7 +53,7 @@ def kept(tmp_path):
 
 def written():
     """Longer than `store.sync`."""
-    time.sleep(0.2)
+    time.sleep(patient(0.2))
 
 
 def serve(device, app, request_id, value):
