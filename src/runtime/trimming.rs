@@ -25,8 +25,8 @@ pub(super) struct Trimming {
 }
 
 impl Trimming {
-    /// To be asked at regular times with the number of handshakes that have ended and of devices that came
-    /// back, since the start. Whether it is time now.
+    /// To be asked at regular times with the number of completed handshakes and of devices that came back,
+    /// since the start. Whether it is time now.
     pub(super) fn is_due(&mut self, total: u64) -> bool {
         let new = total.saturating_sub(self.seen);
         self.seen = total;
