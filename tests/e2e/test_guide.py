@@ -6,7 +6,7 @@ import re
 import pytest
 
 from conftest import needs
-from gateway import ROOT
+from gateway import ROOT, wait_for
 from machine import Machine, clean_tree
 from test_packages import Subscriber, debs, packages  # noqa: F401: fixtures
 
@@ -65,8 +65,11 @@ def test_getting_started(debs, machine):  # noqa: F811
             head, _, _ = file.read_text().partition("[mqtt]\n")
             file.write_text(head + block)
         else:
-            said = shell(machine, block)
-    assert "listening dtls=0.0.0.0:5684" in said
+            shell(machine, block)
+            # The journal is written a moment later.
+            journal = block.splitlines()[-1]
+    wait_for(lambda: "listening dtls=0.0.0.0:5684" in shell(machine, journal), 20, "a line in the journal")
+    wait_for(lambda: " connected broker=" in shell(machine, journal), 20, "the connection to the broker")
 
     subscribe, device, command = commands("The first device")
     options = re.search(r"mosquitto_sub (.*) -v", subscribe).group(1).split()
@@ -102,9 +105,8 @@ def test_getting_started(debs, machine):  # noqa: F811
     # Instead of the service.
     [plugin] = commands("Inside Mosquitto")
     shell(machine, plugin.replace("apt install", "apt-get install -y"))
-    assert "listening dtls=0.0.0.0:5684" in machine(
-        "journalctl -u mosquitto; cat /var/log/mosquitto/mosquitto.log"
-    )
+    log = "journalctl -u mosquitto; cat /var/log/mosquitto/mosquitto.log"
+    wait_for(lambda: "listening dtls=0.0.0.0:5684" in machine(log), 20, "the plugin")
     assert "sn-0002:" in machine("cat /etc/mosquitto/lwm2m.psk")
     # Mosquitto would not start again.
     said = machine("apt-get purge -y lwm2m-gateway-mosquitto 2>&1")

@@ -124,8 +124,13 @@ def test_c17_random_small_datagrams(bench):
 def test_c17_hello_of_dtls(secure):
     """A hello without cookie is answered by less than it is."""
     bench = secure()
-    sent, received, _ = exchanged(bench.gateway.dtls, hello())
-    assert 0 < received <= sent
+    # It comes soon, unless the machine has much else to do.
+    for _ in range(20):
+        sent, received, _ = exchanged(bench.gateway.dtls, hello())
+        assert received <= sent
+        if received:
+            return
+    pytest.fail("no answer")
 
 
 # Signs of life
