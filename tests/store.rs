@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lwm2m_gateway::engine::{Change, CommandStage, StoredCommand, StoredDevice, StoredRefusal};
+use lwm2m_gateway::engine::{
+    Change, CommandStage, Restored, StoredCommand, StoredDevice, StoredRefusal,
+};
 use lwm2m_gateway::store::{Backend, Batch, Clocks, Database, MemoryBackend, StoreError};
 use lwm2m_gateway::time::Instant;
 use proptest::prelude::*;
@@ -28,7 +30,7 @@ impl Directory {
         Self(std::env::temp_dir().join(name))
     }
 
-    fn open(&self) -> (Database, Vec<lwm2m_gateway::engine::Restored>) {
+    fn open(&self) -> (Database, Vec<Restored>) {
         let (database, contents) = Database::open(&self.0, true, 7).expect("a store");
         assert_eq!(contents.unreadable, 0);
         (database, contents.devices)
@@ -115,6 +117,15 @@ fn change(kind: u8, which: usize, number: u64, devices: &[StoredDevice]) -> Chan
     }
 }
 
+/// Without what nobody asks of a device that has ended: when it was heard of last. The disk leaves that
+/// out; a list in memory has it.
+fn comparable(mut devices: Vec<Restored>) -> Vec<Restored> {
+    for ended in devices.iter_mut().filter(|it| it.ended) {
+        ended.device.last_seen = 0;
+    }
+    devices
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -158,14 +169,15 @@ proptest! {
                 drop(database);
                 let (again, contents) = directory.open();
                 database = again;
-                prop_assert_eq!(contents, model.load().unwrap().devices);
+                prop_assert_eq!(comparable(contents), comparable(model.load().unwrap().devices));
             }
         }
         let batch: Batch = batch.into_iter().collect();
         database.commit(&batch, &clocks).unwrap();
         let contents = database.load().unwrap();
         prop_assert_eq!(contents.clocks, Some(clocks));
-        prop_assert_eq!(contents.devices, model.load().unwrap().devices);
+        let expected = model.load().unwrap().devices;
+        prop_assert_eq!(comparable(contents.devices), comparable(expected));
     }
 }
 
