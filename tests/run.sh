@@ -17,6 +17,9 @@ export CARGO_PROFILE_DEV_DEBUG=${CARGO_PROFILE_DEV_DEBUG-0}
 [ -d "${CARGO_TARGET_DIR:-target}/debug/incremental" ] || export CARGO_INCREMENTAL=0
 failed=()
 missing=()
+# What each step said is kept for the summary.
+steps=0
+rm -f "$cache"/step-*
 # How long each step took, and how much of the processors.
 took=()
 TIMEFORMAT='%R s, %U + %S s of a processor'
@@ -27,7 +30,8 @@ step() {
     local name=$1
     shift
     title "$name"
-    { time "$@" 2>&1 || failed+=("$name"); } 2>"$cache/took"
+    steps=$((steps + 1))
+    { time "$@" 2>&1 | tee "$cache/step-$steps.out" || failed+=("$name"); } 2>"$cache/took"
     took+=("$(cat "$cache/took"): $name")
 }
 
@@ -316,6 +320,10 @@ if command -v mosquitto >/dev/null; then
         -k "60-kb or commands or notifications or readers"
 fi
 
+if [ ${#failed[@]} -gt 0 ]; then
+    title "what failed"
+    grep -hE "^(E   |FAILED |ERROR )|^test .* FAILED$|panicked at" "$cache"/*.out | cut -c1-400 | tail -n 60
+fi
 title "summary"
 printf '%s\n' "${took[@]}"
 if [ ${#failed[@]} -gt 0 ]; then

@@ -28,7 +28,8 @@ use writer::LogWriter;
 
 /// Libraries that say more than an operator of a gateway wants to read; a filter of one's own that
 /// names them wins.
-const QUIET: &str = "rmqtt=warn,rmqtt_net=warn,rmqtt_codec=warn,rustls=warn,mio=warn";
+const QUIET: &str =
+    "rmqtt=warn,rmqtt::shared=error,rmqtt_net=warn,rmqtt_codec=warn,rustls=warn,mio=warn";
 
 /// How long the end of the process waits for the last lines.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,6 +1,7 @@
 """Persistent sessions of the embedded broker, with a store: they are there after a restart and `kill -9`."""
 
 import signal
+import socket
 import threading
 import time
 
@@ -10,7 +11,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from device import Device
-from gateway import wait_for
+from gateway import Standalone, wait_for
+from plain_mqtt import packet, text
 from test_brokers import QOS_1
 from test_store import Kept
 
@@ -55,7 +57,7 @@ class Client:
         assert self._connected.wait(10)
 
     def _on_connect(self, _client, _data, flags, reason, _properties=None):
-        assert reason == 0, reason
+        assert reason == 0, str(reason)
         self.present = bool(flags["session present"])
         self._connected.set()
 
@@ -328,3 +330,19 @@ def test_a_new_connection_takes_over_without_loss_or_disorder(kept):
         numbers = [int(text) for text in client.payloads()]
         assert numbers == sorted(numbers)
     sender.close(), app.close()
+
+
+@pytest.mark.parametrize("clean", [0, 2])
+@pytest.mark.parametrize("with_store", [False, True])
+def test_a_client_that_comes_back_at_once_is_let_in(programs, tmp_path, with_store, clean):
+    """Its last connection ends meanwhile: it is not told that the server is not available."""
+    gateway = Kept(tmp_path / "store") if with_store else Standalone()
+    programs.append(gateway)
+    connect = packet(0x10, text("MQTT") + bytes([5, clean, 0, 60, 0]) + text("quick"))
+    told = []
+    for _ in range(150):
+        with socket.create_connection(gateway.mqtt, 10) as connection:
+            connection.sendall(connect)
+            told.append(connection.recv(100)[3])
+            connection.sendall(b"\xe0\0")
+    assert told == [0] * 150

@@ -228,18 +228,20 @@ impl Embedded {
         runtime.block_on(async {
             *context.extends.retain_mut().await = Box::new(retained);
         });
+        let sessions = keeper.as_ref().map_or_else(
+            || Arc::new(self.sessions()),
+            |(keeper, _)| Arc::clone(&keeper.sessions),
+        );
+        runtime.block_on(async {
+            let routing = Routing::new(context.clone(), sessions);
+            *context.extends.shared_mut().await = Box::new(routing);
+        });
         let inside = self.inside.lock().take();
         if let Some((keeper, found)) = keeper {
             let listeners: Listeners = std::iter::once((FRONT_DOOR, listener.cfg.clone()))
                 .chain(inside.iter().map(|inside| (INSIDE, inside.cfg.clone())))
                 .collect();
-            runtime.block_on(async {
-                let routing = Routing::new(context.clone(), Arc::clone(&keeper.sessions));
-                *context.extends.shared_mut().await = Box::new(routing);
-                keeper
-                    .restore(&context, &self.ledger, &listeners, found)
-                    .await;
-            });
+            runtime.block_on(keeper.restore(&context, &self.ledger, &listeners, found));
             *self.keeper.lock() = Some(Arc::clone(&keeper));
             runtime.spawn(keeper.keep(context.clone()));
         }
@@ -306,16 +308,20 @@ impl Embedded {
         }
     }
 
-    /// With a store: what was kept of sessions, and who goes on with it.
-    fn session_keeper(&self) -> Option<(Arc<SessionKeeper>, session_file::Found)> {
-        let directory = self.directory.as_ref()?;
+    /// None yet.
+    fn sessions(&self) -> Sessions {
         let bounds = sessions::Bounds {
             sessions: self.max_connections,
             messages: self.max_queued.saturating_add(IN_FLIGHT.into()),
             bytes: self.bound.load(Ordering::Relaxed),
         };
-        let sessions = Sessions::new(bounds, Arc::clone(&self.counters));
-        match SessionKeeper::open(directory, sessions) {
+        Sessions::new(bounds, Arc::clone(&self.counters))
+    }
+
+    /// With a store: what was kept of sessions, and who goes on with it.
+    fn session_keeper(&self) -> Option<(Arc<SessionKeeper>, session_file::Found)> {
+        let directory = self.directory.as_ref()?;
+        match SessionKeeper::open(directory, self.sessions()) {
             Ok((keeper, found)) => Some((Arc::new(keeper), found)),
             Err(error) => {
                 tracing::error!(%error, "cannot store MQTT sessions: they will be lost when the process ends");

@@ -1,8 +1,10 @@
 //! The broker library's table of sessions, as one that lets [`Sessions`] see what comes for those that
 //! outlive the process, and that loses and reorders nothing while such a session goes from one
-//! connection to the next.
+//! connection to the next. A client that comes back at once waits for the end of its last connection,
+//! where the library would turn it away.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rmqtt::Result;
@@ -17,6 +19,11 @@ use rmqtt::types::{
 };
 
 use super::sessions::{Came, Sessions};
+
+/// How often, and at most how many times, a client asks for its place in the table while another
+/// connection with its client identifier takes or leaves it.
+const ASKS: Duration = Duration::from_millis(10);
+const ASKS_MAX: u32 = 300;
 
 /// What was not forwarded, and why.
 type Failed = Vec<(To, Origin, Publish, Reason)>;
@@ -194,12 +201,45 @@ struct Watched {
     sessions: Arc<Sessions>,
 }
 
+impl Watched {
+    /// Ends the connection that has the session. One that is ending by itself does not answer; the next
+    /// attempt finds it gone.
+    async fn displace(
+        &mut self,
+        clean_start: bool,
+        clear_subscriptions: bool,
+        is_admin: IsAdmin,
+    ) -> Result<OfflineSession> {
+        let first = self
+            .inner
+            .kick(clean_start, clear_subscriptions, is_admin)
+            .await;
+        match first {
+            Err(_) => {
+                self.inner
+                    .kick(clean_start, clear_subscriptions, is_admin)
+                    .await
+            }
+            ended => ended,
+        }
+    }
+}
+
 #[async_trait]
 impl Entry for Watched {
     async fn try_lock(&self) -> Result<Box<dyn Entry>> {
+        let mut asked = 0;
+        let inner = loop {
+            match self.inner.try_lock().await {
+                Ok(inner) => break inner,
+                Err(error) if asked >= ASKS_MAX => return Err(error),
+                Err(_) => asked += 1,
+            }
+            tokio::time::sleep(ASKS).await;
+        };
         Ok(Box::new(Self {
             context: self.context.clone(),
-            inner: self.inner.try_lock().await?,
+            inner,
             sessions: Arc::clone(&self.sessions),
         }))
     }
@@ -252,14 +292,12 @@ impl Entry for Watched {
         let client = self.inner.id().client_id.clone();
         if clean_start || is_admin {
             return self
-                .inner
-                .kick(clean_start, clear_subscriptions, is_admin)
+                .displace(clean_start, clear_subscriptions, is_admin)
                 .await;
         }
         self.sessions.leave(&client);
         let kicked = self
-            .inner
-            .kick(clean_start, clear_subscriptions, is_admin)
+            .displace(clean_start, clear_subscriptions, is_admin)
             .await;
         match kicked {
             Ok(OfflineSession::Exist(state)) => {
