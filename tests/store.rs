@@ -214,6 +214,40 @@ fn without_fsync_it_survives_its_process() {
 }
 
 #[test]
+fn what_is_removed_while_it_is_in_use_is_missed() {
+    let batch = || -> Batch {
+        let change = Change::Device(Box::new(stored("a")));
+        [change].into_iter().collect()
+    };
+    let removals: [fn(&Directory); 3] = [
+        |directory| fs::remove_dir_all(&directory.0).unwrap(),
+        |directory| fs::remove_file(directory.file()).unwrap(),
+        |directory| {
+            fs::remove_file(directory.file()).unwrap();
+            fs::write(directory.file(), "another one").unwrap();
+        },
+    ];
+    for remove in removals {
+        let directory = Directory::new();
+        let (mut database, _) = directory.open();
+        database.commit(&batch(), &clocks()).unwrap();
+        remove(&directory);
+        for _ in 0..2 {
+            let refused = database.commit(&batch(), &clocks());
+            assert!(
+                matches!(refused, Err(StoreError::Removed(_))),
+                "{refused:?}"
+            );
+        }
+        let there = fs::read(directory.file()).unwrap_or_default();
+        assert!(
+            there.is_empty() || there == b"another one",
+            "nothing is made in its place"
+        );
+    }
+}
+
+#[test]
 fn one_process_at_a_time() {
     use std::os::unix::fs::PermissionsExt as _;
     let directory = Directory::new();

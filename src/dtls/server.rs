@@ -247,6 +247,15 @@ impl Server {
             .map(SessionId)
     }
 
+    /// The session that a datagram is for: that of the id in its first record, wherever it comes from, or
+    /// the one at its address. Nothing is proved by that.
+    pub fn session_of(&self, from: impl Into<NetworkPath>, datagram: &[u8]) -> Option<SessionId> {
+        let identified = Record::split_any(datagram)
+            .filter(|(first, _)| first.content_type == TLS12_CID)
+            .and_then(|(first, _)| self.session_with(first.id));
+        identified.map(SessionId).or_else(|| self.session_at(from))
+    }
+
     fn seal(&mut self, now: Instant, key: Key, payload: &[u8]) -> Result<(), SendError> {
         if self.sessions.get(key).is_none() {
             return Err(SendError::NoSession);

@@ -57,7 +57,7 @@ impl Shard {
         &mut self,
         now: Instant,
         index: usize,
-        from: NetworkPath,
+        (from, datagram): (NetworkPath, &[u8]),
         strict: bool,
     ) -> bool {
         let Some(listener) = self.listeners.get_mut(index) else {
@@ -72,7 +72,7 @@ impl Shard {
         }
         let limit = self.gate.device();
         let known = match &mut listener.secure {
-            Some(secure) => secure.admit(now, from, limit),
+            Some(secure) => secure.admit(now, from, datagram, limit),
             None => {
                 let peer = Peer {
                     listener: listener.number,

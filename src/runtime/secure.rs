@@ -278,16 +278,17 @@ impl Secure {
         self.server.set_door(door);
     }
 
-    /// Whether a datagram from `from` is within what its session may send; `None` when there is no
-    /// session. Counts it.
+    /// Whether a datagram is within what its session may send; `None` when there is no session. Counts
+    /// it.
     pub(super) fn admit(
         &mut self,
         now: Instant,
         from: NetworkPath,
+        datagram: &[u8],
         limit: Option<Limit>,
     ) -> Option<bool> {
-        self.recall(now, from, &[]);
-        let session = self.server.session_at(from)?;
+        self.recall(now, from, datagram);
+        let session = self.server.session_of(from, datagram)?;
         let session = self.sessions.get_mut(session)?;
         Some(limit.is_none_or(|limit| session.sent.take(now, limit, 1)))
     }

@@ -609,7 +609,7 @@ impl Shard {
         let strict = received > 0 && self.gate.received(now.mono, received);
         let mut taken = 0;
         for (path, datagram) in buffers.datagrams() {
-            if !self.admit(now.mono, index, path, strict) {
+            if !self.admit(now.mono, index, (path, datagram), strict) {
                 continue;
             }
             taken += 1;

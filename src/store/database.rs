@@ -1,5 +1,6 @@
 //! A store in one file: redb, an embedded database whose commits are whole or not there.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 #[cfg(any(feature = "internals", feature = "standalone"))]
@@ -29,7 +30,12 @@ pub struct Database {
     syncs: bool,
     /// `None` after an error, until it is opened again.
     open: Option<redb::Database>,
+    /// Which file that is, once it is open.
+    file: Option<FileId>,
 }
+
+/// Device and inode of a file.
+type FileId = (u64, u64);
 
 impl Database {
     /// Takes the directory and opens the database in it; one that is damaged or none is moved aside.
@@ -44,11 +50,12 @@ impl Database {
             directory,
             syncs,
             open: None,
+            file: None,
         };
         match database.load() {
             Ok(contents) => Ok((database, contents)),
             Err(damaged @ StoreError::Damaged { .. }) => {
-                database.open = None;
+                (database.open, database.file) = (None, None);
                 let moved = database.directory.set_aside(unix_ms);
                 let moved = moved.map_err(|source| StoreError::Io {
                     path: database.directory.database(),
@@ -78,6 +85,7 @@ impl Database {
             directory,
             syncs: true,
             open: Some(open.map_err(|error| StoreError::Database(error.to_string()))?),
+            file: None,
         };
         let contents = database.load()?;
         Ok((database, contents))
@@ -97,6 +105,7 @@ impl Database {
             directory: Directory::take(path)?,
             syncs: true,
             open: None,
+            file: None,
         };
         let contents = database.load()?;
         Ok((database, contents))
@@ -124,12 +133,23 @@ impl Database {
     }
 
     fn database(&mut self) -> Result<&redb::Database, StoreError> {
+        // What is written to a file that has been removed is lost, and in a new one most would be missing.
+        if self.file.is_some() && self.file != self.found() {
+            return Err(StoreError::Removed(self.directory.database()));
+        }
         if self.open.is_none() {
             self.open = Some(self.opened()?);
+            self.file = self.found();
         }
         self.open
             .as_ref()
             .ok_or_else(|| StoreError::Database("not open".to_owned()))
+    }
+
+    /// The file that is at the path now.
+    fn found(&self) -> Option<FileId> {
+        let data = std::fs::metadata(self.directory.database()).ok()?;
+        Some((data.dev(), data.ino()))
     }
 
     fn opened(&self) -> Result<redb::Database, StoreError> {

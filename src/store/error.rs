@@ -43,6 +43,9 @@ pub enum StoreError {
         allow(dead_code, reason = "only `lwm2m-gateway store` looks")
     )]
     Nothing(PathBuf),
+    /// Somebody has removed it, or put another file there, while it is in use.
+    #[error("{}: removed or replaced while in use; restart the gateway to begin a new store", .0.display())]
+    Removed(PathBuf),
     /// The system refuses something.
     #[error("{}: {source}{}", path.display(), advice(source))]
     Io {

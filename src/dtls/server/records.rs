@@ -22,15 +22,14 @@ impl Server {
         datagram: &[u8],
         first: &Record<'_>,
     ) {
+        if let Some(key) = self.session_with(first.id) {
+            self.handle_session(now, key, from, datagram);
+            return;
+        }
         let Some(id) = ConnectionId::from_slice(first.id) else {
             self.counters.dtls_malformed.inc();
             return;
         };
-        let session = self.ids.get(id.digest());
-        if let Some(key) = session.and_then(|index| self.sessions.key_at(index)) {
-            self.handle_session(now, key, from, datagram);
-            return;
-        }
         let handshake = self.peers.handshake(from);
         let shard = self.context.ids.as_ref().map(|ids| ids.shard(id));
         match (handshake, shard) {
@@ -46,6 +45,12 @@ impl Server {
             }
             _ => self.counters.dtls_unknown_ids.inc(),
         }
+    }
+
+    /// The session with an id of ours.
+    pub(super) fn session_with(&self, id: &[u8]) -> Option<Key> {
+        let index = self.ids.get(ConnectionId::from_slice(id)?.digest())?;
+        self.sessions.key_at(index)
     }
 
     /// Gives a datagram to a session of ours. Returns whether there was anything authentic in it.

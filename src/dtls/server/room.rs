@@ -10,7 +10,7 @@ use crate::time::Instant;
 
 /// A busy session is not put behind the others of its credential and source with each record, but
 /// after so long, and when it is its turn to give way.
-const GRAIN: Duration = Duration::from_secs(1);
+const GRAIN: Duration = Duration::from_secs(15);
 
 /// Sessions that are put behind the others for one that gives way, at most.
 const MAX_MOVED: usize = 32;
