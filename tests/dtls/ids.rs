@@ -103,6 +103,24 @@ fn a_device_that_moves_goes_on() {
 }
 
 #[test]
+fn a_datagram_is_for_the_session_of_its_id_or_else_of_its_address() {
+    let (mut world, mut client) = connected(b"");
+    let session = world.server.session_at(address(1));
+    assert!(session.is_some());
+    let sent = record(&mut client, b"up");
+    let of = |world: &World, n, datagram: &[u8]| world.server.session_of(address(n), datagram);
+    assert_eq!(of(&world, 1, &sent), session);
+    assert_eq!(of(&world, 2, &sent), session, "wherever it comes from");
+    let mut other_id = sent.clone();
+    other_id[11] ^= 1;
+    assert_eq!(of(&world, 2, &other_id), None);
+    assert_eq!(of(&world, 1, &other_id), session, "by its address");
+    for end in 0..sent.len() {
+        assert_eq!(of(&world, 2, &sent[..end]), None, "{end} bytes");
+    }
+}
+
+#[test]
 fn records_to_a_device_with_an_id_can_be_padded() {
     for (id, padding, lengths) in [
         (&b"dev"[..], 0, [2, 3, 101]),
