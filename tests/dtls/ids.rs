@@ -104,7 +104,7 @@ fn a_device_that_moves_goes_on() {
 
 #[test]
 fn a_datagram_is_for_the_session_of_its_id_or_else_of_its_address() {
-    let (mut world, mut client) = connected(b"");
+    let (world, mut client) = connected(b"");
     let session = world.server.session_at(address(1));
     assert!(session.is_some());
     let sent = record(&mut client, b"up");

@@ -12,6 +12,7 @@ from paho.mqtt.properties import Properties
 
 from device import Device
 from gateway import Standalone, wait_for
+from patience import patient
 from plain_mqtt import packet, text
 from test_brokers import QOS_1
 from test_store import Kept
@@ -101,9 +102,16 @@ def publish(gateway, numbers, topic="e/x", qos=1, size=0):
     client.close()
 
 
-def committed():
-    """Longer than changes are collected."""
-    time.sleep(0.7)
+def committed(gateway):
+    """Everything so far is on the disk, however long that takes: changes are written in order, so with a
+    session that begins now all before it is in the file, and with one that begins then it is safe there."""
+    file = gateway.directory / "mqtt-sessions.redb"
+    # Acknowledgements may be on their way to the broker.
+    time.sleep(patient(0.1))
+    for number in range(2):
+        name = f"mark-{time.monotonic_ns()}-{number}"
+        Client(gateway, name).close()
+        wait_for(lambda: name.encode() in file.read_bytes(), 20, f"{name} in the file")
 
 
 @STOPS
@@ -117,10 +125,10 @@ def test_what_came_while_the_client_was_away_comes_in_order(kept, version, numbe
     app.close()
     for qos, numbers in ((1, range(10)), (2, range(10, 20))):
         publish(gateway, numbers, "e/x" if qos == 1 else "f/x", qos)
-    committed()
+    committed(gateway)
     gateway.restart(number)
     publish(gateway, range(20, 30), "f/y", 2)
-    committed()
+    committed(gateway)
     # A second one, with messages from before the first.
     gateway.restart(number)
     publish(gateway, range(30, 40))
@@ -134,7 +142,7 @@ def test_what_came_while_the_client_was_away_comes_in_order(kept, version, numbe
     publish(gateway, [40])
     wait_for(lambda: of(1)[-1] == 40, 10, "the next one")
     app.close()
-    committed()
+    committed(gateway)
     # What was acknowledged does not come again.
     gateway.restart(number)
     app = Client(gateway, version=version)
@@ -151,7 +159,7 @@ def test_what_was_not_acknowledged_comes_again(kept, version, number):
     app = Client(gateway, version=version, acks=False).subscribe(("e/#", 1))
     publish(gateway, range(5))
     app.gets("01234")
-    committed()
+    committed(gateway)
     gateway.restart(number)
     app.client.loop_stop()
     publish(gateway, range(5, 8))
@@ -169,7 +177,7 @@ def test_a_message_of_qos_2_comes_once(kept, version):
     app = Client(gateway, version=version).subscribe(("f/#", 2))
     publish(gateway, range(3), "f/x", 2)
     app.gets("012")
-    committed()
+    committed(gateway)
     gateway.restart(signal.SIGKILL)
     wait_for(lambda: app.client.is_connected(), 20, "the client is back")
     publish(gateway, range(3, 6), "f/x", 2)
@@ -184,7 +192,7 @@ def test_events_of_devices(kept, number):
     app.close()
     device = Device(gateway)
     device.register(lt=3600)
-    committed()
+    committed(gateway)
     gateway.restart(number)
     again = Device(gateway)
     again.register(lt=3600)
@@ -209,7 +217,7 @@ def test_a_session_that_has_ended_meanwhile_is_gone(kept):
     endless = Client(gateway, "endless", expiry=0xFFFFFFFF).subscribe(("e/#", 1))
     short.close(), endless.close()
     publish(gateway, "1")
-    committed()
+    committed(gateway)
     gateway.process.kill()
     gateway.process.wait()
     long.client.loop_stop()
@@ -238,7 +246,7 @@ def test_a_clean_start_and_an_unsubscription_are_kept(kept, version):
     other.close()
     publish(gateway, "1", "f/x")
     Client(gateway, "clean", version, clean=True, expiry=0).close()
-    committed()
+    committed(gateway)
     gateway.restart(signal.SIGKILL)
     publish(gateway, "2")
     clean = Client(gateway, "clean", version)
@@ -254,8 +262,10 @@ def test_a_clean_start_and_an_unsubscription_are_kept(kept, version):
 def test_bounds(kept):
     gateway = kept(max_queued="20")
     Client(gateway).subscribe(("e/#", 1)).close()
+    # Before the broker knows that it has gone, it would send it the first ones.
+    committed(gateway)
     publish(gateway, range(50))
-    committed()
+    committed(gateway)
     gateway.restart(signal.SIGKILL)
     app = Client(gateway)
     # As without a restart, the oldest give way.
@@ -268,7 +278,8 @@ def test_bytes_and_sessions_are_bounded(kept):
     for name in ("a", "b", "c"):
         Client(gateway, name).subscribe(("e/#", 1)).close()
     publish(gateway, range(50), size=1000)
-    committed()
+    # There is no room for one more session to look for.
+    time.sleep(patient(2))
     assert gateway.statistics()["sessions_refused"] > 0
     gateway.restart(signal.SIGKILL)
     clients = [Client(gateway, name) for name in ("a", "b", "c")]
@@ -283,7 +294,7 @@ def test_bytes_and_sessions_are_bounded(kept):
 def test_a_damaged_file_is_set_aside(kept, tmp_path):
     gateway = kept()
     Client(gateway).subscribe(("e/#", 1)).close()
-    committed()
+    committed(gateway)
     gateway.stop()
     file = tmp_path / "store" / "mqtt-sessions.redb"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -294,7 +305,7 @@ def test_a_damaged_file_is_set_aside(kept, tmp_path):
     assert "cannot read the stored MQTT sessions" in gateway.log()
     assert file.with_name("mqtt-sessions.redb.damaged").exists()
     app.subscribe(("e/#", 1)).close()
-    committed()
+    committed(gateway)
     gateway.restart(signal.SIGKILL)
     app = Client(gateway)
     assert app.present
@@ -304,7 +315,7 @@ def test_a_damaged_file_is_set_aside(kept, tmp_path):
 def test_no_password_is_on_the_disk(kept, tmp_path):
     gateway = kept()
     Client(gateway, password="tell-nobody").subscribe(("e/secret-free", 1)).close()
-    committed()
+    committed(gateway)
     gateway.stop()
     content = (tmp_path / "store" / "mqtt-sessions.redb").read_bytes()
     assert b"e/secret-free" in content
