@@ -1,7 +1,9 @@
 """Persistent sessions of the embedded broker, with a store: they are there after a restart and `kill -9`."""
 
+import random
 import signal
 import socket
+import struct
 import threading
 import time
 
@@ -341,6 +343,151 @@ def test_a_new_connection_takes_over_without_loss_or_disorder(kept):
         numbers = [int(text) for text in client.payloads()]
         assert numbers == sorted(numbers)
     sender.close(), app.close()
+
+
+class Raw:
+    """A connection of a session that outlasts it, byte by byte (MQTT 5); it acknowledges by the book."""
+
+    # Session Expiry Interval: an hour.
+    EXPIRY = bytes([5, 0x11]) + struct.pack(">I", 3600)
+    CONNECT = packet(0x10, text("MQTT") + bytes([5, 0, 0, 60]) + EXPIRY + text("raw"))
+
+    def __init__(self, gateway, releases=True):
+        self.socket = socket.create_connection(gateway.mqtt, 20)
+        self.got, self.released, self.releases = [], [], releases
+        self.socket.sendall(self.CONNECT)
+        first, body = self.read()
+        assert (first, body[1]) == (0x20, 0), body
+        self.present = body[0] == 1
+
+    def read(self):
+        head, length, shift = self.take(1)[0], 0, 0
+        while True:
+            digit = self.take(1)[0]
+            length |= (digit & 0x7F) << shift
+            shift += 7
+            if digit < 0x80:
+                return head, self.take(length)
+
+    def take(self, count):
+        taken = b""
+        while len(taken) < count:
+            part = self.socket.recv(count - len(taken))
+            if not part:
+                raise ConnectionResetError
+            taken += part
+        return taken
+
+    def subscribe(self, topic, qos):
+        self.socket.sendall(packet(0x82, b"\0\1\0" + text(topic) + bytes([qos])))
+        assert self.read()[0] == 0x90
+        return self
+
+    def step(self):
+        """Takes a packet and says what has to be said."""
+        head, body = self.read()
+        if head >> 4 == 6:
+            self.released.append(body[:2])
+            if self.releases:
+                self.socket.sendall(packet(0x70, body[:2]))
+            return
+        if head >> 4 != 3:
+            return
+        size = struct.unpack(">H", body[:2])[0]
+        name = body[2 + size : 4 + size]
+        # No properties come here.
+        assert body[4 + size] == 0
+        self.got.append(int(body[5 + size :].split(b".")[0]))
+        self.socket.sendall(packet(0x40 if head & 6 == 2 else 0x50, name))
+
+    def abort(self):
+        """Without a word, and what is under way is thrown away."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
+
+
+WITH_STORE = pytest.mark.parametrize("with_store", [False, True])
+
+
+@pytest.fixture
+def started(programs, tmp_path):
+    def start(with_store):
+        programs.append(Kept(tmp_path / "store") if with_store else Standalone(QOS_1))
+        return programs[-1]
+
+    return start
+
+
+@WITH_STORE
+def test_nothing_is_lost_when_connections_break_while_messages_come(started, with_store):
+    gateway = started(with_store)
+    chance = random.Random(5)
+    raw = Raw(gateway).subscribe("e/#", 1)
+    count, got, sender = 600, [], Client(gateway, "publisher", clean=True, expiry=0)
+
+    def send():
+        for number in range(count):
+            sender.client.publish("e/x", str(number).ljust(1000, "."), 1).wait_for_publish(10)
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    while sending.is_alive():
+        for _ in range(chance.randrange(1, 12)):
+            raw.step()
+            if not sending.is_alive():
+                break
+        got += raw.got
+        raw.abort()
+        raw = Raw(gateway)
+        assert raw.present
+    sending.join()
+    raw.socket.settimeout(patient(10))
+    while len({*got, *raw.got}) < count:
+        raw.step()
+    raw.abort()
+    sender.close()
+
+
+@WITH_STORE
+def test_releases_are_not_lost_by_short_connections(started, with_store):
+    gateway = started(with_store)
+    raw = Raw(gateway, releases=False).subscribe("f/#", 2)
+    publish(gateway, range(5), "f/x", 2)
+    raw.socket.settimeout(patient(10))
+    while len(raw.released) < 5:
+        raw.step()
+    raw.abort()
+    for _ in range(3):
+        Raw(gateway).abort()
+    again = Raw(gateway)
+    again.socket.settimeout(patient(10))
+    while len(again.released) < 5:
+        again.step()
+    assert (again.got, again.released) == ([], raw.released)
+    again.abort()
+
+
+@WITH_STORE
+def test_a_client_that_does_not_read_is_taken_over_without_loss(started, with_store):
+    gateway = started(with_store)
+    stuck = Raw(gateway).subscribe("e/#", 1)
+    publish(gateway, range(100), size=60_000)
+    # Those that opened a connection and closed it do not take the session from the last one.
+    for _ in range(3):
+        with socket.create_connection(gateway.mqtt, 10) as connection:
+            connection.sendall(Raw.CONNECT)
+            # The broker takes them in this order.
+            time.sleep(patient(0.1))
+    raw = Raw(gateway)
+    assert raw.present
+    raw.socket.settimeout(patient(10))
+    while len(set(raw.got)) < 100:
+        raw.step()
+    assert list(dict.fromkeys(raw.got)) == [*range(100)]
+    publish(gateway, [100])
+    while raw.got[-1] != 100:
+        raw.step()
+    raw.abort(), stuck.abort()
 
 
 @pytest.mark.parametrize("clean", [0, 2])

@@ -45,6 +45,12 @@ pub(super) async fn register(context: &ServerContext, hook: BrokerHook) {
         Type::MessagePublish,
         Type::MessageDropped,
         Type::ClientAuthenticate,
+        Type::ClientConnected,
+        Type::ClientDisconnected,
+        Type::SessionSubscribed,
+        Type::SessionUnsubscribed,
+        Type::SessionTerminated,
+        Type::MessageAcked,
     ] {
         register.add(asked, Box::new(hook.clone())).await;
     }
@@ -54,18 +60,6 @@ pub(super) async fn register(context: &ServerContext, hook: BrokerHook) {
             Type::ClientSubscribeCheckAcl,
             Type::MessagePublishCheckAcl,
             Type::MessageExpiryCheck,
-        ] {
-            register.add(asked, Box::new(hook.clone())).await;
-        }
-    }
-    if hook.sessions.is_some() {
-        for asked in [
-            Type::ClientConnected,
-            Type::ClientDisconnected,
-            Type::SessionSubscribed,
-            Type::SessionUnsubscribed,
-            Type::SessionTerminated,
-            Type::MessageAcked,
         ] {
             register.add(asked, Box::new(hook.clone())).await;
         }
@@ -95,8 +89,8 @@ pub(super) struct BrokerHook {
     pub(super) gate: Arc<Gate>,
     pub(super) ledger: Arc<Ledger>,
     pub(super) logins: Arc<Logins>,
-    /// Those that outlive the process; with a store.
-    pub(super) sessions: Option<Arc<Sessions>>,
+    /// Those that outlast their connection.
+    pub(super) sessions: Arc<Sessions>,
 }
 
 fn reply_to(properties: &PublishProperties) -> Option<ReplyTo> {
@@ -265,10 +259,8 @@ impl Handler for BrokerHook {
     // The trait leaves out the lifetime, and async-trait wants the same here.
     #[allow(elided_lifetimes_in_paths)]
     async fn hook(&self, parameter: &Parameter, result: Option<HookResult>) -> ReturnType {
-        if let (Some(sessions), Parameter::MessageDropped(Some(to), _, publish, _)) =
-            (&self.sessions, parameter)
-        {
-            sessions.done(&to.client_id, publish);
+        if let Parameter::MessageDropped(Some(to), _, publish, _) = parameter {
+            self.sessions.done(&to.client_id, publish);
         }
         match parameter {
             Parameter::MessagePublish(session, _, publish) => {
@@ -313,9 +305,7 @@ impl Handler for BrokerHook {
             | Parameter::SessionUnsubscribed(session, _)
             | Parameter::SessionTerminated(session, _)
             | Parameter::MessageAcked(session, _, _) => {
-                if let Some(sessions) = &self.sessions {
-                    note(sessions, session, parameter).await;
-                }
+                note(&self.sessions, session, parameter).await;
             }
             Parameter::MessageDropped(to, origin, publish, reason) => match (origin.typ(), to) {
                 // What the rules keep from a subscriber is not lost; messages of ours do not expire.

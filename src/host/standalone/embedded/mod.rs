@@ -18,6 +18,7 @@ mod scratch;
 mod session_file;
 mod session_keeper;
 mod sessions;
+mod turns;
 mod users;
 
 use std::io;
@@ -198,7 +199,8 @@ impl Embedded {
             return;
         };
         let context = self.context.clone();
-        let keeper = self.session_keeper();
+        let (keeper, found) = self.session_keeper();
+        let keeper = Arc::new(keeper);
         let hook = BrokerHook {
             commands,
             doors: self.doors.clone(),
@@ -208,9 +210,7 @@ impl Embedded {
             gate: Arc::clone(&self.gate),
             ledger: Arc::clone(&self.ledger),
             logins: Arc::default(),
-            sessions: keeper
-                .as_ref()
-                .map(|(keeper, _)| Arc::clone(&keeper.sessions)),
+            sessions: Arc::clone(&keeper.sessions),
         };
         *self.hook.lock() = Some(hook.clone());
         runtime.block_on(hook::register(&context, hook));
@@ -228,23 +228,19 @@ impl Embedded {
         runtime.block_on(async {
             *context.extends.retain_mut().await = Box::new(retained);
         });
-        let sessions = keeper.as_ref().map_or_else(
-            || Arc::new(self.sessions()),
-            |(keeper, _)| Arc::clone(&keeper.sessions),
-        );
         runtime.block_on(async {
-            let routing = Routing::new(context.clone(), sessions);
+            let routing = Routing::new(context.clone(), Arc::clone(&keeper.sessions));
             *context.extends.shared_mut().await = Box::new(routing);
         });
         let inside = self.inside.lock().take();
-        if let Some((keeper, found)) = keeper {
+        if let Some(found) = found {
             let listeners: Listeners = std::iter::once((FRONT_DOOR, listener.cfg.clone()))
                 .chain(inside.iter().map(|inside| (INSIDE, inside.cfg.clone())))
                 .collect();
             runtime.block_on(keeper.restore(&context, &self.ledger, &listeners, found));
-            *self.keeper.lock() = Some(Arc::clone(&keeper));
-            runtime.spawn(keeper.keep(context.clone()));
         }
+        *self.keeper.lock() = Some(Arc::clone(&keeper));
+        runtime.spawn(keeper.keep(context.clone()));
         let (outbox, ledger) = (Arc::clone(&self.outbox), Arc::clone(&self.ledger));
         let origin = Origin::from_system(self.id());
         runtime.spawn(forward::forward(
@@ -308,9 +304,10 @@ impl Embedded {
         }
     }
 
-    /// None yet.
-    fn sessions(&self) -> Sessions {
+    /// None yet; `on_disk`: they outlive the process.
+    fn sessions(&self, on_disk: bool) -> Sessions {
         let bounds = sessions::Bounds {
+            on_disk,
             sessions: self.max_connections,
             messages: self.max_queued.saturating_add(IN_FLIGHT.into()),
             bytes: self.bound.load(Ordering::Relaxed),
@@ -318,16 +315,20 @@ impl Embedded {
         Sessions::new(bounds, Arc::clone(&self.counters))
     }
 
-    /// With a store: what was kept of sessions, and who goes on with it.
-    fn session_keeper(&self) -> Option<(Arc<SessionKeeper>, session_file::Found)> {
-        let directory = self.directory.as_ref()?;
-        match SessionKeeper::open(directory, self.sessions()) {
-            Ok((keeper, found)) => Some((Arc::new(keeper), found)),
-            Err(error) => {
+    /// Who watches over sessions, and with a store what was kept of them.
+    fn session_keeper(&self) -> (SessionKeeper, Option<session_file::Found>) {
+        let opened = self
+            .directory
+            .as_ref()
+            .map(|directory| SessionKeeper::open(directory, self.sessions(true)));
+        match opened {
+            Some(Ok((keeper, found))) => return (keeper, Some(found)),
+            Some(Err(error)) => {
                 tracing::error!(%error, "cannot store MQTT sessions: they will be lost when the process ends");
-                None
             }
+            None => {}
         }
+        (SessionKeeper::without_file(self.sessions(false)), None)
     }
 
     fn id(&self) -> Id {

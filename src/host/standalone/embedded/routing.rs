@@ -4,7 +4,6 @@
 //! where the library would turn it away.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use rmqtt::Result;
@@ -19,11 +18,7 @@ use rmqtt::types::{
 };
 
 use super::sessions::{Came, Sessions};
-
-/// How often, and at most how many times, a client asks for its place in the table while another
-/// connection with its client identifier takes or leaves it.
-const ASKS: Duration = Duration::from_millis(10);
-const ASKS_MAX: u32 = 300;
+use super::turns::{Turn, Turns};
 
 /// What was not forwarded, and why.
 type Failed = Vec<(To, Origin, Publish, Reason)>;
@@ -33,6 +28,7 @@ pub(super) struct Routing {
     context: ServerContext,
     inner: DefaultShared,
     sessions: Arc<Sessions>,
+    turns: Arc<Turns>,
 }
 
 impl Routing {
@@ -42,6 +38,7 @@ impl Routing {
             context,
             inner,
             sessions,
+            turns: Arc::default(),
         }
     }
 
@@ -50,6 +47,8 @@ impl Routing {
             context: self.context.clone(),
             inner,
             sessions: Arc::clone(&self.sessions),
+            turns: Arc::clone(&self.turns),
+            _turn: None,
         })
     }
 
@@ -199,6 +198,9 @@ struct Watched {
     context: ServerContext,
     inner: Box<dyn Entry>,
     sessions: Arc<Sessions>,
+    turns: Arc<Turns>,
+    /// Behind the lock of the library, which is given back first.
+    _turn: Option<Turn>,
 }
 
 impl Watched {
@@ -228,19 +230,14 @@ impl Watched {
 #[async_trait]
 impl Entry for Watched {
     async fn try_lock(&self) -> Result<Box<dyn Entry>> {
-        let mut asked = 0;
-        let inner = loop {
-            match self.inner.try_lock().await {
-                Ok(inner) => break inner,
-                Err(error) if asked >= ASKS_MAX => return Err(error),
-                Err(_) => asked += 1,
-            }
-            tokio::time::sleep(ASKS).await;
-        };
+        let turn = self.turns.take(&self.inner.id().client_id).await;
+        let turn = turn.ok_or_else(|| rmqtt::Error::msg("too many connections at a time"))?;
         Ok(Box::new(Self {
             context: self.context.clone(),
-            inner,
+            inner: self.inner.try_lock().await?,
             sessions: Arc::clone(&self.sessions),
+            turns: Arc::clone(&self.turns),
+            _turn: Some(turn),
         }))
     }
 

@@ -34,7 +34,8 @@ pub(super) type Listeners = Vec<(ListenerId, ListenerConfig)>;
 /// See the module.
 pub(super) struct SessionKeeper {
     pub(super) sessions: Arc<Sessions>,
-    file: Arc<SessionFile>,
+    /// Only with a store.
+    file: Option<Arc<SessionFile>>,
     /// What could not be written, if `Some`.
     failed: Mutex<Option<Batch>>,
     /// One round after the other.
@@ -46,12 +47,20 @@ impl SessionKeeper {
     pub(super) fn open(directory: &Path, sessions: Sessions) -> Result<(Self, Found), KeptError> {
         let (file, found) = SessionFile::open(directory)?;
         let keeper = Self {
-            sessions: Arc::new(sessions),
-            file: Arc::new(file),
-            failed: Mutex::default(),
-            turn: tokio::sync::Mutex::new(Instant::now()),
+            file: Some(Arc::new(file)),
+            ..Self::without_file(sessions)
         };
         Ok((keeper, found))
+    }
+
+    /// For sessions that end with the process.
+    pub(super) fn without_file(sessions: Sessions) -> Self {
+        Self {
+            sessions: Arc::new(sessions),
+            file: None,
+            failed: Mutex::default(),
+            turn: tokio::sync::Mutex::new(Instant::now()),
+        }
     }
 
     /// Makes sessions of what was found; those that have ended meanwhile are dropped.
@@ -167,14 +176,14 @@ impl SessionKeeper {
             flight,
         } = message;
         let client = &session.id.client_id;
+        publish.payload = ledger.count(publish.topic.len(), std::mem::take(&mut publish.payload));
         let mark = self
             .sessions
-            .restored_message(client, number, &publish, flight);
+            .restored_message(client, number, (&origin, &publish), flight);
         let Some(mark) = mark else {
             return false;
         };
         publish.delay_interval = Some(mark);
-        publish.payload = ledger.count(publish.topic.len(), std::mem::take(&mut publish.payload));
         let sent = flight.and_then(|it| Some((NonZeroU16::new(it.packet_id)?, it.received)));
         let Some((packet_id, received)) = sent else {
             let pushed = session.deliver_queue().push((origin, publish));
@@ -236,7 +245,9 @@ impl SessionKeeper {
 
     /// Says that it fails once, not at each attempt.
     async fn write(&self, batch: Batch, was_failing: bool) -> bool {
-        let file = Arc::clone(&self.file);
+        let Some(file) = self.file.clone() else {
+            return true;
+        };
         let written = tokio::task::spawn_blocking(move || {
             let written = file.write(&batch, SystemTime::now());
             (batch, written)

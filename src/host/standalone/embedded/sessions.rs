@@ -1,9 +1,9 @@
-//! Which sessions of clients outlive the process, and what they still have to get. With a store only.
+//! Which sessions of clients outlast their connection, and what they still have to get.
 //!
-//! Each message for a session that outlasts its connection is noted before the broker gets it, with a
-//! number, and is forgotten when the client has acknowledged it or the broker drops it. What is still
-//! there at the next commit goes to the disk (`session_file.rs`, by `session_keeper.rs`): the data path
-//! waits for a lock at most.
+//! Each message for such a session is noted before the broker gets it, with a number, and is forgotten when
+//! the client has acknowledged it or the broker drops it. With a store what is still there at the next commit
+//! goes to the disk (`session_file.rs`, by `session_keeper.rs`): the data path waits for a lock at most. What
+//! the broker library loses when a connection breaks, or is taken over, is put in again from here.
 //!
 //! The number travels in `delay_interval` of the message, which the broker library uses for nothing
 //! without its feature `delayed`.
@@ -13,6 +13,7 @@ mod moving;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::NonZeroU16;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use rmqtt::session::OfflineInfo;
 use rmqtt::types::{ClientId, From as Origin, Id, Publish, QoS, Reason, Subscriptions, Tx};
 
 pub(super) use self::moving::Came;
-use self::moving::{Moving, resend, send};
+use self::moving::{Moving, complete, resend, send};
 use super::super::outbox;
 use super::session_file::{Batch, Flight, Record};
 use crate::runtime::monotonic;
@@ -35,6 +36,8 @@ const MOVING: Duration = Duration::from_secs(60);
 /// How much is kept.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
+    /// Whether they outlive the process.
+    pub(super) on_disk: bool,
     pub(super) sessions: usize,
     /// Of one session.
     pub(super) messages: usize,
@@ -80,8 +83,10 @@ struct Tracked {
 /// A message on its way to a client.
 struct Noted {
     bytes: usize,
-    /// `None`: it has been handed to the disk.
-    message: Option<(Origin, Publish)>,
+    /// It shares its payload with what the broker has.
+    message: (Origin, Publish),
+    /// It has been handed to the disk.
+    is_written: bool,
     flight: Option<Flight>,
 }
 
@@ -152,7 +157,7 @@ impl Sessions {
         &self,
         client: &ClientId,
         number: u64,
-        publish: &Publish,
+        (origin, publish): (&Origin, &Publish),
         flight: Option<Flight>,
     ) -> Option<u32> {
         let mut inner = self.inner.lock();
@@ -166,9 +171,12 @@ impl Sessions {
             return None;
         }
         inner.bytes = inner.bytes.saturating_add(bytes);
+        let mut publish = publish.clone();
+        publish.delay_interval = Some(mark(number));
         let noted = Noted {
             bytes,
-            message: None,
+            message: (origin.clone(), publish),
+            is_written: true,
             flight,
         };
         let tracked = inner.tracked.get_mut(client)?;
@@ -237,7 +245,8 @@ impl Sessions {
             publish.delay_interval = Some(mark(number));
             let noted = Noted {
                 bytes,
-                message: Some((origin.clone(), publish.clone())),
+                message: (origin.clone(), publish.clone()),
+                is_written: false,
                 flight: None,
             };
             tracked.messages.insert(number, noted);
@@ -299,11 +308,17 @@ impl Sessions {
         state: Option<OfflineInfo>,
     ) -> Option<OfflineInfo> {
         let mut inner = self.inner.lock();
-        let Some(moving) = inner.moving(client) else {
+        let inner = &mut *inner;
+        let Some(tracked) = inner.tracked.get_mut(client) else {
             return state;
         };
-        if state.is_some() {
-            moving.state = state;
+        let Some(mut moving) = tracked.moving.take() else {
+            return state;
+        };
+        if let Some(mut state) = state {
+            tracked.note_flights(&state.inflight_messages, &mut inner.batch);
+            complete(tracked, &mut state, &moving.waiting);
+            moving.state = Some(state);
         }
         let Some(state) = &moving.state else {
             // The broker does not know the session any more.
@@ -311,13 +326,15 @@ impl Sessions {
             self.count.store(inner.tracked.len(), Ordering::Relaxed);
             return None;
         };
-        Some(OfflineInfo {
+        let known = OfflineInfo {
             id: state.id.clone(),
             subscriptions: Subscriptions::new(),
             offline_messages: VecDeque::new(),
             inflight_messages: Vec::new(),
             created_at: state.created_at,
-        })
+        };
+        tracked.moving = Some(moving);
+        Some(known)
     }
 
     /// The broker could not take it.
@@ -345,7 +362,7 @@ impl Sessions {
         let state = inner.moving(client)?.state.as_mut()?;
         let ids = state.inflight_messages.iter();
         let ids = ids.filter_map(|it| it.publish.packet_id);
-        let highest = ids.map(std::num::NonZeroU16::get).max();
+        let highest = ids.map(NonZeroU16::get).max();
         Some((state.subscriptions.clone(), highest.unwrap_or_default()))
     }
 
@@ -426,24 +443,7 @@ impl Sessions {
             tracked.is_written = true;
             inner.batch.sessions.insert(tracked.number, Some(record));
         }
-        for message in in_flight {
-            let packet_id = message.publish.packet_id.map(std::num::NonZeroU16::get);
-            let number = tracked.number_of(message.publish.delay_interval);
-            let (Some(packet_id), Some(number)) = (packet_id, number) else {
-                continue;
-            };
-            let flight = Flight::new(packet_id, message.status);
-            let Some(noted) = tracked.messages.get_mut(&number) else {
-                continue;
-            };
-            let before = noted.flight.replace(flight);
-            if before.is_none() {
-                tracked.in_flight = tracked.in_flight.saturating_add(1);
-            }
-            if before != Some(flight) {
-                inner.batch.flights.insert((tracked.number, number), flight);
-            }
-        }
+        tracked.note_flights(in_flight, &mut inner.batch);
     }
 
     /// What is to be written by now.
@@ -468,18 +468,20 @@ impl Sessions {
         for tracked in inner.tracked.values_mut().filter(|it| it.is_written) {
             // Those not handed over are the newest.
             let new = tracked.messages.iter_mut().rev();
-            for (number, noted) in new.take_while(|(_, noted)| noted.message.is_some()) {
-                if let Some((origin, publish)) = noted.message.take() {
-                    batch
-                        .added
-                        .push(((tracked.number, *number), origin, publish));
-                }
+            for (number, noted) in new.take_while(|(_, noted)| !noted.is_written) {
+                noted.is_written = true;
+                let (origin, publish) = noted.message.clone();
+                let key = (tracked.number, *number);
+                batch.added.push((key, origin, publish));
             }
         }
         batch
     }
 
     fn refuse(&self, client: &ClientId) {
+        if !self.bounds.on_disk {
+            return;
+        }
         self.counters.sessions_refused.add_shared(1);
         limited!(
             WARN,
@@ -514,7 +516,7 @@ impl Inner {
         self.bytes = self.bytes.saturating_sub(noted.bytes);
         let key = (tracked.number, number);
         self.batch.flights.remove(&key);
-        if noted.message.is_none() {
+        if noted.is_written {
             self.batch.removed.push(key);
         }
     }
@@ -549,6 +551,28 @@ impl Tracked {
             has_changed: false,
             has_moved: false,
             moving: None,
+        }
+    }
+
+    /// How far messages are that were sent.
+    fn note_flights(&mut self, in_flight: &[OutInflightMessage], batch: &mut Batch) {
+        for message in in_flight {
+            let packet_id = message.publish.packet_id.map(NonZeroU16::get);
+            let number = self.number_of(message.publish.delay_interval);
+            let (Some(packet_id), Some(number)) = (packet_id, number) else {
+                continue;
+            };
+            let flight = Flight::new(packet_id, message.status);
+            let Some(noted) = self.messages.get_mut(&number) else {
+                continue;
+            };
+            let before = noted.flight.replace(flight);
+            if before.is_none() {
+                self.in_flight = self.in_flight.saturating_add(1);
+            }
+            if before != Some(flight) {
+                batch.flights.insert((self.number, number), flight);
+            }
         }
     }
 

@@ -1,11 +1,14 @@
 //! A session on its way from one connection of its client to the next, and what becomes of messages.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::num::NonZeroU16;
 use std::time::Instant;
 
 use rmqtt::inflight::{MomentStatus, OutInflightMessage};
 use rmqtt::session::OfflineInfo;
-use rmqtt::types::{From as Origin, Message, Publish, Reason, Tx};
+use rmqtt::types::{From as Origin, Message, Publish, QoS, Reason, Tx};
+
+use super::Tracked;
 
 /// A session between two connections: the broker has taken it from the one and not given it to the
 /// other yet. What comes meanwhile waits here, behind what was there.
@@ -54,4 +57,57 @@ pub(super) fn resend(inbox: &Tx, mut message: OutInflightMessage) -> Came {
             _ => Came::Taken,
         },
     }
+}
+
+/// Puts in what the broker library has lost of what a session still has to get: what it was about to send
+/// when the connection broke, what stood behind that when a new connection took over, and releases (PUBREL)
+/// that came while the session had no connection.
+pub(super) fn complete(
+    tracked: &Tracked,
+    state: &mut OfflineInfo,
+    waiting: &VecDeque<(Origin, Publish)>,
+) {
+    let in_flight = state.inflight_messages.iter().map(|it| &it.publish);
+    let queued = state.offline_messages.iter().chain(waiting);
+    let there: HashSet<u64> = in_flight
+        .chain(queued.map(|(_, publish)| publish))
+        .filter_map(|publish| tracked.number_of(publish.delay_interval))
+        .collect();
+    let mut lost = VecDeque::new();
+    for (number, noted) in &tracked.messages {
+        if there.contains(number) {
+            continue;
+        }
+        let (origin, mut publish) = noted.message.clone();
+        let sent = noted
+            .flight
+            .and_then(|it| Some((NonZeroU16::new(it.packet_id)?, it.received)));
+        let Some((packet_id, received)) = sent else {
+            lost.push_back((*number, (origin, publish)));
+            continue;
+        };
+        publish.packet_id = Some(packet_id);
+        let status = match (received, publish.qos) {
+            (true, _) => MomentStatus::UnComplete,
+            (false, QoS::ExactlyOnce) => MomentStatus::UnReceived,
+            (false, _) => MomentStatus::UnAck,
+        };
+        let message = OutInflightMessage::new(status, origin, publish);
+        state.inflight_messages.push(message);
+    }
+    if lost.is_empty() {
+        return;
+    }
+    let mut queue = VecDeque::new();
+    for queued in std::mem::take(&mut state.offline_messages) {
+        let number = tracked.number_of(queued.1.delay_interval);
+        while let Some((_, message)) =
+            lost.pop_front_if(|(before, _)| number.is_some_and(|it| *before < it))
+        {
+            queue.push_back(message);
+        }
+        queue.push_back(queued);
+    }
+    queue.extend(lost.into_iter().map(|(_, message)| message));
+    state.offline_messages = queue;
 }

@@ -1,11 +1,13 @@
 use bytes::Bytes;
 use rmqtt::codec::types::Publish as MqttPublish;
+use rmqtt::inflight::MomentStatus;
 use rmqtt::types::SessionSubMap;
 
 use super::super::session_file::tests::id;
 use super::*;
 
 const BOUNDS: Bounds = Bounds {
+    on_disk: true,
     sessions: 2,
     messages: 3,
     bytes: 100_000,
@@ -157,4 +159,70 @@ fn marks_find_their_number_after_four_billion_messages() {
         }
     }
     assert_eq!(tracked.number_of(None), None);
+}
+
+#[test]
+fn what_the_library_loses_is_put_in_again() {
+    let mut tracked = Tracked::new(1, &id("a"));
+    let origin = Origin::from_system(id("gateway"));
+    let marked = |number: u64| {
+        let mut publish = message(&[number as u8], QoS::ExactlyOnce);
+        publish.delay_interval = Some(mark(number));
+        publish
+    };
+    tracked.next = 9;
+    for number in 1..9 {
+        let flight = |packet_id, received| {
+            Some(Flight {
+                packet_id,
+                received,
+            })
+        };
+        let noted = Noted {
+            bytes: 1,
+            message: (origin.clone(), marked(number)),
+            is_written: true,
+            flight: match number {
+                1 => flight(11, true),
+                2 => flight(12, false),
+                3 => flight(13, false),
+                _ => None,
+            },
+        };
+        tracked.messages.insert(number, noted);
+    }
+    let mut in_flight = marked(3);
+    in_flight.packet_id = NonZeroU16::new(13);
+    let queued = [marked(5), message(b"unnoted", QoS::AtMostOnce), marked(7)];
+    let mut state = OfflineInfo {
+        id: id("a"),
+        subscriptions: Subscriptions::new(),
+        offline_messages: queued.map(|it| (origin.clone(), it)).into(),
+        inflight_messages: vec![OutInflightMessage::new(
+            MomentStatus::UnReceived,
+            origin.clone(),
+            in_flight,
+        )],
+        created_at: 0,
+    };
+    let waiting = VecDeque::from([(origin, marked(8))]);
+    complete(&tracked, &mut state, &waiting);
+    let in_flight: BTreeMap<_, _> = state
+        .inflight_messages
+        .iter()
+        .map(|it| (it.publish.packet_id.map(NonZeroU16::get), it.status))
+        .collect();
+    let expected = [
+        (Some(11), MomentStatus::UnComplete),
+        (Some(12), MomentStatus::UnReceived),
+        (Some(13), MomentStatus::UnReceived),
+    ];
+    assert_eq!(in_flight, BTreeMap::from(expected));
+    let payloads: Vec<_> = state
+        .offline_messages
+        .iter()
+        .map(|(_, it)| it.payload.clone())
+        .collect();
+    let expected: [&[u8]; 5] = [&[4], &[5], b"unnoted", &[6], &[7]];
+    assert_eq!(payloads, expected);
 }
