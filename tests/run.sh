@@ -250,11 +250,11 @@ contract() {
 }
 
 # Files of the stand-alone end-to-end tests with a lane of their own.
-brokers=(test_brokers.py test_certificates.py test_broker_access.py test_broker_tls.py)
+brokers=(test_brokers.py test_certificates.py test_broker_access.py)
 browsers=(test_console.py test_first_use.py test_terminal.py test_demo.py test_emqx_page.py)
 packaged=(test_packages.py test_guide.py)
 secured=(tests/e2e/test_dtls_*.py tests/e2e/test_http*.py)
-secured=("${secured[@]##*/}" test_broker_sessions.py)
+secured=("${secured[@]##*/}" test_broker_sessions.py test_broker_tls.py)
 elsewhere=("${brokers[@]}" "${browsers[@]}" "${packaged[@]}" "${secured[@]}")
 
 title "what the tests need"
@@ -281,7 +281,7 @@ step "shared library" shared_library
 # These wait more than they work, and beside them there is time to compile. What takes long and needs
 # little of the processor, such as a browser or a container, has a lane of its own.
 beside 7000 "C API" c_api
-beside 7000 "end to end, DTLS, HTTP and MQTT sessions" pytest "${secured[@]/#/tests/e2e/}"
+beside 7000 "end to end, DTLS, HTTP, MQTT sessions and TLS" pytest "${secured[@]/#/tests/e2e/}"
 beside 19000 "end to end" end_to_end "${elsewhere[@]/#/--ignore=tests/e2e/}"
 beside 22000 "end to end, with brokers of others" pytest "${brokers[@]/#/tests/e2e/}"
 beside 30500 "end to end, with browsers" pytest "${browsers[@]/#/tests/e2e/}"

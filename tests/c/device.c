@@ -165,6 +165,12 @@ int device_deregister(struct device *device)
     return exchange(device, &packet);
 }
 
+int device_is_spoken_to(struct device *device)
+{
+    char first;
+    return recv(device->fd, &first, 1, MSG_PEEK) > 0;
+}
+
 int device_serve(struct device *device, const char *text)
 {
     uint8_t request[1500];

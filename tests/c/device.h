@@ -23,6 +23,8 @@ int device_register(struct device *device, const char *endpoint);
 int device_update(struct device *device);
 /* De-registers; returns the code of the answer. */
 int device_deregister(struct device *device);
+/* Waits for a datagram, which stays to be read. Returns whether one has come. */
+int device_is_spoken_to(struct device *device);
 /* Waits for a request and answers it with 2.05 and a text. Returns its method, 0 when none comes. */
 int device_serve(struct device *device, const char *text);
 

@@ -48,6 +48,12 @@ static int registers(struct device *device, const char *endpoint)
     return device_register(device, endpoint);
 }
 
+static int is_asked(struct device *device, const char *unused)
+{
+    (void)unused;
+    return device_is_spoken_to(device);
+}
+
 static int serves(struct device *device, const char *text)
 {
     return device_serve(device, text);
@@ -77,6 +83,8 @@ static void a_command_outlives_its_gateway(uint32_t mode)
     told(&notes, "<70002>", LWM2M_GATEWAY_STATUS_OK);
     read_durably(gateway, "other/topic", 3, 70003);
     told(&notes, "<70003>", LWM2M_GATEWAY_STATUS_NOT_FOUND);
+    /* The request is on its way before the gateway stops. */
+    CHECK(polling(&notes, &device, "", is_asked) == 1);
     OK(lwm2m_gateway_stop(gateway, 10000));
     if (lwm2m_gateway_fd(gateway) >= 0)
         OK(lwm2m_gateway_poll(gateway, 0, NULL));

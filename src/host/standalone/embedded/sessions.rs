@@ -317,7 +317,7 @@ impl Sessions {
         };
         if let Some(mut state) = state {
             tracked.note_flights(&state.inflight_messages, &mut inner.batch);
-            complete(tracked, &mut state, &moving.waiting);
+            tracked.complete(&mut state, &moving.waiting);
             moving.state = Some(state);
         }
         let Some(state) = &moving.state else {
@@ -552,6 +552,13 @@ impl Tracked {
             has_moved: false,
             moving: None,
         }
+    }
+
+    /// See [`complete`].
+    fn complete(&self, state: &mut OfflineInfo, waiting: &VecDeque<(Origin, Publish)>) {
+        let owed = self.messages.iter();
+        let owed = owed.map(|(number, noted)| (*number, &noted.message, noted.flight));
+        complete(state, waiting, owed, |mark| self.number_of(mark));
     }
 
     /// How far messages are that were sent.

@@ -8,7 +8,7 @@ use rmqtt::inflight::{MomentStatus, OutInflightMessage};
 use rmqtt::session::OfflineInfo;
 use rmqtt::types::{From as Origin, Message, Publish, QoS, Reason, Tx};
 
-use super::Tracked;
+use super::super::session_file::Flight;
 
 /// A session between two connections: the broker has taken it from the one and not given it to the
 /// other yet. What comes meanwhile waits here, behind what was there.
@@ -62,28 +62,26 @@ pub(super) fn resend(inbox: &Tx, mut message: OutInflightMessage) -> Came {
 /// Puts in what the broker library has lost of what a session still has to get: what it was about to send
 /// when the connection broke, what stood behind that when a new connection took over, and releases (PUBREL)
 /// that came while the session had no connection.
-pub(super) fn complete(
-    tracked: &Tracked,
+///
+/// `owed` has all that, by number, in order; `number_of` gives the number of a message with a mark.
+pub(super) fn complete<'a>(
     state: &mut OfflineInfo,
     waiting: &VecDeque<(Origin, Publish)>,
+    owed: impl Iterator<Item = (u64, &'a (Origin, Publish), Option<Flight>)>,
+    number_of: impl Fn(Option<u32>) -> Option<u64>,
 ) {
     let in_flight = state.inflight_messages.iter().map(|it| &it.publish);
     let queued = state.offline_messages.iter().chain(waiting);
     let there: HashSet<u64> = in_flight
         .chain(queued.map(|(_, publish)| publish))
-        .filter_map(|publish| tracked.number_of(publish.delay_interval))
+        .filter_map(|publish| number_of(publish.delay_interval))
         .collect();
     let mut lost = VecDeque::new();
-    for (number, noted) in &tracked.messages {
-        if there.contains(number) {
-            continue;
-        }
-        let (origin, mut publish) = noted.message.clone();
-        let sent = noted
-            .flight
-            .and_then(|it| Some((NonZeroU16::new(it.packet_id)?, it.received)));
+    for (number, message, flight) in owed.filter(|(number, ..)| !there.contains(number)) {
+        let (origin, mut publish) = message.clone();
+        let sent = flight.and_then(|it| Some((NonZeroU16::new(it.packet_id)?, it.received)));
         let Some((packet_id, received)) = sent else {
-            lost.push_back((*number, (origin, publish)));
+            lost.push_back((number, (origin, publish)));
             continue;
         };
         publish.packet_id = Some(packet_id);
@@ -100,7 +98,7 @@ pub(super) fn complete(
     }
     let mut queue = VecDeque::new();
     for queued in std::mem::take(&mut state.offline_messages) {
-        let number = tracked.number_of(queued.1.delay_interval);
+        let number = number_of(queued.1.delay_interval);
         while let Some((_, message)) =
             lost.pop_front_if(|(before, _)| number.is_some_and(|it| *before < it))
         {

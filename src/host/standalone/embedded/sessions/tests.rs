@@ -206,7 +206,7 @@ fn what_the_library_loses_is_put_in_again() {
         created_at: 0,
     };
     let waiting = VecDeque::from([(origin, marked(8))]);
-    complete(&tracked, &mut state, &waiting);
+    tracked.complete(&mut state, &waiting);
     let in_flight: BTreeMap<_, _> = state
         .inflight_messages
         .iter()
