@@ -322,7 +322,8 @@ fi
 
 if [ ${#failed[@]} -gt 0 ]; then
     title "what failed"
-    grep -hE "^(E   |FAILED |ERROR )|^test .* FAILED$|panicked at" "$cache"/*.out | cut -c1-400 | tail -n 60
+    grep -hE "^(E   |FAILED |ERROR |error)|^test .* FAILED$|panicked at|: failed: " "$cache"/*.out |
+        cut -c1-400 | tail -n 60 || true
 fi
 title "summary"
 printf '%s\n' "${took[@]}"

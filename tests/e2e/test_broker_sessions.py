@@ -1,4 +1,5 @@
-"""Persistent sessions of the embedded broker, with a store: they are there after a restart and `kill -9`."""
+"""Persistent sessions of the embedded broker: they lose nothing when connections break or are taken over, and
+with a store they are there after a restart and `kill -9`."""
 
 import random
 import signal

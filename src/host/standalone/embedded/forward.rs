@@ -110,7 +110,7 @@ pub(super) async fn watch(
     ledger: Arc<Ledger>,
     bound: usize,
     address: SocketAddr,
-    sessions: Option<Arc<Sessions>>,
+    sessions: Arc<Sessions>,
 ) {
     // A little further than needed, so that the next message does not look again.
     let goal = bound / 8 * 7;
@@ -124,8 +124,7 @@ pub(super) async fn watch(
                 tracing::warn!(%peer, "disconnecting a subscriber that takes no messages");
                 break;
             }
-            let dropped =
-                held::relieve(&context, &ledger, goal, absent_only, sessions.as_deref()).await;
+            let dropped = held::relieve(&context, &ledger, goal, absent_only, &sessions).await;
             if dropped > 0 {
                 outbox.count_dropped(dropped);
             }

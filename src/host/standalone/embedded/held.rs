@@ -76,7 +76,7 @@ pub(super) async fn relieve(
     ledger: &Ledger,
     goal: usize,
     absent_only: bool,
-    kept: Option<&Sessions>,
+    kept: &Sessions,
 ) -> u64 {
     let sessions: Vec<_> = context
         .extends
@@ -106,9 +106,7 @@ pub(super) async fn relieve(
                     None => break,
                 },
             };
-            if let Some(kept) = kept {
-                kept.done(&session.id.client_id, &publish);
-            }
+            kept.done(&session.id.client_id, &publish);
             dropped += 1;
         }
     }

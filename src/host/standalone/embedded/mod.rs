@@ -240,7 +240,7 @@ impl Embedded {
             runtime.block_on(keeper.restore(&context, &self.ledger, &listeners, found));
         }
         *self.keeper.lock() = Some(Arc::clone(&keeper));
-        runtime.spawn(keeper.keep(context.clone()));
+        runtime.spawn(Arc::clone(&keeper).keep(context.clone()));
         let (outbox, ledger) = (Arc::clone(&self.outbox), Arc::clone(&self.ledger));
         let origin = Origin::from_system(self.id());
         runtime.spawn(forward::forward(
@@ -257,10 +257,7 @@ impl Embedded {
             ledger,
             self.bound.load(Ordering::Relaxed),
             self.address,
-            self.keeper
-                .lock()
-                .as_ref()
-                .map(|it| Arc::clone(&it.sessions)),
+            Arc::clone(&keeper.sessions),
         ));
         let (address, max) = (self.address, self.max_connections);
         runtime.spawn(forward::keep_door(context.clone(), address, max));

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use redb::{Database, ReadableTable as _, TableDefinition};
+use rmqtt::codec::types::QoS;
 use rmqtt::inflight::MomentStatus;
 use rmqtt::types::{ConnectInfo, From as Origin, Id, Publish, SessionSubMap};
 use serde::de::DeserializeOwned;
@@ -70,6 +71,15 @@ impl Flight {
         Self {
             packet_id,
             received,
+        }
+    }
+
+    /// The state of such a message.
+    pub(super) fn status(self, qos: QoS) -> MomentStatus {
+        match (self.received, qos) {
+            (true, _) => MomentStatus::UnComplete,
+            (false, QoS::ExactlyOnce) => MomentStatus::UnReceived,
+            (false, _) => MomentStatus::UnAck,
         }
     }
 

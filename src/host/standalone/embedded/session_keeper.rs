@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
-use rmqtt::codec::types::QoS;
 use rmqtt::context::ServerContext;
-use rmqtt::inflight::{MomentStatus, OutInflightMessage};
+use rmqtt::inflight::OutInflightMessage;
 use rmqtt::session::{Session, SessionState};
 use rmqtt::types::{
     ClientId, ConnectInfo, DisconnectInfo, Id, ListenerConfig, ListenerId, SessionSubs,
@@ -184,8 +183,8 @@ impl SessionKeeper {
             return false;
         };
         publish.delay_interval = Some(mark);
-        let sent = flight.and_then(|it| Some((NonZeroU16::new(it.packet_id)?, it.received)));
-        let Some((packet_id, received)) = sent else {
+        let sent = flight.and_then(|it| Some((NonZeroU16::new(it.packet_id)?, it)));
+        let Some((packet_id, flight)) = sent else {
             let pushed = session.deliver_queue().push((origin, publish));
             if let Err((_, publish)) = &pushed {
                 self.sessions.done(client, publish);
@@ -193,11 +192,7 @@ impl SessionKeeper {
             return pushed.is_ok();
         };
         publish.packet_id = Some(packet_id);
-        let status = match (received, publish.qos) {
-            (true, _) => MomentStatus::UnComplete,
-            (false, QoS::ExactlyOnce) => MomentStatus::UnReceived,
-            (false, _) => MomentStatus::UnAck,
-        };
+        let status = flight.status(publish.qos);
         let message = OutInflightMessage::new(status, origin, publish);
         session.out_inflight().write().await.push_back(message);
         true
@@ -217,11 +212,16 @@ impl SessionKeeper {
 
     /// Writes what has changed by now; whether that succeeds.
     pub(super) async fn commit(&self, context: &ServerContext) -> bool {
+        let Some(file) = &self.file else {
+            // Only what has to be forgotten by now.
+            drop(self.sessions.take());
+            return true;
+        };
         let mut last = self.turn.lock().await;
         let before = self.failed.lock().take();
         let was_failing = before.is_some();
         if let Some(batch) = before
-            && !self.write(batch, was_failing).await
+            && !self.write(file, batch, was_failing).await
         {
             return false;
         }
@@ -234,7 +234,7 @@ impl SessionKeeper {
             return true;
         }
         *last = Instant::now();
-        if !self.write(batch, false).await {
+        if !self.write(file, batch, false).await {
             return false;
         }
         if was_failing {
@@ -244,10 +244,8 @@ impl SessionKeeper {
     }
 
     /// Says that it fails once, not at each attempt.
-    async fn write(&self, batch: Batch, was_failing: bool) -> bool {
-        let Some(file) = self.file.clone() else {
-            return true;
-        };
+    async fn write(&self, file: &Arc<SessionFile>, batch: Batch, was_failing: bool) -> bool {
+        let file = Arc::clone(file);
         let written = tokio::task::spawn_blocking(move || {
             let written = file.write(&batch, SystemTime::now());
             (batch, written)

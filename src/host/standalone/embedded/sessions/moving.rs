@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use rmqtt::inflight::{MomentStatus, OutInflightMessage};
 use rmqtt::session::OfflineInfo;
-use rmqtt::types::{From as Origin, Message, Publish, QoS, Reason, Tx};
+use rmqtt::types::{From as Origin, Message, Publish, Reason, Tx};
 
 use super::super::session_file::Flight;
 
@@ -79,17 +79,13 @@ pub(super) fn complete<'a>(
     let mut lost = VecDeque::new();
     for (number, message, flight) in owed.filter(|(number, ..)| !there.contains(number)) {
         let (origin, mut publish) = message.clone();
-        let sent = flight.and_then(|it| Some((NonZeroU16::new(it.packet_id)?, it.received)));
-        let Some((packet_id, received)) = sent else {
+        let sent = flight.and_then(|it| Some((NonZeroU16::new(it.packet_id)?, it)));
+        let Some((packet_id, flight)) = sent else {
             lost.push_back((number, (origin, publish)));
             continue;
         };
         publish.packet_id = Some(packet_id);
-        let status = match (received, publish.qos) {
-            (true, _) => MomentStatus::UnComplete,
-            (false, QoS::ExactlyOnce) => MomentStatus::UnReceived,
-            (false, _) => MomentStatus::UnAck,
-        };
+        let status = flight.status(publish.qos);
         let message = OutInflightMessage::new(status, origin, publish);
         state.inflight_messages.push(message);
     }
