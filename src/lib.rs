@@ -151,6 +151,7 @@ mod store;
 pub mod system;
 #[cfg(not(feature = "internals"))]
 mod system;
+mod tables;
 #[cfg(feature = "internals")]
 pub mod telemetry;
 #[cfg(not(feature = "internals"))]

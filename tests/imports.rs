@@ -24,6 +24,7 @@ const LAYERS: &[&str] = &[
     "printable",
     "network",
     "mac",
+    "tables",
     "memory",
     "admission",
     "telemetry",

@@ -10,7 +10,7 @@ use std::fmt;
 use aes::Aes128;
 use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};
 
-use super::digest::Digest;
+use crate::tables::digest::Digest;
 
 /// Bytes of our ids.
 pub(super) const LENGTH: usize = 8;

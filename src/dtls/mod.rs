@@ -17,7 +17,6 @@ mod certified;
 mod connection_id;
 mod context;
 mod cookie;
-mod digest;
 mod extension;
 mod failures;
 mod handshake;

@@ -8,7 +8,7 @@ use openssl::ssl::{SslSession, SslSessionRef};
 use parking_lot::Mutex;
 use zeroize::Zeroizing;
 
-use super::digest::{Digest, DigestIndex};
+use crate::tables::digest::{Digest, DigestIndex};
 
 /// The sessions of a context that can be resumed.
 pub(super) struct Resumption {

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use super::context::Context;
 use super::cookie::Cookies;
-use super::digest::DigestIndex;
 use super::handshake::{Handshake, Step};
 use super::identity::Identity;
 use super::openssl::NoMemory;
@@ -29,6 +28,7 @@ use crate::admission::Door;
 use crate::config::CipherSuite;
 use crate::credentials;
 use crate::memory::Reservation;
+use crate::tables::digest::DigestIndex;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 use idle::Idle;

@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::digest::{Digest, DigestMap};
 use super::identity::Identity;
 use super::sources::Source;
+use crate::tables::digest::{Digest, DigestMap};
 
 /// The sessions of all servers of a listener, counted.
 pub(super) struct Shares {

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use super::digest::{Digest, DigestIndex};
+use crate::tables::digest::{Digest, DigestIndex};
 use crate::time::Instant;
 
 /// Names an entry of a [`Table`], also after it has gone.

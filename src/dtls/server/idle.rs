@@ -2,12 +2,12 @@
 
 use std::hash::RandomState;
 
-use super::super::digest::Digest;
 use super::super::identity::Identity;
 use super::super::session::Session;
 use super::super::shares::{Seat, Victim};
 use super::super::sources::Source;
 use super::super::table::{Groups, Key, Table};
+use crate::tables::digest::Digest;
 
 /// The sessions of a server by last use, for each credential, each source, and both.
 #[derive(Default)]

@@ -3,10 +3,10 @@
 use std::hash::RandomState;
 use std::net::SocketAddr;
 
-use super::super::digest::{Digest, DigestIndex, DigestMap};
 use super::super::session::Session;
 use super::super::table::{Key, Table};
 use crate::network::NetworkPath;
+use crate::tables::digest::{Digest, DigestIndex, DigestMap};
 
 /// Sessions and handshakes by address. A new handshake goes beside the session until it is complete
 /// (RFC 6347 §4.2.8). Sessions with connection ids may be more at one address: the one here is that

@@ -9,27 +9,27 @@ use std::hash::{BuildHasher, Hash};
 
 /// The hash of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Digest(u64);
+pub(crate) struct Digest(u64);
 
 impl Digest {
     /// That of a key, with the secret in `state`.
-    pub(super) fn new(state: &impl BuildHasher, key: &impl Hash) -> Self {
+    pub(crate) fn new(state: &impl BuildHasher, key: &impl Hash) -> Self {
         Self(state.hash_one(key))
     }
 
     /// Of what is as good as a hash: nobody outside can choose it.
-    pub(super) const fn from_bytes(bytes: [u8; 8]) -> Self {
+    pub(crate) const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(u64::from_be_bytes(bytes))
     }
 }
 
 /// Indexes into a table by digests, 12 bytes and a fifth each.
-pub(super) type DigestIndex = DigestMap<u32>;
+pub(crate) type DigestIndex = DigestMap<u32>;
 
 /// Small values by digests. The table is at most four fifths full and grows by a quarter, so that a million
 /// entries never stand beside as many free places; what has gone leaves nothing behind, and room for many that
 /// have gone is given back.
-pub(super) struct DigestMap<V> {
+pub(crate) struct DigestMap<V> {
     places: Box<[Place<V>]>,
     length: usize,
 }
@@ -70,13 +70,13 @@ impl<V: Copy + Default> DigestMap<V> {
     /// Tables of so few places are not made smaller.
     const SMALL: usize = 64;
 
-    pub(super) fn get(&self, digest: Digest) -> Option<V> {
+    pub(crate) fn get(&self, digest: Digest) -> Option<V> {
         let at = self.find(hash(digest)).ok()?;
         self.places.get(at).map(|place| place.value)
     }
 
     /// In place of what was there.
-    pub(super) fn set(&mut self, digest: Digest, value: V) {
+    pub(crate) fn set(&mut self, digest: Digest, value: V) {
         let hash = hash(digest);
         let found = self.find(hash);
         let at = match found {
@@ -97,7 +97,7 @@ impl<V: Copy + Default> DigestMap<V> {
         }
     }
 
-    pub(super) fn remove(&mut self, digest: Digest) -> Option<V> {
+    pub(crate) fn remove(&mut self, digest: Digest) -> Option<V> {
         let mut gap = self.find(hash(digest)).ok()?;
         let value = self.places.get(gap)?.value;
         // What stands behind it moves up, unless it would stand before its home then.
@@ -123,7 +123,7 @@ impl<V: Copy + Default> DigestMap<V> {
     }
 
     #[cfg(test)]
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.length
     }
 

@@ -1,0 +1,3 @@
+//! Tables with up to a million entries, in as few bytes as they can be.
+
+pub(crate) mod digest;
