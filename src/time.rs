@@ -4,37 +4,48 @@
 //! shells make it from the operating system's clocks, tests make it up.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
 
 /// A point on a monotonic clock, in microseconds since an arbitrary origin (the shells use the
-/// start of the process). Eight bytes, ordered, never reads a clock.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Instant(u64);
+/// start of the process). Eight bytes, also as an option, ordered, never reads a clock.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Instant(
+    /// One more than the microseconds.
+    NonZeroU64,
+);
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
 
 impl Instant {
     /// The origin of the clock.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self(NonZeroU64::MIN);
 
     /// The instant `micros` microseconds after the origin.
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
+        Self(NonZeroU64::MIN.saturating_add(micros))
     }
 
     /// Microseconds since the origin.
     pub const fn as_micros(self) -> u64 {
-        self.0
+        self.0.get().saturating_sub(1)
     }
 
     /// Time from `earlier` to `self`, zero when `earlier` is later.
     pub const fn saturating_since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+        Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
     }
 }
 
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:06}s", self.0 / 1_000_000, self.0 % 1_000_000)
+        let micros = self.as_micros();
+        write!(f, "{}.{:06}s", micros / 1_000_000, micros % 1_000_000)
     }
 }
 
@@ -93,7 +104,9 @@ mod tests {
     fn arithmetic_saturates() {
         let t = Instant::from_micros(5);
         assert_eq!(t - Instant::from_micros(9), Duration::ZERO);
-        assert_eq!((t + Duration::MAX).as_micros(), u64::MAX);
+        assert_eq!(t + Duration::MAX, Instant::from_micros(u64::MAX));
+        assert_eq!(Instant::default().as_micros(), 0);
+        assert_eq!(size_of::<Option<Instant>>(), size_of::<u64>());
         assert_eq!(
             format!("{:?}", Instant::from_micros(1_500_000)),
             "1.500000s"

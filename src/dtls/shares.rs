@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(victim(), Some(owner("all")));
         seats.clear();
         let shares = shares.lock();
-        assert!(shares.single.len() == 0 && shares.many.is_empty());
+        assert!(shares.single.is_empty() && shares.many.is_empty());
         assert!(shares.ranks.is_empty() && shares.len() == 0);
         assert!(shares.sources.counts.is_empty() && shares.sources.ranks.is_empty());
     }

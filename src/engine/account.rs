@@ -20,20 +20,72 @@ pub(super) struct Accounts {
     pub(super) waiting: Tally,
 }
 
-/// What a device is charged with, in bytes.
+/// What a device is charged with, in bytes: far less than four gigabytes, which is the bound of each.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Charged {
-    pub(super) registration: usize,
-    /// Observations, exchanges and transfers.
-    pub(super) work: usize,
-    pub(super) queue: usize,
+    registration: u32,
+    work: u32,
+    queue: u32,
 }
 
 impl Charged {
+    /// Of a device that has nothing but a registration of so many bytes.
+    pub(super) fn of_registration(bytes: usize) -> Self {
+        Self {
+            registration: bounded(bytes),
+            ..Self::default()
+        }
+    }
+
+    /// Of a registration, work and a queue.
+    #[cfg(feature = "internals")]
+    pub(super) fn of(registration: usize, work: usize, queue: usize) -> Self {
+        Self {
+            registration: bounded(registration),
+            work: bounded(work),
+            queue: bounded(queue),
+        }
+    }
+
     /// All of it.
     pub(super) const fn sum(self) -> usize {
-        self.registration + self.work + self.queue
+        self.registration() + self.work() + self.queue()
     }
+
+    pub(super) const fn registration(self) -> usize {
+        self.registration as usize
+    }
+
+    /// Of observations, exchanges and transfers.
+    pub(super) const fn work(self) -> usize {
+        self.work as usize
+    }
+
+    pub(super) const fn queue(self) -> usize {
+        self.queue as usize
+    }
+
+    /// Returns what it was, and what it is.
+    pub(super) fn set_registration(&mut self, bytes: usize) -> (usize, usize) {
+        let before = std::mem::replace(&mut self.registration, bounded(bytes));
+        (before as usize, self.registration())
+    }
+
+    /// Returns what it was, and what it is.
+    pub(super) fn set_work(&mut self, bytes: usize) -> (usize, usize) {
+        let before = std::mem::replace(&mut self.work, bounded(bytes));
+        (before as usize, self.work())
+    }
+
+    /// Returns what it was, and what it is.
+    pub(super) fn set_queue(&mut self, bytes: usize) -> (usize, usize) {
+        let before = std::mem::replace(&mut self.queue, bounded(bytes));
+        (before as usize, self.queue())
+    }
+}
+
+fn bounded(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Who is behind a registration.
@@ -56,18 +108,18 @@ impl Accounts {
 
     /// Charges what a device has that comes into this shard.
     pub(super) fn charge(&mut self, charged: Charged, peer: Peer, identity: Option<&Identity>) {
-        self.registrations.charge(charged.registration);
-        self.observations.charge(charged.work);
-        self.queues.charge(charged.queue);
-        self.hold(peer, identity, charged.registration);
+        self.registrations.charge(charged.registration());
+        self.observations.charge(charged.work());
+        self.queues.charge(charged.queue());
+        self.hold(peer, identity, charged.registration());
     }
 
     /// Takes [`Accounts::charge`] back.
     pub(super) fn release(&mut self, charged: Charged, peer: Peer, identity: Option<&Identity>) {
-        self.registrations.release(charged.registration);
-        self.observations.release(charged.work);
-        self.queues.release(charged.queue);
-        self.let_go(peer, identity, charged.registration);
+        self.registrations.release(charged.registration());
+        self.observations.release(charged.work());
+        self.queues.release(charged.queue());
+        self.let_go(peer, identity, charged.registration());
     }
 
     /// Notes whose registration of `bytes` it is; to be taken back before that changes.

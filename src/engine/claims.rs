@@ -68,7 +68,7 @@ impl Core {
         listener: &ListenerSettings,
     ) -> Result<(), RegisterError> {
         self.check_rule(from, endpoint, query, listener)?;
-        let session = self.sessions.get(&from);
+        let session = self.sessions.get(from);
         let who = session.map(|session| &*session.identity);
         let known = self.registry.by_endpoint(endpoint);
         match known.and_then(|key| self.device(key)) {
@@ -88,7 +88,7 @@ impl Core {
         query: &Query,
         listener: &ListenerSettings,
     ) -> Result<(), RegisterError> {
-        match (listener.endpoint_rule, self.sessions.get(&from)) {
+        match (listener.endpoint_rule, self.sessions.get(from)) {
             (Some(rule), Some(session)) if self.permits(rule, session, endpoint) => Ok(()),
             (Some(_), _) => Err(RegisterError::EndpointNotPermitted),
             (None, Some(_)) => Ok(()),

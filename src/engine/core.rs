@@ -1,7 +1,6 @@
 //! What all parts of an engine work on: the registry, what is charged for it, and the effects. A
 //! device is called through [`Core::with`], which is the one place that plans its next deadline.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -13,13 +12,14 @@ use super::awaited::Awaited;
 use super::context::{Context, Environment, Numbers};
 use super::device::{Device, Refusal, Shown};
 use super::effects::{Effects, Output};
-use super::identity::{Identity, SecureSession};
+use super::identity::Identity;
 use super::info::{DeviceEvent, DeviceInfo, GoneReason};
 use super::mountpoint::{mount_claim, mountpoint};
 use super::peer::{DeviceKey, Peer, ShardId};
 use super::reach::{Reach, Trust};
 use super::registration::{Location, Registration};
 use super::registry::Registry;
+use super::sessions::Sessions;
 use super::sharding::{Departed, HANDOFF_TIMEOUT};
 use super::stored::Change;
 use crate::bridge::report::Event;
@@ -46,7 +46,7 @@ pub(super) struct Core {
     pub(super) departed: Departed,
     /// Devices of the store that are not back yet.
     pub(super) awaited: Awaited,
-    pub(super) sessions: HashMap<Peer, SecureSession>,
+    pub(super) sessions: Sessions,
 }
 
 impl Core {
@@ -65,7 +65,7 @@ impl Core {
             dedup: Dedup::new(Tally::new(memory.clone(), Kind::Duplicates), shards),
             departed: Departed::default(),
             awaited: Awaited::default(),
-            sessions: HashMap::new(),
+            sessions: Sessions::default(),
             env,
         }
     }
@@ -121,7 +121,7 @@ impl Core {
 
     /// Who speaks from `peer`; `None` without DTLS.
     pub(super) fn identity_of(&self, peer: Peer) -> Option<Arc<Identity>> {
-        let session = self.sessions.get(&peer)?;
+        let session = self.sessions.get(peer)?;
         Some(session.identity.clone())
     }
 
@@ -265,7 +265,7 @@ impl Core {
         let directory = &self.env.directory;
         directory.remove(&device.endpoint, device.peer.listener);
         directory.take_restored(device.peer);
-        directory.change_queued([device.counted, device.charged.queue], [0, 0]);
+        directory.change_queued([device.counted as usize, device.charged.queue()], [0, 0]);
         directory.remove_location(&device.registration.location);
         if let Some(identity) = &device.identity {
             directory.unregistered(identity);
@@ -368,7 +368,7 @@ impl Core {
         device.trust = Trust::of(to, true);
         device.unsaved = true;
         device.absent = false;
-        let (from, bytes) = (device.peer, device.charged.registration);
+        let (from, bytes) = (device.peer, device.charged.registration());
         let identity = device.identity.clone();
         let identity = identity.as_deref();
         self.accounts.let_go(from, identity, bytes);
@@ -385,7 +385,7 @@ impl Core {
         let Some(device) = self.device(key).filter(|device| device.identity != new) else {
             return;
         };
-        let (peer, bytes) = (device.peer, device.charged.registration);
+        let (peer, bytes) = (device.peer, device.charged.registration());
         let old = self.registry.replace_identity(key, new.clone());
         self.accounts.let_go(peer, old.as_deref(), bytes);
         self.accounts.hold(peer, new.as_deref(), bytes);
@@ -451,9 +451,9 @@ impl Core {
     /// What hosts get to know of a device.
     pub(super) fn info(&self, now: Now, device: &Device) -> DeviceInfo {
         let mut info = device.info(now, &self.env);
-        let session = self.sessions.get(&device.peer);
-        if let Some(address) = session.and_then(|session| session.address) {
-            info.peer = address;
+        let session = self.sessions.get(device.peer);
+        if let Some(address) = session.and_then(|session| session.address.as_deref()) {
+            info.peer = *address;
         }
         info
     }

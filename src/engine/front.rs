@@ -146,8 +146,8 @@ impl Engine {
 
     /// Who speaks from `peer` has another credential now, with other endpoints for instance.
     pub fn renew_credential(&mut self, peer: Peer, credential: Arc<Credential>) {
-        if let Some(session) = self.core.sessions.get_mut(&peer) {
-            let address = session.address;
+        if let Some(session) = self.core.sessions.get_mut(peer) {
+            let address = session.address.take();
             *session = SecureSession::new(&session.identity.presented, credential);
             session.address = address;
         }
@@ -156,10 +156,10 @@ impl Engine {
     /// The device of a DTLS session has another address from now on. All that is under way goes on: to
     /// the engine it is the same peer.
     pub fn note_address(&mut self, peer: Peer, address: SocketAddr) {
-        let Some(session) = self.core.sessions.get_mut(&peer) else {
+        let Some(session) = self.core.sessions.get_mut(peer) else {
             return;
         };
-        session.address = (address != peer.address).then_some(address);
+        session.address = (address != peer.address).then(|| Box::new(address));
         self.core.env.counters.address_changed.inc();
         if let Some(key) = self.core.registry.bound(peer) {
             self.core.announce(key, DeviceEvent::Updated);
@@ -322,14 +322,14 @@ impl Engine {
 
     /// Gives up everything after a panic: takes it out of the directory. Returns the endpoints.
     pub fn abandon(mut self) -> Vec<String> {
-        for (peer, session) in &self.core.sessions {
-            let directory = &self.core.env.directory;
-            directory.disconnect(&session.identity, *peer);
+        let (directory, shard) = (&self.core.env.directory, self.core.env.shard);
+        for session in self.core.sessions.iter() {
+            directory.abandon(&session.identity, shard);
         }
         let devices = self.core.registry.take_all();
         let forget = |device: Box<Device>| {
             self.core.forget_in_directory(&device);
-            let (identity, bytes) = (device.identity.as_deref(), device.charged.registration);
+            let (identity, bytes) = (device.identity.as_deref(), device.charged.registration());
             self.core.accounts.let_go(device.peer, identity, bytes);
             device.endpoint.to_string()
         };

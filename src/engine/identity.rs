@@ -76,7 +76,7 @@ pub struct SecureSession {
     pub is_certified: bool,
     /// Where it is, when that is not the address of its [`Peer`](super::Peer): a device with a
     /// connection id keeps its peer wherever it moves.
-    pub address: Option<SocketAddr>,
+    pub address: Option<Box<SocketAddr>>,
     /// The store brought it back: whatever else its identity has connected with is newer.
     pub came_back: bool,
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::hash::RandomState;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
@@ -10,51 +11,69 @@ use rand_chacha::rand_core::Rng;
 use super::peer::{DeviceKey, Peer};
 use crate::admission::Bucket;
 use crate::coap::Token;
+use crate::tables::digest::{Digest, DigestIndex};
+use crate::tables::pieces::Pieces;
 
 /// What remains of a peer between messages.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PeerState {
     /// Message id of the next message to it.
     next_mid: u16,
-    /// The device that registered last from there.
-    pub(super) device: DeviceKey,
     /// Datagrams it may send.
     pub(super) sent: Bucket,
     /// Requests that are remembered for it alone.
     pub(super) remembered: Bucket,
 }
 
-/// See the module.
+impl Default for PeerState {
+    fn default() -> Self {
+        Self {
+            next_mid: 0,
+            sent: Bucket::FULL,
+            remembered: Bucket::FULL,
+        }
+    }
+}
+
+/// See the module. There may be a million devices: tokens, which are random, and peers stand here by their
+/// hashes alone.
 #[derive(Debug, Default)]
 pub(super) struct MessageIndex {
-    tokens: HashMap<Token, DeviceKey>,
+    tokens: DigestIndex,
     /// Message ids in flight, for ACK and RST without a token.
     in_flight: HashMap<(Peer, u16), DeviceKey>,
-    peers: HashMap<Peer, PeerState>,
+    /// The device that registered last from a peer.
+    peers: DigestIndex,
+    /// What remains of its peer, by the device.
+    states: Pieces<PeerState>,
+    state: RandomState,
 }
 
 /// The half that a shard asks.
 impl MessageIndex {
     pub(super) fn by_token(&self, token: Token) -> Option<DeviceKey> {
-        self.tokens.get(&token).copied()
+        self.tokens.get(of_token(token))
     }
 
     pub(super) fn by_message(&self, peer: Peer, mid: u16) -> Option<DeviceKey> {
         self.in_flight.get(&(peer, mid)).copied()
     }
 
-    pub(super) fn peer(&self, peer: Peer) -> Option<&PeerState> {
-        self.peers.get(&peer)
+    /// The device that registered last from `peer`, by the peer's hash: whoever acts on it looks whether it
+    /// is there.
+    pub(super) fn device(&self, peer: Peer) -> Option<DeviceKey> {
+        self.peers.get(self.digest(peer))
     }
 
     pub(super) fn peer_mut(&mut self, peer: Peer) -> Option<&mut PeerState> {
-        self.peers.get_mut(&peer)
+        let key = self.device(peer)?;
+        self.states.get_mut(key)
     }
 
     /// The next message id for a peer: random start, then counting, so that none repeats within
     /// EXCHANGE_LIFETIME (RFC 7252 §4.4).
     pub(super) fn next_mid(&mut self, peer: Peer, rng: &mut ChaCha8Rng) -> u16 {
-        match self.peers.get_mut(&peer) {
+        match self.peer_mut(peer) {
             Some(state) => {
                 let mid = state.next_mid;
                 state.next_mid = mid.wrapping_add(1);
@@ -67,19 +86,25 @@ impl MessageIndex {
     /// A device is the one that registered last from `peer`.
     pub(super) fn bind(&mut self, key: DeviceKey, peer: Peer, rng: &mut ChaCha8Rng) {
         let next_mid = random_mid(rng);
-        let new = PeerState {
-            next_mid,
-            device: key,
-            sent: Bucket::FULL,
-            remembered: Bucket::FULL,
+        let state = match self.peer_mut(peer) {
+            Some(state) => *state,
+            None => PeerState {
+                next_mid,
+                ..PeerState::default()
+            },
         };
-        self.peers.entry(peer).or_insert(new).device = key;
+        self.states.set(key, state);
+        self.peers.set(self.digest(peer), key);
     }
 
     pub(super) fn unbind(&mut self, key: DeviceKey, peer: Peer) {
-        if self.peer(peer).is_some_and(|state| state.device == key) {
-            self.peers.remove(&peer);
+        if self.device(peer) == Some(key) {
+            self.peers.remove(self.digest(peer));
         }
+    }
+
+    fn digest(&self, peer: Peer) -> Digest {
+        Digest::new(&self.state, &peer)
     }
 
     /// Of one device.
@@ -92,6 +117,11 @@ impl MessageIndex {
     pub(super) fn sizes(&self) -> (usize, usize, usize) {
         (self.tokens.len(), self.in_flight.len(), self.peers.len())
     }
+}
+
+/// Tokens are random, so they are as good as hashes.
+const fn of_token(Token(token): Token) -> Digest {
+    Digest::from_bytes(token.to_be_bytes())
 }
 
 fn random_mid(rng: &mut ChaCha8Rng) -> u16 {
@@ -109,8 +139,8 @@ impl DeviceIndex<'_> {
     pub(super) fn new_token(&mut self, rng: &mut ChaCha8Rng) -> Token {
         loop {
             let token = Token(rng.next_u64());
-            if let Entry::Vacant(entry) = self.all.tokens.entry(token) {
-                entry.insert(self.key);
+            if !self.has_token(token) {
+                self.all.tokens.set(of_token(token), self.key);
                 return token;
             }
         }
@@ -118,16 +148,22 @@ impl DeviceIndex<'_> {
 
     /// A token of this device, which it may have already; false when it is another one's.
     pub(super) fn add_token(&mut self, token: Token) -> bool {
-        *self.all.tokens.entry(token).or_insert(self.key) == self.key
+        match self.all.by_token(token) {
+            Some(known) => known == self.key,
+            None => {
+                self.all.tokens.set(of_token(token), self.key);
+                true
+            }
+        }
     }
 
     /// Whether a token is somebody's.
     pub(super) fn has_token(&self, token: Token) -> bool {
-        self.all.tokens.contains_key(&token)
+        self.all.by_token(token).is_some()
     }
 
     pub(super) fn remove_token(&mut self, token: Token) {
-        self.all.tokens.remove(&token);
+        self.all.tokens.remove(of_token(token));
     }
 
     /// A message id that no message under way to `peer` has: one that came along with a device

@@ -91,7 +91,7 @@ impl Engine {
         let mut sum = [0; 3];
         for device in self.core.registry.devices() {
             let counted = device.recount();
-            let counted = [counted.registration, counted.work, counted.queue];
+            let counted = [counted.registration(), counted.work(), counted.queue()];
             sum.iter_mut().zip(counted).for_each(|(sum, it)| *sum += it);
         }
         let [registrations, work, queues] = sum;

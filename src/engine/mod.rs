@@ -43,6 +43,7 @@ mod replies;
 mod restoring;
 mod routing;
 mod server;
+mod sessions;
 mod settings;
 mod sharding;
 mod stored;

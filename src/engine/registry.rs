@@ -16,6 +16,7 @@ use super::peer::{DeviceKey, Peer};
 use super::registration::{Location, Registration};
 use super::timer::{Reason, Timers};
 use crate::coap::Token;
+use crate::tables::digest::{Digest, DigestIndex};
 use crate::time::Instant;
 
 /// See the module.
@@ -25,7 +26,8 @@ pub(super) struct Registry {
     free: Vec<DeviceKey>,
     /// In order, for those who list them page by page.
     endpoints: BTreeMap<Arc<str>, DeviceKey>,
-    locations: HashMap<Location, DeviceKey>,
+    /// By the random ones.
+    locations: DigestIndex,
     /// Devices that registered over DTLS.
     identities: HashMap<Arc<Identity>, Identified>,
     messages: MessageIndex,
@@ -90,7 +92,12 @@ impl Registry {
     }
 
     pub(super) fn by_location(&self, location: &Location) -> Option<DeviceKey> {
-        self.locations.get(location).copied()
+        let key = match location {
+            Location::Random(number) => self.locations.get(of_location(*number)),
+            Location::Endpoint(name) => self.by_endpoint(name),
+        }?;
+        let device = self.get(key)?;
+        (device.registration.location == *location).then_some(key)
     }
 
     pub(super) fn by_token(&self, token: Token) -> Option<DeviceKey> {
@@ -103,7 +110,7 @@ impl Registry {
 
     /// The device that registered last from a peer.
     pub(super) fn bound(&self, peer: Peer) -> Option<DeviceKey> {
-        self.messages.peer(peer).map(|state| state.device)
+        self.messages.device(peer)
     }
 
     /// The same if it is still there.
@@ -147,8 +154,7 @@ impl Registry {
             index.add_token(token);
         });
         device.index_messages(&mut index, rng);
-        self.locations
-            .insert(device.registration.location.clone(), key);
+        self.note_location(&device.registration.location, key);
         self.note_identity(&device, key);
         if let Some(slot) = self.devices.get_mut(key as usize) {
             *slot = Some(device);
@@ -167,7 +173,7 @@ impl Registry {
             self.timers.remove(at, key);
         }
         self.endpoints.remove(&device.endpoint);
-        self.locations.remove(&device.registration.location);
+        self.forget_location(&device.registration.location);
         let mut index = self.messages.of(key);
         device.tokens().for_each(|token| index.remove_token(token));
         device
@@ -214,8 +220,8 @@ impl Registry {
         let new = registration.location.clone();
         let old = std::mem::replace(&mut device.registration, registration);
         if old.location != new {
-            self.locations.remove(&old.location);
-            self.locations.insert(new, key);
+            self.forget_location(&old.location);
+            self.note_location(&new, key);
         }
         Some(old)
     }
@@ -266,6 +272,18 @@ impl Registry {
             .collect()
     }
 
+    fn note_location(&mut self, location: &Location, key: DeviceKey) {
+        if let Location::Random(number) = location {
+            self.locations.set(of_location(*number), key);
+        }
+    }
+
+    fn forget_location(&mut self, location: &Location) {
+        if let Location::Random(number) = location {
+            self.locations.remove(of_location(*number));
+        }
+    }
+
     fn note_identity(&mut self, device: &Device, key: DeviceKey) {
         if let Some(identity) = &device.identity {
             let known = self.identities.entry(identity.clone()).or_default();
@@ -287,6 +305,11 @@ impl Registry {
             }
         }
     }
+}
+
+/// They are random, so they are as good as hashes.
+const fn of_location(number: u64) -> Digest {
+    Digest::from_bytes(number.to_be_bytes())
 }
 
 /// Deadlines.
@@ -337,14 +360,15 @@ impl Registry {
             return;
         }
         self.unchecked = 0;
-        let (mut tokens, mut mids, mut owned, mut planned) = (0, 0, 0, 0);
+        let (mut tokens, mut mids, mut owned, mut planned, mut random) = (0, 0, 0, 0, 0);
         for (key, device) in (0..).zip(&self.devices) {
             let Some(device) = device else {
                 continue;
             };
             let location = &device.registration.location;
             assert_eq!(self.endpoints.get(&device.endpoint), Some(&key));
-            assert_eq!(self.locations.get(location), Some(&key));
+            assert_eq!(self.by_location(location), Some(key));
+            random += usize::from(matches!(location, Location::Random(_)));
             for token in device.tokens() {
                 assert_eq!(self.messages.by_token(token), Some(key), "{token:?}");
             }
@@ -362,7 +386,10 @@ impl Registry {
             assert!(device.timer_at.is_some_and(|planned| planned <= at));
             planned += 1;
         }
-        assert_eq!([self.endpoints.len(), self.locations.len()], [planned; 2]);
+        assert_eq!(
+            [self.endpoints.len(), self.locations.len()],
+            [planned, random]
+        );
         assert_eq!((tokens, mids), {
             let (tokens, mids, _) = self.messages.sizes();
             (tokens, mids)

@@ -110,7 +110,7 @@ impl Engine {
         for prepared in self.core.awaited.take_peer(from) {
             self.core.complete(*prepared);
         }
-        let session = self.core.sessions.get(&from);
+        let session = self.core.sessions.get(from);
         if let Some(identity) = session.map(|session| session.identity.clone()) {
             self.core.recall_identity(&identity);
         }
@@ -341,9 +341,9 @@ impl Core {
             device.restore(cx, Vec::new(), restored.commands);
             device.refuse_waiting(cx, &Refusal::NOT_REGISTERED);
         });
-        let queued = [device.counted, device.charged.queue];
+        let queued = [device.counted as usize, device.charged.queue()];
         self.env.directory.change_queued(queued, [0, 0]);
-        self.accounts.queues.release(device.charged.queue);
+        self.accounts.queues.release(device.charged.queue());
         self.effects.keep(|| gone);
     }
 
@@ -358,12 +358,13 @@ impl Core {
         let stored = restored.device;
         let place = (endpoint, peer, mount.into());
         let mut device = Device::of_stored(self.now, stored, place);
-        device.charged.registration = registration_bytes(
+        let bytes = registration_bytes(
             &device.endpoint,
             &device.mount,
             &device.registration,
             device.identity.as_deref(),
         );
+        device.charged.set_registration(bytes);
         self.env.counters.store_restored.inc();
         let identity = device.identity.clone();
         let key = self.insert(device);

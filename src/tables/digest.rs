@@ -29,13 +29,14 @@ pub(crate) type DigestIndex = DigestMap<u32>;
 /// Small values by digests. The table is at most four fifths full and grows by a quarter, so that a million
 /// entries never stand beside as many free places; what has gone leaves nothing behind, and room for many that
 /// have gone is given back.
+#[derive(Debug)]
 pub(crate) struct DigestMap<V> {
     places: Box<[Place<V>]>,
     length: usize,
 }
 
 /// The digest in halves, so that one with an index has twelve bytes and not sixteen. Zero: nothing is here.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Place<V> {
     high: u32,
     low: u32,
@@ -73,6 +74,11 @@ impl<V: Copy + Default> DigestMap<V> {
     pub(crate) fn get(&self, digest: Digest) -> Option<V> {
         let at = self.find(hash(digest)).ok()?;
         self.places.get(at).map(|place| place.value)
+    }
+
+    pub(crate) fn get_mut(&mut self, digest: Digest) -> Option<&mut V> {
+        let at = self.find(hash(digest)).ok()?;
+        self.places.get_mut(at).map(|place| &mut place.value)
     }
 
     /// In place of what was there.
@@ -122,9 +128,14 @@ impl<V: Copy + Default> DigestMap<V> {
         Some(value)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, debug_assertions, feature = "internals"))]
     pub(crate) const fn len(&self) -> usize {
         self.length
+    }
+
+    #[cfg(any(test, feature = "internals"))]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Where an entry is, or the free place where it would be. There always is one: the table is never full,

@@ -1,3 +1,5 @@
 //! Tables with up to a million entries, in as few bytes as they can be.
 
 pub(crate) mod digest;
+pub(crate) mod pieces;
+pub(crate) mod rare;

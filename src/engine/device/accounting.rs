@@ -13,12 +13,12 @@ use crate::engine::identity::Identity;
 use crate::engine::registration::Registration;
 use crate::memory::{Heap, block};
 
-/// What a device takes in the tables of its shard and of the directory, about two thirds full:
+/// What a device takes in the tables of its shard and of the directory, as full as they usually are:
 /// endpoint, location, address and deadline.
-const REGISTRATION_TABLES: usize = 300;
+const REGISTRATION_TABLES: usize = 200;
 
 /// What an identity takes there.
-const IDENTITY_TABLES: usize = 150;
+const IDENTITY_TABLES: usize = 170;
 
 /// What a message id takes there.
 const MID_TABLES: usize = 90;
@@ -115,7 +115,7 @@ impl Device {
     /// Charges a device with what its registration takes by now.
     pub(in crate::engine) fn settle_registration(&mut self, cx: &mut Context<'_>) {
         let bytes = self.registration_bytes();
-        let before = std::mem::replace(&mut self.charged.registration, bytes);
+        let (before, bytes) = self.charged.set_registration(bytes);
         if bytes != before {
             let identity = self.identity.as_deref();
             let accounts = &mut cx.accounts;
@@ -125,23 +125,23 @@ impl Device {
 
     /// A device has that much more of observations and requests under way.
     pub(super) fn charge_work(&mut self, cx: &mut Context<'_>, bytes: usize) {
-        self.charged.work += bytes;
-        cx.accounts.observations.charge(bytes);
+        let (before, after) = self.charged.set_work(self.charged.work() + bytes);
+        cx.accounts.observations.charge(after - before);
     }
 
     /// And that much less.
     pub(super) fn release_work(&mut self, cx: &mut Context<'_>, bytes: usize) {
-        self.charged.work = self.charged.work.saturating_sub(bytes);
-        cx.accounts.observations.release(bytes);
+        let left = self.charged.work().saturating_sub(bytes);
+        let (before, after) = self.charged.set_work(left);
+        cx.accounts.observations.release(before - after);
     }
 
     /// Charges a device with what its queue takes by now.
     pub(super) fn settle_queue(&mut self, cx: &mut Context<'_>) {
-        let bytes = self.queue.bytes();
-        let before = std::mem::replace(&mut self.charged.queue, bytes);
-        let length = self.queue.len();
-        let length_before = std::mem::replace(&mut self.counted, length);
-        (cx.env.directory).change_queued([length_before, before], [length, bytes]);
+        let (before, bytes) = self.charged.set_queue(self.queue.bytes());
+        let length = u32::try_from(self.queue.len()).unwrap_or(u32::MAX);
+        let length_before = std::mem::replace(&mut self.counted, length) as usize;
+        (cx.env.directory).change_queued([length_before, before], [length as usize, bytes]);
         if bytes != before {
             cx.accounts.queues.release(before);
             cx.accounts.queues.charge(bytes);
@@ -154,10 +154,7 @@ impl Device {
         let observations = self.observations.iter().map(|it| it.bytes());
         let exchanges = self.exchanges.iter().map(Exchange::bytes);
         let transfers = self.transfers.iter().map(Transfer::bytes);
-        crate::engine::account::Charged {
-            registration: self.registration_bytes(),
-            work: observations.chain(exchanges).chain(transfers).sum(),
-            queue: self.queue.recount(),
-        }
+        let work = observations.chain(exchanges).chain(transfers).sum();
+        crate::engine::account::Charged::of(self.registration_bytes(), work, self.queue.recount())
     }
 }

@@ -242,7 +242,7 @@ impl Device {
         let objects: Option<Vec<&str>> = links.map(|links| links.objects.iter().collect());
         // The one it has, not the one it asked for.
         let lifetime = registration.query.get("lt");
-        let lifetime = lifetime.and_then(|_| registration.lifetime.as_secs().try_into().ok());
+        let lifetime = lifetime.and_then(|_| registration.lifetime().as_secs().try_into().ok());
         let payload = report(
             event,
             &RegistrationReport {

@@ -66,7 +66,7 @@ impl Device {
         if cx.env.volatile && cx.config().store.on_failure == OnStoreFailure::Refuse {
             return self.refuse(cx, &command, &Refusal::NOT_DURABLE);
         }
-        if let Err(full) = cx.accounts.check_queue(self.charged.queue, bytes) {
+        if let Err(full) = cx.accounts.check_queue(self.charged.queue(), bytes) {
             return self.refuse(cx, &command, &Refusal::memory(full));
         }
         let most = (bounds.max_total, bounds.max_total_bytes);
@@ -112,7 +112,7 @@ impl Device {
             if self.outstanding() >= nstart || self.exchanges.len() >= MAX_OPEN.max(nstart) {
                 return;
             }
-            if let Some(transfer) = self.transfers.pop_front() {
+            if let Some(transfer) = self.transfers.pop_first() {
                 self.go_on_with(cx, transfer);
                 continue;
             }
@@ -231,7 +231,10 @@ impl Device {
             sender,
             ..Job::new(purpose, request, choice, effort)
         };
-        let full = cx.accounts.check_work(self.charged.work, job.bytes()).err();
+        let full = cx
+            .accounts
+            .check_work(self.charged.work(), job.bytes())
+            .err();
         let too_long = (!blockwise.enable).then(|| self.too_long(&job)).flatten();
         if let Some(refusal) = full.map(Refusal::memory).or(too_long) {
             if is_new {

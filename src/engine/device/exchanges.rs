@@ -60,8 +60,6 @@ impl Device {
             job,
         };
         self.charge_work(cx, exchange.bytes());
-        // There is seldom more than one.
-        self.exchanges.reserve_exact(1);
         self.exchanges.push(exchange);
     }
 
@@ -244,7 +242,7 @@ impl Device {
         }
         exchange.job.sender = None;
         let bytes = exchange.job.bytes();
-        if let Err(full) = cx.accounts.check_work(self.charged.work, bytes) {
+        if let Err(full) = cx.accounts.check_work(self.charged.work(), bytes) {
             return self.give_up(cx, &exchange.job, &Refusal::memory(full));
         }
         if !first || self.transfers.is_empty() {
@@ -252,7 +250,7 @@ impl Device {
         }
         let transfer = Transfer::Answer(exchange.job);
         self.charge_work(cx, transfer.bytes());
-        self.transfers.push_back(transfer);
+        self.transfers.push(transfer);
     }
 
     /// Sends the next request of a transfer.
@@ -365,11 +363,7 @@ impl Device {
     /// Takes an exchange out of its device and of the index.
     pub(super) fn take_exchange(&mut self, cx: &mut Context<'_>, mid: u16) -> Option<Exchange> {
         let at = self.exchanges.iter().position(|it| it.mid == mid)?;
-        let exchange = self.exchanges.remove(at);
-        if self.exchanges.is_empty() {
-            // Most devices have none most of the time.
-            self.exchanges = Vec::new();
-        }
+        let exchange = self.exchanges.remove(at)?;
         self.release_work(cx, exchange.bytes());
         cx.index.remove_message(self.peer, mid);
         self.drop_token(cx, exchange.token);

@@ -18,7 +18,7 @@ impl Device {
             listener: env.listener_name(self.peer),
             identity: self.identity.as_deref().map(Identity::text),
             mountpoint: self.mount.to_string(),
-            lifetime: registration.lifetime.as_secs(),
+            lifetime: registration.lifetime().as_secs(),
             version: registration.version.to_string(),
             queue_mode: registration.queue_mode,
             registered_at: self.registered_at,

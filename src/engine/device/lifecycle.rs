@@ -9,6 +9,7 @@ use crate::bridge::Command;
 use crate::coap::Token;
 use crate::config::ObservePolicy;
 use crate::engine::context::{Context, Environment};
+use crate::tables::rare::Rare;
 use crate::time::Now;
 
 impl Device {
@@ -33,7 +34,7 @@ impl Device {
         self.unsaved = true;
         self.refused = Refused::default();
         let observed = self.observed().collect();
-        self.refresh = Vec::new();
+        self.refresh = Rare::default();
         match cx.config().observe_policy {
             ObservePolicy::Renew => self.refresh = observed,
             ObservePolicy::Keep => {}

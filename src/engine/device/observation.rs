@@ -10,7 +10,7 @@ use crate::memory::Heap;
 use crate::time::Instant;
 
 /// What a token takes in the tables of its shard and of the directory, in bytes.
-pub(in crate::engine) const TOKEN_TABLES: usize = 60;
+pub(in crate::engine) const TOKEN_TABLES: usize = 40;
 
 /// See the module.
 #[derive(Debug)]

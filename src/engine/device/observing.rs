@@ -20,7 +20,7 @@ impl Device {
     /// that.
     pub(super) fn next_refresh(&mut self) -> Option<Token> {
         let at = (self.refresh.iter()).rposition(|token| !self.is_unanswered(*token))?;
-        Some(self.refresh.swap_remove(at))
+        self.refresh.swap_remove(at)
     }
 
     /// Whether the command that began an observation is still under way.
@@ -66,9 +66,9 @@ impl Device {
         };
         let bytes = transfer.bytes();
         // Without room for it this notification is lost; the refusal is counted.
-        if cx.accounts.check_work(self.charged.work, bytes).is_ok() {
+        if cx.accounts.check_work(self.charged.work(), bytes).is_ok() {
             self.charge_work(cx, bytes);
-            self.transfers.push_back(transfer);
+            self.transfers.push(transfer);
         }
     }
 

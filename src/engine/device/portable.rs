@@ -174,7 +174,7 @@ impl Device {
         let observation = Observation::new(token, target, echo, choice, 0, cx.now.mono);
         let bytes = observation.bytes();
         // The refusal is counted.
-        if cx.accounts.check_work(self.charged.work, bytes).is_ok() {
+        if cx.accounts.check_work(self.charged.work(), bytes).is_ok() {
             self.add_observation(cx, observation);
             self.refresh.push(token);
         }

@@ -18,7 +18,8 @@ impl Device {
         }
         let asleep = self.registration.queue_mode && self.awake_until <= cx.now.mono;
         let state = if asleep { State::Asleep } else { State::Online };
-        let shown = Shown::There(state, self.registration.lifetime);
+        let lifetime = self.registration.lifetime().as_secs();
+        let shown = Shown::There(state, u32::try_from(lifetime).unwrap_or(u32::MAX));
         if self.shown != shown {
             self.shown = shown;
             self.publish_presence(cx, state);
@@ -36,7 +37,7 @@ impl Device {
     }
 
     fn publish_presence(&self, cx: &mut Context<'_>, now: State) {
-        let lifetime = self.registration.lifetime.as_secs();
+        let lifetime = self.registration.lifetime().as_secs();
         let payload = state(&self.endpoint, now, self.since(cx, now), lifetime);
         let translator = &cx.config().translators.state.messages;
         self.publish_as(cx, PublishKind::State, translator, payload);

@@ -78,7 +78,8 @@ impl Device {
         let late: Vec<Token> = late.map(|it| it.token).collect();
         for token in late {
             // One that waits for a sleeping device, or is under way, has not failed.
-            let asked = self.refresh.contains(&token) || self.exchange_by_token(token).is_some();
+            let asked = self.refresh.iter().any(|it| *it == token)
+                || self.exchange_by_token(token).is_some();
             let Some(observation) = self.observation_mut(token) else {
                 continue;
             };

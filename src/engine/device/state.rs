@@ -1,9 +1,8 @@
 //! Everything the engine knows of one registered device. A device moves between shards as a whole.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 
@@ -22,10 +21,11 @@ use crate::engine::identity::Identity;
 use crate::engine::index::DeviceIndex;
 use crate::engine::peer::Peer;
 use crate::engine::reach::Trust;
-use crate::engine::registration::Registration;
+use crate::engine::registration::{Links, Registration};
 use crate::engine::timer::Reason;
 use crate::lwm2m::Path;
 use crate::lwm2m::codec::Guesses;
+use crate::tables::rare::Rare;
 use crate::time::{Instant, Now};
 
 /// Longest `imei` and `imsi` in bytes that answers carry.
@@ -56,7 +56,7 @@ pub struct Device {
     /// When the engine will look at the device; the registry's.
     pub(in crate::engine) timer_at: Option<Instant>,
     /// Tokens and message ids of exchanges and observations stand in the index as well.
-    pub(super) exchanges: Vec<Exchange>,
+    pub(super) exchanges: Rare<Exchange>,
     pub(super) queue: CommandQueue,
     /// The latest command that was taken, by its order of receipt.
     pub(super) latest: u64,
@@ -69,11 +69,11 @@ pub struct Device {
     pub(super) guesses: RefCell<Guesses>,
     /// Transfers whose first block came, in that order: devices that cannot tell them apart serve
     /// the rest of them so.
-    pub(super) transfers: VecDeque<Transfer>,
+    pub(super) transfers: Rare<Transfer>,
     /// Observations to be asked for again after a new registration, each once.
-    pub(super) refresh: Vec<Token>,
+    pub(super) refresh: Rare<Token>,
     /// The longest period between notifications, in seconds, where it was set through us.
-    pub(super) periods: Vec<(Path, u32)>,
+    pub(super) periods: Rare<(Path, u32)>,
     /// Message id of its Register.
     pub(in crate::engine) register_mid: u16,
     /// Message id of the last separate response, whose repetition is acknowledged again.
@@ -89,7 +89,7 @@ pub struct Device {
     /// The command that is just being taken, by its number: nothing of it has been noted yet.
     pub(super) fresh: u64,
     /// Commands that count among those of the whole gateway.
-    pub(in crate::engine) counted: usize,
+    pub(in crate::engine) counted: u32,
     /// What the broker was told of whether it can be reached.
     pub(in crate::engine) shown: Shown,
     /// What the store knows of [`Device::last_seen`].
@@ -121,8 +121,8 @@ pub(in crate::engine) enum Shown {
     /// Nothing, or nothing at this mountpoint.
     #[default]
     Nothing,
-    /// This, with this lifetime.
-    There(State, Duration),
+    /// This, with this lifetime in seconds.
+    There(State, u32),
     /// That the device is gone.
     Gone,
 }
@@ -142,22 +142,19 @@ impl Device {
             last_seen: now.mono,
             awake_until: now.mono,
             timer_at: None,
-            exchanges: Vec::new(),
+            exchanges: Rare::default(),
             queue: CommandQueue::default(),
             latest: 0,
             moving: None,
             observations: Vec::new(),
             refused: Refused::default(),
             guesses: RefCell::default(),
-            transfers: VecDeque::new(),
-            refresh: Vec::new(),
-            periods: Vec::new(),
+            transfers: Rare::default(),
+            refresh: Rare::default(),
+            periods: Rare::default(),
             register_mid: new.register_mid,
             last_separate: None,
-            charged: Charged {
-                registration: new.bytes,
-                ..Charged::default()
-            },
+            charged: Charged::of_registration(new.bytes),
             trust: Trust::of(new.peer, false),
             unsaved: true,
             absent: false,
@@ -187,9 +184,7 @@ impl Device {
         let links = self.registration.links.as_ref();
         DeviceFormats {
             version: self.registration.version,
-            declared: links
-                .map(|links| &*links.content_formats)
-                .unwrap_or_default(),
+            declared: links.map(Links::content_formats).unwrap_or_default(),
             refused: self.refused,
         }
     }
@@ -216,7 +211,7 @@ impl Device {
     /// When the lifetime ends. What bears a token or location of ours counts as a sign of life, as
     /// in EMQX; LwM2M asks for an Update only.
     pub(super) fn expires_at(&self) -> Instant {
-        self.last_seen + self.registration.lifetime
+        self.last_seen + self.registration.lifetime()
     }
 
     /// The earliest deadline and its reason.

@@ -115,7 +115,7 @@ impl Device {
                     freed += bytes;
                     jobs.push(job);
                 }
-                other => self.transfers.push_back(other),
+                other => self.transfers.push(other),
             }
         }
         self.release_work(cx, freed);

@@ -2,24 +2,23 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::{Config, LifetimePolicy, Limits, UpdateCondition};
 use crate::lwm2m::link::RegistrationLinks;
 use crate::lwm2m::model::{DeviceSchema, ObjectModels, Version};
-use crate::memory::{Heap, block};
+use crate::memory::Heap;
 
 mod error;
+mod links;
 mod location;
 mod query;
 mod stored;
 mod strings;
 
 pub(in crate::engine) use error::{MAX_ENDPOINT, RegisterError};
+pub(in crate::engine) use links::Links;
 pub(crate) use location::Location;
 pub(in crate::engine) use query::Query;
 pub use stored::StoredRegistration;
-pub(in crate::engine) use strings::Strings;
 
 use error::MAX_ALTERNATE_PATH;
 
@@ -37,50 +36,22 @@ const QUEUE_MODE_APNS: [&str; 4] = [
     "psmF.eDRXC.ctnb",
 ];
 
-/// What a device said of its objects, as far as it is needed later. It is stored as it is: another
-/// field or order is another version of the record.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::engine) struct Links {
-    /// `None` for `/`, which most devices have.
-    alternate_path: Option<Box<str>>,
-    /// In the order of the device.
-    pub(in crate::engine) objects: Strings,
-    versions: Box<[(u16, Version)]>,
-    /// Of the root link.
-    pub(in crate::engine) content_formats: Box<[u16]>,
-}
-
-impl From<RegistrationLinks> for Links {
-    fn from(links: RegistrationLinks) -> Self {
-        let path = links.alternate_path;
-        Self {
-            alternate_path: (path != "/").then(|| path.into()),
-            objects: links.objects.iter().map(String::as_str).collect(),
-            versions: links.versions.into(),
-            content_formats: links.content_formats.into(),
-        }
-    }
-}
-
-impl Heap for Links {
-    fn heap(&self) -> usize {
-        let versions = block(size_of_val(&*self.versions));
-        let formats = block(size_of_val(&*self.content_formats));
-        self.alternate_path.heap() + self.objects.heap() + versions + formats
-    }
-}
-
 /// What a device said of itself.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::engine) struct Registration {
     pub(in crate::engine) location: Location,
-    pub(in crate::engine) lifetime: Duration,
+    /// Milliseconds.
+    lifetime: u64,
     /// Of the LwM2M enabler.
     pub(in crate::engine) version: Version,
     pub(in crate::engine) queue_mode: bool,
     pub(in crate::engine) query: Query,
     /// From the payload; `None` when there was none.
     pub(in crate::engine) links: Option<Links>,
+}
+
+fn millis(lifetime: Duration) -> u64 {
+    u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Versions a server has to take (LwM2M Core 1.2 §6.2.1): 1.0, 1.1 and 1.2, also as `1` and with
@@ -177,7 +148,7 @@ impl Registration {
         let links = object_list(payload, &config.limits)?;
         Ok(Self {
             location,
-            lifetime,
+            lifetime: millis(lifetime),
             version,
             queue_mode: queue_mode(&query),
             query,
@@ -199,7 +170,7 @@ impl Registration {
             self.query = self.query.merged(&query, &config.limits)?;
         }
         if let Some(lifetime) = lifetime {
-            self.lifetime = lifetime;
+            self.lifetime = millis(lifetime);
         }
         self.queue_mode = queue_mode(&self.query);
         let carried = links.is_some();
@@ -218,6 +189,11 @@ impl Registration {
         })
     }
 
+    /// As granted.
+    pub(in crate::engine) const fn lifetime(&self) -> Duration {
+        Duration::from_millis(self.lifetime)
+    }
+
     /// Names and values of the query, in order.
     pub(in crate::engine) fn queries(&self) -> impl Iterator<Item = (String, String)> {
         self.query
@@ -227,11 +203,8 @@ impl Registration {
 
     /// Object definitions in the versions that the device announced.
     pub(in crate::engine) fn schema<'a>(&'a self, models: &'a ObjectModels) -> DeviceSchema<'a> {
-        let versions = self
-            .links
-            .as_ref()
-            .map(|links| &*links.versions)
-            .unwrap_or_default();
+        let versions = self.links.as_ref().map(Links::versions);
+        let versions = versions.unwrap_or_default();
         DeviceSchema::new(models, versions, self.version)
     }
 
@@ -239,7 +212,7 @@ impl Registration {
     pub(in crate::engine) fn alternate_path(&self) -> &str {
         self.links
             .as_ref()
-            .and_then(|links| links.alternate_path.as_deref())
+            .and_then(Links::alternate_path)
             .unwrap_or("/")
     }
 }
@@ -301,7 +274,7 @@ mod tests {
         assert_eq!(config.lifetime_policy, LifetimePolicy::Ignore);
         config.lifetime_policy = LifetimePolicy::Clamp;
         let lifetime = |text: &str, config: &Config| {
-            register(&["ep=a", text, "lwm2m=1.1"], config).map(|r| r.lifetime.as_secs())
+            register(&["ep=a", text, "lwm2m=1.1"], config).map(|r| r.lifetime().as_secs())
         };
         assert_eq!(lifetime("lt=300", &config), Ok(300));
         assert_eq!(lifetime("lt=1", &config), Ok(15));
@@ -432,7 +405,7 @@ mod tests {
     fn strictness_is_a_switch() {
         let mut config = Config::default();
         assert_eq!(
-            register(&["ep=a"], &config).unwrap().lifetime.as_secs(),
+            register(&["ep=a"], &config).unwrap().lifetime().as_secs(),
             86_400
         );
         config.compat.strict_register = true;

@@ -1,12 +1,14 @@
 //! A registration as it is stored.
 
+#[cfg(any(feature = "internals", feature = "standalone"))]
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::links::Links;
 use super::location::Location;
 use super::query::Query;
-use super::{Links, Registration, queue_mode};
+use super::{Registration, queue_mode};
 use crate::lwm2m::model::Version;
 
 /// What a device said of itself, as it is stored.
@@ -33,6 +35,7 @@ impl std::fmt::Debug for StoredRegistration {
 
 impl StoredRegistration {
     /// Lifetime as granted.
+    #[cfg(any(feature = "internals", feature = "standalone"))]
     pub const fn lifetime(&self) -> Duration {
         Duration::from_millis(self.lifetime)
     }
@@ -77,7 +80,7 @@ impl Registration {
                 Location::Random(number) => Some(number),
                 Location::Endpoint(_) => None,
             },
-            lifetime: u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX),
+            lifetime: self.lifetime,
             version: self.version,
             query: self.query.clone(),
             links: self.links.clone(),
@@ -91,7 +94,7 @@ impl Registration {
     ) -> Self {
         Self {
             location: stored.location(endpoint),
-            lifetime: stored.lifetime(),
+            lifetime: stored.lifetime,
             version: stored.version,
             queue_mode: queue_mode(&stored.query),
             query: stored.query,
@@ -118,7 +121,7 @@ mod tests {
         let stored = registration.to_stored();
         let links = registration.links.as_ref().unwrap();
         let objects: Vec<_> = links.objects.iter().collect();
-        assert_eq!(links.versions.len(), 1);
+        assert_eq!(links.versions().len(), 1);
         let links: Links<'_> = (Some("/x"), objects, vec![(3, 1, 2)], vec![11543]);
         let as_written = (
             Some(300u64),

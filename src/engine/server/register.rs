@@ -129,7 +129,7 @@ impl Server<'_> {
             listener: self.core.env.listener_name(from),
             identity: register.identity.as_deref().map(Identity::text),
             mountpoint: register.mount.clone(),
-            lifetime: registration.lifetime.as_secs(),
+            lifetime: registration.lifetime().as_secs(),
             version: registration.version.to_string(),
             query: registration.queries().collect(),
         }
@@ -170,7 +170,7 @@ impl Server<'_> {
         let identity = identity.as_deref();
         let bytes = registration_bytes(endpoint, mount, registration, identity);
         let device = register.known.and_then(|key| self.core.device(key));
-        let before = device.map_or(0, |device| device.charged.registration);
+        let before = device.map_or(0, |device| device.charged.registration());
         if let Err(full) = self.core.check_growth(from, identity, before, bytes) {
             let device = register.known.and_then(|key| self.core.device(key));
             let own = device.map(|device| &*device.mount);

@@ -117,7 +117,7 @@ impl Server<'_> {
             let identity = identity.as_deref();
             let mut updated = device.registration.clone();
             updated.update(query.clone(), body, config)?;
-            let before = device.charged.registration;
+            let before = device.charged.registration();
             let bytes = registration_bytes(&device.endpoint, &device.mount, &updated, identity);
             self.core.check_growth(from, identity, before, bytes)?;
         }

@@ -189,7 +189,7 @@ impl Arrivals {
     pub(in crate::engine) fn disconnect(&mut self, core: &mut Core, peer: Peer) {
         let freed = self.forget_messages(peer);
         core.accounts.waiting.release(freed);
-        if let Some(session) = core.sessions.remove(&peer) {
+        if let Some(session) = core.sessions.remove(peer) {
             core.env.directory.disconnect(&session.identity, peer);
         }
     }
@@ -204,7 +204,7 @@ impl Arrivals {
         new: Peer,
         to: ShardId,
     ) -> Held {
-        if core.sessions.remove(&old).is_some() {
+        if core.sessions.remove(old).is_some() {
             limited!(INFO, core.env.counters, core.now.mono, ConnectionDisplaced,
                 peer = %old.address, by = %new.address, "connection displaced");
             core.env.counters.sessions_displaced.inc();

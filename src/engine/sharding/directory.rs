@@ -9,12 +9,14 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
+use super::connections::{Connection, Connections};
 use super::mounts::{MountTaken, Mounts};
 use crate::coap::Token;
 use crate::engine::identity::Identity;
 use crate::engine::peer::{Peer, ShardId};
 use crate::engine::registration::Location;
 use crate::network::LocalAddresses;
+use crate::tables::digest::{Digest, DigestMap};
 
 /// Endpoints, locations and mountpoints of all shards.
 #[derive(Debug, Default)]
@@ -73,14 +75,14 @@ struct Endpoint {
 #[derive(Debug, Default)]
 struct Inner {
     endpoints: HashMap<Arc<str>, Endpoint>,
-    locations: HashMap<Location, ShardId>,
+    /// By the random ones; another names its endpoint.
+    locations: DigestMap<ShardId>,
     /// Registrations by listener.
     listeners: HashMap<u16, usize>,
     /// Tokens of living observations.
-    observations: HashMap<Token, Observed>,
-    /// DTLS identities that are connected or have registrations.
-    /// By what they presented.
-    identities: HashMap<Arc<[u8]>, Connection>,
+    observations: DigestMap<Observed>,
+    /// Of DTLS identities that are connected or have registrations.
+    connections: Connections,
     /// Rendered mountpoints, only where the template does not name the endpoint, and those that a
     /// host has given.
     mounts: Mounts,
@@ -101,6 +103,13 @@ impl Inner {
         self.mounts.check(claim.mount, endpoint, shared)
     }
 
+    fn insert_location(&mut self, location: &Location, shard: ShardId) {
+        if let Location::Random(number) = location {
+            self.locations
+                .set(Digest::from_bytes(number.to_be_bytes()), shard);
+        }
+    }
+
     fn insert_mount(&mut self, endpoint: &Arc<str>, claim: &MountClaim<'_>) {
         if !claim.named {
             self.mounts.insert(claim.mount, endpoint, claim.shared);
@@ -108,23 +117,17 @@ impl Inner {
     }
 }
 
+/// Tokens are random, so they are as good as hashes.
+const fn of_token(Token(token): Token) -> Digest {
+    Digest::from_bytes(token.to_be_bytes())
+}
+
 /// What is known of an observation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 struct Observed {
     shard: ShardId,
     /// A notification came from a strange address and was not taken.
     missed: bool,
-}
-
-/// The newest connection of an identity.
-#[derive(Debug)]
-struct Connection {
-    shard: ShardId,
-    peer: Peer,
-    live: bool,
-    /// The store brought it back.
-    came_back: bool,
-    registrations: usize,
 }
 
 impl Directory {
@@ -180,7 +183,15 @@ impl Directory {
 
     /// The shard of a registration location.
     pub fn shard_of_location(&self, location: &Location) -> Option<ShardId> {
-        self.inner.read().locations.get(location).copied()
+        match location {
+            Location::Random(number) => {
+                let inner = self.inner.read();
+                inner
+                    .locations
+                    .get(Digest::from_bytes(number.to_be_bytes()))
+            }
+            Location::Endpoint(name) => self.shard_of(name),
+        }
     }
 
     /// Endpoints whose rendered mountpoint is `mount`.
@@ -214,7 +225,7 @@ impl Directory {
             && inner.endpoints.is_empty()
             && inner.locations.is_empty()
             && inner.mounts.is_empty()
-            && inner.identities.is_empty()
+            && inner.connections.is_empty()
     }
 
     /// Takes an endpoint for `shard`, and its mountpoint. `limits` are the most registrations of the
@@ -321,7 +332,7 @@ impl Directory {
                 shard,
                 named: false,
             });
-        inner.locations.insert(location.clone(), shard);
+        inner.insert_location(location, shard);
     }
 
     /// An identity connected; returns where it was before, if something of it is left there. A
@@ -334,7 +345,7 @@ impl Directory {
         came_back: bool,
     ) -> Result<Option<(ShardId, Peer)>, Outdated> {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.identities.get_mut(&identity.presented) {
+        if let Some(connection) = inner.connections.get_mut(&identity.presented) {
             // Of two that came back the second is the newer one.
             if came_back && connection.live && !connection.came_back {
                 return Err(Outdated);
@@ -352,41 +363,49 @@ impl Directory {
             registrations: 0,
         };
         inner
-            .identities
-            .insert(identity.presented.clone(), connection);
+            .connections
+            .get_or_insert(&identity.presented, connection);
         Ok(None)
     }
 
     /// A connection ended; that of a newer one is nobody's business.
     pub(in crate::engine) fn disconnect(&self, identity: &Identity, peer: Peer) {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.identities.get_mut(&identity.presented)
+        if let Some(connection) = inner.connections.get_mut(&identity.presented)
             && connection.peer == peer
         {
             connection.live = false;
             if connection.registrations == 0 {
-                inner.identities.remove(&identity.presented);
+                inner.connections.remove(&identity.presented);
             }
+        }
+    }
+
+    /// All connections of a shard are ended; this is one of them, unless its identity has a newer one.
+    pub(in crate::engine) fn abandon(&self, identity: &Identity, shard: ShardId) {
+        let connection = self.connection(identity);
+        if let Some((_, peer)) = connection.filter(|(of, _)| *of == shard) {
+            self.disconnect(identity, peer);
         }
     }
 
     /// Where an identity is connected or was last.
     pub(in crate::engine) fn connection(&self, identity: &Identity) -> Option<(ShardId, Peer)> {
         let inner = self.inner.read();
-        let connection = inner.identities.get(&identity.presented)?;
+        let connection = inner.connections.get(&identity.presented)?;
         Some((connection.shard, connection.peer))
     }
 
     /// Registrations of an identity in all shards.
     pub(in crate::engine) fn registrations_of(&self, identity: &Identity) -> usize {
         let inner = self.inner.read();
-        let connection = inner.identities.get(&identity.presented);
-        connection.map_or(0, |connection| connection.registrations)
+        let connection = inner.connections.get(&identity.presented);
+        connection.map_or(0, |connection| connection.registrations as usize)
     }
 
     /// Whether an identity of this name is connected or has registrations.
     pub(in crate::engine) fn knows_identity(&self, presented: &[u8]) -> bool {
-        self.inner.read().identities.contains_key(presented)
+        self.inner.read().connections.get(presented).is_some()
     }
 
     /// A registration of an identity came back from the store; the identity is not connected.
@@ -399,16 +418,15 @@ impl Directory {
             came_back: false,
             registrations: 0,
         };
-        let known = inner.identities.entry(identity.presented.clone());
-        known.or_insert(new).registrations += 1;
+        if let Some(known) = inner.connections.get_or_insert(&identity.presented, new) {
+            known.registrations += 1;
+        }
     }
 
     /// So many devices will come.
     pub(in crate::engine) fn reserve(&self, devices: usize) {
         let mut inner = self.inner.write();
         inner.endpoints.reserve(devices);
-        inner.locations.reserve(devices);
-        inner.observations.reserve(devices);
     }
 
     /// A device came back from the store in `shard`, and nothing but its address shows whose its
@@ -440,17 +458,17 @@ impl Directory {
     }
 
     pub(in crate::engine) fn registered(&self, identity: &Identity) {
-        if let Some(connection) = self.inner.write().identities.get_mut(&identity.presented) {
+        if let Some(connection) = self.inner.write().connections.get_mut(&identity.presented) {
             connection.registrations += 1;
         }
     }
 
     pub(in crate::engine) fn unregistered(&self, identity: &Identity) {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.identities.get_mut(&identity.presented) {
+        if let Some(connection) = inner.connections.get_mut(&identity.presented) {
             connection.registrations = connection.registrations.saturating_sub(1);
             if connection.registrations == 0 && !connection.live {
-                inner.identities.remove(&identity.presented);
+                inner.connections.remove(&identity.presented);
             }
         }
     }
@@ -462,40 +480,52 @@ impl Directory {
             missed: false,
         };
         let mut inner = self.inner.write();
-        inner.observations.entry(token).or_insert(new).shard = shard;
+        let known = inner.observations.get_mut(of_token(token));
+        match known {
+            Some(known) => known.shard = shard,
+            None => inner.observations.set(of_token(token), new),
+        }
     }
 
     /// The shard of the device that has an observation with this token.
     pub(in crate::engine) fn shard_of_observation(&self, token: Token) -> Option<ShardId> {
         let inner = self.inner.read();
-        inner.observations.get(&token).map(|known| known.shard)
+        inner
+            .observations
+            .get(of_token(token))
+            .map(|known| known.shard)
     }
 
     pub(in crate::engine) fn forget_observation(&self, token: Token) {
-        self.inner.write().observations.remove(&token);
+        self.inner.write().observations.remove(of_token(token));
     }
 
     /// A message with this token came from an address that is not its device's; true when the
     /// token is that of a living observation.
     pub(in crate::engine) fn missed(&self, token: Token) -> bool {
         let mut inner = self.inner.write();
-        let known = inner.observations.get_mut(&token);
+        let known = inner.observations.get_mut(of_token(token));
         known.map(|known| known.missed = true).is_some()
     }
 
     /// Whether a notification was missed since this was last asked.
     pub(in crate::engine) fn take_missed(&self, token: Token) -> bool {
         let mut inner = self.inner.write();
-        let known = inner.observations.get_mut(&token);
+        let known = inner.observations.get_mut(of_token(token));
         known.is_some_and(|known| std::mem::take(&mut known.missed))
     }
 
     pub(in crate::engine) fn insert_location(&self, location: &Location, shard: ShardId) {
-        self.inner.write().locations.insert(location.clone(), shard);
+        self.inner.write().insert_location(location, shard);
     }
 
     pub(in crate::engine) fn remove_location(&self, location: &Location) {
-        self.inner.write().locations.remove(location);
+        if let Location::Random(number) = location {
+            let mut inner = self.inner.write();
+            inner
+                .locations
+                .remove(Digest::from_bytes(number.to_be_bytes()));
+        }
     }
 
     pub(in crate::engine) fn remove_mount(&self, mount: &str, endpoint: &str) {

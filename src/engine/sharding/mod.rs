@@ -2,6 +2,7 @@
 //! waits for a device that is on its way.
 
 mod arrivals;
+mod connections;
 mod departed;
 mod directory;
 mod following;

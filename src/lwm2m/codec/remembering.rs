@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use super::guess::Guess;
 use super::record::{ResourceSchema, Schema};
-use crate::memory::Heap;
+use crate::memory::{Heap, block};
 
 /// More resources of one device are not remembered.
 const MAX_GUESSES: usize = 32;
@@ -12,31 +12,38 @@ const MAX_GUESSES: usize = 32;
 /// What the resources of one device without a definition have shown themselves to be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Guesses {
-    /// By object and resource id, sorted.
-    known: Vec<(u16, u16, Guess)>,
+    /// By object and resource id, sorted; most devices have none.
+    #[allow(clippy::box_collection)] // a vector takes 24 bytes where there is nothing
+    known: Option<Box<Vec<(u16, u16, Guess)>>>,
 }
 
 impl Guesses {
+    fn known(&self) -> &[(u16, u16, Guess)] {
+        self.known.as_deref().map_or(&[], Vec::as_slice)
+    }
+
     fn find(&self, object: u16, resource: u16) -> Result<usize, usize> {
         let key = (object, resource);
-        self.known
+        self.known()
             .binary_search_by_key(&key, |entry| (entry.0, entry.1))
     }
 
     fn get(&self, object: u16, resource: u16) -> Option<Guess> {
         let index = self.find(object, resource).ok()?;
-        self.known.get(index).map(|entry| entry.2)
+        self.known().get(index).map(|entry| entry.2)
     }
 
     fn set(&mut self, object: u16, resource: u16, guess: Guess) {
-        match self.find(object, resource) {
+        let place = self.find(object, resource);
+        let known = self.known.get_or_insert_default();
+        match place {
             Ok(index) => {
-                if let Some(entry) = self.known.get_mut(index) {
+                if let Some(entry) = known.get_mut(index) {
                     entry.2 = guess;
                 }
             }
-            Err(index) if self.known.len() < MAX_GUESSES => {
-                self.known.insert(index, (object, resource, guess));
+            Err(index) if known.len() < MAX_GUESSES => {
+                known.insert(index, (object, resource, guess));
             }
             Err(_) => {}
         }
@@ -45,7 +52,10 @@ impl Guesses {
 
 impl Heap for Guesses {
     fn heap(&self) -> usize {
-        self.known.capacity() * size_of::<(u16, u16, Guess)>()
+        self.known.as_ref().map_or(0, |known| {
+            let bytes = known.capacity() * size_of::<(u16, u16, Guess)>();
+            block(bytes) + block(size_of_val(&**known))
+        })
     }
 }
 
@@ -93,6 +103,6 @@ mod tests {
         assert_eq!(schema.guess(3303, 62), Some(Guess::Float));
         assert_eq!(schema.guess(3303, 0), None);
         assert_eq!(schema.guess(3304, 62), None);
-        assert_eq!(guesses.borrow().known.len(), MAX_GUESSES);
+        assert_eq!(guesses.borrow().known().len(), MAX_GUESSES);
     }
 }
