@@ -22,6 +22,9 @@ const OVERHEAD: usize = 128;
 /// waits for an answer, and values that are late are still values.
 const IN_A_ROW: u32 = 16;
 
+/// A queue with room for so many messages keeps it. A larger one gives room back when most have left.
+const SMALL: usize = 1024;
+
 /// Bytes that a message counts with.
 pub(crate) fn size(topic: usize, payload: usize) -> usize {
     topic.saturating_add(payload).saturating_add(OVERHEAD)
@@ -178,7 +181,11 @@ impl Lines {
         let (_, oldest) = ranked
             .filter(|(rank, queue)| rank.is_value() == values && !queue.is_empty())
             .min_by_key(|(_, queue)| queue.front().map(|(number, _)| *number))?;
-        oldest.pop_front().map(|(_, held)| held)
+        let (_, held) = oldest.pop_front()?;
+        if oldest.capacity() > SMALL && oldest.len() < oldest.capacity() / 8 {
+            oldest.shrink_to(oldest.capacity() / 4);
+        }
+        Some(held)
     }
 
     /// Gives up the oldest message of the lowest rank that gives way to `rank`.
@@ -443,6 +450,25 @@ mod tests {
         let place = |topic: &str| order.iter().position(|it| it == topic).unwrap();
         let in_a_row = usize::try_from(IN_A_ROW).unwrap();
         assert_eq!((place("1000"), place("1001")), (in_a_row, 2 * in_a_row + 1));
+    }
+
+    #[test]
+    fn room_of_a_burst_is_given_back() {
+        let (outbox, _) = outbox(100_000);
+        let room = || {
+            let lines = outbox.lines.lock();
+            lines.queues.iter().map(VecDeque::capacity).sum::<usize>()
+        };
+        for _ in 0..2 {
+            outbox.push(&mut (0..50_000).map(|n| message(n, 0)).collect());
+            assert!(room() >= 50_000);
+            assert!(
+                topics(&outbox)
+                    .into_iter()
+                    .eq((0..50_000).map(|n: usize| n.to_string()))
+            );
+            assert!(room() <= 2 * SMALL, "{}", room());
+        }
     }
 
     #[test]
