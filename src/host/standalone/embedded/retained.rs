@@ -6,7 +6,10 @@
 //! memory or take all the time, one is served after the other, each when what is held for
 //! subscribers is within its bound, and not more than [`WAITING`] wait.
 
-use std::collections::BTreeMap;
+mod record;
+mod topics;
+
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -18,7 +21,8 @@ use rmqtt::retain::RetainStorage;
 use rmqtt::types::{Retain, TopicFilter, TopicName};
 use tokio::sync::Semaphore;
 
-use super::super::outbox;
+use self::record::{Origins, Record};
+use self::topics::Topics;
 use super::held::Ledger;
 use super::kept::{Found, KeptMessages};
 use crate::config::matches_filter;
@@ -55,49 +59,83 @@ pub(super) struct Retained {
     disk: Option<Arc<KeptMessages>>,
 }
 
-#[derive(Default)]
 struct Kept {
-    messages: BTreeMap<String, Message>,
+    /// [`Record`]s.
+    messages: Topics,
+    origins: Origins,
     bytes: usize,
-}
-
-struct Message {
-    /// As it is on the disk: a third of what the broker's type takes, and there may be one for each device.
-    packed: Box<[u8]>,
-    bytes: usize,
-    ends: Option<Instant>,
-}
-
-impl Message {
-    fn retain(&self) -> Option<Retain> {
-        postcard::from_bytes(&self.packed).ok()
-    }
-
-    fn has_ended(&self, now: Instant) -> bool {
-        self.ends.is_some_and(|ends| ends <= now)
-    }
+    /// The times in the records count from here, in nanoseconds.
+    start: Instant,
+    /// No message ends before this time.
+    first_end: u64,
 }
 
 impl Kept {
-    /// Whether there was one.
-    fn remove(&mut self, topic: &str) -> bool {
-        let removed = self.messages.remove(topic);
-        if let Some(message) = &removed {
-            self.bytes = self.bytes.saturating_sub(message.bytes);
+    fn new() -> Self {
+        Self {
+            messages: Topics::default(),
+            origins: Origins::default(),
+            bytes: 0,
+            start: Instant::now(),
+            first_end: u64::MAX,
         }
-        removed.is_some()
     }
 
-    fn insert(&mut self, topic: String, message: Message) {
-        self.bytes = self.bytes.saturating_add(message.bytes);
+    fn at(&self, time: Instant) -> u64 {
+        let since = time.saturating_duration_since(self.start);
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether there was one.
+    fn remove(&mut self, topic: &str) -> bool {
+        let Some(message) = self.messages.get(topic) else {
+            return false;
+        };
+        self.origins.release(&message);
+        let bytes = Record::read(&message).map_or(0, |record| record.bytes(topic.len()));
+        self.bytes = self.bytes.saturating_sub(bytes);
+        self.messages.remove(topic)
+    }
+
+    /// There is none of this topic. Whether there is room.
+    fn insert(&mut self, topic: &str, message: &[u8], bounds: &Bounds, now: Instant) -> bool {
+        let Some(record) = Record::read(message) else {
+            return false;
+        };
+        let bytes = record.bytes(topic.len());
+        if !self.has_room(bytes, bounds) {
+            self.expire(now);
+        }
+        if !self.has_room(bytes, bounds) {
+            self.origins.release(message);
+            return false;
+        }
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.first_end = record
+            .ends
+            .map_or(self.first_end, |end| end.min(self.first_end));
         self.messages.insert(topic, message);
+        true
     }
 
     /// Makes room by what has ended.
     fn expire(&mut self, now: Instant) {
-        self.messages.retain(|_, message| !message.has_ended(now));
-        let bytes = self.messages.values().map(|message| message.bytes);
-        self.bytes = bytes.fold(0, usize::saturating_add);
+        let now = self.at(now);
+        if self.first_end > now {
+            return;
+        }
+        let (origins, bytes, first_end) = (&mut self.origins, &mut self.bytes, &mut self.first_end);
+        (*bytes, *first_end) = (0, u64::MAX);
+        self.messages.retain(|topic, message| {
+            let record = Record::read(message).filter(|record| !record.has_ended(now));
+            let Some(record) = record else {
+                origins.release(message);
+                return false;
+            };
+            *bytes = bytes.saturating_add(record.bytes(topic.len()));
+            *first_end = record.ends.map_or(*first_end, |end| end.min(*first_end));
+            true
+        });
     }
 
     fn has_room(&self, bytes: usize, bounds: &Bounds) -> bool {
@@ -106,34 +144,46 @@ impl Kept {
 
     /// Those that a filter matches.
     fn matching(&self, filter: &str, now: Instant) -> Vec<(TopicName, Retain)> {
-        let lives = |message: &&Message| !message.has_ended(now);
-        if !filter.contains(['+', '#']) {
-            let found = self.messages.get(filter).filter(lives);
-            let found = found.and_then(|message| Some((filter.into(), message.retain()?)));
-            return found.into_iter().collect();
-        }
+        let now = self.at(now);
+        let mut found = Vec::new();
+        let mut take = |topic: &str, message: &[u8]| {
+            let record = Record::read(message).filter(|record| !record.has_ended(now));
+            let retain = record.and_then(|record| record.retain(topic, &self.origins));
+            found.extend(retain.map(|retain| (topic.into(), retain)));
+        };
         // All below the levels before the first wildcard stand together.
-        let wild = filter.find(['+', '#']).unwrap_or_default();
+        let Some(wild) = filter.find(['+', '#']) else {
+            if let Some(message) = self.messages.get(filter) {
+                take(filter, &message);
+            }
+            return found;
+        };
         let start = filter.get(..wild).unwrap_or_default();
         // `a/#` matches `a` as well (MQTT 5 §4.7.1.2).
         let parent = start.strip_suffix('/').unwrap_or(start);
         let hides = filter.starts_with(['+', '#']);
-        let exactly = self.messages.get_key_value(parent).into_iter();
-        let below = self.messages.range(start.to_owned()..);
-        let below = below.take_while(|(topic, _)| topic.starts_with(start));
-        exactly
-            .chain(below.filter(|(topic, _)| *topic != parent))
-            .filter(|(topic, _)| !(hides && topic.starts_with('$')))
-            .filter(|(topic, message)| matches_filter(filter, topic) && lives(message))
-            .filter_map(|(topic, message)| Some((topic.as_str().into(), message.retain()?)))
-            .collect()
+        let matches =
+            |topic: &str| !(hides && topic.starts_with('$')) && matches_filter(filter, topic);
+        if let Some(message) = self.messages.get(parent).filter(|_| matches(parent)) {
+            take(parent, &message);
+        }
+        self.messages.visit(start, |topic, message| {
+            if !topic.starts_with(start) {
+                return ControlFlow::Break(());
+            }
+            if topic != parent && matches(topic) {
+                take(topic, message);
+            }
+            ControlFlow::Continue(())
+        });
+        found
     }
 }
 
 impl Retained {
     pub(super) fn new(bounds: Bounds, ledger: Arc<Ledger>, counters: Arc<Counters>) -> Self {
         Self {
-            kept: RwLock::default(),
+            kept: RwLock::new(Kept::new()),
             bounds,
             ledger,
             counters,
@@ -159,7 +209,6 @@ impl Retained {
 
     fn keep(&self, topic: &str, mut retain: Retain, lasts: Option<Duration>) {
         let now = Instant::now();
-        let packed = postcard::to_allocvec(&retain).ok();
         let mut kept = self.kept.write();
         let was_there = kept.remove(topic);
         if retain.publish.payload.is_empty() {
@@ -168,23 +217,17 @@ impl Retained {
             }
             return;
         }
-        let bytes = outbox::size(topic.len().saturating_mul(2), retain.publish.payload.len());
-        if !kept.has_room(bytes, &self.bounds) {
-            kept.expire(now);
-        }
+        let ends = lasts.and_then(|lasts| now.checked_add(lasts));
+        let ends = ends.map(|ends| kept.at(ends));
+        let message = Record::write(topic, &mut retain, ends, &mut kept.origins);
         // Under the lock, so that the disk hears of changes in their order.
-        if let Some(packed) = packed.filter(|_| kept.has_room(bytes, &self.bounds)) {
+        if message.is_some_and(|message| kept.insert(topic, &message, &self.bounds, now)) {
             if let Some(disk) = &self.disk {
                 // A copy: the payload that is delivered counts as held for subscribers.
                 retain.publish.payload = Bytes::copy_from_slice(&retain.publish.payload);
                 disk.keep(topic, retain, lasts);
             }
-            let message = Message {
-                packed: packed.into(),
-                bytes,
-                ends: lasts.and_then(|lasts| now.checked_add(lasts)),
-            };
-            return kept.insert(topic.to_owned(), message);
+            return;
         }
         if let Some(disk) = self.disk.as_ref().filter(|_| was_there) {
             disk.forget(topic);
@@ -269,6 +312,7 @@ mod tests {
     use rmqtt::codec::types::Publish;
     use rmqtt::types::{From as Origin, Id, Publish as RoutedPublish};
 
+    use super::super::super::outbox;
     use super::super::scratch::Scratch;
     use super::*;
 
@@ -388,9 +432,11 @@ mod tests {
             (&retain.publish.payload[..], retain.publish.retain),
             (&b"newer"[..], true)
         );
-        let ends = store.kept.read().messages["a"].ends;
-        let lasts = ends.map(|ends| ends.saturating_duration_since(Instant::now()));
-        assert!(lasts > Some(Duration::ZERO) && lasts <= Some(Duration::from_secs(600)));
+        let kept = store.kept.read();
+        let (message, now) = (kept.messages.get("a").unwrap(), kept.at(Instant::now()));
+        let lasts = Record::read(&message).unwrap().ends.unwrap() - now;
+        assert!(lasts > 0 && lasts <= 600_000_000_000);
+        drop(kept);
         put(&store, "a", b"", None);
         end();
         let (store, end) = on_disk(&scratch.0);
