@@ -505,13 +505,13 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(200))]
+        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn as_a_map(steps in prop::collection::vec(step(), 0..600), start in topic()) {
             let mut topics = Topics::default();
             let mut model = BTreeMap::new();
-            for step in steps {
+            for (n, step) in steps.into_iter().enumerate() {
                 match step {
                     Step::Insert(topic, value) => {
                         topics.insert(&topic, &value);
@@ -535,7 +535,10 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(topics.len(), model.len());
-                prop_assert!(topics.taken() <= counted(&model) + 1000, "{} of {}", topics.taken(), counted(&model));
+                if n % 16 == 0 {
+                    let (taken, counted) = (topics.taken(), counted(&model));
+                    prop_assert!(taken <= counted + 300, "{} of {}", taken, counted);
+                }
             }
             check(&topics);
             let all: Vec<_> = model.clone().into_iter().collect();
