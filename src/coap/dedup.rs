@@ -1,27 +1,93 @@
 //! Deduplication of requests (RFC 7252 §4.5): replies are remembered for EXCHANGE_LIFETIME and
 //! sent again when the same request comes again.
 
-use std::collections::{HashMap, VecDeque, hash_map};
-use std::hash::Hash;
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use crate::memory::{Kind, Tally, block};
+use crate::tables::digest::{Digest, DigestIndex};
+use crate::tables::queue::Queue;
 use crate::time::Instant;
 
-/// Bytes an entry takes beside its reply, in a table and a queue that are two thirds full.
-const ENTRY_OVERHEAD: usize = 210;
+/// Bytes an entry takes beside a long reply: itself and its place in the index, which has a fifth to a half
+/// more places than entries.
+const ENTRY_OVERHEAD: usize = size_of::<Entry>() + 12 * 3 / 2;
 
 /// A part of the bound, 1 of so many, is for requests of strangers.
 const STRANGERS: usize = 4;
 
+/// Longest reply that needs no memory of its own. That to a Register has some 30 bytes, most others 12.
+const SHORT: usize = 30;
+
+/// A request. Neither its sender nor its content is kept, but hashes of both with secrets that nobody outside
+/// knows; see [`Dedup`].
 #[derive(Debug)]
 struct Entry {
-    /// Hash of the request's bytes: a device that reuses message ids after a reboot sends
-    /// something else under them.
-    fingerprint: u64,
-    reply: Option<Box<[u8]>>,
-    serial: u64,
-    class: Class,
+    /// Of sender and message id.
+    key: Digest,
+    /// Of the same and the request's bytes: a device that reuses message ids after a reboot sends something
+    /// else under them.
+    content: u64,
+    expires: Instant,
+    reply: Reply,
+}
+
+#[derive(Debug)]
+enum Reply {
+    /// The entry has been replaced, moved or forgotten.
+    Stale,
+    None,
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
+/// A stale one, which has expired.
+impl Default for Entry {
+    fn default() -> Self {
+        Self {
+            key: Digest::from_bytes([0; 8]),
+            content: 0,
+            expires: Instant::ZERO,
+            reply: Reply::Stale,
+        }
+    }
+}
+
+impl Entry {
+    const fn is_stale(&self) -> bool {
+        matches!(self.reply, Reply::Stale)
+    }
+
+    fn cost(&self) -> usize {
+        match &self.reply {
+            Reply::Stale => 0,
+            Reply::None | Reply::Short(..) => ENTRY_OVERHEAD,
+            Reply::Long(reply) => ENTRY_OVERHEAD + block(reply.len()),
+        }
+    }
+}
+
+impl Reply {
+    fn new(reply: &[u8]) -> Self {
+        let mut bytes = [0; SHORT];
+        match (bytes.get_mut(..reply.len()), u8::try_from(reply.len())) {
+            (Some(short), Ok(length)) => {
+                short.copy_from_slice(reply);
+                Self::Short(length, bytes)
+            }
+            _ => Self::Long(reply.into()),
+        }
+    }
+
+    fn get(&self) -> Option<&[u8]> {
+        match self {
+            Self::Stale | Self::None => None,
+            Self::Short(length, bytes) => bytes.get(..usize::from(*length)),
+            Self::Long(reply) => Some(reply),
+        }
+    }
 }
 
 /// Whose request it is. Those of one class are never forgotten for those of the other.
@@ -45,154 +111,177 @@ pub enum Seen {
 }
 
 /// Remembered replies by peer and message id.
-#[derive(Debug)]
+///
+/// Two requests are taken for the same if two hashes agree, 128 bits with secrets: that never happens. If
+/// only those of peer and message id agree, 64 bits, the newer request takes the place of the older one, which
+/// is carried out again if it is repeated; with a million entries, the chance that this ever happens in
+/// a year of 10,000 requests a second is one in 60.
 pub struct Dedup<P> {
-    entries: HashMap<(P, u16), Entry>,
-    known: Share<P>,
-    strangers: Share<P>,
-    serial: u64,
-    /// Bytes of both.
+    index: DigestIndex,
+    known: Share,
+    strangers: Share,
+    /// The secret of peer and message id.
+    keys: RandomState,
+    /// That of the content.
+    contents: RandomState,
+    /// Bytes of both classes.
     tally: Tally,
     parts: usize,
+    peer: PhantomData<fn(P)>,
 }
 
 /// What is remembered of one class.
-#[derive(Debug)]
-struct Share<P> {
-    /// Expiry, key and serial in order of arrival. An entry that was replaced leaves a stale
-    /// element behind, told apart by its serial.
-    order: VecDeque<(Instant, (P, u16), u64)>,
+struct Share {
+    /// In order of arrival, and stale ones between.
+    order: Queue<Entry>,
     entries: usize,
     bytes: usize,
 }
 
-impl<P> Share<P> {
+impl Share {
     const fn new() -> Self {
         Self {
-            order: VecDeque::new(),
+            order: Queue::new(),
             entries: 0,
             bytes: 0,
         }
     }
 }
 
-impl<P: Copy + Eq + Hash> Dedup<P> {
-    /// Holds one of so many `parts` of what the account of memory has for it; the oldest entries of a
-    /// class go first.
-    pub fn new(tally: Tally, parts: u16) -> Self {
-        Self {
-            entries: HashMap::new(),
-            known: Share::new(),
-            strangers: Share::new(),
-            serial: 0,
-            tally,
-            parts: usize::from(parts.max(1)),
+/// Where an entry is: its number in the queue of its class, and the class.
+#[derive(Clone, Copy)]
+struct Place(u32);
+
+impl Place {
+    const fn new(class: Class, number: u32) -> Self {
+        Self(number << 1 | class as u32)
+    }
+
+    const fn class(self) -> Class {
+        if self.0 & 1 == Class::Known as u32 {
+            Class::Known
+        } else {
+            Class::Stranger
         }
     }
 
-    /// Looks a request up and remembers it. `class` is asked only if it is new.
+    const fn number(self) -> u32 {
+        self.0 >> 1
+    }
+}
+
+impl<P> fmt::Debug for Dedup<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dedup")
+            .field("known", &self.known.entries)
+            .field("strangers", &self.strangers.entries)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Hash> Dedup<P> {
+    /// Holds one of so many `parts` of what the account of memory has for it; the oldest entries of a
+    /// class go first. Peers are told apart by what they hash.
+    pub fn new(tally: Tally, parts: u16) -> Self {
+        Self {
+            index: DigestIndex::default(),
+            known: Share::new(),
+            strangers: Share::new(),
+            keys: RandomState::new(),
+            contents: RandomState::new(),
+            tally,
+            parts: usize::from(parts.max(1)),
+            peer: PhantomData,
+        }
+    }
+
+    /// Looks a request up by sender and message id, and remembers it. `class` is asked only if it is new.
     pub fn check(
         &mut self,
         now: Instant,
         lifetime: Duration,
-        (peer, mid): (P, u16),
-        fingerprint: u64,
+        key: (P, u16),
+        content: &(impl Hash + ?Sized),
         class: impl FnOnce() -> Class,
     ) -> Seen {
         self.expire(now);
-        let key = (peer, mid);
-        self.serial += 1;
-        let serial = self.serial;
-        let new = |class| Entry {
-            fingerprint,
-            reply: None,
-            serial,
-            class,
-        };
-        // One search of the table, whatever comes of it.
-        let (class, replaced) = match self.entries.entry(key) {
-            hash_map::Entry::Occupied(known) if known.get().fingerprint == fingerprint => {
-                return match &known.get().reply {
-                    Some(reply) => Seen::Answered(reply.to_vec()),
-                    None => Seen::Pending,
-                };
+        let mut hasher = self.contents.build_hasher();
+        key.hash(&mut hasher);
+        content.hash(&mut hasher);
+        let content = hasher.finish();
+        let key = Digest::new(&self.keys, &key);
+        let place = self.index.get(key).map(Place);
+        if let Some(place) = place {
+            let known = self.entry(place).filter(|it| it.content == content);
+            if let Some(known) = known {
+                let reply = known.reply.get().map(<[u8]>::to_vec);
+                return reply.map_or(Seen::Pending, Seen::Answered);
             }
-            hash_map::Entry::Occupied(mut other) => {
-                let class = class();
-                (class, Some(other.insert(new(class))))
-            }
-            hash_map::Entry::Vacant(vacant) => {
-                let class = class();
-                vacant.insert(new(class));
-                (class, None)
-            }
+            self.take(place);
+        }
+        let class = class();
+        let entry = Entry {
+            key,
+            content,
+            expires: now + lifetime,
+            reply: Reply::None,
         };
         self.tally.charge(ENTRY_OVERHEAD);
-        if let Some(old) = replaced {
-            self.removed(&old);
-        }
-        let share = self.share(class);
-        share.entries += 1;
-        share.bytes += ENTRY_OVERHEAD;
-        share.order.push_back((now + lifetime, key, serial));
+        self.push(class, entry);
         self.shrink(class);
         Seen::New
     }
 
     /// The reply to a request that [`Dedup::check`] called new.
     pub fn answered(&mut self, peer: P, mid: u16, reply: &[u8]) {
-        let Some(entry) = self.entries.get_mut(&(peer, mid)) else {
+        let Some(place) = self.find(peer, mid) else {
             return;
         };
-        let old = entry.reply.replace(reply.into());
-        let old = old.map_or(0, |old| block(old.len()));
-        let class = entry.class;
-        let share = self.share(class);
-        share.bytes -= old;
-        share.bytes += block(reply.len());
+        let share = share(&mut self.known, &mut self.strangers, place.class());
+        let Some(entry) = share.order.get_mut(place.number()) else {
+            return;
+        };
+        let old = entry.cost();
+        entry.reply = Reply::new(reply);
+        let new = entry.cost();
+        share.bytes = share.bytes + new - old;
         self.tally.release(old);
-        self.tally.charge(block(reply.len()));
-        self.shrink(class);
+        self.tally.charge(new);
+        self.shrink(place.class());
     }
 
     /// Whoever sent this request is known by now.
     pub fn promote(&mut self, now: Instant, lifetime: Duration, peer: P, mid: u16) {
-        let key = (peer, mid);
-        let stranger = |entry: &&mut Entry| entry.class == Class::Stranger;
-        let Some(entry) = self.entries.get_mut(&key).filter(stranger) else {
+        let place = self.find(peer, mid);
+        let Some(place) = place.filter(|place| place.class() == Class::Stranger) else {
             return;
         };
-        entry.class = Class::Known;
-        let (cost, serial) = (cost(entry), entry.serial);
-        let strangers = &mut self.strangers;
-        strangers.entries -= 1;
-        strangers.bytes -= cost;
-        // Most are promoted at once.
-        if strangers
-            .order
-            .back()
-            .is_some_and(|(_, _, last)| *last == serial)
-        {
-            strangers.order.pop_back();
-        }
-        self.known.entries += 1;
-        self.known.bytes += cost;
-        self.known.order.push_back((now + lifetime, key, serial));
+        let Some(entry) = self.take(place) else {
+            return;
+        };
+        self.tally.charge(entry.cost());
+        let expires = now + lifetime;
+        self.push(Class::Known, Entry { expires, ..entry });
         self.shrink(Class::Known);
     }
 
     /// Forgets a request, so that its repetition is processed anew.
     pub fn forget(&mut self, peer: P, mid: u16) {
-        self.remove(&(peer, mid));
+        let key = Digest::new(&self.keys, &(peer, mid));
+        if let Some(place) = self.index.remove(key) {
+            self.take(Place(place));
+        }
     }
 
     /// Drops what is older than its lifetime.
     pub fn expire(&mut self, now: Instant) {
         for class in [Class::Known, Class::Stranger] {
-            while let Some((expires, _, _)) = self.share(class).order.front().copied() {
-                if expires > now {
-                    break;
-                }
+            while self
+                .share(class)
+                .order
+                .front()
+                .is_some_and(|it| it.expires <= now)
+            {
                 self.pop_oldest(class);
             }
         }
@@ -201,27 +290,33 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
     /// Entries held.
     #[cfg(feature = "internals")]
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.known.entries + self.strangers.entries
     }
 
     /// Whether nothing is held.
     #[cfg(feature = "internals")]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// Bytes held, and the same counted anew.
     #[cfg(feature = "internals")]
     pub fn audit(&self) -> (usize, usize) {
-        let counted = self.entries.values().map(cost).sum();
-        (self.tally.used(), counted)
+        let all = self.known.order.iter().chain(self.strangers.order.iter());
+        (self.tally.used(), all.map(Entry::cost).sum())
     }
 
-    const fn share(&mut self, class: Class) -> &mut Share<P> {
-        match class {
-            Class::Known => &mut self.known,
-            Class::Stranger => &mut self.strangers,
-        }
+    const fn share(&mut self, class: Class) -> &mut Share {
+        share(&mut self.known, &mut self.strangers, class)
+    }
+
+    fn find(&self, peer: P, mid: u16) -> Option<Place> {
+        let key = Digest::new(&self.keys, &(peer, mid));
+        self.index.get(key).map(Place)
+    }
+
+    fn entry(&mut self, place: Place) -> Option<&Entry> {
+        self.share(place.class()).order.get(place.number())
     }
 
     fn shrink(&mut self, class: Class) {
@@ -250,140 +345,54 @@ impl<P: Copy + Eq + Hash> Dedup<P> {
         }
     }
 
+    /// Appends an entry that has been charged.
+    fn push(&mut self, class: Class, entry: Entry) {
+        let (key, cost) = (entry.key, entry.cost());
+        let share = self.share(class);
+        share.entries += 1;
+        share.bytes += cost;
+        let number = share.order.push(entry);
+        self.index.set(key, Place::new(class, number).0);
+    }
+
     fn pop_oldest(&mut self, class: Class) -> bool {
-        let Some((_, key, serial)) = self.share(class).order.pop_front() else {
+        let Some(entry) = self.share(class).order.pop_front() else {
             return false;
         };
-        if self
-            .entries
-            .get(&key)
-            .is_some_and(|entry| entry.serial == serial && entry.class == class)
-        {
-            self.remove(&key);
+        if !entry.is_stale() {
+            self.index.remove(entry.key);
+            self.released(class, &entry);
         }
         true
     }
 
-    fn remove(&mut self, key: &(P, u16)) -> Option<Entry> {
-        let entry = self.entries.remove(key)?;
-        self.removed(&entry);
+    /// Takes an entry out of its queue. The index still has it.
+    fn take(&mut self, place: Place) -> Option<Entry> {
+        let order = &mut self.share(place.class()).order;
+        let entry = std::mem::take(order.get_mut(place.number())?);
+        // Most are the newest.
+        while order.back().is_some_and(Entry::is_stale) {
+            order.pop_back();
+        }
+        self.released(place.class(), &entry);
         Some(entry)
     }
 
-    fn removed(&mut self, entry: &Entry) {
-        let share = self.share(entry.class);
+    fn released(&mut self, class: Class, entry: &Entry) {
+        let share = self.share(class);
         share.entries -= 1;
-        share.bytes -= cost(entry);
-        self.tally.release(cost(entry));
+        share.bytes -= entry.cost();
+        self.tally.release(entry.cost());
     }
 }
 
-fn cost(entry: &Entry) -> usize {
-    ENTRY_OVERHEAD + entry.reply.as_ref().map_or(0, |reply| block(reply.len()))
+const fn share<'a>(known: &'a mut Share, strangers: &'a mut Share, class: Class) -> &'a mut Share {
+    match class {
+        Class::Known => known,
+        Class::Stranger => strangers,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-    use crate::memory::{Memory, Shares};
-
-    fn dedup(bytes: usize) -> Dedup<u8> {
-        let shares = Shares::new(1 << 30, true).at_most(Kind::Duplicates, bytes);
-        let memory = Arc::new(Memory::new(shares));
-        Dedup::new(Tally::new(memory, Kind::Duplicates), 1)
-    }
-
-    const LIFETIME: Duration = Duration::from_secs(247);
-
-    fn second(s: u64) -> Instant {
-        Instant::from_micros(s * 1_000_000)
-    }
-
-    fn check(dedup: &mut Dedup<u8>, now: Instant, peer: u8, mid: u16, print: u64) -> Seen {
-        dedup.check(now, LIFETIME, (peer, mid), print, || Class::Known)
-    }
-
-    #[test]
-    fn replays_until_it_expires() {
-        let mut dedup = dedup(1 << 20);
-        assert_eq!(check(&mut dedup, second(0), 1, 7, 42), Seen::New);
-        assert_eq!(check(&mut dedup, second(1), 1, 7, 42), Seen::Pending);
-        dedup.answered(1, 7, b"reply");
-        assert_eq!(
-            check(&mut dedup, second(246), 1, 7, 42),
-            Seen::Answered(b"reply".to_vec())
-        );
-        assert_eq!(
-            check(&mut dedup, second(246), 2, 7, 42),
-            Seen::New,
-            "another peer"
-        );
-        assert_eq!(check(&mut dedup, second(247), 1, 7, 42), Seen::New);
-    }
-
-    #[test]
-    fn a_reused_message_id_is_a_new_request() {
-        let mut dedup = dedup(1 << 20);
-        check(&mut dedup, second(0), 1, 7, 42);
-        dedup.answered(1, 7, b"old");
-        assert_eq!(check(&mut dedup, second(100), 1, 7, 43), Seen::New);
-        dedup.answered(1, 7, b"new");
-        assert_eq!(
-            check(&mut dedup, second(250), 1, 7, 43),
-            Seen::Answered(b"new".to_vec()),
-            "the expiry of the old entry does not take the new one along"
-        );
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut dedup = dedup(10 * (ENTRY_OVERHEAD + 100));
-        for mid in 0..1000 {
-            check(&mut dedup, second(0), 1, mid, 1);
-            dedup.answered(1, mid, &[0; 100]);
-        }
-        assert!(dedup.len() <= 11, "{}", dedup.len());
-        for round in 0..10_000u64 {
-            check(&mut dedup, second(0), 1, 1, round);
-        }
-        assert!(
-            dedup.known.order.len() < 200,
-            "replaced entries leave no tail"
-        );
-    }
-
-    #[test]
-    fn c16_strangers_have_a_share_of_their_own() {
-        let mut dedup = dedup(40 * (ENTRY_OVERHEAD + 10));
-        let known = |dedup: &mut Dedup<u8>| dedup.known.entries;
-        for mid in 0..10 {
-            check(&mut dedup, second(0), 1, mid, 1);
-            dedup.answered(1, mid, b"0123456789");
-        }
-        for mid in 0..u16::MAX {
-            let seen = dedup.check(second(1), LIFETIME, (2, mid), 1, || Class::Stranger);
-            assert_eq!(seen, Seen::New);
-            dedup.answered(2, mid, b"0123456789");
-        }
-        assert!(dedup.strangers.entries <= 10);
-        assert_eq!(known(&mut dedup), 10);
-        assert_eq!(
-            check(&mut dedup, second(2), 1, 0, 1),
-            Seen::Answered(b"0123456789".to_vec())
-        );
-        // Whoever becomes known takes along what is remembered of him.
-        dedup.promote(second(3), LIFETIME, 2, u16::MAX - 1);
-        assert_eq!(known(&mut dedup), 11);
-        for mid in 0..1000 {
-            dedup.check(second(3), LIFETIME, (3, mid), 1, || Class::Stranger);
-        }
-        assert_eq!(
-            check(&mut dedup, second(4), 2, u16::MAX - 1, 1),
-            Seen::Answered(b"0123456789".to_vec())
-        );
-        dedup.expire(second(3) + LIFETIME);
-        assert_eq!((dedup.len(), dedup.audit()), (0, (0, 0)));
-    }
-}
+#[path = "dedup_tests.rs"]
+mod tests;

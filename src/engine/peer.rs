@@ -1,7 +1,7 @@
 //! Who is at the other end, and the numbers by which devices and shards go.
 
 use std::hash::{Hash, Hasher};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use crate::network::{LocalAddress, NetworkPath};
 
@@ -35,16 +35,67 @@ impl Peer {
     }
 }
 
-/// In as few pieces as there can be: most of the tables are by peer, and each piece costs. Flow label
-/// and scope of IPv6 and the address of this machine are left out: peers that differ in nothing
-/// else are few.
+/// In as few pieces as there can be: most of the tables are by peer, and each piece costs. All of a peer is
+/// in it, for tables that keep nothing but the hash.
 impl Hash for Peer {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let port = u64::from(self.address.port()) << 48;
         state.write_u64(port | u64::from(self.listener) << 32 | u64::from(self.session));
-        match self.address.ip() {
-            IpAddr::V4(address) => state.write_u32(address.to_bits()),
-            IpAddr::V6(address) => state.write_u128(address.to_bits()),
+        let local = u64::from(self.local.number());
+        match self.address {
+            SocketAddr::V4(address) => {
+                state.write_u64(local << 32 | u64::from(address.ip().to_bits()));
+            }
+            SocketAddr::V6(address) => {
+                state.write_u128(address.ip().to_bits());
+                state
+                    .write_u64(u64::from(address.scope_id()) << 32 | u64::from(address.flowinfo()));
+                state.write_u64(local);
+            }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::hash::DefaultHasher;
+
+    use super::*;
+
+    #[test]
+    fn whatever_tells_peers_apart_is_in_the_hash() {
+        let peer = |address: &str| Peer {
+            listener: 1,
+            local: LocalAddress::default(),
+            address: address.parse().unwrap(),
+            session: 0,
+        };
+        let addresses = [
+            "192.0.2.1:5683",
+            "192.0.2.1:5684",
+            "192.0.2.2:5683",
+            "[::ffff:192.0.2.1]:5683",
+            "[fe80::1]:5683",
+            "[fe80::1%1]:5683",
+            "[fe80::1%2]:5683",
+        ];
+        let peers = addresses.into_iter().map(peer).flat_map(|peer| {
+            let local = LocalAddress::new(1);
+            let (listener, session) = (2, 1);
+            let others = [
+                Peer { local, ..peer },
+                Peer { listener, ..peer },
+                Peer { session, ..peer },
+            ];
+            std::iter::once(peer).chain(others)
+        });
+        let hash = |peer: Peer| {
+            let mut hasher = DefaultHasher::new();
+            peer.hash(&mut hasher);
+            hasher.finish()
+        };
+        let hashes: HashSet<u64> = peers.map(hash).collect();
+        assert_eq!(hashes.len(), 4 * addresses.len());
     }
 }

@@ -2,4 +2,5 @@
 
 pub(crate) mod digest;
 pub(crate) mod pieces;
+pub(crate) mod queue;
 pub(crate) mod rare;

@@ -1,7 +1,5 @@
 //! Each request is answered once, and its repetitions from memory.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-
 use super::rates;
 use super::request::Server;
 use super::response::Response;
@@ -18,14 +16,12 @@ impl Server<'_> {
         message: &Message,
         datagram: &[u8],
     ) {
-        let mut hasher = DefaultHasher::new();
-        datagram.hash(&mut hasher);
         let lifetime = self.core.env.config().coap.exchange_lifetime;
         let (now, key) = (self.core.now.mono, (from, message.mid()));
         let core = &mut *self.core;
         let peers = core.registry.messages();
         let class = || rates::class(peers.peer_mut(from), now, lifetime);
-        match core.dedup.check(now, lifetime, key, hasher.finish(), class) {
+        match core.dedup.check(now, lifetime, key, datagram, class) {
             Seen::New => {
                 self.core.touch_authentic(from);
                 self.handle_request(from, message, datagram);
