@@ -28,6 +28,33 @@ pub struct Path {
     len: u8,
 }
 
+/// A path without its prefix, in ten bytes.
+#[cfg(any(feature = "http", feature = "internals"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PathIds {
+    ids: [u16; 4],
+    len: u8,
+}
+
+#[cfg(any(feature = "http", feature = "internals"))]
+impl From<&Path> for PathIds {
+    fn from(path: &Path) -> Self {
+        let Path { ids, len, .. } = *path;
+        Self { ids, len }
+    }
+}
+
+#[cfg(any(feature = "http", feature = "internals"))]
+impl From<PathIds> for Path {
+    fn from(PathIds { ids, len }: PathIds) -> Self {
+        Self {
+            prefix: None,
+            ids,
+            len,
+        }
+    }
+}
+
 /// Why a text is not a path.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PathError {
@@ -80,6 +107,12 @@ impl Path {
     /// The name of the device behind a gateway, without slashes.
     pub fn prefix(&self) -> Option<&str> {
         self.prefix.as_deref()
+    }
+
+    /// The same, shared.
+    #[cfg(any(feature = "http", feature = "internals"))]
+    pub(crate) fn shared_prefix(&self) -> Option<Arc<str>> {
+        self.prefix.clone()
     }
 
     /// The same path below `prefix`.

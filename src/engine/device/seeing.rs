@@ -9,7 +9,7 @@ use super::seen::Seen;
 use super::state::Device;
 use crate::coap::Code;
 use crate::engine::context::Context;
-use crate::engine::listed::{LastAnswer, Outcome};
+use crate::engine::listed::Outcome;
 
 impl Device {
     /// Where to count, if anybody can ask.
@@ -21,34 +21,34 @@ impl Device {
     /// A request has been sent.
     pub(super) fn saw_request(&mut self, cx: &Context<'_>) {
         if let Some(seen) = self.seen(cx) {
-            seen.counters.requests += 1;
+            seen.requests.inc();
         }
     }
 
     /// A datagram has come from it.
     pub(in crate::engine) fn saw_received(&mut self, bytes: usize) {
         let seen = self.seen.get_or_insert_default();
-        seen.counters.bytes_in += u64::try_from(bytes).unwrap_or(u64::MAX);
+        seen.bytes_in += u64::try_from(bytes).unwrap_or(u64::MAX);
     }
 
     /// A datagram goes to the device.
     pub(super) fn saw_sent(&mut self, cx: &Context<'_>, bytes: usize) {
         if let Some(seen) = self.seen(cx) {
-            seen.counters.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
+            seen.bytes_out += u64::try_from(bytes).unwrap_or(u64::MAX);
         }
     }
 
     /// A notification has come.
     pub(super) fn saw_notification(&mut self, cx: &Context<'_>) {
         if let Some(seen) = self.seen(cx) {
-            seen.counters.notifications += 1;
+            seen.notifications.inc();
         }
     }
 
     /// A Send has come.
     pub(in crate::engine) fn saw_send(&mut self, cx: &Context<'_>) {
         if let Some(seen) = self.seen(cx) {
-            seen.counters.sends += 1;
+            seen.sends.inc();
         }
     }
 
@@ -73,9 +73,9 @@ impl Device {
             return;
         };
         match outcome {
-            Outcome::Answered(_) => seen.counters.responses += 1,
-            Outcome::TimedOut => seen.counters.timeouts += 1,
-            Outcome::Reset => seen.counters.resets += 1,
+            Outcome::Answered(_) => seen.responses.inc(),
+            Outcome::TimedOut => seen.timeouts.inc(),
+            Outcome::Reset => seen.resets.inc(),
         }
         // What is asked for in between is no answer to anybody.
         let Purpose::Command { command, .. } = &exchange.job.purpose else {
@@ -85,16 +85,13 @@ impl Device {
             return;
         }
         let took: Duration = now.mono - exchange.begun;
-        seen.answered(LastAnswer {
-            at: now.unix_ms,
-            kind: command.kind.name(),
-            path: command
-                .target
-                .path
-                .clone()
-                .filter(|_| !command.kind.is_composite()),
+        let path = command.target.path.as_ref();
+        seen.answered(
+            command.kind,
+            path.filter(|_| !command.kind.is_composite()),
             outcome,
-            took_ms: u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
-        });
+            now.unix_ms,
+            u32::try_from(took.as_millis()).unwrap_or(u32::MAX),
+        );
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::job::Purpose;
+use super::seen::Seen;
 use super::state::Device;
 use crate::bridge::Command;
 use crate::engine::context::Environment;
@@ -85,13 +86,13 @@ impl Device {
             notifications: it.notifications,
         });
         let seen = self.seen.as_deref();
-        let answers = seen.into_iter().flat_map(|seen| seen.answers.iter().rev());
+        let answers = seen.into_iter().flat_map(Seen::answers);
         DeviceDetail {
             state: self.state(now, info),
             queue: sent.chain(waiting).take(DeviceDetail::MOST).collect(),
             observations: observations.take(DeviceDetail::MOST).collect(),
-            last_answers: answers.cloned().collect(),
-            counters: seen.map(|seen| seen.counters).unwrap_or_default(),
+            last_answers: answers.collect(),
+            counters: seen.map(Seen::counters).unwrap_or_default(),
             peer: self.peer,
         }
     }
