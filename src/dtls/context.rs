@@ -53,7 +53,7 @@ pub struct Options {
     pub max_sessions_per_credential: usize,
     /// Sessions of one source. For more, one of its own is closed.
     pub max_sessions_per_source: usize,
-    /// Sessions of the whole listener that can be resumed, about 0.3 kB each; 0 turns it off.
+    /// Sessions of the whole listener that can be resumed, about 0.15 kB each; 0 turns it off.
     pub session_cache: usize,
     /// How long after its handshake a session can be resumed.
     pub session_timeout: Duration,
@@ -157,7 +157,7 @@ const NO_ENCRYPT_THEN_MAC: SslOptions = SslOptions::from_bits_retain(1 << 19);
 const HANDSHAKE_BYTES: usize = 50_000;
 const SESSION_BYTES: usize = 480;
 const OPENSSL_SESSION_BYTES: usize = 36_000;
-const CACHED_BYTES: usize = 300;
+const CACHED_BYTES: usize = 160;
 /// What the chain of a device adds to each of them.
 const CHAIN_BYTES: usize = 8_000;
 

@@ -330,7 +330,7 @@ impl Handshake {
                 certified = Some(Arc::new(facts));
                 identity
             }
-            _ => Identity::new(ssl.psk_identity()?),
+            _ => psk::resumed(ssl)?,
         };
         let last_flight = self.shim.last_flight(resumed, self.sent);
         let early = self.held.into_iter();

@@ -214,13 +214,20 @@ pub(super) fn keep_sessions_in(context: &mut SslContextBuilder, cache: &Arc<Resu
     context.set_session_cache_mode(SslSessionCacheMode::SERVER | SslSessionCacheMode::NO_INTERNAL);
     let keeping = Arc::clone(cache);
     context.set_new_session_callback(move |ssl, session| {
-        keeping.keep(session, ssl.peer_certificate().is_some());
+        let is_certified = ssl.peer_certificate().is_some();
+        keeping.keep(session, psk::identity(ssl), is_certified);
     });
     let forgetting = Arc::clone(cache);
     context.set_remove_session_callback(move |_, session| forgetting.forget(session));
     let finding = Arc::clone(cache);
     // SAFETY: a cache is that of one context only.
-    unsafe { context.set_get_session_callback(move |_, id| finding.find(id)) };
+    unsafe {
+        context.set_get_session_callback(move |ssl, id| {
+            let (session, identity) = finding.find(id)?;
+            psk::set_resumed(ssl, identity);
+            Some(session)
+        });
+    }
 }
 
 /// The suite that the ServerHello is about to name.

@@ -21,6 +21,8 @@ pub(super) struct Slot {
     retransmit_timeout_us: u32,
     /// The identity this key is for.
     key: Mutex<Option<(Identity, Key)>>,
+    /// That of the session that may be resumed.
+    resumed: Mutex<Option<Identity>>,
     /// What came of the device's certificate.
     certificate: Mutex<Judgement>,
 }
@@ -53,6 +55,7 @@ pub(super) fn attach(ssl: &mut SslRef, retransmit_timeout: Duration) -> Result<(
     let slot = Slot {
         retransmit_timeout_us: u32::try_from(retransmit_timeout.as_micros()).unwrap_or(u32::MAX),
         key: Mutex::new(None),
+        resumed: Mutex::new(None),
         certificate: Mutex::default(),
     };
     ssl.set_ex_data(index()?, slot);
@@ -70,6 +73,27 @@ pub(super) fn set_key(ssl: &SslRef, identity: Identity, key: Key) {
 pub(super) fn take_key(ssl: &SslRef) -> Option<Key> {
     let (_, key) = slot(ssl)?.key.lock().take()?;
     Some(key)
+}
+
+/// The identity that `ssl` has a key for.
+pub(super) fn identity(ssl: &SslRef) -> Option<Identity> {
+    let key = slot(ssl)?.key.lock();
+    key.as_ref().map(|(identity, _)| identity.clone())
+}
+
+/// The session that is to be resumed was kept with this identity.
+pub(super) fn set_resumed(ssl: &SslRef, identity: Option<Identity>) {
+    if let Some(slot) = slot(ssl) {
+        *slot.resumed.lock() = identity;
+    }
+}
+
+/// The identity of the session that was resumed, which may be kept already.
+pub(super) fn resumed(ssl: &SslRef) -> Option<Identity> {
+    let presented = ssl.psk_identity()?;
+    let kept = slot(ssl).and_then(|slot| slot.resumed.lock().take());
+    let kept = kept.filter(|kept| kept.as_bytes() == presented);
+    Some(kept.unwrap_or_else(|| Identity::new(presented)))
 }
 
 /// The certificate in the handshake of `ssl` is refused.

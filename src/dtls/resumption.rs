@@ -1,14 +1,21 @@
 //! The sessions that can be resumed by their id (RFC 5246 §7.3), in few bytes each: OpenSSL's own object takes
-//! a kilobyte, and what is in it is a fifth of that.
+//! a kilobyte, and what differs between two of them is a twelfth of that.
+
+mod shape;
 
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
 use openssl::ssl::{SslSession, SslSessionRef};
 use parking_lot::Mutex;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize as _, Zeroizing};
 
+use super::identity::Identity;
 use crate::tables::digest::{Digest, DigestIndex};
+use shape::{MASTER, Own, Shapes};
+
+/// Entries of a piece of the list.
+const PIECE: u32 = 64;
 
 /// The sessions of a context that can be resumed.
 pub(super) struct Resumption {
@@ -20,14 +27,18 @@ pub(super) struct Resumption {
 
 #[derive(Default)]
 struct Inner {
-    /// In the order in which they came; `None` for those that have gone.
-    entries: VecDeque<Option<Entry>>,
-    /// Number of the first of these.
+    /// In the order in which they came, in pieces of which none but the last one has free places; `None` for those
+    /// that have gone.
+    pieces: VecDeque<Vec<Option<Entry>>>,
+    /// The number of the first place there is, of the first one that may have an entry, and of the next one.
+    begin: u32,
     first: u32,
+    next: u32,
     /// Their numbers.
     numbers: DigestIndex,
     /// How many there are.
     length: usize,
+    shapes: Shapes,
 }
 
 struct Entry {
@@ -36,10 +47,26 @@ struct Entry {
 }
 
 enum Resumable {
+    /// What it has of its own. Its id is known to whoever asks for it.
+    Packed {
+        shape: u16,
+        time: u32,
+        identity: Identity,
+        master: Master,
+    },
     /// As ASN.1, which holds the master secret.
-    Packed(Zeroizing<Box<[u8]>>),
+    Asn1(Box<Zeroizing<Vec<u8>>>),
     /// As it is: ASN.1 has only the first certificate of a chain.
     Whole(SslSession),
+}
+
+/// Zeroed where it is when its entry goes.
+struct Master([u8; MASTER]);
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 impl Resumption {
@@ -51,33 +78,48 @@ impl Resumption {
         }
     }
 
-    /// Remembers a session, of a device that has shown a certificate or not. The oldest one gives way.
-    pub(super) fn keep(&self, session: SslSession, is_certified: bool) {
+    /// Remembers a session, of a device that has shown a certificate or not. Whoever keeps its `identity` shares
+    /// it. The oldest one gives way.
+    pub(super) fn keep(&self, session: SslSession, identity: Option<Identity>, is_certified: bool) {
         let digest = self.digest(session.id());
-        let session = if is_certified {
-            Resumable::Whole(session)
-        } else {
-            match session.to_der() {
-                Ok(bytes) => Resumable::Packed(Zeroizing::new(bytes.into())),
-                Err(_) => return,
-            }
-        };
         let mut inner = self.inner.lock();
         inner.forget(digest);
-        inner.add(Entry { digest, session });
+        if is_certified {
+            inner.add(digest, Resumable::Whole(session));
+        } else {
+            let Ok(der) = session.to_der().map(Zeroizing::new) else {
+                return;
+            };
+            inner.pack(digest, session.id(), identity, der);
+        }
         let places = self.most.saturating_mul(2);
-        while inner.length > self.most || inner.entries.len() > places {
+        while inner.length > self.most || inner.places() > places {
             inner.forget_first();
         }
     }
 
-    /// The session with an id.
-    pub(super) fn find(&self, id: &[u8]) -> Option<SslSession> {
+    /// The session with an id, and the identity that it has shown if that is kept by itself.
+    pub(super) fn find(&self, id: &[u8]) -> Option<(SslSession, Option<Identity>)> {
         let inner = self.inner.lock();
-        let at = inner.place(self.digest(id))?;
-        match &inner.entries.get(at)?.as_ref()?.session {
-            Resumable::Packed(bytes) => SslSession::from_der(bytes).ok(),
-            Resumable::Whole(session) => Some(session.clone()),
+        let number = inner.numbers.get(self.digest(id))?;
+        match &inner.entry(number)?.session {
+            Resumable::Packed {
+                shape,
+                time,
+                identity,
+                master,
+            } => {
+                let own = Own {
+                    id,
+                    master: &master.0,
+                    time: *time,
+                    identity: identity.as_bytes(),
+                };
+                let der = inner.shapes.rebuild(*shape, &own)?;
+                Some((SslSession::from_der(&der).ok()?, Some(identity.clone())))
+            }
+            Resumable::Asn1(der) => Some((SslSession::from_der(der).ok()?, None)),
+            Resumable::Whole(session) => Some((session.clone(), None)),
         }
     }
 
@@ -98,42 +140,109 @@ impl Resumption {
 }
 
 impl Inner {
-    fn add(&mut self, entry: Entry) {
-        let place = u32::try_from(self.entries.len()).unwrap_or(u32::MAX);
-        self.numbers
-            .set(entry.digest, self.first.wrapping_add(place));
-        self.entries.push_back(Some(entry));
-        self.length = self.length.saturating_add(1);
+    /// Adds a session by what it has of its own, or as a whole if that is not all of it.
+    fn pack(
+        &mut self,
+        digest: Digest,
+        id: &[u8],
+        known: Option<Identity>,
+        der: Zeroizing<Vec<u8>>,
+    ) {
+        let own = Own::of(&der).filter(|own| own.id == id);
+        let shape = own.and_then(|own| self.shapes.enter(&der, &own));
+        let (Some(own), Some(shape)) = (own, shape) else {
+            return self.add(digest, Resumable::Asn1(Box::new(der)));
+        };
+        let known = known.filter(|known| known.as_bytes() == own.identity);
+        let packed = Resumable::Packed {
+            shape,
+            time: own.time,
+            identity: known.unwrap_or_else(|| Identity::new(own.identity)),
+            master: Master([0; MASTER]),
+        };
+        self.add(digest, packed);
+        // Not before it is in its place: what is moved leaves its bytes behind.
+        let last = self.pieces.back_mut().and_then(|piece| piece.last_mut());
+        if let Some(Some(Entry {
+            session: Resumable::Packed { master, .. },
+            ..
+        })) = last
+        {
+            master.0.copy_from_slice(own.master);
+        }
     }
 
-    fn place(&self, digest: Digest) -> Option<usize> {
-        let number = self.numbers.get(digest)?;
-        usize::try_from(number.wrapping_sub(self.first)).ok()
+    fn add(&mut self, digest: Digest, session: Resumable) {
+        let is_full = |piece: &Vec<_>| piece.len() >= PIECE as usize;
+        if self.pieces.back().is_none_or(is_full) {
+            self.pieces.push_back(Vec::with_capacity(PIECE as usize));
+        }
+        if let Some(piece) = self.pieces.back_mut() {
+            piece.push(Some(Entry { digest, session }));
+            self.numbers.set(digest, self.next);
+            self.next = self.next.wrapping_add(1);
+            self.length = self.length.saturating_add(1);
+        }
+    }
+
+    /// How many places there are from the first entry on.
+    fn places(&self) -> usize {
+        self.next.wrapping_sub(self.first) as usize
+    }
+
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        let (piece, at) = self.place(number);
+        self.pieces.get(piece)?.get(at)?.as_ref()
+    }
+
+    /// In which piece a number is, and where in it.
+    const fn place(&self, number: u32) -> (usize, usize) {
+        let place = number.wrapping_sub(self.begin);
+        ((place / PIECE) as usize, (place % PIECE) as usize)
     }
 
     fn forget(&mut self, digest: Digest) {
-        let Some(at) = self.place(digest) else {
+        let Some(number) = self.numbers.get(digest) else {
             return;
         };
-        self.numbers.remove(digest);
-        if self.entries.get_mut(at).and_then(Option::take).is_some() {
-            self.length = self.length.saturating_sub(1);
-        }
-        while matches!(self.entries.front(), Some(None)) {
+        self.free(number);
+        while self.first != self.next && self.entry(self.first).is_none() {
             self.forget_first();
         }
     }
 
     fn forget_first(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
-            self.first = self.first.wrapping_add(1);
-            if let Some(entry) = entry {
-                self.numbers.remove(entry.digest);
-                self.length = self.length.saturating_sub(1);
-            }
+        self.free(self.first);
+        self.first = self.first.wrapping_add(1);
+        if self.first.wrapping_sub(self.begin) == PIECE {
+            self.pieces.pop_front();
+            self.begin = self.first;
         }
-        if self.entries.capacity() > self.entries.len().saturating_mul(8).max(64) {
-            self.entries.shrink_to(self.entries.len().saturating_mul(2));
+        if self.length == 0 {
+            self.pieces = VecDeque::new();
+            (self.begin, self.first) = (self.next, self.next);
         }
     }
+
+    /// The entry with this number goes.
+    fn free(&mut self, number: u32) {
+        let (piece, at) = self.place(number);
+        let place = self.pieces.get_mut(piece).and_then(|it| it.get_mut(at));
+        let Some(Some(entry)) = place.as_deref() else {
+            return;
+        };
+        self.numbers.remove(entry.digest);
+        if let Resumable::Packed { shape, .. } = &entry.session {
+            self.shapes.leave(*shape);
+        }
+        // It is dropped where it is, and so is its secret.
+        if let Some(place) = place {
+            *place = None;
+        }
+        self.length = self.length.saturating_sub(1);
+    }
 }
+
+#[cfg(test)]
+#[path = "resumption/tests.rs"]
+mod tests;
