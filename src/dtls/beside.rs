@@ -1,15 +1,21 @@
 //! What others keep of each session.
 
+use std::num::NonZeroU32;
+
 use super::SessionId;
+use super::table::Key;
 
 /// Values by session, in as many bytes as they have: a list by the places of the sessions, which are counted from
 /// zero on and used again. Of a session that has gone and a newer one in its place, only the newer one has a value.
 #[derive(Debug)]
 pub struct BySession<V> {
     /// In pieces, so that a list of a million never moves.
-    pieces: Vec<Vec<Option<(SessionId, V)>>>,
+    pieces: Vec<Vec<Place<V>>>,
     length: usize,
 }
+
+/// A value of the session with this generation.
+type Place<V> = Option<(NonZeroU32, V)>;
 
 /// Places of a piece.
 const PIECE: usize = 128;
@@ -28,14 +34,14 @@ impl<V> BySession<V> {
     pub fn get(&self, id: SessionId) -> Option<&V> {
         let (piece, at) = place(id);
         let (known, value) = self.pieces.get(piece)?.get(at)?.as_ref()?;
-        (*known == id).then_some(value)
+        (*known == id.0.generation()).then_some(value)
     }
 
     /// The value of a session.
     pub fn get_mut(&mut self, id: SessionId) -> Option<&mut V> {
         let (piece, at) = place(id);
         let (known, value) = self.pieces.get_mut(piece)?.get_mut(at)?.as_mut()?;
-        (*known == id).then_some(value)
+        (*known == id.0.generation()).then_some(value)
     }
 
     /// In place of what was there.
@@ -52,7 +58,7 @@ impl<V> BySession<V> {
             piece.resize_with(PIECE, || None);
         }
         if let Some(place) = piece.get_mut(at) {
-            let before = place.replace((id, value));
+            let before = place.replace((id.0.generation(), value));
             self.length = self.length.saturating_add(usize::from(before.is_none()));
         }
     }
@@ -61,7 +67,7 @@ impl<V> BySession<V> {
     pub fn remove(&mut self, id: SessionId) -> Option<V> {
         let (piece, at) = place(id);
         let place = self.pieces.get_mut(piece)?.get_mut(at)?;
-        let (_, value) = place.take_if(|(known, _)| *known == id)?;
+        let (_, value) = place.take_if(|(known, _)| *known == id.0.generation())?;
         self.length = self.length.saturating_sub(1);
         if self.length == 0 {
             self.pieces = Vec::new();
@@ -71,14 +77,29 @@ impl<V> BySession<V> {
 
     /// All of them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionId, &mut V)> {
-        let places = self.pieces.iter_mut().flatten().flatten();
-        places.map(|(id, value)| (*id, value))
+        let pieces = self.pieces.iter_mut().zip((0..).step_by(PIECE));
+        let places = pieces.flat_map(|(piece, first)| piece.iter_mut().zip(first..));
+        places.filter_map(|(place, index)| {
+            let (generation, value) = place.as_mut()?;
+            Some((SessionId(Key::new(index, *generation)), value))
+        })
     }
 
     /// The sessions that have a value.
     pub fn keys(&self) -> impl Iterator<Item = SessionId> {
-        self.pieces.iter().flatten().flatten().map(|(id, _)| *id)
+        let pieces = self.pieces.iter().zip((0..).step_by(PIECE));
+        let places = pieces.flat_map(|(piece, first)| piece.iter().zip(first..));
+        places.filter_map(|(place, index)| {
+            let (generation, _) = place.as_ref()?;
+            Some(SessionId(Key::new(index, *generation)))
+        })
     }
+}
+
+#[cfg(test)]
+impl<V> BySession<V> {
+    /// Bytes of a place.
+    pub(crate) const PLACE: usize = size_of::<Place<V>>();
 }
 
 fn place(SessionId(key): SessionId) -> (usize, usize) {

@@ -23,6 +23,7 @@ mod handshake;
 mod hello;
 mod identity;
 mod openssl;
+mod path;
 mod psk;
 mod record;
 mod resumption;
@@ -112,6 +113,8 @@ pub enum Output {
     Moved {
         /// By which session.
         session: SessionId,
+        /// Where it was until now.
+        from: NetworkPath,
         /// Where it is from now on.
         to: NetworkPath,
     },

@@ -262,7 +262,7 @@ impl Server {
         }
         self.warm_up(key).ok_or(SendError::Failed)?;
         let session = self.sessions.get_mut(key).ok_or(SendError::NoSession)?;
-        let to = session.peer;
+        let to = session.peer();
         let block = self.context.options.padding;
         let result = session.write(&mut self.wire, payload, block);
         self.transmit(to);
@@ -384,7 +384,12 @@ impl Server {
     #[cfg(feature = "internals")]
     pub fn peers(&self) -> impl Iterator<Item = (NetworkPath, &Identity)> {
         let sessions = self.sessions.iter();
-        sessions.map(|session| (session.peer, &session.identity))
+        sessions.map(|session| (session.peer(), &session.identity))
+    }
+
+    /// Where the device of a session is, if it is still there.
+    pub fn address_of(&self, session: SessionId) -> Option<NetworkPath> {
+        self.sessions.get(session.0).map(Session::peer)
     }
 
     /// Identity of a session, if it is still there.
@@ -438,7 +443,7 @@ impl Server {
         let Some(session) = self.sessions.get_mut(key) else {
             return false;
         };
-        let from = session.peer;
+        let from = session.peer();
         // A payload on its own leaves in the buffer that it was read into. Of many each is copied:
         // the work is that of their bytes, not of the buffer's for each.
         let buffer = if is_single {
@@ -503,7 +508,7 @@ impl Server {
         };
         self.order.remove(key);
         self.idle.remove(&session.seat, key);
-        let peer = session.peer;
+        let peer = session.peer();
         let identity = session.identity.clone();
         if let Some(id) = session.id() {
             self.ids.remove(id.digest());

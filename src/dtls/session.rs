@@ -1,15 +1,17 @@
 //! A session: a completed handshake and its keys. Its records are protected by our own layer, or by
 //! OpenSSL with suites that this one does not have.
 
-use crate::network::NetworkPath;
+use std::time::Duration;
+
 use openssl::ssl::{ErrorCode, SslRef, SslStream};
 
 use super::connection_id::ConnectionId;
 use super::identity::Identity;
 use super::openssl::{NoMemory, Stream};
+use super::path::StoredPath;
 use super::record::{
     ALERT, APPLICATION_DATA, Aead, CHANGE_CIPHER_SPEC, CLIENT_HELLO, FINISHED, HANDSHAKE, Layer,
-    Record, SavedLayer, SealError, clear,
+    NUMBERS, Record, SavedLayer, SealError, clear,
 };
 use super::saved::{ASK_AT, LAG, SPAN, SavedSession};
 use super::shares::Seat;
@@ -17,6 +19,7 @@ use super::shim::LastFlight;
 use super::wire::Wire;
 use super::{CloseReason, SendError};
 use crate::config::CipherSuite;
+use crate::network::NetworkPath;
 use crate::time::Instant;
 
 /// Longest payload of a record (RFC 6347 §4.1).
@@ -29,12 +32,12 @@ const FATAL: u8 = 2;
 
 pub(super) struct Session {
     /// Where it was last.
-    pub peer: NetworkPath,
+    peer: StoredPath,
     pub identity: Identity,
     pub suite: CipherSuite,
     pub seat: Seat,
-    /// When it was last put behind the others of its credential and source.
-    pub noted: Instant,
+    /// When it was last put behind the others of its credential and source: the last bits of that.
+    noted: u32,
     protection: Protection,
 }
 
@@ -54,13 +57,15 @@ pub(super) struct Own {
     /// The end of the client's random, which nobody can choose for somebody else.
     random: [u8; 8],
     /// What is kept of it, if it is.
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
 }
 
 /// What the store has of a session, or was last asked to have.
 struct Kept {
     /// From which number on numbers are set aside.
     reserved: u64,
+    /// The numbers below this one may be used.
+    limit: u64,
     edge: u64,
     /// It has another address since then.
     has_moved: bool,
@@ -135,12 +140,12 @@ impl Session {
         now: Instant,
     ) -> Self {
         Self {
-            peer,
+            peer: StoredPath::new(peer),
             identity,
             suite,
             protection,
             seat,
-            noted: now,
+            noted: end_of_time(now),
         }
     }
 
@@ -160,9 +165,25 @@ impl Session {
         matches!(self.protection, Protection::OpenSsl(_))
     }
 
+    /// Where it was last.
+    pub(super) fn peer(&self) -> NetworkPath {
+        self.peer.get()
+    }
+
+    /// How long ago it was put behind the others of its credential and source when it was `used`: for an hour that
+    /// is so, then it begins anew.
+    pub(super) const fn unnoted(&self, used: Instant) -> Duration {
+        Duration::from_micros(end_of_time(used).wrapping_sub(self.noted) as u64)
+    }
+
+    /// It is put behind the others now.
+    pub(super) const fn note(&mut self, used: Instant) {
+        self.noted = end_of_time(used);
+    }
+
     /// The device is somewhere else now.
-    pub(super) const fn move_to(&mut self, peer: NetworkPath) {
-        self.peer = peer;
+    pub(super) fn move_to(&mut self, peer: NetworkPath) {
+        self.peer = StoredPath::new(peer);
         if let Protection::Own(Own {
             kept: Some(kept), ..
         }) = &mut self.protection
@@ -238,9 +259,9 @@ impl Session {
         if payload.is_empty() || payload.len() > MAX_PAYLOAD {
             return Err(SendError::Length);
         }
-        let (peer, identity) = (self.peer, &self.identity);
+        let (peer, identity) = (&self.peer, &self.identity);
         match &mut self.protection {
-            Protection::Own(own) => match own.layer.seal(APPLICATION_DATA, payload, block) {
+            Protection::Own(own) => match own.seal(APPLICATION_DATA, payload, block) {
                 Ok(record) => {
                     wire.send(record);
                     Ok(())
@@ -248,7 +269,7 @@ impl Session {
                 Err(SealError::Length) => Err(SendError::Length),
                 Err(SealError::Reserved) => Err(SendError::NoSession),
                 Err(error @ SealError::Exhausted) => {
-                    tracing::debug!(%peer, %identity, %error, "cannot send");
+                    tracing::debug!(peer = %peer.get(), %identity, %error, "cannot send");
                     Err(SendError::Failed)
                 }
             },
@@ -256,7 +277,7 @@ impl Session {
                 match stream.call(wire, |stream| stream.ssl_write(payload)) {
                     Ok(Ok(_)) => Ok(()),
                     Ok(Err(error)) => {
-                        tracing::debug!(%peer, %identity, %error, "cannot send");
+                        tracing::debug!(peer = %peer.get(), %identity, %error, "cannot send");
                         Err(SendError::Failed)
                     }
                     Err(NoMemory) => Err(SendError::Failed),
@@ -279,7 +300,7 @@ impl Session {
             theirs,
         } = own.layer.save(reserved);
         Some(SavedSession {
-            address: self.peer.remote,
+            address: self.peer().remote,
             identity: self.identity.as_bytes().into(),
             suite: self.suite.iana_name().into(),
             keys: keys.into(),
@@ -298,12 +319,12 @@ impl Session {
         };
         let (next, edge) = (own.layer.next(), own.layer.edge());
         let Some(kept) = &mut own.kept else {
-            own.layer.set_limit(SPAN);
-            own.kept = Some(Kept {
+            own.kept = Some(Box::new(Kept {
                 reserved: 0,
+                limit: SPAN,
                 edge,
                 has_moved: false,
-            });
+            }));
             return Some(false);
         };
         let wants_numbers = next >= kept.reserved.saturating_add(ASK_AT);
@@ -319,8 +340,11 @@ impl Session {
 
     /// It is on the disk that numbers are set aside from `reserved` on.
     pub(super) fn note_kept(&mut self, reserved: u64) {
-        if let Protection::Own(own) = &mut self.protection {
-            own.layer.set_limit(reserved.saturating_add(SPAN));
+        if let Protection::Own(Own {
+            kept: Some(kept), ..
+        }) = &mut self.protection
+        {
+            kept.limit = reserved.saturating_add(SPAN);
         }
     }
 
@@ -376,17 +400,17 @@ impl Own {
             theirs: saved.theirs.clone(),
         };
         // What may have been used was below this when it was kept last, and `skip` has moved it.
-        let mut layer = Layer::restore(Aead::of(suite)?, &layer, saved.reserved)?;
-        layer.set_limit(saved.reserved.saturating_add(SPAN));
+        let layer = Layer::restore(Aead::of(suite)?, &layer, saved.reserved)?;
         let own = Self {
             layer,
             last_flight: None,
             random: saved.random,
-            kept: Some(Kept {
+            kept: Some(Box::new(Kept {
                 reserved: saved.reserved,
+                limit: saved.reserved.saturating_add(SPAN),
                 edge: saved.edge,
                 has_moved: false,
-            }),
+            })),
         };
         Some((Protection::Own(own), suite))
     }
@@ -396,7 +420,13 @@ impl Own {
         let Some(flight) = &mut self.last_flight else {
             return;
         };
-        let Ok(finished) = self.layer.seal(HANDSHAKE, &flight.finished, 0) else {
+        let Ok(finished) = seal(
+            &mut self.layer,
+            self.kept.as_deref(),
+            HANDSHAKE,
+            &flight.finished,
+            0,
+        ) else {
             return;
         };
         let mut datagram = clear(CHANGE_CIPHER_SPEC, flight.number, &[1]);
@@ -405,12 +435,47 @@ impl Own {
         wire.send(datagram);
     }
 
+    /// Makes a record, if there is a number for it.
+    fn seal(
+        &mut self,
+        content_type: u8,
+        payload: &[u8],
+        block: usize,
+    ) -> Result<Vec<u8>, SealError> {
+        seal(
+            &mut self.layer,
+            self.kept.as_deref(),
+            content_type,
+            payload,
+            block,
+        )
+    }
+
     fn say(&mut self, content_type: u8, content: &[u8], wire: &mut Wire) {
         // Without a number for it nothing is said.
-        if let Ok(record) = self.layer.seal(content_type, content, 0) {
+        if let Ok(record) = self.seal(content_type, content, 0) {
             wire.send(record);
         }
     }
+}
+
+/// Makes a record of a session that is kept or not.
+fn seal(
+    layer: &mut Layer,
+    kept: Option<&Kept>,
+    content_type: u8,
+    payload: &[u8],
+    block: usize,
+) -> Result<Vec<u8>, SealError> {
+    let next = layer.next();
+    if next < NUMBERS && kept.is_some_and(|kept| next >= kept.limit) {
+        return Err(SealError::Reserved);
+    }
+    layer.seal(content_type, payload, block)
+}
+
+const fn end_of_time(now: Instant) -> u32 {
+    now.as_micros() as u32
 }
 
 fn end_of(random: &[u8; 32]) -> [u8; 8] {
@@ -421,4 +486,16 @@ fn end_of(random: &[u8; 32]) -> [u8; 8] {
 /// that a dropped record left in the queue.)
 pub(super) fn is_broken(ssl: &SslRef) -> bool {
     ssl.state_string() == "SSLERR"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::Table;
+    use super::*;
+
+    /// There may be a million.
+    #[test]
+    fn a_session_takes_few_bytes() {
+        assert_eq!(Table::<Session>::SLOT, 200);
+    }
 }

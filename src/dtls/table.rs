@@ -13,6 +13,16 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// The key of an entry that was inserted with it.
+    pub(super) const fn new(index: u32, generation: NonZeroU32) -> Self {
+        Self { index, generation }
+    }
+
+    /// Tells the entries apart that were in one place.
+    pub(super) const fn generation(self) -> NonZeroU32 {
+        self.generation
+    }
+
     /// Its place in the table.
     pub(super) const fn index(self) -> u32 {
         self.index
@@ -21,11 +31,17 @@ impl Key {
 
 /// Entries under [`Key`]s. An empty table gives its room back.
 pub(super) struct Table<T> {
-    slots: Vec<Slot<T>>,
+    /// In pieces, so that a table of a million never moves, and none but the last one has room that is not used.
+    pieces: Vec<Vec<Slot<T>>>,
+    /// How many places there are.
+    places: usize,
     free: Vec<u32>,
     /// Of the next entry.
     generation: NonZeroU32,
 }
+
+/// Places of a piece.
+const PIECE: usize = 32;
 
 struct Slot<T> {
     generation: NonZeroU32,
@@ -35,7 +51,8 @@ struct Slot<T> {
 impl<T> Table<T> {
     pub(super) const fn new() -> Self {
         Self {
-            slots: Vec::new(),
+            pieces: Vec::new(),
+            places: 0,
             free: Vec::new(),
             generation: NonZeroU32::MIN,
         }
@@ -43,27 +60,20 @@ impl<T> Table<T> {
 
     /// Number of entries.
     pub(super) fn len(&self) -> usize {
-        self.slots.len().saturating_sub(self.free.len())
+        self.places.saturating_sub(self.free.len())
     }
 
     pub(super) fn insert(&mut self, entry: T) -> Key {
-        let index = self.free.pop().unwrap_or_else(|| {
-            make_room(&mut self.slots, 1);
-            self.slots.push(Slot {
-                generation: NonZeroU32::MIN,
-                entry: None,
-            });
-            u32::try_from(self.slots.len().saturating_sub(1)).unwrap_or(u32::MAX)
-        });
-        let Some(slot) = self.slots.get_mut(index as usize) else {
+        let index = self.free.pop().unwrap_or_else(|| self.add_place());
+        let generation = self.generation;
+        self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
+        let Some(slot) = self.slot_mut(index) else {
             // Not reached: the index is that of a free slot or of the one just made.
             return Key {
                 index,
                 generation: NonZeroU32::MAX,
             };
         };
-        let generation = self.generation;
-        self.generation = generation.checked_add(1).unwrap_or(NonZeroU32::MIN);
         *slot = Slot {
             generation,
             entry: Some(entry),
@@ -71,9 +81,34 @@ impl<T> Table<T> {
         Key { index, generation }
     }
 
+    fn add_place(&mut self) -> u32 {
+        if self.pieces.last().is_none_or(|it| it.len() >= PIECE) {
+            self.pieces.push(Vec::with_capacity(PIECE));
+        }
+        if let Some(piece) = self.pieces.last_mut() {
+            piece.push(Slot {
+                generation: NonZeroU32::MIN,
+                entry: None,
+            });
+        }
+        let index = u32::try_from(self.places).unwrap_or(u32::MAX);
+        self.places = self.places.saturating_add(1);
+        index
+    }
+
+    fn slot(&self, index: u32) -> Option<&Slot<T>> {
+        let index = index as usize;
+        self.pieces.get(index / PIECE)?.get(index % PIECE)
+    }
+
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
+        let index = index as usize;
+        self.pieces.get_mut(index / PIECE)?.get_mut(index % PIECE)
+    }
+
     /// The key of the entry at a place.
     pub(super) fn key_at(&self, index: u32) -> Option<Key> {
-        let slot = self.slots.get(index as usize)?;
+        let slot = self.slot(index)?;
         slot.entry.as_ref().map(|_| Key {
             index,
             generation: slot.generation,
@@ -81,39 +116,40 @@ impl<T> Table<T> {
     }
 
     pub(super) fn get(&self, key: Key) -> Option<&T> {
-        let slot = self.slots.get(key.index as usize)?;
+        let slot = self.slot(key.index)?;
         slot.entry
             .as_ref()
             .filter(|_| slot.generation == key.generation)
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
+        let slot = self.slot_mut(key.index)?;
         let generation = slot.generation;
         slot.entry.as_mut().filter(|_| generation == key.generation)
     }
 
     pub(super) fn remove(&mut self, key: Key) -> Option<T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
+        let slot = self.slot_mut(key.index)?;
         if slot.generation != key.generation {
             return None;
         }
         let entry = slot.entry.take()?;
         self.free.push(key.index);
         if self.len() == 0 {
-            (self.slots, self.free) = (Vec::new(), Vec::new());
+            (self.pieces, self.places, self.free) = (Vec::new(), 0, Vec::new());
         }
         Some(entry)
     }
 
     #[cfg(any(test, feature = "internals"))]
     pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().filter_map(|slot| slot.entry.as_ref())
+        let slots = self.pieces.iter().flatten();
+        slots.filter_map(|slot| slot.entry.as_ref())
     }
 
     /// The keys of all entries now.
     pub(super) fn keys(&self) -> Vec<Key> {
-        let slots = self.slots.iter().zip(0..);
+        let slots = self.pieces.iter().flatten().zip(0..);
         slots
             .filter(|(slot, _)| slot.entry.is_some())
             .map(|(slot, index)| Key {
@@ -314,6 +350,12 @@ fn make_room<T>(list: &mut Vec<T>, missing: usize) {
 }
 
 #[cfg(test)]
+impl<T> Table<T> {
+    /// Bytes of an entry.
+    pub(super) const SLOT: usize = size_of::<Slot<T>>();
+}
+
+#[cfg(test)]
 mod tests {
     use std::hash::{BuildHasherDefault, DefaultHasher};
 
@@ -334,6 +376,24 @@ mod tests {
         assert_eq!(table.keys(), [c, b]);
         assert_eq!(table.len(), 2);
         assert_eq!(table.iter().collect::<String>(), "cb");
+    }
+
+    #[test]
+    fn pieces_are_one_table() {
+        let mut table = Table::new();
+        let keys: Vec<_> = (0..3 * PIECE).map(|n| table.insert(n)).collect();
+        assert_eq!((table.len(), table.pieces.len()), (3 * PIECE, 3));
+        assert_eq!(table.keys(), keys);
+        for (n, key) in keys.iter().enumerate() {
+            assert_eq!((table.get(*key), key.index() as usize), (Some(&n), n));
+            assert_eq!(table.key_at(key.index()), Some(*key));
+        }
+        assert_eq!(table.key_at(3 * PIECE as u32), None);
+        for key in keys {
+            table.remove(key);
+        }
+        assert!(table.len() == 0 && table.pieces.is_empty() && table.free.is_empty());
+        assert_eq!(table.insert(7).index(), 0);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! A DTLS listener in a shard: between its socket and the engine.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -67,6 +68,9 @@ pub(super) fn context(
     Context::with_certificates(&options, certificates)
 }
 
+/// Those of a second.
+const MICROS: u64 = 1_000_000;
+
 /// An event for the engine.
 #[derive(Debug)]
 pub(super) enum Event {
@@ -92,17 +96,35 @@ pub(super) enum Event {
 
 struct Session {
     number: u32,
+    /// In which second its handshake was done, counted from 1 on; `None` for one that the store brought back.
+    since: Option<NonZeroU32>,
     /// What it is called where it is kept; 0: it is not.
     name: u64,
-    /// Where its device was at the handshake: to the engine it goes by that, wherever it moves.
-    home: NetworkPath,
     /// Datagrams it may send.
     sent: Bucket,
     credential: Arc<Credential>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few sessions have.
+#[derive(Default)]
+struct Rare {
+    /// Where its device was at the handshake, if it has moved since: to the engine it goes by that.
+    home: Option<NetworkPath>,
     /// What it was let in by, if it was no key.
     certified: Option<Arc<Certified>>,
-    /// When its handshake was done; `None` for one that the store brought back.
-    since: Option<Instant>,
+}
+
+impl Session {
+    /// What the device, which is at an address now, goes by to the engine.
+    fn peer(&self, listener: u16, at: NetworkPath) -> Peer {
+        let home = self.rare.as_ref().and_then(|rare| rare.home);
+        peer(listener, home.unwrap_or(at), self.number)
+    }
+
+    fn certified(&self) -> Option<&Arc<Certified>> {
+        self.rare.as_ref()?.certified.as_ref()
+    }
 }
 
 /// See the module.
@@ -256,10 +278,13 @@ impl Secure {
         let (Some(keeping), Some(session)) = (&self.keeping, self.sessions.get(id)) else {
             return;
         };
+        let Some(at) = self.server.address_of(id) else {
+            return;
+        };
         let Some(saved) = self.server.save(id).filter(|_| session.name != 0) else {
             return;
         };
-        let local = session.home.local;
+        let local = session.peer(self.listener, at).local;
         let is_known = local != LocalAddress::default();
         let kept = KeptSession {
             listener: (*self.settings.name).into(),
@@ -267,7 +292,7 @@ impl Secure {
             local: keeping.locals.address(local).filter(|_| is_known),
             credential: mark(&session.credential),
             session: saved,
-            certified: session.certified.as_deref().cloned(),
+            certified: session.certified().map(|it| Certified::clone(it)),
         };
         let waiting = (self.shard, self.listener, session.number);
         (keeping.store).keep(session.name, kept, is_awaited.then_some(waiting));
@@ -312,18 +337,19 @@ impl Secure {
         let mut revoked = Vec::new();
         let mut reassigned = Vec::new();
         for (id, session) in self.sessions.iter_mut() {
-            let Some(identity) = self.server.identity_of(id) else {
+            let at = self.server.address_of(id);
+            let (Some(identity), Some(at)) = (self.server.identity_of(id), at) else {
                 continue;
             };
-            if let Some(certified) = &session.certified {
+            let peer = session.peer(self.listener, at);
+            if let Some(certified) = session.certified() {
                 if !self.settings.context.trusts(certified) {
-                    revoked.push((id, session.home));
+                    revoked.push((id, peer.path()));
                     continue;
                 }
                 let found = certified_credential(&self.settings, identity);
                 if found != session.credential {
                     session.credential = found.clone();
-                    let peer = peer(self.listener, session.home, session.number);
                     self.renewed.push((peer, found));
                 }
                 continue;
@@ -337,11 +363,10 @@ impl Secure {
                     if found != session.credential {
                         session.credential = found.clone();
                         reassigned.push((id, found.clone()));
-                        let peer = peer(self.listener, session.home, session.number);
                         self.renewed.push((peer, found));
                     }
                 }
-                _ => revoked.push((id, session.home)),
+                _ => revoked.push((id, peer.path())),
             }
         }
         for (id, credential) in reassigned {
@@ -418,15 +443,19 @@ impl Secure {
             match self.server.poll_output() {
                 Output::Transmit { to, datagram } => return Event::Transmit(to, datagram),
                 Output::Received {
-                    session, payload, ..
+                    from,
+                    session,
+                    payload,
                 } => {
                     if let Some(session) = self.sessions.get(session) {
-                        return Event::Received(self.peer(session), payload);
+                        return Event::Received(session.peer(self.listener, from), payload);
                     }
                 }
-                Output::Moved { session, to } => {
-                    if let Some(session) = self.sessions.get(session) {
-                        return Event::Moved(self.peer(session), to);
+                Output::Moved { session, from, to } => {
+                    if let Some(session) = self.sessions.get_mut(session) {
+                        let rare = session.rare.get_or_insert_default();
+                        rare.home.get_or_insert(from);
+                        return Event::Moved(session.peer(self.listener, from), to);
                     }
                 }
                 Output::Keep {
@@ -441,9 +470,10 @@ impl Secure {
                         self.server.note_kept(session, u64::MAX);
                     }
                 }
-                Output::Unused(session) => {
-                    if let Some(session) = self.sessions.get(session) {
-                        return Event::Unused(self.peer(session));
+                Output::Unused(id) => {
+                    let at = self.server.address_of(id);
+                    if let (Some(session), Some(at)) = (self.sessions.get(id), at) {
+                        return Event::Unused(session.peer(self.listener, at));
                     }
                 }
                 Output::Elsewhere {
@@ -491,7 +521,7 @@ impl Secure {
                         {
                             keeping.store.forget(session.name);
                         }
-                        return Event::Closed(self.peer(&session));
+                        return Event::Closed(session.peer(self.listener, peer));
                     }
                 }
                 Output::Crowded => return Event::Crowded,
@@ -535,15 +565,13 @@ impl Secure {
             self.server.close_one(now, id);
         }
         let session = SecureSession::of(identity.shared(), credential.clone());
-        let sent = Bucket::FULL;
         let entry = Session {
             number,
-            name,
-            home: address,
-            sent,
-            credential,
-            certified: None,
             since,
+            name,
+            sent: Bucket::FULL,
+            credential,
+            rare: None,
         };
         self.enter(id, peer, entry, session)
     }
@@ -578,26 +606,31 @@ impl Secure {
         let credential = certified_credential(&self.settings, identity);
         let session = SecureSession::of(identity.shared(), credential.clone()).certified();
         let (name, since) = self.name(now);
+        let rare = Rare {
+            home: None,
+            certified: Some(certified),
+        };
         let entry = Session {
             number,
+            since,
             name,
-            home: address,
             sent: Bucket::FULL,
             credential,
-            certified: Some(certified),
-            since,
+            rare: Some(Box::new(rare)),
         };
-        let peer = self.peer(&entry);
+        let peer = peer(self.listener, address, number);
         self.enter(id, peer, entry, session)
     }
 
     /// What a new session is called where it is kept, and when its handshake was done, if not before a
     /// restart.
-    fn name(&mut self, now: Instant) -> (u64, Option<Instant>) {
+    fn name(&mut self, now: Instant) -> (u64, Option<NonZeroU32>) {
+        let second = u32::try_from(now.as_micros() / MICROS).unwrap_or(u32::MAX);
+        let since = Some(NonZeroU32::MIN.saturating_add(second));
         match (self.restoring.pop_front(), &self.keeping) {
             (Some(restored), _) => (restored, None),
-            (None, Some(keeping)) => (keeping.store.name(), Some(now)),
-            (None, None) => (0, Some(now)),
+            (None, Some(keeping)) => (keeping.store.name(), since),
+            (None, None) => (0, since),
         }
     }
 
@@ -650,14 +683,13 @@ impl Secure {
         Some(crate::http::SessionDetail {
             suite: suite.iana_name().to_owned(),
             identity: String::from_utf8_lossy(identity.as_bytes()).into_owned(),
-            certificate: session.certified.is_some(),
+            certificate: session.certified().is_some(),
             connection_id,
-            age: session.since.map(|since| now - since),
+            age: session.since.map(|since| {
+                let second = u64::from(since.get().saturating_sub(1));
+                now.saturating_since(Instant::from_micros(second.saturating_mul(MICROS)))
+            }),
         })
-    }
-
-    const fn peer(&self, session: &Session) -> Peer {
-        peer(self.listener, session.home, session.number)
     }
 }
 
@@ -700,4 +732,15 @@ fn mark(credential: &Credential) -> [u8; 8] {
         .chain_update(credential.key.as_bytes())
         .finalize();
     hash.first_chunk().copied().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be a million.
+    #[test]
+    fn what_is_kept_of_a_session_is_small() {
+        assert_eq!(BySession::<Session>::PLACE, 48);
+    }
 }

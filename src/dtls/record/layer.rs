@@ -16,13 +16,25 @@ pub(in crate::dtls) struct Layer {
     keys: Keys,
     /// Number of the next record that is sent.
     next: u64,
-    /// The numbers below this one may be used.
-    limit: u64,
     window: Window,
     /// What records for us bear; `None`: they are without ids.
     ours: Option<ConnectionId>,
     /// What records for the device bear; empty: they are without ids.
-    theirs: Box<[u8]>,
+    theirs: Theirs,
+}
+
+/// An id of the device. Few devices want one, so it takes a word where there is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Theirs(Option<Box<Box<[u8]>>>);
+
+impl Theirs {
+    fn new(id: Box<[u8]>) -> Self {
+        Self((!id.is_empty()).then(|| Box::new(id)))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.0.as_deref().map_or(&[], |id| id)
+    }
 }
 
 /// What of a layer outlives the process.
@@ -77,10 +89,9 @@ impl Layer {
             aead,
             keys,
             next,
-            limit: NUMBERS,
             window,
             ours,
-            theirs,
+            theirs: Theirs::new(theirs),
         }
     }
 
@@ -91,7 +102,7 @@ impl Layer {
             reserved,
             edge: self.window.edge(),
             ours: self.ours.map(ConnectionId::into_bytes),
-            theirs: self.theirs.clone(),
+            theirs: self.theirs.bytes().into(),
         }
     }
 
@@ -101,10 +112,9 @@ impl Layer {
             aead,
             keys: Keys::from_bytes(&saved.keys)?,
             next,
-            limit: next,
             window: Window::beginning_at(saved.edge),
             ours: saved.ours.map(ConnectionId::from_bytes),
-            theirs: saved.theirs.clone(),
+            theirs: Theirs::new(saved.theirs.clone()),
         })
     }
 
@@ -116,11 +126,6 @@ impl Layer {
     /// One more than the highest number that came.
     pub(in crate::dtls) const fn edge(&self) -> u64 {
         self.window.edge()
-    }
-
-    /// The numbers below `limit` may be used.
-    pub(in crate::dtls) fn set_limit(&mut self, limit: u64) {
-        self.limit = limit.min(NUMBERS);
     }
 
     /// The id that records for us bear.
@@ -163,11 +168,8 @@ impl Layer {
         if number >= NUMBERS {
             return Err(SealError::Exhausted);
         }
-        if number >= self.limit {
-            return Err(SealError::Reserved);
-        }
         self.next = number.saturating_add(1);
-        let (direction, id) = (&self.keys.server, &self.theirs);
+        let (direction, id) = (&self.keys.server, self.theirs.bytes());
         let padding = padding(payload.len().saturating_add(1), block);
         let record = self
             .aead

@@ -77,7 +77,7 @@ impl Server {
                     is_at_home,
                 } => {
                     is_authentic = true;
-                    let home = session.peer;
+                    let home = session.peer();
                     if is_at_home && home != from {
                         self.move_session(key, home, from);
                     }
@@ -118,7 +118,7 @@ impl Server {
         self.counters.dtls_moves.inc();
         tracing::debug!(%from, %to, "session moved");
         let session = SessionId(key);
-        self.outputs.push_back(Output::Moved { session, to });
+        self.outputs.push_back(Output::Moved { session, from, to });
     }
 
     /// An id for a new handshake, if there shall be ids.

@@ -79,10 +79,10 @@ impl Server {
             let Some(session) = self.sessions.get_mut(key) else {
                 break;
             };
-            if session.noted >= used {
+            if session.unnoted(used).is_zero() {
                 break;
             }
-            session.noted = used;
+            session.note(used);
             self.idle.touch(&self.sessions, key);
         }
         self.first_of(victim)
@@ -99,9 +99,9 @@ impl Server {
     pub(super) fn note_use(&mut self, now: Instant, key: Key) {
         self.order.touch(now, key);
         if let Some(session) = self.sessions.get_mut(key)
-            && now - session.noted >= GRAIN
+            && session.unnoted(now) >= GRAIN
         {
-            session.noted = now;
+            session.note(now);
             self.idle.touch(&self.sessions, key);
         }
     }
