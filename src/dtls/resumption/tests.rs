@@ -113,6 +113,7 @@ proptest! {
 
 /// What OpenSSL makes of its own handshakes is packed, whatever the identity and its version.
 #[test]
+#[allow(clippy::disallowed_methods)] // the client and the server wait for each other
 fn sessions_of_openssl_are_packed() {
     let cache = Arc::new(Resumption::new(100));
     let mut server = SslContext::builder(SslMethod::tls_server()).unwrap();
