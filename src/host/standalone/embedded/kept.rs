@@ -77,8 +77,8 @@ pub(super) struct KeptMessages {
     bound: usize,
 }
 
-/// What was kept, and the thread that goes on with it.
-pub(super) type Opened = (Arc<KeptMessages>, Vec<Found>, JoinHandle<()>);
+/// The database, and the thread that writes.
+pub(super) type Opened = (Arc<KeptMessages>, JoinHandle<()>);
 
 #[derive(Default)]
 struct Inner {
@@ -90,16 +90,22 @@ struct Inner {
 
 impl KeptMessages {
     /// Opens the database in `directory`, or makes it; a damaged one is set aside. `messages`: how many
-    /// the broker keeps.
-    pub(super) fn open(directory: &Path, messages: usize) -> Result<Opened, KeptError> {
+    /// the broker keeps. `take` gets those that are in the database, one by one; `None` says that those
+    /// before do not count, since the database is damaged.
+    pub(super) fn open(
+        directory: &Path,
+        messages: usize,
+        mut take: impl FnMut(Option<Found>),
+    ) -> Result<Opened, KeptError> {
         let path = directory.join(FILE);
-        let (database, found) = match read(&path) {
+        let database = match read(&path, &mut take) {
             Ok(read) => read,
             Err(KeptError::Database(reason)) => {
                 let aside = directory.join(format!("{FILE}.damaged"));
                 error!(reason, moved = %aside.display(), "cannot read the stored retained messages: starting without them");
+                take(None);
                 std::fs::rename(&path, aside).map_err(|source| failed_at(&path, source))?;
-                read(&path)?
+                read(&path, &mut take)?
             }
             Err(error) => return Err(error),
         };
@@ -116,7 +122,7 @@ impl KeptMessages {
         let thread = Builder::new().name("mqtt-retained".to_owned());
         let thread = thread.spawn(move || writer.run());
         let thread = thread.map_err(|source| failed_at(&path, source))?;
-        Ok((kept, found, thread))
+        Ok((kept, thread))
     }
 
     /// A message is kept.
@@ -251,9 +257,9 @@ pub(super) fn open_database(path: &Path) -> Result<Database, KeptError> {
         .map_err(failed)
 }
 
-fn read(path: &Path) -> Result<(Database, Vec<Found>), KeptError> {
+fn read(path: &Path, take: &mut impl FnMut(Option<Found>)) -> Result<Database, KeptError> {
     let database = open_database(path)?;
-    let (mut found, mut lost, mut unreadable) = (Vec::new(), Vec::new(), 0usize);
+    let (mut lost, mut unreadable) = (Vec::new(), 0usize);
     let now = SystemTime::now();
     let transaction = database.begin_write().map_err(failed)?;
     {
@@ -272,11 +278,11 @@ fn read(path: &Path) -> Result<(Database, Vec<Found>), KeptError> {
                 continue;
             }
             let topic = topic.to_owned();
-            found.push(Found {
+            take(Some(Found {
                 topic,
                 retain,
                 lasts,
-            });
+            }));
         }
         for topic in lost {
             table.remove(topic.as_str()).map_err(failed)?;
@@ -289,7 +295,7 @@ fn read(path: &Path) -> Result<(Database, Vec<Found>), KeptError> {
             "cannot read retained messages stored by another release"
         );
     }
-    Ok((database, found))
+    Ok(database)
 }
 
 fn encode(retain: &Retain, ends: Option<SystemTime>) -> Result<Vec<u8>, KeptError> {

@@ -289,10 +289,10 @@ impl Embedded {
         let Some(directory) = &self.directory else {
             return retained;
         };
-        match KeptMessages::open(directory, self.max_retained) {
-            Ok((kept, found, thread)) => {
+        match KeptMessages::open(directory, self.max_retained, |it| retained.restore(it)) {
+            Ok((kept, thread)) => {
                 *self.kept.lock() = Some((Arc::clone(&kept), thread));
-                retained.on_disk(kept, found)
+                retained.on_disk(kept)
             }
             Err(error) => {
                 tracing::error!(%error, "cannot store retained messages: they will be lost when the process ends");

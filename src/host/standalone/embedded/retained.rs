@@ -193,16 +193,16 @@ impl Retained {
         }
     }
 
-    /// What is on the disk, and what comes is written there.
-    pub(super) fn on_disk(mut self, disk: Arc<KeptMessages>, found: Vec<Found>) -> Self {
-        for Found {
-            topic,
-            retain,
-            lasts,
-        } in found
-        {
-            self.keep(&topic, retain, lasts);
+    /// One that is on the disk; `None`: those before do not count.
+    pub(super) fn restore(&self, found: Option<Found>) {
+        match found {
+            Some(found) => self.keep(&found.topic, found.retain, found.lasts),
+            None => *self.kept.write() = Kept::new(),
         }
+    }
+
+    /// What comes from now on is written there.
+    pub(super) fn on_disk(mut self, disk: Arc<KeptMessages>) -> Self {
         self.disk = Some(disk);
         self
     }
@@ -403,8 +403,10 @@ mod tests {
     }
 
     fn on_disk(directory: &std::path::Path) -> (Retained, impl FnOnce()) {
-        let (disk, found, thread) = KeptMessages::open(directory, 100).unwrap();
-        let store = retained(100, 1 << 20).on_disk(Arc::clone(&disk), found);
+        let store = retained(100, 1 << 20);
+        let opened = KeptMessages::open(directory, 100, |it| store.restore(it));
+        let (disk, thread) = opened.unwrap();
+        let store = store.on_disk(Arc::clone(&disk));
         let end = move || {
             disk.close();
             thread.join().unwrap();
@@ -455,6 +457,15 @@ mod tests {
         let (store, end) = on_disk(&scratch.0);
         assert_eq!(topics(&store, "#"), ["a"]);
         end();
+    }
+
+    #[test]
+    fn those_of_a_damaged_file_do_not_count() {
+        let store = retained(100, 1 << 20);
+        put(&store, "a", b"1", None);
+        store.restore(None);
+        assert_eq!(topics(&store, "#"), [""; 0]);
+        assert_eq!(store.kept.read().bytes, 0);
     }
 
     #[tokio::test]
