@@ -68,6 +68,25 @@ impl Kind {
         }
     }
 
+    /// The same as JSON text.
+    pub(super) const fn json(self) -> &'static str {
+        match self {
+            Self::Read => r#""read""#,
+            Self::Discover => r#""discover""#,
+            Self::Observe => r#""observe""#,
+            Self::CancelObserve => r#""cancel-observe""#,
+            Self::Write => r#""write""#,
+            Self::WriteAttributes => r#""write-attr""#,
+            Self::Execute => r#""execute""#,
+            Self::Create => r#""create""#,
+            Self::Delete => r#""delete""#,
+            Self::ReadComposite => r#""read-composite""#,
+            Self::ObserveComposite => r#""observe-composite""#,
+            Self::CancelObserveComposite => r#""cancel-observe-composite""#,
+            Self::WriteComposite => r#""write-composite""#,
+        }
+    }
+
     /// Whether the operation names several places at once.
     pub const fn is_composite(self) -> bool {
         matches!(
@@ -104,5 +123,17 @@ impl Kind {
 
     pub(super) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_as_json() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.json(), format!("{:?}", kind.name()));
+        }
     }
 }

@@ -54,7 +54,7 @@ pub use refusal::{CommandError, Reason};
 #[cfg_attr(not(feature = "internals"), allow(unused_imports))] // for tests and benchmarks
 pub use req_path::ReqPath;
 pub use router::{CommandRouter, NamedMountpoint, Route, RouteKey};
-pub use target::{StoredTarget, Target};
+pub use target::{SmallTarget, StoredTarget, Target};
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,34 @@ pub enum ReqPath {
     Several(Vec<String>),
 }
 
+/// The same, wherever it is.
+#[derive(Debug, Clone, Copy)]
+pub enum Asked<'a> {
+    /// `reqPath`.
+    One(&'a str),
+    /// `reqPaths`.
+    Several(&'a [String]),
+}
+
+impl<'a> From<&'a ReqPath> for Asked<'a> {
+    fn from(path: &'a ReqPath) -> Self {
+        match path {
+            ReqPath::One(text) => Self::One(text),
+            ReqPath::Several(paths) => Self::Several(paths),
+        }
+    }
+}
+
+impl<'a> Asked<'a> {
+    /// The path, when it is one.
+    pub const fn one(self) -> Option<&'a str> {
+        match self {
+            Self::One(text) => Some(text),
+            Self::Several(_) => None,
+        }
+    }
+}
+
 impl ReqPath {
     /// The path, when it is one.
     pub fn one(&self) -> Option<&str> {

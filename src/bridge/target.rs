@@ -1,14 +1,15 @@
 //! Where a command goes on its device.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::{Deserialize, Serialize};
 
 use super::refusal::{Fault, Reason};
-use super::req_path::ReqPath;
-use crate::lwm2m::{Path, PathError};
-use crate::memory::Heap;
+use super::req_path::{Asked, ReqPath};
+use crate::lwm2m::{Path, PathError, PathIds};
+use crate::memory::{Heap, block};
 
 /// Most Uri-Query options of a path: what is far beyond them makes no datagram.
 const MAX_QUERIES: usize = 32;
@@ -39,6 +40,134 @@ pub enum StoredTarget {
     One(String, Vec<String>),
     /// Paths as they were written, and as they were read.
     Several(Vec<String>, Vec<String>),
+}
+
+/// Longest text of a path that needs no memory of its own: `/33650/0/5700`.
+const SHORT: usize = 13;
+
+/// A target as it is kept for long, in 24 bytes where it is as nearly all are: one path of numbers without
+/// queries.
+#[derive(Debug, Clone)]
+pub enum SmallTarget {
+    /// One path of numbers.
+    Numbers(Numbers),
+    /// Anything else.
+    Other(Box<Target>),
+}
+
+/// A short path, as it was written and as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Numbers {
+    path: PathIds,
+    length: u8,
+    text: [u8; SHORT],
+}
+
+impl Numbers {
+    fn of(target: &Target) -> Option<Self> {
+        let (ReqPath::One(written), Some(path)) = (&target.text, &target.path) else {
+            return None;
+        };
+        if path.prefix().is_some() || !target.queries.is_empty() {
+            return None;
+        }
+        let mut text = [0; SHORT];
+        text.get_mut(..written.len())?
+            .copy_from_slice(written.as_bytes());
+        Some(Self {
+            path: path.into(),
+            length: u8::try_from(written.len()).ok()?,
+            text,
+        })
+    }
+
+    fn text(&self) -> &str {
+        let text = self.text.get(..self.length.into()).unwrap_or_default();
+        std::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
+impl From<Target> for SmallTarget {
+    fn from(target: Target) -> Self {
+        match Numbers::of(&target) {
+            Some(numbers) => Self::Numbers(numbers),
+            None => Self::Other(Box::new(target)),
+        }
+    }
+}
+
+impl Heap for SmallTarget {
+    fn heap(&self) -> usize {
+        match self {
+            Self::Numbers(_) => 0,
+            Self::Other(target) => block(size_of::<Target>()) + target.heap(),
+        }
+    }
+}
+
+impl SmallTarget {
+    /// The target it was made of.
+    pub fn to_target(&self) -> Target {
+        match self {
+            Self::Numbers(numbers) => Target {
+                text: ReqPath::One(numbers.text().to_owned()),
+                queries: Vec::new(),
+                path: Some(numbers.path.into()),
+                paths: Vec::new(),
+                fingerprint: 0,
+            },
+            Self::Other(target) => (**target).clone(),
+        }
+    }
+
+    /// See [`Target::path`].
+    pub fn path(&self) -> Option<Cow<'_, Path>> {
+        match self {
+            Self::Numbers(numbers) => Some(Cow::Owned(numbers.path.into())),
+            Self::Other(target) => target.path.as_ref().map(Cow::Borrowed),
+        }
+    }
+
+    /// The path of an operation that has only one.
+    pub fn single_path(&self) -> Option<Cow<'_, Path>> {
+        match self {
+            Self::Numbers(_) => self.path(),
+            Self::Other(target) => target.single_path().map(Cow::Borrowed),
+        }
+    }
+
+    /// What the answers repeat.
+    pub fn asked(&self) -> Asked<'_> {
+        match self {
+            Self::Numbers(numbers) => Asked::One(numbers.text()),
+            Self::Other(target) => (&target.text).into(),
+        }
+    }
+
+    /// See [`Target::is_same`].
+    pub fn is_same(&self, other: &Target) -> bool {
+        match (self, &other.text) {
+            (Self::Numbers(numbers), ReqPath::One(_)) => {
+                split_segments(numbers.text()).eq(other.segments()) && other.queries.is_empty()
+            }
+            (Self::Numbers(_), ReqPath::Several(_)) => false,
+            (Self::Other(target), _) => target.is_same(other),
+        }
+    }
+
+    /// See [`Target::segments`].
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.asked().one().into_iter().flat_map(split_segments)
+    }
+
+    /// All paths, as they were written.
+    #[cfg(any(feature = "http", feature = "internals"))]
+    pub fn written(&self) -> Vec<String> {
+        match self.asked() {
+            Asked::One(text) => vec![text.to_owned()],
+            Asked::Several(paths) => paths.to_vec(),
+        }
+    }
 }
 
 impl Heap for Target {
@@ -93,6 +222,11 @@ impl Target {
                 Some(Self::composite(written, paths.ok()?))
             }
         }
+    }
+
+    /// The path of an operation that has only one.
+    pub fn single_path(&self) -> Option<&Path> {
+        self.path.as_ref().filter(|_| self.paths.is_empty())
     }
 
     /// Whether both are the same place, however it is written. The order of the paths of a
@@ -183,4 +317,50 @@ pub(super) fn split_segments(path: &str) -> impl Iterator<Item = &str> {
     let path = path.strip_suffix('/').unwrap_or(path);
     // The root has no segments; splitting "" would give one.
     path.split('/').skip(usize::from(path.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_target_is_the_one_it_was_made_of() {
+        assert_eq!(size_of::<SmallTarget>(), 24);
+        let several = Target::composite(
+            vec!["/3/0/9".to_owned(), "3/0/10".to_owned()],
+            vec!["/3/0/9".parse().unwrap(), "/3/0/10".parse().unwrap()],
+        );
+        let texts = [
+            "/",
+            "",
+            "/3",
+            "3/0",
+            "/3/0/",
+            "/3303/0/5700",
+            "/33650/0/5700",
+            "/33650/0/57000",
+            "/03/0/9",
+            "/65535/65535/65535/65535",
+            "/dev/3/0",
+            "/3/0?pmin=1",
+            "/.well-known/core",
+            "/x",
+        ];
+        let one = texts.into_iter().map(|text| Target::parse(text).unwrap());
+        let all: Vec<Target> = one.chain([several]).collect();
+        for target in &all {
+            let small = SmallTarget::from(target.clone());
+            assert_eq!(small.to_target(), *target);
+            assert_eq!(small.path().as_deref(), target.path.as_ref());
+            assert_eq!(small.single_path().as_deref(), target.single_path());
+            assert_eq!(small.written(), target.text.paths());
+            assert_eq!(small.asked().one(), target.text.one());
+            assert!(small.segments().eq(target.segments()));
+            for other in &all {
+                assert_eq!(small.is_same(other), target.is_same(other));
+            }
+        }
+        let small = |text| SmallTarget::from(Target::parse(text).unwrap()).heap() == 0;
+        assert!(small("/3303/0/5700") && small("3/0/9/") && !small("/dev/3/0"));
+    }
 }

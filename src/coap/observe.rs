@@ -7,13 +7,16 @@ use crate::time::Instant;
 /// After this time without a newer notification any sequence number is newer (RFC 7641 §3.4).
 const REORDER_WINDOW: Duration = Duration::from_secs(128);
 
-/// The newest notification seen of one observation.
+/// In [`Freshness`]: the next notification is newer in any case.
+const UNKNOWN: u32 = 1 << 31;
+
+/// The newest notification seen of one observation, in twelve bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed(4))]
 pub struct Freshness {
-    sequence: u32,
     at: Instant,
-    /// Whether the next one is newer in any case.
-    unknown: bool,
+    /// 24 bits, and [`UNKNOWN`] if nobody knows what came since.
+    sequence: u32,
 }
 
 impl Freshness {
@@ -22,28 +25,27 @@ impl Freshness {
         Self {
             sequence: sequence & 0xff_ffff,
             at,
-            unknown: false,
         }
     }
 
     /// Some notifications after `sequence`, nobody knows how many.
     pub const fn unknown(sequence: u32, at: Instant) -> Self {
         Self {
-            unknown: true,
-            ..Self::new(sequence, at)
+            sequence: sequence & 0xff_ffff | UNKNOWN,
+            at,
         }
     }
 
     /// The newest sequence number, 24 bits.
     pub const fn sequence(&self) -> u32 {
-        self.sequence
+        self.sequence & 0xff_ffff
     }
 
     /// Whether `sequence`, arriving at `now`, is newer than what was seen; if so it is now the
     /// newest. Duplicates are not newer.
     pub fn accept(&mut self, sequence: u32, now: Instant) -> bool {
-        let (v1, v2) = (self.sequence, sequence & 0xff_ffff);
-        let newer = self.unknown
+        let (v1, v2) = (self.sequence(), sequence & 0xff_ffff);
+        let newer = self.sequence & UNKNOWN != 0
             || (v1 < v2 && v2 - v1 < 1 << 23)
             || (v1 > v2 && v1 - v2 > 1 << 23)
             || (now - self.at > REORDER_WINDOW && v1 != v2);

@@ -11,8 +11,7 @@ use parking_lot::Mutex;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::identity::Identity;
-use crate::tables::digest::Digest;
-use crate::tables::numbers::Numbers;
+use crate::tables::digest::{Digest, DigestIndex};
 use shape::{MASTER, Own, Shapes};
 
 /// Entries of a piece of the list.
@@ -36,7 +35,7 @@ struct Inner {
     first: u32,
     next: u32,
     /// Their numbers.
-    numbers: Numbers,
+    numbers: DigestIndex,
     /// How many there are.
     length: usize,
     shapes: Shapes,
@@ -102,7 +101,7 @@ impl Resumption {
     /// The session with an id, and the identity that it has shown if that is kept by itself.
     pub(super) fn find(&self, id: &[u8]) -> Option<(SslSession, Option<Identity>)> {
         let inner = self.inner.lock();
-        let number = inner.number(self.digest(id))?;
+        let number = inner.numbers.get(self.digest(id))?;
         match &inner.entry(number)?.session {
             Resumable::Packed {
                 shape,
@@ -180,9 +179,7 @@ impl Inner {
         }
         if let Some(piece) = self.pieces.back_mut() {
             piece.push(Some(Entry { digest, session }));
-            let entries = (&self.pieces, self.begin);
-            let hash_of = |number| hash_of(entries, number);
-            self.numbers.insert(digest.value(), self.next, hash_of);
+            self.numbers.set(digest, self.next);
             self.next = self.next.wrapping_add(1);
             self.length = self.length.saturating_add(1);
         }
@@ -194,17 +191,18 @@ impl Inner {
     }
 
     fn entry(&self, number: u32) -> Option<&Entry> {
-        let (piece, at) = place(self.begin, number);
+        let (piece, at) = self.place(number);
         self.pieces.get(piece)?.get(at)?.as_ref()
     }
 
-    fn number(&self, digest: Digest) -> Option<u32> {
-        let is_it = |number| self.entry(number).is_some_and(|it| it.digest == digest);
-        self.numbers.find(digest.value(), is_it)
+    /// In which piece a number is, and where in it.
+    const fn place(&self, number: u32) -> (usize, usize) {
+        let place = number.wrapping_sub(self.begin);
+        ((place / PIECE) as usize, (place % PIECE) as usize)
     }
 
     fn forget(&mut self, digest: Digest) {
-        let Some(number) = self.number(digest) else {
+        let Some(number) = self.numbers.get(digest) else {
             return;
         };
         self.free(number);
@@ -228,35 +226,21 @@ impl Inner {
 
     /// The entry with this number goes.
     fn free(&mut self, number: u32) {
-        let Some(entry) = self.entry(number) else {
+        let (piece, at) = self.place(number);
+        let place = self.pieces.get_mut(piece).and_then(|it| it.get_mut(at));
+        let Some(Some(entry)) = place.as_deref() else {
             return;
         };
-        let hash = entry.digest.value();
-        if let Resumable::Packed { shape, .. } = entry.session {
-            self.shapes.leave(shape);
+        self.numbers.remove(entry.digest);
+        if let Resumable::Packed { shape, .. } = &entry.session {
+            self.shapes.leave(*shape);
         }
-        let entries = (&self.pieces, self.begin);
-        self.numbers
-            .remove(hash, number, |number| hash_of(entries, number));
         // It is dropped where it is, and so is its secret.
-        let (piece, at) = place(self.begin, number);
-        if let Some(place) = self.pieces.get_mut(piece).and_then(|it| it.get_mut(at)) {
+        if let Some(place) = place {
             *place = None;
         }
         self.length = self.length.saturating_sub(1);
     }
-}
-
-/// In which piece a number is, and where in it.
-const fn place(begin: u32, number: u32) -> (usize, usize) {
-    let place = number.wrapping_sub(begin);
-    ((place / PIECE) as usize, (place % PIECE) as usize)
-}
-
-fn hash_of((pieces, begin): (&VecDeque<Vec<Option<Entry>>>, u32), number: u32) -> u64 {
-    let (piece, at) = place(begin, number);
-    let entry = pieces.get(piece).and_then(|it| it.get(at)?.as_ref());
-    entry.map_or(0, |entry| entry.digest.value())
 }
 
 #[cfg(test)]

@@ -10,7 +10,6 @@ pub mod path;
 pub mod value;
 
 pub use operation::Operation;
-#[cfg(any(feature = "http", feature = "internals"))]
 pub(crate) use path::PathIds;
 pub use path::{Path, PathError};
 pub use value::{ResourceType, Value};

@@ -28,15 +28,14 @@ pub struct Path {
     len: u8,
 }
 
-/// A path without its prefix, in ten bytes.
-#[cfg(any(feature = "http", feature = "internals"))]
+/// A path without its prefix, in nine bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed)]
 pub(crate) struct PathIds {
     ids: [u16; 4],
     len: u8,
 }
 
-#[cfg(any(feature = "http", feature = "internals"))]
 impl From<&Path> for PathIds {
     fn from(path: &Path) -> Self {
         let Path { ids, len, .. } = *path;
@@ -44,7 +43,6 @@ impl From<&Path> for PathIds {
     }
 }
 
-#[cfg(any(feature = "http", feature = "internals"))]
 impl From<PathIds> for Path {
     fn from(PathIds { ids, len }: PathIds) -> Self {
         Self {

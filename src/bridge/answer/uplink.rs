@@ -14,7 +14,7 @@ pub use crate::bridge::ids::Ids;
 use crate::bridge::json::{put, put_integer, put_string};
 use crate::bridge::kind::Kind;
 use crate::bridge::refusal::CommandError;
-use crate::bridge::req_path::ReqPath;
+use crate::bridge::req_path::{Asked, ReqPath};
 use crate::coap::Code;
 
 /// The final answer to a command, for the response topic. `req_path` is `Target::text`, `body`
@@ -43,13 +43,20 @@ pub fn response_with(
     context: &Context<'_>,
 ) -> Vec<u8> {
     if echo.dialect() == Dialect::Legacy {
-        return legacy::answer(echo, ids, req_path, answer, body, context);
+        return legacy::answer(echo, ids, req_path.map(Asked::from), answer, body, context);
     }
     let sequence = answer
         .observe
         .filter(|number| echo.kind().is_some_and(Kind::observes) && *number > 0);
     let mut out = open(echo, ids, echo.name(), sequence, answer.payload.len());
-    put_answer(&mut out, echo.kind(), req_path, answer, body, context);
+    put_answer(
+        &mut out,
+        echo.kind(),
+        req_path.map(Asked::from),
+        answer,
+        body,
+        context,
+    );
     if echo.kind().is_some_and(Kind::observes) {
         put_end(&mut out, "not_observed", answer, body);
     }
@@ -61,15 +68,16 @@ pub fn response_with(
 /// A notification, for the notify topic. `sequence` becomes `seqNum`: the Observe option, which
 /// an error that ends the observation does not have (RFC 7641 §4.2); such an answer carries the
 /// code of the error.
-pub fn notify(
+pub fn notify<'a>(
     echo: &Echo,
     ids: &Ids<'_>,
-    req_path: Option<&ReqPath>,
+    req_path: Option<impl Into<Asked<'a>>>,
     sequence: Option<u32>,
     answer: &Answer<'_>,
     body: &Body<'_>,
     context: &Context<'_>,
 ) -> Vec<u8> {
+    let req_path = req_path.map(Into::into);
     if echo.dialect() == Dialect::Legacy {
         return legacy::answer(echo, ids, req_path, answer, body, context);
     }
@@ -138,7 +146,7 @@ pub fn local_error(
         return legacy::local_error(echo, ids, code, reason);
     }
     let mut out = open(echo, ids, echo.name(), None, 0);
-    put_req_path(&mut out, req_path);
+    put_req_path(&mut out, req_path.map(Asked::from));
     members::put_code(&mut out, code);
     put(&mut out, r#","reason":"#);
     put_string(&mut out, reason);
@@ -184,14 +192,21 @@ pub(super) fn open(
     out
 }
 
-pub(super) fn put_req_path(out: &mut Vec<u8>, req_path: Option<&ReqPath>) {
+pub(super) fn put_req_path(out: &mut Vec<u8>, req_path: Option<Asked<'_>>) {
     match req_path {
         None => put(out, r#"{"reqPath":null"#),
-        Some(ReqPath::One(text)) => {
+        Some(Asked::One(text)) => {
             put(out, r#"{"reqPath":"#);
-            put_string(out, text);
+            // Nearly all are slashes and digits, of which none has to be escaped.
+            if text.bytes().all(|byte| matches!(byte, b'/'..=b'9')) {
+                out.push(b'"');
+                put(out, text);
+                out.push(b'"');
+            } else {
+                put_string(out, text);
+            }
         }
-        Some(ReqPath::Several(paths)) => {
+        Some(Asked::Several(paths)) => {
             put(out, r#"{"reqPaths":["#);
             for (index, path) in paths.iter().enumerate() {
                 if index > 0 {
@@ -208,7 +223,7 @@ pub(super) fn put_req_path(out: &mut Vec<u8>, req_path: Option<&ReqPath>) {
 fn put_answer(
     out: &mut Vec<u8>,
     kind: Option<Kind>,
-    req_path: Option<&ReqPath>,
+    req_path: Option<Asked<'_>>,
     answer: &Answer<'_>,
     body: &Body<'_>,
     context: &Context<'_>,
@@ -216,14 +231,14 @@ fn put_answer(
     put_req_path(out, req_path);
     match kind {
         _ if !matches!(body, Body::Nothing) => {
-            let path = req_path.and_then(ReqPath::one);
+            let path = req_path.and_then(Asked::one);
             members::put_content(out, path, answer, body, context);
         }
         Some(Kind::Discover) if answer.code == code::CONTENT => {
             members::put_discovered(out, answer);
         }
         Some(Kind::Execute) if !code::is_error(answer.code) && !answer.payload.is_empty() => {
-            let path = req_path.and_then(ReqPath::one);
+            let path = req_path.and_then(Asked::one);
             members::put_said(out, path, answer, context);
         }
         Some(Kind::Write)

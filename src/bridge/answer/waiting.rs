@@ -42,7 +42,7 @@ pub fn queue<'a>(
             put(&mut out, ",");
         }
         listed += 1;
-        put_req_path(&mut out, Some(command.path));
+        put_req_path(&mut out, Some(command.path.into()));
         if let Some(id) = command.echo.request_id() {
             put(&mut out, r#","reqID":"#);
             put(&mut out, &id);
@@ -73,7 +73,7 @@ pub fn queue<'a>(
 /// The answer to a cancellation of an observation that the device was not asked about.
 pub fn forgotten(echo: &Echo, ids: &Ids<'_>, path: &ReqPath) -> Vec<u8> {
     let mut out = open(echo, ids, echo.name(), None, 0);
-    put_req_path(&mut out, Some(path));
+    put_req_path(&mut out, Some(path.into()));
     put_code(&mut out, code::CHANGED);
     put(&mut out, "}}");
     out

@@ -7,7 +7,7 @@ use super::state::Device;
 use crate::bridge::content::{self, Body, Context as ContentContext, SendError};
 use crate::bridge::report::{Event, RegistrationReport, report};
 use crate::bridge::uplink::{self, Answer, Remarks};
-use crate::bridge::{Command, Dialect, Echo, Kind, Target, series, topic};
+use crate::bridge::{Command, Dialect, Echo, Kind, SmallTarget, series, topic};
 use crate::coap::message::option;
 use crate::coap::{Code, Message, Token};
 use crate::config::Translator;
@@ -76,14 +76,15 @@ impl Device {
         let (target, echo) = (&observation.target, &observation.echo);
         let definitions = self.registration.schema(&cx.env.models);
         let schema = Remembering::new(&definitions, &self.guesses);
-        let context = self.content_context(cx, &schema, target.path.as_ref());
+        let path = target.path();
+        let context = self.content_context(cx, &schema, path.as_deref());
         // An error has no Observe option (RFC 7641 §4.2); applications find the last number there.
         let sequence = answer.observe.unwrap_or_else(|| observation.sequence());
         let body = content::read(echo.kind(), answer, &context);
         let payload = uplink::notify(
             echo,
             &self.ids(),
-            Some(&target.text),
+            Some(target.asked()),
             Some(sequence),
             answer,
             &body,
@@ -151,7 +152,7 @@ impl Device {
                     .observation(token)
                     .filter(|_| !self.is_unanswered(token))
                 {
-                    Some(observation) => observation.echo.clone(),
+                    Some(observation) => observation.whole_echo(),
                     None => return,
                 }
             }
@@ -320,7 +321,7 @@ fn location(message: &Message, alternate_path: &str) -> Option<String> {
 }
 
 /// EMQX looks at the first segment of the request path.
-fn is_firmware(target: &Target) -> bool {
+fn is_firmware(target: &SmallTarget) -> bool {
     target.segments().next() == Some("5")
 }
 

@@ -29,8 +29,8 @@ impl Device {
         // Asked for anyway: not to be refreshed as well.
         let wanted: HashSet<&Path> = paths.iter().take(limit).collect();
         let again = self.observations.iter().filter(|observation| {
-            let path = observation.target.path.as_ref();
-            path.is_some_and(|path| wanted.contains(path))
+            let path = observation.target.path();
+            path.is_some_and(|path| wanted.contains(path.as_ref()))
         });
         let again: HashSet<Token> = again.map(|observation| observation.token).collect();
         self.refresh.retain(|token| !again.contains(token));
@@ -77,8 +77,9 @@ impl Device {
     fn end_automatic(&mut self, cx: &mut Context<'_>, wanted: &[Path]) {
         let wanted: HashSet<&Path> = wanted.iter().collect();
         let unwanted = self.observations.iter().filter(|observation| {
-            let path = observation.target.path.as_ref();
-            observation.echo.is_auto_observe() && !path.is_some_and(|path| wanted.contains(path))
+            let path = observation.target.path();
+            let is_wanted = path.is_some_and(|path| wanted.contains(path.as_ref()));
+            observation.echo.is_auto_observe() && !is_wanted
         });
         let unwanted: Vec<Token> = unwanted.map(|observation| observation.token).collect();
         self.refresh.retain(|token| !unwanted.contains(token));

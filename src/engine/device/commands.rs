@@ -172,7 +172,7 @@ impl Device {
         let cancelled = same.filter(|_| command.kind.cancels());
         // What is cancelled is named by its token and by the same options (RFC 7641 §3.6).
         let (choice, token) = match cancelled {
-            Some(known) => (known.choice, Some(known.token)),
+            Some(known) => (known.choice(), Some(known.token)),
             None => {
                 let default = self.format_default(cx);
                 (format::choose(&command, default, &self.formats()), None)

@@ -289,7 +289,7 @@ impl Device {
         let observation = job.observation();
         let known = observation.and_then(|token| self.observation_mut(token));
         if let Some(known) = known {
-            known.choice.accept = Some(format);
+            known.set_accept(format);
             let token = known.token;
             if let Some(known) = self.observation(token) {
                 self.keep_observation(cx, known);

@@ -23,7 +23,6 @@ pub mod format;
 mod info;
 mod job;
 mod lifecycle;
-#[cfg(any(feature = "http", feature = "internals"))]
 mod moment;
 mod moving;
 mod observation;

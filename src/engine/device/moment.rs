@@ -11,6 +11,7 @@ impl Moment {
         Self([(millis >> 32) as u16, (millis >> 16) as u16, millis as u16])
     }
 
+    #[cfg(any(feature = "http", feature = "internals"))]
     pub(in crate::engine) fn millis(self) -> u64 {
         let [high, middle, low] = self.0.map(u64::from);
         high << 32 | middle << 16 | low

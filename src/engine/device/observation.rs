@@ -1,40 +1,47 @@
 //! An observation that the device has confirmed (RFC 7641).
 
 use super::format::FormatChoice;
+use super::moment::Moment;
 use super::watch::Watch;
-use crate::bridge::{Echo, Target};
+use crate::bridge::{Echo, SmallTarget, Target};
 use crate::coap::Token;
 use crate::coap::observe::Freshness;
-use crate::lwm2m::Path;
+use crate::lwm2m::codec::ContentFormat;
 use crate::memory::Heap;
 use crate::time::Instant;
 
 /// What a token takes in the tables of its shard and of the directory, in bytes.
 pub(in crate::engine) const TOKEN_TABLES: usize = 40;
 
-/// See the module.
+/// In [`Formats`]: the device chooses. As a format it is reserved for experiments, so nobody misses it.
+const NO_FORMAT: u16 = u16::MAX;
+
+/// See the module. There may be a million of them, each of 104 bytes.
 #[derive(Debug)]
 pub(in crate::engine) struct Observation {
     pub(in crate::engine) token: Token,
-    pub(in crate::engine) target: Target,
+    pub(in crate::engine) target: SmallTarget,
+    /// What its messages repeat. `data` may be missing, which notifications do not repeat: see
+    /// [`Observation::whole_echo`].
     pub(in crate::engine) echo: Echo,
-    /// The content formats it was asked for in.
-    pub(in crate::engine) choice: FormatChoice,
     /// When it should have been heard of.
     pub(in crate::engine) watch: Watch,
-    /// When it began, milliseconds since 1970; its device sets it.
-    pub(in crate::engine) since: u64,
-    /// When its last notification came, milliseconds since 1970; 0: none yet.
-    pub(in crate::engine) last_at: u64,
+    /// When it began; its device sets it.
+    pub(in crate::engine) since: Moment,
+    /// When its last notification came, 1970 if none has.
+    pub(in crate::engine) last_at: Moment,
     /// Notifications that were published.
     pub(in crate::engine) notifications: u32,
+    formats: Formats,
     /// Of the newest value that was published.
     freshness: Freshness,
 }
 
-/// The path of a target, unless there are several.
-pub(super) fn single(target: &Target) -> Option<&Path> {
-    target.path.as_ref().filter(|_| target.paths.is_empty())
+/// A [`FormatChoice`] in four bytes.
+#[derive(Debug, Clone, Copy)]
+struct Formats {
+    accept: u16,
+    write: u16,
 }
 
 impl Observation {
@@ -47,17 +54,8 @@ impl Observation {
         sequence: u32,
         now: Instant,
     ) -> Self {
-        Self {
-            token,
-            target,
-            echo,
-            choice,
-            watch: Watch::new(0, now),
-            since: 0,
-            last_at: 0,
-            notifications: 0,
-            freshness: Freshness::new(sequence, now),
-        }
+        let freshness = Freshness::new(sequence, now);
+        Self::with(token, target, echo, choice, freshness, now)
     }
 
     /// One that came back from the store: how many values there were since is not known.
@@ -69,16 +67,56 @@ impl Observation {
         sequence: u32,
         now: Instant,
     ) -> Self {
+        let freshness = Freshness::unknown(sequence, now);
+        Self::with(token, target, echo, choice, freshness, now)
+    }
+
+    fn with(
+        token: Token,
+        target: Target,
+        mut echo: Echo,
+        choice: FormatChoice,
+        freshness: Freshness,
+        now: Instant,
+    ) -> Self {
+        if let Some(path) = target.text.one() {
+            echo.shorten(path);
+        }
         Self {
             token,
-            target,
+            target: target.into(),
             echo,
-            choice,
             watch: Watch::new(0, now),
-            since: 0,
-            last_at: 0,
+            since: Moment::default(),
+            last_at: Moment::default(),
             notifications: 0,
-            freshness: Freshness::unknown(sequence, now),
+            formats: Formats {
+                accept: choice.accept.map_or(NO_FORMAT, |format| format.0),
+                write: choice.write.0,
+            },
+            freshness,
+        }
+    }
+
+    /// The content formats it was asked for in.
+    pub(in crate::engine) fn choice(&self) -> FormatChoice {
+        let Formats { accept, write } = self.formats;
+        FormatChoice {
+            accept: (accept != NO_FORMAT).then_some(ContentFormat(accept)),
+            write: ContentFormat(write),
+        }
+    }
+
+    /// It is asked for in this format from now on.
+    pub(in crate::engine) const fn set_accept(&mut self, format: ContentFormat) {
+        self.formats.accept = format.0;
+    }
+
+    /// What the answer to its command repeated.
+    pub(in crate::engine) fn whole_echo(&self) -> Echo {
+        match self.target.asked().one() {
+            Some(path) => self.echo.whole(path),
+            None => self.echo.clone(),
         }
     }
 
@@ -109,13 +147,33 @@ impl Observation {
         self.freshness = Freshness::new(before, now);
     }
 
-    /// What is observed, unless it is several paths.
-    pub(in crate::engine) fn single_path(&self) -> Option<&Path> {
-        single(&self.target)
-    }
-
     /// Bytes it takes.
     pub(in crate::engine) fn bytes(&self) -> usize {
-        TOKEN_TABLES + size_of::<Self>() + self.target.heap() + self.echo.heap()
+        TOKEN_TABLES + size_of::<Self>() + self.target.heap() + self.echo.heap() + self.watch.heap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bridge::Command;
+
+    #[test]
+    fn the_usual_one_takes_no_more_than_itself() {
+        let command = Command::auto_observe(&"/3303/0/5700".parse().unwrap());
+        for accept in [None, Some(ContentFormat::SENML_CBOR)] {
+            let choice = FormatChoice {
+                accept,
+                write: ContentFormat::TLV,
+            };
+            let (target, echo) = (command.target.clone(), command.echo.clone());
+            let observation = Observation::new(Token(1), target, echo, choice, 5, Instant::ZERO);
+            assert_eq!(size_of::<Observation>(), 104);
+            assert_eq!(observation.bytes(), TOKEN_TABLES + 104);
+            assert_eq!(observation.choice(), choice);
+            assert_eq!(observation.whole_echo(), command.echo);
+            assert_eq!(observation.target.to_target(), command.target);
+            assert_eq!(observation.sequence(), 5);
+        }
     }
 }

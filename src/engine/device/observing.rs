@@ -5,7 +5,8 @@
 use super::effort::Effort;
 use super::format::FormatChoice;
 use super::job::{Body, Exchange, Job, Purpose, Transfer};
-use super::observation::{Observation, single};
+use super::moment::Moment;
+use super::observation::Observation;
 use super::state::Device;
 use super::transfer::{Collected, collect};
 use super::watch::Watch;
@@ -40,8 +41,9 @@ impl Device {
         let Some(observation) = self.observation(token) else {
             return;
         };
-        let choice = observation.choice;
-        let command = Command::observe_again(&observation.target, &observation.echo, None);
+        let choice = observation.choice();
+        let (target, echo) = (observation.target.to_target(), observation.whole_echo());
+        let command = Command::observe_again(&target, &echo, None);
         let Ok(request) = self.build(cx, &command, &choice) else {
             return;
         };
@@ -115,8 +117,9 @@ impl Device {
         let Some(known) = self.observation(observation) else {
             return;
         };
-        let choice = known.choice;
-        let command = Command::read_observed(&known.target, &known.echo, None);
+        let choice = known.choice();
+        let (target, echo) = (known.target.to_target(), known.whole_echo());
+        let command = Command::read_observed(&target, &echo, None);
         let Ok(request) = self.build(cx, &command, &choice) else {
             return;
         };
@@ -203,7 +206,7 @@ impl Device {
             self.end_observation(cx, token);
         }
         let (target, echo) = (command.target.clone(), command.echo.of_observation());
-        let period = self.period_of(single(&target));
+        let period = self.period_of(target.single_path());
         let mut observation = Observation::new(token, target, echo, choice, sequence, cx.now.mono);
         observation.watch = Watch::new(period, cx.now.mono);
         self.add_observation(cx, observation);
@@ -218,7 +221,7 @@ impl Device {
     /// Puts an observation into all tables.
     pub(super) fn place_observation(&mut self, cx: &mut Context<'_>, mut observation: Observation) {
         let token = observation.token;
-        observation.since = cx.now.unix_ms;
+        observation.since = Moment::new(cx.now.unix_ms);
         // No more than its request took.
         self.charge_work(cx, observation.bytes());
         // There are few, and they stay.
@@ -295,7 +298,7 @@ impl Device {
         if !observation.accept(answer.observe, now.mono) {
             return cx.counters().notifications_stale.inc();
         }
-        observation.last_at = now.unix_ms;
+        observation.last_at = Moment::new(now.unix_ms);
         observation.notifications = observation.notifications.saturating_add(1);
         self.notify(cx, token, answer);
         if !Code(answer.code).is_success() || answer.observe.is_none() {

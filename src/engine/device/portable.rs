@@ -111,7 +111,7 @@ impl Device {
     pub(in crate::engine) fn export(&mut self, cx: &mut Context<'_>) -> PortableSession {
         let mut session = PortableSession::default();
         for observation in &self.observations {
-            if let Some(command) = command_of(&observation.echo) {
+            if let Some(command) = command_of(&observation.whole_echo()) {
                 session.observations.push(PortableObservation {
                     token: format!("{:016x}", observation.token.0),
                     command,

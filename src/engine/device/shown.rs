@@ -79,10 +79,10 @@ impl Device {
         let observations = self.observations.iter().map(|it| ObservationState {
             request_id: it.echo.request_id(),
             kind: it.echo.kind().map_or("observe", crate::bridge::Kind::name),
-            paths: it.target.text.paths().to_vec(),
+            paths: it.target.written(),
             sequence: it.sequence(),
-            since: it.since,
-            last_at: it.last_at,
+            since: it.since.millis(),
+            last_at: it.last_at.millis(),
             notifications: it.notifications,
         });
         let seen = self.seen.as_deref();

@@ -38,12 +38,16 @@ impl Device {
             let period = self
                 .observations
                 .get(at)
-                .map(|it| self.period_of(it.single_path()));
+                .map(|it| self.period_of(it.target.single_path().as_deref()));
             let (Some(known), Some(period)) = (self.observations.get_mut(at), period) else {
                 continue;
             };
-            if known.watch.pmax != period {
+            if known.watch.pmax() != period {
+                let before = known.bytes();
                 known.watch = Watch::new(period, cx.now.mono);
+                let after = known.bytes();
+                self.charge_work(cx, after);
+                self.release_work(cx, before);
                 self.keep_period(cx, at);
             }
         }
@@ -87,7 +91,7 @@ impl Device {
             if asked {
                 continue;
             }
-            if observation.watch.failures >= MAX_FAILURES {
+            if observation.watch.failures() >= MAX_FAILURES {
                 cx.counters().observations_lost.inc();
                 let answer = Answer {
                     code: Code::GATEWAY_TIMEOUT.0,
@@ -99,7 +103,7 @@ impl Device {
                 self.end_observation(cx, token);
                 continue;
             }
-            observation.watch.failures += 1;
+            observation.watch.failed();
             cx.counters().observations_silent.inc();
             self.refresh.push(token);
         }
@@ -109,6 +113,6 @@ impl Device {
     /// reason to end it yet.
     pub(super) fn is_silent(&self, token: Token) -> bool {
         self.observation(token)
-            .is_some_and(|it| it.watch.failures > 0)
+            .is_some_and(|it| it.watch.failures() > 0)
     }
 }

@@ -57,7 +57,7 @@ impl Device {
             session: self.peer.session,
             identity: identity.map(|identity| StoredIdentity {
                 presented: (*identity.presented).into(),
-                public: identity.public().into(),
+                public: (*identity.public).into(),
             }),
             proven: self.trust.is_proven(),
             registered_at: self.registered_at,
@@ -74,12 +74,12 @@ impl Device {
             endpoint: self.endpoint.clone(),
             observation: Box::new(StoredObservation {
                 token: observation.token.0,
-                target: observation.target.to_stored(),
-                echo: observation.echo.to_stored(),
-                accept: observation.choice.accept.map(|format| format.0),
-                write: observation.choice.write.0,
+                target: observation.target.to_target().to_stored(),
+                echo: observation.whole_echo().to_stored(),
+                accept: observation.choice().accept.map(|format| format.0),
+                write: observation.choice().write.0,
                 sequence: observation.sequence(),
-                pmax: observation.watch.pmax,
+                pmax: observation.watch.pmax(),
             }),
         });
     }
