@@ -88,13 +88,13 @@ impl Kept {
 
     /// Whether there was one.
     fn remove(&mut self, topic: &str) -> bool {
-        let Some(message) = self.messages.get(topic) else {
+        let Some(message) = self.messages.remove(topic) else {
             return false;
         };
         self.origins.release(&message);
         let bytes = Record::read(&message).map_or(0, |record| record.bytes(topic.len()));
         self.bytes = self.bytes.saturating_sub(bytes);
-        self.messages.remove(topic)
+        true
     }
 
     /// There is none of this topic. Whether there is room.

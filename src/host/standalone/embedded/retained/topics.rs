@@ -126,29 +126,27 @@ impl Topics {
         }
     }
 
-    /// Whether there was one.
-    pub(super) fn remove(&mut self, topic: &str) -> bool {
+    /// Gives what there was.
+    pub(super) fn remove(&mut self, topic: &str) -> Option<Vec<u8>> {
         let topic = topic.as_bytes();
-        let Some((key, leaf)) = self.leaf_mut(topic) else {
-            return false;
-        };
+        let (key, leaf) = self.leaf_mut(topic)?;
         let place = leaf.place(key, topic);
-        if place.is_empty() {
-            return false;
-        }
+        let piece = Piece::read(&mut leaf.bytes.get(place.clone())?)?;
         if place.start > 0 {
+            let mut value = Vec::new();
+            piece.value(leaf.first(), &mut value);
             leaf.put(place, &[]);
             self.len = self.len.saturating_sub(1);
             self.join(topic);
-            return true;
+            return Some(value);
         }
         let mut entries = leaf.entries(key);
         self.leaves.remove(topic);
         self.len = self.len.saturating_sub(entries.len());
-        entries.remove(0);
+        let removed = entries.remove(0);
         self.write(&entries);
         self.join(entries.first().map_or(topic, |first| &first.topic));
-        true
+        Some(removed.value)
     }
 
     /// Removes all that `keeps` does not want.
@@ -355,13 +353,20 @@ struct Piece<'a> {
 
 impl<'a> Piece<'a> {
     fn read(from: &mut &'a [u8]) -> Option<Self> {
-        let [shared, rest, head, tail, middle] = [
-            read_number(from)?,
-            read_number(from)?,
-            read_number(from)?,
-            read_number(from)?,
-            read_number(from)?,
-        ];
+        let mut numbers = [0; 5];
+        match from.split_first_chunk::<5>() {
+            // Almost always: each is a single byte.
+            Some((bytes, rest)) if bytes.iter().all(|byte| *byte < 0x80) => {
+                numbers = bytes.map(usize::from);
+                *from = rest;
+            }
+            _ => {
+                for number in &mut numbers {
+                    *number = read_number(from)?;
+                }
+            }
+        }
+        let [shared, rest, head, tail, middle] = numbers;
         Some(Self {
             shared,
             rest: from.split_off(..rest)?,
@@ -518,14 +523,13 @@ mod tests {
                         model.insert(topic, value);
                     }
                     Step::Remove(topic) => {
-                        prop_assert_eq!(topics.remove(&topic), model.remove(&topic).is_some());
+                        prop_assert_eq!(topics.remove(&topic), model.remove(&topic));
                         prop_assert_eq!(topics.get(&topic), None);
                     }
                     Step::RemoveSome(each) => {
                         let some: Vec<_> = model.keys().step_by(each).cloned().collect();
                         for topic in some {
-                            prop_assert!(topics.remove(&topic));
-                            model.remove(&topic);
+                            prop_assert_eq!(topics.remove(&topic), model.remove(&topic));
                         }
                     }
                     Step::Retain(odd) => {
@@ -585,7 +589,8 @@ mod tests {
             println!("{name}: {each}");
             assert!(each < 80, "{name}: {each}");
             for n in 0..20_000u32 {
-                assert!(topics.remove(&one(n.wrapping_mul(factor) % 20_000).0));
+                let (topic, value) = one(n.wrapping_mul(factor) % 20_000);
+                assert_eq!(topics.remove(&topic), Some(value.into_bytes()));
             }
             assert_eq!(topics.taken(), 0);
         }
