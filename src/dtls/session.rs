@@ -66,7 +66,8 @@ struct Kept {
     reserved: u64,
     /// The numbers below this one may be used.
     limit: u64,
-    edge: u64,
+    /// Of the edge the last bits: it moves by a few at a time.
+    edge: u32,
     /// It has another address since then.
     has_moved: bool,
 }
@@ -322,7 +323,7 @@ impl Session {
             own.kept = Some(Box::new(Kept {
                 reserved: 0,
                 limit: SPAN,
-                edge,
+                edge: edge as u32,
                 has_moved: false,
             }));
             return Some(false);
@@ -331,8 +332,9 @@ impl Session {
         if wants_numbers {
             kept.reserved = next;
         }
-        if wants_numbers || edge >= kept.edge.saturating_add(LAG) || kept.has_moved {
-            (kept.edge, kept.has_moved) = (edge, false);
+        let moved = (edge as u32).wrapping_sub(kept.edge);
+        if wants_numbers || u64::from(moved) >= LAG || kept.has_moved {
+            (kept.edge, kept.has_moved) = (edge as u32, false);
             return Some(wants_numbers);
         }
         None
@@ -408,7 +410,7 @@ impl Own {
             kept: Some(Box::new(Kept {
                 reserved: saved.reserved,
                 limit: saved.reserved.saturating_add(SPAN),
-                edge: saved.edge,
+                edge: saved.edge as u32,
                 has_moved: false,
             })),
         };
@@ -497,5 +499,6 @@ mod tests {
     #[test]
     fn a_session_takes_few_bytes() {
         assert_eq!(Table::<Session>::SLOT, 200);
+        assert_eq!(size_of::<Kept>(), 24);
     }
 }
