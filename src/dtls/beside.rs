@@ -44,6 +44,20 @@ impl<V> BySession<V> {
         (*known == id.0.generation()).then_some(value)
     }
 
+    /// The session at a place, and its value.
+    pub fn at(&self, index: u32) -> Option<(SessionId, &V)> {
+        let index = index as usize;
+        let place = self.pieces.get(index / PIECE)?.get(index % PIECE)?;
+        let (generation, value) = place.as_ref()?;
+        let key = Key::new(u32::try_from(index).ok()?, *generation);
+        Some((SessionId(key), value))
+    }
+
+    /// The place of a session.
+    pub const fn index(SessionId(key): SessionId) -> u32 {
+        key.index()
+    }
+
     /// In place of what was there.
     pub fn insert(&mut self, id: SessionId, value: V) {
         let (piece, at) = place(id);

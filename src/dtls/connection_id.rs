@@ -10,8 +10,6 @@ use std::fmt;
 use aes::Aes128;
 use aes::cipher::{BlockCipherEncrypt as _, KeyInit as _};
 
-use crate::tables::digest::Digest;
-
 /// Bytes of our ids.
 pub(super) const LENGTH: usize = 8;
 
@@ -37,9 +35,9 @@ impl ConnectionId {
         self.0
     }
 
-    /// An id of ours is enciphered, and nobody else makes one that has a session.
-    pub(super) const fn digest(self) -> Digest {
-        Digest::from_bytes(self.0)
+    /// For tables: an id of ours is enciphered, and nobody else makes one that has a session.
+    pub(super) const fn hash(self) -> u64 {
+        u64::from_be_bytes(self.0)
     }
 
     pub(super) const fn as_bytes(&self) -> &[u8] {

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::identity::Identity;
-use crate::tables::digest::{Digest, DigestIndex};
+use crate::tables::digest::Digest;
+use crate::tables::numbers::Numbers;
 use shape::{MASTER, Own, Shapes};
 
 /// Entries of a piece of the list.
@@ -35,7 +36,7 @@ struct Inner {
     first: u32,
     next: u32,
     /// Their numbers.
-    numbers: DigestIndex,
+    numbers: Numbers,
     /// How many there are.
     length: usize,
     shapes: Shapes,
@@ -101,7 +102,7 @@ impl Resumption {
     /// The session with an id, and the identity that it has shown if that is kept by itself.
     pub(super) fn find(&self, id: &[u8]) -> Option<(SslSession, Option<Identity>)> {
         let inner = self.inner.lock();
-        let number = inner.numbers.get(self.digest(id))?;
+        let number = inner.number(self.digest(id))?;
         match &inner.entry(number)?.session {
             Resumable::Packed {
                 shape,
@@ -179,7 +180,9 @@ impl Inner {
         }
         if let Some(piece) = self.pieces.back_mut() {
             piece.push(Some(Entry { digest, session }));
-            self.numbers.set(digest, self.next);
+            let entries = (&self.pieces, self.begin);
+            let hash_of = |number| hash_of(entries, number);
+            self.numbers.insert(digest.value(), self.next, hash_of);
             self.next = self.next.wrapping_add(1);
             self.length = self.length.saturating_add(1);
         }
@@ -191,18 +194,17 @@ impl Inner {
     }
 
     fn entry(&self, number: u32) -> Option<&Entry> {
-        let (piece, at) = self.place(number);
+        let (piece, at) = place(self.begin, number);
         self.pieces.get(piece)?.get(at)?.as_ref()
     }
 
-    /// In which piece a number is, and where in it.
-    const fn place(&self, number: u32) -> (usize, usize) {
-        let place = number.wrapping_sub(self.begin);
-        ((place / PIECE) as usize, (place % PIECE) as usize)
+    fn number(&self, digest: Digest) -> Option<u32> {
+        let is_it = |number| self.entry(number).is_some_and(|it| it.digest == digest);
+        self.numbers.find(digest.value(), is_it)
     }
 
     fn forget(&mut self, digest: Digest) {
-        let Some(number) = self.numbers.get(digest) else {
+        let Some(number) = self.number(digest) else {
             return;
         };
         self.free(number);
@@ -226,21 +228,35 @@ impl Inner {
 
     /// The entry with this number goes.
     fn free(&mut self, number: u32) {
-        let (piece, at) = self.place(number);
-        let place = self.pieces.get_mut(piece).and_then(|it| it.get_mut(at));
-        let Some(Some(entry)) = place.as_deref() else {
+        let Some(entry) = self.entry(number) else {
             return;
         };
-        self.numbers.remove(entry.digest);
-        if let Resumable::Packed { shape, .. } = &entry.session {
-            self.shapes.leave(*shape);
+        let hash = entry.digest.value();
+        if let Resumable::Packed { shape, .. } = entry.session {
+            self.shapes.leave(shape);
         }
+        let entries = (&self.pieces, self.begin);
+        self.numbers
+            .remove(hash, number, |number| hash_of(entries, number));
         // It is dropped where it is, and so is its secret.
-        if let Some(place) = place {
+        let (piece, at) = place(self.begin, number);
+        if let Some(place) = self.pieces.get_mut(piece).and_then(|it| it.get_mut(at)) {
             *place = None;
         }
         self.length = self.length.saturating_sub(1);
     }
+}
+
+/// In which piece a number is, and where in it.
+const fn place(begin: u32, number: u32) -> (usize, usize) {
+    let place = number.wrapping_sub(begin);
+    ((place / PIECE) as usize, (place % PIECE) as usize)
+}
+
+fn hash_of((pieces, begin): (&VecDeque<Vec<Option<Entry>>>, u32), number: u32) -> u64 {
+    let (piece, at) = place(begin, number);
+    let entry = pieces.get(piece).and_then(|it| it.get(at)?.as_ref());
+    entry.map_or(0, |entry| entry.digest.value())
 }
 
 #[cfg(test)]

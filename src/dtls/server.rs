@@ -28,7 +28,7 @@ use crate::admission::Door;
 use crate::config::CipherSuite;
 use crate::credentials;
 use crate::memory::Reservation;
-use crate::tables::digest::DigestIndex;
+use crate::tables::numbers::Numbers;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 use idle::Idle;
@@ -55,7 +55,7 @@ pub struct Server {
     /// Their bytes in the account of memory.
     reserved: Option<Reservation>,
     /// Sessions by their connection ids.
-    ids: DigestIndex,
+    ids: Numbers,
     /// Number of the next id.
     next_id: u64,
     /// The shard that is in its ids, and how many there are.
@@ -106,7 +106,7 @@ impl Server {
             decoys: Decoys::new(&seed),
             peers: Peers::default(),
             sessions: Table::new(),
-            ids: DigestIndex::default(),
+            ids: Numbers::default(),
             next_id: seed
                 .first_chunk()
                 .map_or(0, |bytes| u64::from_be_bytes(*bytes)),
@@ -511,9 +511,9 @@ impl Server {
         let peer = session.peer();
         let identity = session.identity.clone();
         if let Some(id) = session.id() {
-            self.ids.remove(id.digest());
+            self.forget_id(id, key);
         }
-        self.peers.remove_session(peer, key);
+        self.peers.remove_session(&self.sessions, peer, key);
         if let Some(reserved) = &mut self.reserved {
             reserved.shrink(self.context.session_bytes(session.is_of_openssl()));
         }

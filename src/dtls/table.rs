@@ -115,6 +115,11 @@ impl<T> Table<T> {
         })
     }
 
+    /// The entry at a place.
+    pub(super) fn at(&self, index: u32) -> Option<&T> {
+        self.slot(index)?.entry.as_ref()
+    }
+
     pub(super) fn get(&self, key: Key) -> Option<&T> {
         let slot = self.slot(key.index)?;
         slot.entry

@@ -90,7 +90,7 @@ fn bounded(bytes: usize) -> u32 {
 
 /// Who is behind a registration.
 fn holders(memory: &Memory, peer: Peer, identity: Option<&Identity>) -> [Option<Holder>; 2] {
-    let credential = identity.map(|identity| memory.credential(&identity.public));
+    let credential = identity.map(|identity| memory.credential(identity.public()));
     [Some(memory.source(peer.address.ip())), credential]
 }
 

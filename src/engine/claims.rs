@@ -31,8 +31,8 @@ impl Core {
             (Some(own), Some(who)) if **own == *who => true,
             (Some(own), Some(who)) if registers => {
                 let coverage = &self.env.settings.coverage;
-                let owns = |identity: &Identity| coverage.owns(&identity.public, &device.endpoint);
-                own.public == who.public || owns(who) && !owns(own)
+                let owns = |identity: &Identity| coverage.owns(identity.public(), &device.endpoint);
+                own.public() == who.public() || owns(who) && !owns(own)
             }
             (Some(_), Some(_)) => false,
         }
@@ -122,7 +122,7 @@ impl Core {
             .coverage
             .permits(rule, credential, &identity.presented, endpoint)
             && (rule != EndpointRule::Owned
-                || [&*identity.presented, &*identity.public].contains(&endpoint.as_bytes())
+                || [&*identity.presented, identity.public()].contains(&endpoint.as_bytes())
                 || self
                     .env
                     .settings

@@ -14,7 +14,15 @@ pub struct Identity {
     /// As sent in the handshake, suffix included.
     pub presented: Arc<[u8]>,
     /// As configured.
-    pub public: Arc<[u8]>,
+    public: Public,
+}
+
+/// What is configured: most often what is presented, or that without a suffix.
+#[derive(Debug, Clone)]
+enum Public {
+    /// So many bytes of it.
+    Prefix(u16),
+    Other(Box<[u8]>),
 }
 
 impl PartialEq for Identity {
@@ -33,14 +41,12 @@ impl Hash for Identity {
 
 impl Heap for Identity {
     fn heap(&self) -> usize {
-        let is_shared = Arc::ptr_eq(&self.presented, &self.public);
-        let public = if is_shared { 0 } else { bytes(&self.public) };
-        bytes(&self.presented) + public
+        let public = match &self.public {
+            Public::Prefix(_) => 0,
+            Public::Other(public) => block(public.len()),
+        };
+        block(self.presented.len().saturating_add(16)) + public
     }
-}
-
-fn bytes(of: &Arc<[u8]>) -> usize {
-    block(of.len().saturating_add(16))
 }
 
 impl Identity {
@@ -49,14 +55,20 @@ impl Identity {
         Self::new((*stored.presented).into(), &stored.public)
     }
 
-    /// Both in one place where they are the same.
     fn new(presented: Arc<[u8]>, public: &[u8]) -> Self {
-        let public = if *presented == *public {
-            presented.clone()
-        } else {
-            public.into()
-        };
+        let length = u16::try_from(public.len()).ok();
+        let length = length.filter(|_| presented.starts_with(public));
+        let public = length.map_or_else(|| Public::Other(public.into()), Public::Prefix);
         Self { presented, public }
+    }
+
+    /// As configured.
+    pub fn public(&self) -> &[u8] {
+        match &self.public {
+            Public::Prefix(length) => self.presented.get(..usize::from(*length)),
+            Public::Other(public) => Some(&**public),
+        }
+        .unwrap_or_default()
     }
 
     /// For people; what is no UTF-8 is replaced.
@@ -112,5 +124,21 @@ impl SecureSession {
     pub fn certified(mut self) -> Self {
         self.is_certified = true;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_configured_is_kept_once() {
+        let identity = |public: &[u8]| Identity::new(b"fleet.7".as_slice().into(), public);
+        for public in ["fleet.7", "fleet", "", "other", "fleet.7.8"] {
+            let identity = identity(public.as_bytes());
+            assert_eq!(identity.public(), public.as_bytes());
+            let is_prefix = "fleet.7".starts_with(public);
+            assert_eq!(identity.heap() > block(16 + 7), !is_prefix, "{public}");
+        }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn mountpoint(
     let (clientid, username) = match identity {
         Some(_) if !listener.mountpoint.has_other_name() => (endpoint, endpoint),
         Some(identity) => {
-            let name = str::from_utf8(&identity.public).map_err(|_| TopicError::NotText)?;
+            let name = str::from_utf8(identity.public()).map_err(|_| TopicError::NotText)?;
             (name, name)
         }
         None => (

@@ -1,6 +1,6 @@
 //! A DTLS listener in a shard: between its socket and the engine.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -23,6 +23,7 @@ use crate::engine::{Peer, SecureSession, ShardId};
 use crate::memory::Memory;
 use crate::network::{LocalAddress, LocalAddresses, NetworkPath};
 use crate::store::{KeptSession, SessionStore};
+use crate::tables::numbers::Numbers;
 use crate::telemetry::{Counters, limited};
 use crate::time::Instant;
 
@@ -133,8 +134,8 @@ pub(super) struct Secure {
     settings: Arc<SecureSettings>,
     server: Server,
     sessions: BySession<Session>,
-    /// The names of the engine for them.
-    numbered: HashMap<u32, SessionId>,
+    /// Their places by the numbers that are names to the engine.
+    numbered: Numbers,
     /// Credentials the engine has to hear of.
     renewed: Vec<(Peer, Arc<Credential>)>,
     /// Numbers sessions across the shards.
@@ -177,7 +178,7 @@ impl Secure {
             server,
             settings,
             sessions: BySession::default(),
-            numbered: HashMap::new(),
+            numbered: Numbers::default(),
             renewed: Vec::new(),
             numbers,
             host,
@@ -257,9 +258,18 @@ impl Secure {
 
     /// What was to be kept of a session is on the disk.
     pub(super) fn note_kept(&mut self, number: u32, reserved: u64) {
-        if let Some(session) = self.numbered.get(&number) {
-            self.server.note_kept(*session, reserved);
+        if let Some(session) = self.numbered(number) {
+            self.server.note_kept(session, reserved);
         }
+    }
+
+    fn numbered(&self, number: u32) -> Option<SessionId> {
+        let session = |place| {
+            let session = self.sessions.at(place);
+            session.filter(|(_, session)| session.number == number)
+        };
+        let place = (self.numbered).find(hash(number), |place| session(place).is_some())?;
+        session(place).map(|(id, _)| id)
     }
 
     /// The process ends: sessions that are kept go on with the next one, all others end.
@@ -386,21 +396,21 @@ impl Secure {
 
     /// Sends a CoAP message; false when the session is not there any more.
     pub(super) fn send(&mut self, now: Instant, to: Peer, payload: &[u8]) -> bool {
-        let session = self.numbered.get(&to.session).copied();
+        let session = self.numbered(to.session);
         session.is_some_and(|session| self.server.send_to(now, session, payload).is_ok())
     }
 
     /// Ends a session, if it is still the one meant.
     pub(super) fn disconnect(&mut self, now: Instant, peer: Peer) {
-        if let Some(session) = self.numbered.get(&peer.session) {
-            self.server.close_one(now, *session);
+        if let Some(session) = self.numbered(peer.session) {
+            self.server.close_one(now, session);
         }
     }
 
     /// Nobody is registered over a session that was not used for long.
     pub(super) fn close_unused(&mut self, peer: Peer) {
-        if let Some(session) = self.numbered.get(&peer.session) {
-            self.server.close_unused(*session);
+        if let Some(session) = self.numbered(peer.session) {
+            self.server.close_unused(session);
         }
     }
 
@@ -514,8 +524,10 @@ impl Secure {
                         }
                         _ => debug!(%peer, %identity, ?reason, "connection ended"),
                     }
+                    let place = BySession::<Session>::index(session);
                     if let Some(session) = self.sessions.remove(session) {
-                        self.numbered.remove(&session.number);
+                        let hash_of = |place| hash_of(&self.sessions, place);
+                        (self.numbered).remove(hash(session.number), place, hash_of);
                         if let Some(keeping) = &self.keeping
                             && session.name != 0
                         {
@@ -589,8 +601,10 @@ impl Secure {
         } else {
             session
         };
-        self.numbered.insert(entry.number, id);
+        let (number, place) = (entry.number, BySession::<Session>::index(id));
         self.sessions.insert(id, entry);
+        let hash_of = |place| hash_of(&self.sessions, place);
+        self.numbered.insert(hash(number), place, hash_of);
         Event::Established(peer, session)
     }
 
@@ -676,7 +690,7 @@ impl Secure {
     /// What protects a session, for the HTTP API.
     #[cfg(feature = "http")]
     pub(super) fn detail(&self, now: Instant, peer: Peer) -> Option<crate::http::SessionDetail> {
-        let id = *self.numbered.get(&peer.session)?;
+        let id = self.numbered(peer.session)?;
         let session = self.sessions.get(id)?;
         let (suite, connection_id) = self.server.protection_of(id)?;
         let identity = self.server.identity_of(id)?;
@@ -691,6 +705,16 @@ impl Secure {
             }),
         })
     }
+}
+
+/// Numbers follow each other: nobody outside chooses them.
+const fn hash(number: u32) -> u64 {
+    (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn hash_of(sessions: &BySession<Session>, place: u32) -> u64 {
+    let session = sessions.at(place);
+    session.map_or(0, |(_, session)| hash(session.number))
 }
 
 const fn peer(listener: u16, path: NetworkPath, session: u32) -> Peer {

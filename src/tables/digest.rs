@@ -17,6 +17,11 @@ impl Digest {
         Self(state.hash_one(key))
     }
 
+    /// All of it, for other tables.
+    pub(crate) const fn value(self) -> u64 {
+        self.0
+    }
+
     /// Of what is as good as a hash: nobody outside can choose it.
     pub(crate) const fn from_bytes(bytes: [u8; 8]) -> Self {
         Self(u64::from_be_bytes(bytes))

@@ -267,7 +267,7 @@ impl Server {
         }
         let is_warm = matches!(protection, Protection::OpenSsl(_));
         let key = self.take_in(now, peer, identity.clone(), suite, protection);
-        self.peers.set_session(peer, key);
+        self.peers.set_session(&self.sessions, peer, key);
         self.is_crowded = true;
         if is_warm {
             self.keep_warm(key);
@@ -304,7 +304,7 @@ impl Server {
         let id = session.id();
         let key = self.sessions.insert(session);
         if let Some(id) = id {
-            self.ids.set(id.digest(), key.index());
+            self.note_id(id, key);
         }
         self.idle.touch(&self.sessions, key);
         self.order.touch(now, key);

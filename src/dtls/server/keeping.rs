@@ -46,12 +46,12 @@ impl Server {
             return None;
         }
         let id = protection.id();
-        if id.is_some_and(|id| self.ids.get(id.digest()).is_some()) {
+        if id.is_some_and(|id| self.session_of_id(id).is_some()) {
             return None;
         }
         let key = self.take_in(now, peer, identity.clone(), suite, protection);
         if id.is_none() || self.peers.session(&self.sessions, peer).is_none() {
-            self.peers.set_session(peer, key);
+            self.peers.set_session(&self.sessions, peer, key);
         }
         let session = SessionId(key);
         self.outputs.push_back(Output::Established {

@@ -2,8 +2,8 @@
 
 use super::super::connection_id::ConnectionId;
 use super::super::record::{Record, records};
-use super::super::session::Taken;
-use super::super::table::Key;
+use super::super::session::{Session, Taken};
+use super::super::table::{Key, Table};
 use super::super::{Output, SessionId};
 use super::Server;
 use crate::network::NetworkPath;
@@ -12,6 +12,11 @@ use crate::time::Instant;
 /// Tries to find an id that no session has. One try is enough unless ids of before a restart are still
 /// in use.
 const MAX_TRIES: usize = 64;
+
+fn hash_of_id(sessions: &Table<Session>, index: u32) -> u64 {
+    let id = sessions.at(index).and_then(Session::id);
+    id.map_or(0, ConnectionId::hash)
+}
 
 impl Server {
     /// A datagram whose first record bears an id: for that session wherever it comes from.
@@ -49,8 +54,24 @@ impl Server {
 
     /// The session with an id of ours.
     pub(super) fn session_with(&self, id: &[u8]) -> Option<Key> {
-        let index = self.ids.get(ConnectionId::from_slice(id)?.digest())?;
-        self.sessions.key_at(index)
+        self.session_of_id(ConnectionId::from_slice(id)?)
+    }
+
+    pub(super) fn session_of_id(&self, id: ConnectionId) -> Option<Key> {
+        let is_it = |index| self.sessions.at(index).and_then(Session::id) == Some(id);
+        self.sessions.key_at(self.ids.find(id.hash(), is_it)?)
+    }
+
+    /// A session, which is in its table, bears an id that no other one has.
+    pub(super) fn note_id(&mut self, id: ConnectionId, key: Key) {
+        let hash_of = |index| hash_of_id(&self.sessions, index);
+        self.ids.insert(id.hash(), key.index(), hash_of);
+    }
+
+    /// The session with an id has gone.
+    pub(super) fn forget_id(&mut self, id: ConnectionId, key: Key) {
+        let hash_of = |index| hash_of_id(&self.sessions, index);
+        self.ids.remove(id.hash(), key.index(), hash_of);
     }
 
     /// Gives a datagram to a session of ours. Returns whether there was anything authentic in it.
@@ -109,11 +130,11 @@ impl Server {
             return;
         };
         session.move_to(to);
-        self.peers.remove_session(from, key);
+        self.peers.remove_session(&self.sessions, from, key);
         let other = self.peers.session(&self.sessions, to);
         let other = other.and_then(|other| self.sessions.get(other));
         if other.is_none_or(|other| other.id().is_some()) {
-            self.peers.set_session(to, key);
+            self.peers.set_session(&self.sessions, to, key);
         }
         self.counters.dtls_moves.inc();
         tracing::debug!(%from, %to, "session moved");
@@ -127,7 +148,7 @@ impl Server {
         for _ in 0..MAX_TRIES {
             self.next_id = self.next_id.wrapping_add(1);
             let id = ids.make(self.shard, self.next_id);
-            if self.ids.get(id.digest()).is_none() {
+            if self.session_of_id(id).is_none() {
                 return Some(id);
             }
         }

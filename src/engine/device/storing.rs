@@ -57,7 +57,7 @@ impl Device {
             session: self.peer.session,
             identity: identity.map(|identity| StoredIdentity {
                 presented: (*identity.presented).into(),
-                public: (*identity.public).into(),
+                public: identity.public().into(),
             }),
             proven: self.trust.is_proven(),
             registered_at: self.registered_at,
