@@ -249,6 +249,11 @@ impl Memory {
         all
     }
 
+    /// Whether more is reserved than may be, as after the limit was lowered.
+    fn is_over(&self, kind: Kind) -> bool {
+        self.used(kind) > self.limit(kind)
+    }
+
     fn take(&self, kind: Kind, bytes: usize) -> bool {
         let account = self.account(kind);
         let limit = account.limit.load(Ordering::Relaxed);

@@ -56,7 +56,8 @@ impl Tally {
     pub fn fits(&mut self, bytes: usize) -> bool {
         let wanted = self.used.saturating_add(bytes);
         if wanted <= self.reserved {
-            return true;
+            // What was reserved ahead counts no more when the limit has been lowered below it.
+            return !self.memory.is_over(self.kind);
         }
         let missing = wanted - self.reserved;
         let ahead = missing.saturating_add(self.chunk());
@@ -72,7 +73,8 @@ impl Tally {
     /// Takes bytes whether there is room or not: for what is there already and only moves.
     pub fn charge(&mut self, bytes: usize) {
         if !self.fits(bytes) {
-            let missing = self.used.saturating_add(bytes) - self.reserved;
+            let wanted = self.used.saturating_add(bytes);
+            let missing = wanted.saturating_sub(self.reserved);
             self.memory.reserve(self.kind, missing);
             self.reserved += missing;
         }
@@ -218,5 +220,19 @@ mod tests {
             assert!(tally.try_charge(1).is_ok());
         }
         assert!(tally.try_charge(1).is_err());
+    }
+
+    #[test]
+    fn what_was_reserved_ahead_is_no_room_below_a_lowered_limit() {
+        let memory = Arc::new(Memory::new(Shares::new(16 << 20, true)));
+        let mut tally = Tally::new(memory.clone(), Kind::Queues);
+        assert!(tally.try_charge(1000).is_ok());
+        assert!(memory.used(Kind::Queues) > 1001);
+        memory.set_shares(Shares::new(1000, true));
+        assert!(tally.try_charge(1).is_err());
+        tally.charge(1);
+        assert_eq!(tally.used(), 1001);
+        memory.set_shares(Shares::new(16 << 20, true));
+        assert!(tally.try_charge(1).is_ok());
     }
 }
