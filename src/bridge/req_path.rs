@@ -1,5 +1,6 @@
 //! The paths of a command as its answers name them.
 
+use super::json::put_string;
 use crate::memory::Heap;
 
 /// What a command asked for, as its answers name it: paths as they were written.
@@ -15,15 +16,46 @@ pub enum ReqPath {
 #[derive(Debug, Clone, Copy)]
 pub enum Asked<'a> {
     /// `reqPath`.
-    One(&'a str),
+    One(Written<'a>),
     /// `reqPaths`.
     Several(&'a [String]),
+}
+
+/// A path as it was written.
+#[derive(Debug, Clone, Copy)]
+pub enum Written<'a> {
+    /// Slashes and digits, nothing that has to be escaped.
+    Numbers(&'a [u8]),
+    /// Anything.
+    Text(&'a str),
+}
+
+impl<'a> Written<'a> {
+    /// Its text.
+    pub fn text(self) -> &'a str {
+        match self {
+            Self::Numbers(text) => std::str::from_utf8(text).unwrap_or_default(),
+            Self::Text(text) => text,
+        }
+    }
+
+    /// Appends it as JSON.
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Numbers(text) => {
+                out.push(b'"');
+                out.extend_from_slice(text);
+                out.push(b'"');
+            }
+            Self::Text(text) => put_string(out, text),
+        }
+    }
 }
 
 impl<'a> From<&'a ReqPath> for Asked<'a> {
     fn from(path: &'a ReqPath) -> Self {
         match path {
-            ReqPath::One(text) => Self::One(text),
+            ReqPath::One(text) => Self::One(Written::Text(text)),
             ReqPath::Several(paths) => Self::Several(paths),
         }
     }
@@ -31,7 +63,7 @@ impl<'a> From<&'a ReqPath> for Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// The path, when it is one.
-    pub const fn one(self) -> Option<&'a str> {
+    pub const fn one(self) -> Option<Written<'a>> {
         match self {
             Self::One(text) => Some(text),
             Self::Several(_) => None,

@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use serde::{Deserialize, Serialize};
 
 use super::refusal::{Fault, Reason};
-use super::req_path::{Asked, ReqPath};
+use super::req_path::{Asked, ReqPath, Written};
 use crate::lwm2m::{Path, PathError, PathIds};
 use crate::memory::{Heap, block};
 
@@ -71,6 +71,10 @@ impl Numbers {
         if path.prefix().is_some() || !target.queries.is_empty() {
             return None;
         }
+        // So is every path of numbers.
+        if !written.bytes().all(|byte| matches!(byte, b'/'..=b'9')) {
+            return None;
+        }
         let mut text = [0; SHORT];
         text.get_mut(..written.len())?
             .copy_from_slice(written.as_bytes());
@@ -81,9 +85,9 @@ impl Numbers {
         })
     }
 
-    fn text(&self) -> &str {
-        let text = self.text.get(..self.length.into()).unwrap_or_default();
-        std::str::from_utf8(text).unwrap_or_default()
+    /// Slashes and digits.
+    fn written(&self) -> Written<'_> {
+        Written::Numbers(self.text.get(..self.length.into()).unwrap_or_default())
     }
 }
 
@@ -110,7 +114,7 @@ impl SmallTarget {
     pub fn to_target(&self) -> Target {
         match self {
             Self::Numbers(numbers) => Target {
-                text: ReqPath::One(numbers.text().to_owned()),
+                text: ReqPath::One(numbers.written().text().to_owned()),
                 queries: Vec::new(),
                 path: Some(numbers.path.into()),
                 paths: Vec::new(),
@@ -139,7 +143,7 @@ impl SmallTarget {
     /// What the answers repeat.
     pub fn asked(&self) -> Asked<'_> {
         match self {
-            Self::Numbers(numbers) => Asked::One(numbers.text()),
+            Self::Numbers(numbers) => Asked::One(numbers.written()),
             Self::Other(target) => (&target.text).into(),
         }
     }
@@ -148,7 +152,8 @@ impl SmallTarget {
     pub fn is_same(&self, other: &Target) -> bool {
         match (self, &other.text) {
             (Self::Numbers(numbers), ReqPath::One(_)) => {
-                split_segments(numbers.text()).eq(other.segments()) && other.queries.is_empty()
+                split_segments(numbers.written().text()).eq(other.segments())
+                    && other.queries.is_empty()
             }
             (Self::Numbers(_), ReqPath::Several(_)) => false,
             (Self::Other(target), _) => target.is_same(other),
@@ -157,14 +162,19 @@ impl SmallTarget {
 
     /// See [`Target::segments`].
     pub fn segments(&self) -> impl Iterator<Item = &str> {
-        self.asked().one().into_iter().flat_map(split_segments)
+        self.text().into_iter().flat_map(split_segments)
+    }
+
+    /// See [`ReqPath::one`].
+    pub fn text(&self) -> Option<&str> {
+        self.asked().one().map(Written::text)
     }
 
     /// All paths, as they were written.
     #[cfg(any(feature = "http", feature = "internals"))]
     pub fn written(&self) -> Vec<String> {
         match self.asked() {
-            Asked::One(text) => vec![text.to_owned()],
+            Asked::One(written) => vec![written.text().to_owned()],
             Asked::Several(paths) => paths.to_vec(),
         }
     }
@@ -354,7 +364,7 @@ mod tests {
             assert_eq!(small.path().as_deref(), target.path.as_ref());
             assert_eq!(small.single_path().as_deref(), target.single_path());
             assert_eq!(small.written(), target.text.paths());
-            assert_eq!(small.asked().one(), target.text.one());
+            assert_eq!(small.text(), target.text.one());
             assert!(small.segments().eq(target.segments()));
             for other in &all {
                 assert_eq!(small.is_same(other), target.is_same(other));

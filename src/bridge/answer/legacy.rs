@@ -8,7 +8,7 @@ use crate::bridge::echo::Echo;
 use crate::bridge::ids::Ids;
 use crate::bridge::json::{put, put_base64, put_integer, put_string};
 use crate::bridge::kind::Kind;
-use crate::bridge::req_path::Asked;
+use crate::bridge::req_path::{Asked, Written};
 use crate::lwm2m::{Path, Value};
 
 /// The answer of a device, also a notification: the command's id and name with `Result` or
@@ -37,7 +37,7 @@ pub(super) fn answer(
             true
         }
         _ if !matches!(body, Body::Nothing) => {
-            let base = req_path.and_then(Asked::one).unwrap_or("/");
+            let base = req_path.and_then(Asked::one).map_or("/", Written::text);
             put_lwm2m_json(&mut out, base, answer, body, context)
         }
         _ => {

@@ -3,6 +3,7 @@
 use super::content::{Answer, Body, Context, is_text, is_tlv};
 use crate::bridge::code;
 use crate::bridge::json::{put, put_base64, put_float, put_integer, put_object_link, put_string};
+use crate::bridge::req_path::Written;
 use crate::lwm2m::codec::{ContentFormat, Record};
 use crate::lwm2m::{Path, Value, link};
 
@@ -10,7 +11,7 @@ use crate::lwm2m::{Path, Value, link};
 /// answer 4.00, with the bytes in `raw`.
 pub(super) fn put_content(
     out: &mut Vec<u8>,
-    req_path: Option<&str>,
+    req_path: Option<Written<'_>>,
     answer: &Answer<'_>,
     body: &Body<'_>,
     context: &Context<'_>,
@@ -55,7 +56,7 @@ pub(super) fn put_content(
 /// read, `,"errors":[..]`.
 pub(super) fn put_values(
     out: &mut Vec<u8>,
-    req_path: Option<&str>,
+    req_path: Option<Written<'_>>,
     body: &Body<'_>,
     context: &Context<'_>,
 ) {
@@ -105,7 +106,7 @@ pub(super) fn put_code(out: &mut Vec<u8>, code: u8) {
 /// no values, such as that to an Execute: as the text that it is, else as bytes with their format.
 pub(super) fn put_said(
     out: &mut Vec<u8>,
-    req_path: Option<&str>,
+    req_path: Option<Written<'_>>,
     answer: &Answer<'_>,
     context: &Context<'_>,
 ) {
@@ -148,7 +149,7 @@ fn put_records(
     out: &mut Vec<u8>,
     format: ContentFormat,
     records: &[Record<'_>],
-    req_path: Option<&str>,
+    req_path: Option<Written<'_>>,
     context: &Context<'_>,
 ) {
     let verbatim = is_text(format) || format == ContentFormat::OPAQUE;
@@ -184,9 +185,9 @@ fn has_several_instances(records: &[Record<'_>]) -> bool {
 }
 
 /// Appends `{"path":..` with the requested path, as it was written where that is a clean path.
-fn put_path(out: &mut Vec<u8>, req_path: Option<&str>, context: &Context<'_>) {
+fn put_path(out: &mut Vec<u8>, req_path: Option<Written<'_>>, context: &Context<'_>) {
     put(out, r#"{"path":"#);
-    match (req_path, context.path) {
+    match (req_path.map(Written::text), context.path) {
         (Some(text), _) if text.len() == 1 || !text.ends_with('/') => put_string(out, text),
         (_, Some(path)) => put_string(out, &path.to_string()),
         (Some(text), None) => put_string(out, text),

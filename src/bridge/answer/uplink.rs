@@ -195,16 +195,9 @@ pub(super) fn open(
 pub(super) fn put_req_path(out: &mut Vec<u8>, req_path: Option<Asked<'_>>) {
     match req_path {
         None => put(out, r#"{"reqPath":null"#),
-        Some(Asked::One(text)) => {
+        Some(Asked::One(written)) => {
             put(out, r#"{"reqPath":"#);
-            // Nearly all are slashes and digits, of which none has to be escaped.
-            if text.bytes().all(|byte| matches!(byte, b'/'..=b'9')) {
-                out.push(b'"');
-                put(out, text);
-                out.push(b'"');
-            } else {
-                put_string(out, text);
-            }
+            written.put(out);
         }
         Some(Asked::Several(paths)) => {
             put(out, r#"{"reqPaths":["#);

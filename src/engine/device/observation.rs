@@ -114,7 +114,7 @@ impl Observation {
 
     /// What the answer to its command repeated.
     pub(in crate::engine) fn whole_echo(&self) -> Echo {
-        match self.target.asked().one() {
+        match self.target.text() {
             Some(path) => self.echo.whole(path),
             None => self.echo.clone(),
         }
