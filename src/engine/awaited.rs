@@ -130,7 +130,7 @@ impl Awaited {
 
     #[expect(clippy::vec_box, reason = "they stay where they are: each is large")]
     pub(super) fn take_identity(&mut self, identity: &Identity) -> Vec<Box<Prepared>> {
-        let places = self.identities.remove(&*identity.presented);
+        let places = self.identities.remove(identity.presented());
         let places = places.unwrap_or_default();
         places.all().filter_map(|place| self.take(place)).collect()
     }

@@ -120,9 +120,9 @@ impl Core {
         self.env
             .settings
             .coverage
-            .permits(rule, credential, &identity.presented, endpoint)
+            .permits(rule, credential, identity.presented(), endpoint)
             && (rule != EndpointRule::Owned
-                || [&*identity.presented, identity.public()].contains(&endpoint.as_bytes())
+                || [identity.presented(), identity.public()].contains(&endpoint.as_bytes())
                 || self
                     .env
                     .settings

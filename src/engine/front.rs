@@ -148,7 +148,7 @@ impl Engine {
     pub fn renew_credential(&mut self, peer: Peer, credential: Arc<Credential>) {
         if let Some(session) = self.core.sessions.get_mut(peer) {
             let address = session.address.take();
-            *session = SecureSession::new(&session.identity.presented, credential);
+            *session = SecureSession::new(session.identity.presented(), credential);
             session.address = address;
         }
     }

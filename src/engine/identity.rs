@@ -11,23 +11,17 @@ use crate::memory::{Heap, block};
 /// Who is at the other end of a DTLS session. Two are equal when the presented identities are.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// As sent in the handshake, suffix included.
-    pub presented: Arc<[u8]>,
-    /// As configured.
-    public: Public,
-}
-
-/// What is configured: most often what is presented, or that without a suffix.
-#[derive(Debug, Clone)]
-enum Public {
-    /// So many bytes of it.
-    Prefix(u16),
-    Other(Box<[u8]>),
+    /// What is presented, and behind it what is configured, unless it begins with that.
+    bytes: Arc<[u8]>,
+    /// Bytes of what is presented.
+    presented: u16,
+    /// What is configured: the bytes from there on.
+    public: (u16, u16),
 }
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        self.presented == other.presented
+        self.presented() == other.presented()
     }
 }
 
@@ -35,17 +29,13 @@ impl Eq for Identity {}
 
 impl Hash for Identity {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.presented.hash(state);
+        self.presented().hash(state);
     }
 }
 
 impl Heap for Identity {
     fn heap(&self) -> usize {
-        let public = match &self.public {
-            Public::Prefix(_) => 0,
-            Public::Other(public) => block(public.len()),
-        };
-        block(self.presented.len().saturating_add(16)) + public
+        block(self.bytes.len().saturating_add(16))
     }
 }
 
@@ -55,25 +45,49 @@ impl Identity {
         Self::new((*stored.presented).into(), &stored.public)
     }
 
+    /// One that is longer than any that comes in a handshake is cut off.
     fn new(presented: Arc<[u8]>, public: &[u8]) -> Self {
-        let length = u16::try_from(public.len()).ok();
-        let length = length.filter(|_| presented.starts_with(public));
-        let public = length.map_or_else(|| Public::Other(public.into()), Public::Prefix);
-        Self { presented, public }
+        let length = |of: &[u8]| u16::try_from(of.len()).unwrap_or(u16::MAX);
+        let (whole, own) = (length(&presented), length(public));
+        if presented.starts_with(public) {
+            return Self {
+                bytes: presented,
+                presented: whole,
+                public: (0, own),
+            };
+        }
+        Self {
+            bytes: [&*presented, public].concat().into(),
+            presented: whole,
+            public: (whole, whole.saturating_add(own)),
+        }
+    }
+
+    /// As sent in the handshake, suffix included.
+    pub fn presented(&self) -> &[u8] {
+        let end = usize::from(self.presented);
+        self.bytes.get(..end).unwrap_or_default()
+    }
+
+    /// The same for whoever keeps it as well, in one place where that can be.
+    pub(super) fn shared(&self) -> Arc<[u8]> {
+        if self.bytes.len() == usize::from(self.presented) {
+            self.bytes.clone()
+        } else {
+            self.presented().into()
+        }
     }
 
     /// As configured.
     pub fn public(&self) -> &[u8] {
-        match &self.public {
-            Public::Prefix(length) => self.presented.get(..usize::from(*length)),
-            Public::Other(public) => Some(&**public),
-        }
-        .unwrap_or_default()
+        let (begin, end) = self.public;
+        let place = usize::from(begin)..usize::from(end);
+        self.bytes.get(place).unwrap_or_default()
     }
 
     /// For people; what is no UTF-8 is replaced.
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.presented).into_owned()
+        String::from_utf8_lossy(self.presented()).into_owned()
     }
 }
 
@@ -134,11 +148,18 @@ mod tests {
     #[test]
     fn what_is_configured_is_kept_once() {
         let identity = |public: &[u8]| Identity::new(b"fleet.7".as_slice().into(), public);
+        assert_eq!(size_of::<Identity>(), 24);
         for public in ["fleet.7", "fleet", "", "other", "fleet.7.8"] {
             let identity = identity(public.as_bytes());
             assert_eq!(identity.public(), public.as_bytes());
-            let is_prefix = "fleet.7".starts_with(public);
-            assert_eq!(identity.heap() > block(16 + 7), !is_prefix, "{public}");
+            assert_eq!(identity.presented(), b"fleet.7");
+            assert_eq!(&*identity.shared(), b"fleet.7");
+            let more = if "fleet.7".starts_with(public) {
+                0
+            } else {
+                public.len()
+            };
+            assert_eq!(identity.bytes.len(), 7 + more, "{public}");
         }
     }
 }

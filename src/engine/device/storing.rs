@@ -56,7 +56,7 @@ impl Device {
             local: cx.env.address_of(self.peer),
             session: self.peer.session,
             identity: identity.map(|identity| StoredIdentity {
-                presented: (*identity.presented).into(),
+                presented: identity.presented().into(),
                 public: identity.public().into(),
             }),
             proven: self.trust.is_proven(),

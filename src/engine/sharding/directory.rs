@@ -345,7 +345,7 @@ impl Directory {
         came_back: bool,
     ) -> Result<Option<(ShardId, Peer)>, Outdated> {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.connections.get_mut(&identity.presented) {
+        if let Some(connection) = inner.connections.get_mut(identity.presented()) {
             // Of two that came back the second is the newer one.
             if came_back && connection.live && !connection.came_back {
                 return Err(Outdated);
@@ -364,19 +364,19 @@ impl Directory {
         };
         inner
             .connections
-            .get_or_insert(&identity.presented, connection);
+            .get_or_insert(&identity.shared(), connection);
         Ok(None)
     }
 
     /// A connection ended; that of a newer one is nobody's business.
     pub(in crate::engine) fn disconnect(&self, identity: &Identity, peer: Peer) {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.connections.get_mut(&identity.presented)
+        if let Some(connection) = inner.connections.get_mut(identity.presented())
             && connection.peer == peer
         {
             connection.live = false;
             if connection.registrations == 0 {
-                inner.connections.remove(&identity.presented);
+                inner.connections.remove(identity.presented());
             }
         }
     }
@@ -392,14 +392,14 @@ impl Directory {
     /// Where an identity is connected or was last.
     pub(in crate::engine) fn connection(&self, identity: &Identity) -> Option<(ShardId, Peer)> {
         let inner = self.inner.read();
-        let connection = inner.connections.get(&identity.presented)?;
+        let connection = inner.connections.get(identity.presented())?;
         Some((connection.shard, connection.peer))
     }
 
     /// Registrations of an identity in all shards.
     pub(in crate::engine) fn registrations_of(&self, identity: &Identity) -> usize {
         let inner = self.inner.read();
-        let connection = inner.connections.get(&identity.presented);
+        let connection = inner.connections.get(identity.presented());
         connection.map_or(0, |connection| connection.registrations as usize)
     }
 
@@ -418,7 +418,7 @@ impl Directory {
             came_back: false,
             registrations: 0,
         };
-        if let Some(known) = inner.connections.get_or_insert(&identity.presented, new) {
+        if let Some(known) = inner.connections.get_or_insert(&identity.shared(), new) {
             known.registrations += 1;
         }
     }
@@ -458,17 +458,17 @@ impl Directory {
     }
 
     pub(in crate::engine) fn registered(&self, identity: &Identity) {
-        if let Some(connection) = self.inner.write().connections.get_mut(&identity.presented) {
+        if let Some(connection) = self.inner.write().connections.get_mut(identity.presented()) {
             connection.registrations += 1;
         }
     }
 
     pub(in crate::engine) fn unregistered(&self, identity: &Identity) {
         let mut inner = self.inner.write();
-        if let Some(connection) = inner.connections.get_mut(&identity.presented) {
+        if let Some(connection) = inner.connections.get_mut(identity.presented()) {
             connection.registrations = connection.registrations.saturating_sub(1);
             if connection.registrations == 0 && !connection.live {
-                inner.connections.remove(&identity.presented);
+                inner.connections.remove(identity.presented());
             }
         }
     }
