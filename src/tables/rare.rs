@@ -14,25 +14,36 @@ impl<T> Default for Rare<T> {
 }
 
 impl<T> Rare<T> {
+    #[inline]
     pub(crate) fn len(&self) -> usize {
         self.0.as_ref().map_or(0, |list| list.len())
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.len() == 0
+        // Without a list that is empty: see `tidy`.
+        self.0.is_none()
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, at: usize) -> Option<&mut T> {
         self.0.as_mut()?.get_mut(at)
     }
 
+    #[inline]
     pub(crate) fn iter(&self) -> vec_deque::Iter<'_, T> {
-        self.0.as_deref().map(VecDeque::iter).unwrap_or_default()
+        match &self.0 {
+            Some(list) => list.iter(),
+            None => vec_deque::Iter::default(),
+        }
     }
 
+    #[inline]
     pub(crate) fn iter_mut(&mut self) -> vec_deque::IterMut<'_, T> {
-        let list = self.0.as_deref_mut();
-        list.map(VecDeque::iter_mut).unwrap_or_default()
+        match &mut self.0 {
+            Some(list) => list.iter_mut(),
+            None => vec_deque::IterMut::default(),
+        }
     }
 
     /// Puts one behind the others.
@@ -74,7 +85,7 @@ impl<T> Rare<T> {
     }
 
     fn tidy(&mut self) {
-        if self.is_empty() {
+        if self.0.as_ref().is_some_and(|list| list.is_empty()) {
             self.0 = None;
         }
     }
@@ -105,6 +116,7 @@ impl<T> IntoIterator for Rare<T> {
 impl<'a, T> IntoIterator for &'a Rare<T> {
     type Item = &'a T;
     type IntoIter = vec_deque::Iter<'a, T>;
+    #[inline]
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
@@ -113,6 +125,7 @@ impl<'a, T> IntoIterator for &'a Rare<T> {
 impl<'a, T> IntoIterator for &'a mut Rare<T> {
     type Item = &'a mut T;
     type IntoIter = vec_deque::IterMut<'a, T>;
+    #[inline]
     fn into_iter(self) -> Self::IntoIter {
         self.iter_mut()
     }
