@@ -11,7 +11,7 @@ use crate::memory::Heap;
 use crate::time::Instant;
 
 /// What a token takes in the tables of its shard and of the directory, in bytes.
-pub(in crate::engine) const TOKEN_TABLES: usize = 40;
+pub(in crate::engine) const TOKEN_TABLES: usize = 60;
 
 /// In [`Formats`]: the device chooses. As a format it is reserved for experiments, so nobody misses it.
 const NO_FORMAT: u16 = u16::MAX;
