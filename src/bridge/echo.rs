@@ -365,9 +365,10 @@ impl Echo {
         members.value("reqID").map(|id| id.get().to_owned())
     }
 
-    /// Whether the gateway asks for this by itself.
-    pub fn is_auto_observe(&self) -> bool {
-        self.length == AUTOMATIC || self.members_text().contains(AUTOMATIC_MEMBERS)
+    /// Whether the gateway asks for this by itself. A command in which an application says so beside its
+    /// `reqID` is the application's.
+    pub const fn is_auto_observe(&self) -> bool {
+        self.length == AUTOMATIC
     }
 
     /// Answers say from now on that there may have been one before (`"repeated":true`).
@@ -529,6 +530,8 @@ mod tests {
                     assert_eq!(echo.members_text(), members.trim_end_matches(','));
                     let imei = members.contains("imei");
                     assert_eq!(echo.has_flag(flag::IMEI), imei);
+                    let alone = members == r#""is_auto_observe":true,"#;
+                    assert_eq!(echo.is_auto_observe(), alone);
                     let stored = echo.to_stored();
                     assert_eq!(Echo::of_stored(stored.clone()), echo);
                     let mut small = echo.clone();

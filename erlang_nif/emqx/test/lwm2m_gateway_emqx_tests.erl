@@ -1073,7 +1073,7 @@ process_of_a_device_dies() ->
     {_, Device} = registered(<<"ep15">>),
     exit(stand_in:client(<<"ep15">>), kill),
     wait(fun() -> lwm2m_gateway:registrations(gateway()) =:= 0 end),
-    ?assertEqual(0, ets:info(lwm2m_gateway_emqx_devices, size)),
+    wait(fun() -> ets:info(lwm2m_gateway_emqx_devices, size) =:= 0 end),
     device:close(Device),
     stop().
 

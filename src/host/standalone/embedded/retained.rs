@@ -9,6 +9,7 @@
 mod record;
 mod topics;
 
+use std::num::NonZeroU32;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -148,8 +149,14 @@ impl Kept {
         let mut found = Vec::new();
         let mut take = |topic: &str, message: &[u8]| {
             let record = Record::read(message).filter(|record| !record.has_ended(now));
-            let retain = record.and_then(|record| record.retain(topic, &self.origins));
-            found.extend(retain.map(|retain| (topic.into(), retain)));
+            let ends = record.as_ref().and_then(|record| record.ends);
+            let Some(mut retain) = record.and_then(|it| it.retain(topic, &self.origins)) else {
+                return;
+            };
+            if let Some(ends) = ends {
+                set_rest(&mut retain, Duration::from_nanos(ends.saturating_sub(now)));
+            }
+            found.push((topic.into(), retain));
         };
         // All below the levels before the first wildcard stand together.
         let Some(wild) = filter.find(['+', '#']) else {
@@ -177,6 +184,18 @@ impl Kept {
             ControlFlow::Continue(())
         });
         found
+    }
+}
+
+/// The expiry interval that a subscriber gets is what is left of it (MQTT 5 §3.3.2.3.3).
+fn set_rest(retain: &mut Retain, rest: Duration) {
+    let properties = retain.publish.properties.as_mut();
+    if let Some(interval) = properties.and_then(|it| it.message_expiry_interval.as_mut()) {
+        let begun = rest
+            .as_secs()
+            .saturating_add(rest.subsec_nanos().min(1).into());
+        let begun = u32::try_from(begun).ok().and_then(NonZeroU32::new);
+        *interval = begun.unwrap_or(NonZeroU32::MIN);
     }
 }
 
@@ -310,6 +329,7 @@ impl RetainStorage for Retained {
 #[cfg(test)]
 mod tests {
     use rmqtt::codec::types::Publish;
+    use rmqtt::codec::v5::PublishProperties;
     use rmqtt::types::{From as Origin, Id, Publish as RoutedPublish};
 
     use super::super::super::outbox;
@@ -326,6 +346,7 @@ mod tests {
     }
 
     fn put(store: &Retained, topic: &str, payload: &[u8], lasts: Option<Duration>) {
+        let interval = lasts.and_then(|lasts| NonZeroU32::new(lasts.as_secs() as u32));
         let publish = Publish {
             dup: false,
             retain: true,
@@ -333,7 +354,10 @@ mod tests {
             topic: topic.into(),
             packet_id: None,
             payload: Bytes::copy_from_slice(payload),
-            properties: None,
+            properties: lasts.map(|_| PublishProperties {
+                message_expiry_interval: interval,
+                ..PublishProperties::default()
+            }),
         };
         let retain = Retain {
             msg_id: None,
@@ -368,6 +392,26 @@ mod tests {
         }
         put(&store, "a/b", b"", None);
         assert_eq!(topics(&store, "a/+"), [""; 0], "an empty one clears");
+    }
+
+    #[test]
+    fn a_subscriber_gets_what_is_left_of_the_interval() {
+        let store = retained(10, 1 << 20);
+        put(&store, "a", b"1", Some(Duration::from_secs(30)));
+        put(&store, "b", b"1", None);
+        let after = |seconds: f64| {
+            let later = Instant::now() + Duration::from_secs_f64(seconds);
+            let found = store.kept.read().matching("+", later);
+            let interval = |(_, retain): &(TopicName, Retain)| {
+                let properties = retain.publish.properties.as_ref();
+                properties.and_then(|it| Some(it.message_expiry_interval?.get()))
+            };
+            found.iter().map(interval).collect::<Vec<_>>()
+        };
+        assert_eq!(after(0.0), [Some(30), None]);
+        assert_eq!(after(9.5), [Some(21), None]);
+        assert_eq!(after(29.5), [Some(1), None]);
+        assert_eq!(after(30.5), [None]);
     }
 
     #[test]
