@@ -47,7 +47,7 @@ enum Reply {
 impl Default for Entry {
     fn default() -> Self {
         Self {
-            key: Digest::from_bytes([0; 8]),
+            key: Digest::of_random(0),
             content: 0,
             expires: Instant::ZERO,
             reply: Reply::Stale,

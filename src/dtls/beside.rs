@@ -4,26 +4,23 @@ use std::num::NonZeroU32;
 
 use super::SessionId;
 use super::table::Key;
+use crate::tables::pieces::Pieces;
 
 /// Values by session, in as many bytes as they have: a list by the places of the sessions, which are counted from
 /// zero on and used again. Of a session that has gone and a newer one in its place, only the newer one has a value.
 #[derive(Debug)]
 pub struct BySession<V> {
-    /// In pieces, so that a list of a million never moves.
-    pieces: Vec<Vec<Place<V>>>,
+    places: Pieces<Place<V>>,
     length: usize,
 }
 
 /// A value of the session with this generation.
 type Place<V> = Option<(NonZeroU32, V)>;
 
-/// Places of a piece.
-const PIECE: usize = 128;
-
 impl<V> Default for BySession<V> {
     fn default() -> Self {
         Self {
-            pieces: Vec::new(),
+            places: Pieces::default(),
             length: 0,
         }
     }
@@ -31,26 +28,21 @@ impl<V> Default for BySession<V> {
 
 impl<V> BySession<V> {
     /// The value of a session.
-    pub fn get(&self, id: SessionId) -> Option<&V> {
-        let (piece, at) = place(id);
-        let (known, value) = self.pieces.get(piece)?.get(at)?.as_ref()?;
-        (*known == id.0.generation()).then_some(value)
+    pub fn get(&self, SessionId(key): SessionId) -> Option<&V> {
+        let (known, value) = self.places.get(key.index())?.as_ref()?;
+        (*known == key.generation()).then_some(value)
     }
 
     /// The value of a session.
-    pub fn get_mut(&mut self, id: SessionId) -> Option<&mut V> {
-        let (piece, at) = place(id);
-        let (known, value) = self.pieces.get_mut(piece)?.get_mut(at)?.as_mut()?;
-        (*known == id.0.generation()).then_some(value)
+    pub fn get_mut(&mut self, SessionId(key): SessionId) -> Option<&mut V> {
+        let (known, value) = self.places.get_mut(key.index())?.as_mut()?;
+        (*known == key.generation()).then_some(value)
     }
 
     /// The session at a place, and its value.
     pub fn at(&self, index: u32) -> Option<(SessionId, &V)> {
-        let index = index as usize;
-        let place = self.pieces.get(index / PIECE)?.get(index % PIECE)?;
-        let (generation, value) = place.as_ref()?;
-        let key = Key::new(u32::try_from(index).ok()?, *generation);
-        Some((SessionId(key), value))
+        let (generation, value) = self.places.get(index)?.as_ref()?;
+        Some((SessionId(Key::new(index, *generation)), value))
     }
 
     /// The place of a session.
@@ -59,40 +51,27 @@ impl<V> BySession<V> {
     }
 
     /// In place of what was there.
-    pub fn insert(&mut self, id: SessionId, value: V) {
-        let (piece, at) = place(id);
-        while self.pieces.len() <= piece {
-            self.pieces.push(Vec::new());
-        }
-        let Some(piece) = self.pieces.get_mut(piece) else {
-            return;
-        };
-        if piece.is_empty() {
-            piece.reserve_exact(PIECE);
-            piece.resize_with(PIECE, || None);
-        }
-        if let Some(place) = piece.get_mut(at) {
-            let before = place.replace((id.0.generation(), value));
-            self.length = self.length.saturating_add(usize::from(before.is_none()));
-        }
+    pub fn insert(&mut self, SessionId(key): SessionId, value: V) {
+        let is_new = self.at(key.index()).is_none();
+        self.places
+            .set(key.index(), Some((key.generation(), value)));
+        self.length = self.length.saturating_add(usize::from(is_new));
     }
 
     /// The value of a session, which has none from now on.
-    pub fn remove(&mut self, id: SessionId) -> Option<V> {
-        let (piece, at) = place(id);
-        let place = self.pieces.get_mut(piece)?.get_mut(at)?;
-        let (_, value) = place.take_if(|(known, _)| *known == id.0.generation())?;
+    pub fn remove(&mut self, SessionId(key): SessionId) -> Option<V> {
+        let place = self.places.get_mut(key.index())?;
+        let (_, value) = place.take_if(|(known, _)| *known == key.generation())?;
         self.length = self.length.saturating_sub(1);
         if self.length == 0 {
-            self.pieces = Vec::new();
+            self.places = Pieces::default();
         }
         Some(value)
     }
 
     /// All of them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (SessionId, &mut V)> {
-        let pieces = self.pieces.iter_mut().zip((0..).step_by(PIECE));
-        let places = pieces.flat_map(|(piece, first)| piece.iter_mut().zip(first..));
+        let places = self.places.iter_mut().zip(0..);
         places.filter_map(|(place, index)| {
             let (generation, value) = place.as_mut()?;
             Some((SessionId(Key::new(index, *generation)), value))
@@ -101,8 +80,7 @@ impl<V> BySession<V> {
 
     /// The sessions that have a value.
     pub fn keys(&self) -> impl Iterator<Item = SessionId> {
-        let pieces = self.pieces.iter().zip((0..).step_by(PIECE));
-        let places = pieces.flat_map(|(piece, first)| piece.iter().zip(first..));
+        let places = self.places.iter().zip(0..);
         places.filter_map(|(place, index)| {
             let (generation, _) = place.as_ref()?;
             Some(SessionId(Key::new(index, *generation)))
@@ -114,11 +92,6 @@ impl<V> BySession<V> {
 impl<V> BySession<V> {
     /// Bytes of a place.
     pub(crate) const PLACE: usize = size_of::<Place<V>>();
-}
-
-fn place(SessionId(key): SessionId) -> (usize, usize) {
-    let index = key.index() as usize;
-    (index / PIECE, index % PIECE)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ pub(super) struct MessageIndex {
 /// The half that a shard asks.
 impl MessageIndex {
     pub(super) fn by_token(&self, token: Token) -> Option<DeviceKey> {
-        self.tokens.get(of_token(token))
+        self.tokens.get(Digest::of_random(token.0))
     }
 
     pub(super) fn by_message(&self, peer: Peer, mid: u16) -> Option<DeviceKey> {
@@ -119,11 +119,6 @@ impl MessageIndex {
     }
 }
 
-/// Tokens are random, so they are as good as hashes.
-const fn of_token(Token(token): Token) -> Digest {
-    Digest::from_bytes(token.to_be_bytes())
-}
-
 fn random_mid(rng: &mut ChaCha8Rng) -> u16 {
     (rng.next_u32() >> 16) as u16
 }
@@ -140,7 +135,7 @@ impl DeviceIndex<'_> {
         loop {
             let token = Token(rng.next_u64());
             if !self.has_token(token) {
-                self.all.tokens.set(of_token(token), self.key);
+                self.all.tokens.set(Digest::of_random(token.0), self.key);
                 return token;
             }
         }
@@ -151,7 +146,7 @@ impl DeviceIndex<'_> {
         match self.all.by_token(token) {
             Some(known) => known == self.key,
             None => {
-                self.all.tokens.set(of_token(token), self.key);
+                self.all.tokens.set(Digest::of_random(token.0), self.key);
                 true
             }
         }
@@ -163,7 +158,7 @@ impl DeviceIndex<'_> {
     }
 
     pub(super) fn remove_token(&mut self, token: Token) {
-        self.all.tokens.remove(of_token(token));
+        self.all.tokens.remove(Digest::of_random(token.0));
     }
 
     /// A message id that no message under way to `peer` has: one that came along with a device

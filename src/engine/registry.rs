@@ -93,7 +93,7 @@ impl Registry {
 
     pub(super) fn by_location(&self, location: &Location) -> Option<DeviceKey> {
         let key = match location {
-            Location::Random(number) => self.locations.get(of_location(*number)),
+            Location::Random(number) => self.locations.get(Digest::of_random(*number)),
             Location::Endpoint(name) => self.by_endpoint(name),
         }?;
         let device = self.get(key)?;
@@ -274,13 +274,13 @@ impl Registry {
 
     fn note_location(&mut self, location: &Location, key: DeviceKey) {
         if let Location::Random(number) = location {
-            self.locations.set(of_location(*number), key);
+            self.locations.set(Digest::of_random(*number), key);
         }
     }
 
     fn forget_location(&mut self, location: &Location) {
         if let Location::Random(number) = location {
-            self.locations.remove(of_location(*number));
+            self.locations.remove(Digest::of_random(*number));
         }
     }
 
@@ -305,11 +305,6 @@ impl Registry {
             }
         }
     }
-}
-
-/// They are random, so they are as good as hashes.
-const fn of_location(number: u64) -> Digest {
-    Digest::from_bytes(number.to_be_bytes())
 }
 
 /// Deadlines.

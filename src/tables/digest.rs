@@ -3,7 +3,8 @@
 //!
 //! Two keys with the same hash would be taken for one. The hash has a secret that nobody outside knows,
 //! and with a million entries the chance that this ever happens is one in thirty million. What would come
-//! of it is harmless: a record that does not open, or another session that gives way.
+//! of it is harmless: another session gives way, or a device is not found by its address and registers
+//! again. Where it would not be, whoever asks looks whether what was found is it.
 
 use std::hash::{BuildHasher, Hash};
 
@@ -22,9 +23,9 @@ impl Digest {
         self.0
     }
 
-    /// Of what is as good as a hash: nobody outside can choose it.
-    pub(crate) const fn from_bytes(bytes: [u8; 8]) -> Self {
-        Self(u64::from_be_bytes(bytes))
+    /// Of a random number that nobody outside can choose, which is as good as a hash.
+    pub(crate) const fn of_random(number: u64) -> Self {
+        Self(number)
     }
 }
 

@@ -41,6 +41,10 @@ impl<T: Default> Pieces<T> {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flatten()
     }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.pieces.iter_mut().flatten()
+    }
 }
 
 const fn place(index: u32) -> (usize, usize) {

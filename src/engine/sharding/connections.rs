@@ -4,9 +4,8 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use hashbrown::HashTable;
-
 use crate::engine::peer::{Peer, ShardId};
+use crate::tables::numbers::Numbers;
 use crate::tables::pieces::Slab;
 
 /// The newest connection of an identity.
@@ -27,7 +26,7 @@ pub(super) struct Connections {
     state: RandomState,
     entries: Slab<Entry>,
     /// Numbers of the entries.
-    index: HashTable<u32>,
+    index: Numbers,
 }
 
 #[derive(Debug)]
@@ -70,38 +69,38 @@ impl Connections {
             connection,
         });
         let (state, entries) = (&self.state, &self.entries);
-        let hash_of = |number: &u32| {
-            let entry = entries.get(*number);
-            entry.map_or(0, |entry| state.hash_one(&*entry.presented))
-        };
-        self.index.insert_unique(hash, number, hash_of);
+        self.index
+            .insert(hash, number, |number| hash_of(state, entries, number));
         number
     }
 
     pub(super) fn remove(&mut self, presented: &[u8]) {
-        let (hash, entries) = (self.state.hash_one(presented), &self.entries);
-        let is_it = |number: &u32| is_of(entries, *number, presented);
-        if let Ok(found) = self.index.find_entry(hash, is_it) {
-            let (number, _) = found.remove();
+        if let Some(number) = self.find(presented) {
+            let hash = self.state.hash_one(presented);
+            let (state, entries) = (&self.state, &self.entries);
+            self.index
+                .remove(hash, number, |number| hash_of(state, entries, number));
             self.entries.remove(number);
         }
     }
 
     #[cfg(feature = "internals")]
     pub(super) fn is_empty(&self) -> bool {
-        self.index.is_empty()
+        self.entries.len() == 0
     }
 
     fn find(&self, presented: &[u8]) -> Option<u32> {
         let hash = self.state.hash_one(presented);
-        let is_it = |number: &u32| is_of(&self.entries, *number, presented);
-        self.index.find(hash, is_it).copied()
+        self.index.find(hash, |number| {
+            let entry = self.entries.get(number);
+            entry.is_some_and(|entry| *entry.presented == *presented)
+        })
     }
 }
 
-fn is_of(entries: &Slab<Entry>, number: u32, presented: &[u8]) -> bool {
+fn hash_of(state: &RandomState, entries: &Slab<Entry>, number: u32) -> u64 {
     let entry = entries.get(number);
-    entry.is_some_and(|entry| *entry.presented == *presented)
+    entry.map_or(0, |entry| state.hash_one(&*entry.presented))
 }
 
 #[cfg(test)]

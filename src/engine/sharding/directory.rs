@@ -105,8 +105,7 @@ impl Inner {
 
     fn insert_location(&mut self, location: &Location, shard: ShardId) {
         if let Location::Random(number) = location {
-            self.locations
-                .set(Digest::from_bytes(number.to_be_bytes()), shard);
+            self.locations.set(Digest::of_random(*number), shard);
         }
     }
 
@@ -115,11 +114,6 @@ impl Inner {
             self.mounts.insert(claim.mount, endpoint, claim.shared);
         }
     }
-}
-
-/// Tokens are random, so they are as good as hashes.
-const fn of_token(Token(token): Token) -> Digest {
-    Digest::from_bytes(token.to_be_bytes())
 }
 
 /// What is known of an observation.
@@ -186,9 +180,7 @@ impl Directory {
         match location {
             Location::Random(number) => {
                 let inner = self.inner.read();
-                inner
-                    .locations
-                    .get(Digest::from_bytes(number.to_be_bytes()))
+                inner.locations.get(Digest::of_random(*number))
             }
             Location::Endpoint(name) => self.shard_of(name),
         }
@@ -480,10 +472,10 @@ impl Directory {
             missed: false,
         };
         let mut inner = self.inner.write();
-        let known = inner.observations.get_mut(of_token(token));
+        let known = inner.observations.get_mut(Digest::of_random(token.0));
         match known {
             Some(known) => known.shard = shard,
-            None => inner.observations.set(of_token(token), new),
+            None => inner.observations.set(Digest::of_random(token.0), new),
         }
     }
 
@@ -492,26 +484,29 @@ impl Directory {
         let inner = self.inner.read();
         inner
             .observations
-            .get(of_token(token))
+            .get(Digest::of_random(token.0))
             .map(|known| known.shard)
     }
 
     pub(in crate::engine) fn forget_observation(&self, token: Token) {
-        self.inner.write().observations.remove(of_token(token));
+        self.inner
+            .write()
+            .observations
+            .remove(Digest::of_random(token.0));
     }
 
     /// A message with this token came from an address that is not its device's; true when the
     /// token is that of a living observation.
     pub(in crate::engine) fn missed(&self, token: Token) -> bool {
         let mut inner = self.inner.write();
-        let known = inner.observations.get_mut(of_token(token));
+        let known = inner.observations.get_mut(Digest::of_random(token.0));
         known.map(|known| known.missed = true).is_some()
     }
 
     /// Whether a notification was missed since this was last asked.
     pub(in crate::engine) fn take_missed(&self, token: Token) -> bool {
         let mut inner = self.inner.write();
-        let known = inner.observations.get_mut(of_token(token));
+        let known = inner.observations.get_mut(Digest::of_random(token.0));
         known.is_some_and(|known| std::mem::take(&mut known.missed))
     }
 
@@ -522,9 +517,7 @@ impl Directory {
     pub(in crate::engine) fn remove_location(&self, location: &Location) {
         if let Location::Random(number) = location {
             let mut inner = self.inner.write();
-            inner
-                .locations
-                .remove(Digest::from_bytes(number.to_be_bytes()));
+            inner.locations.remove(Digest::of_random(*number));
         }
     }
 

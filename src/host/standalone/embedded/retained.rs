@@ -191,11 +191,8 @@ impl Kept {
 fn set_rest(retain: &mut Retain, rest: Duration) {
     let properties = retain.publish.properties.as_mut();
     if let Some(interval) = properties.and_then(|it| it.message_expiry_interval.as_mut()) {
-        let begun = rest
-            .as_secs()
-            .saturating_add(rest.subsec_nanos().min(1).into());
-        let begun = u32::try_from(begun).ok().and_then(NonZeroU32::new);
-        *interval = begun.unwrap_or(NonZeroU32::MIN);
+        let seconds = u32::try_from(rest.as_nanos().div_ceil(1_000_000_000)).ok();
+        *interval = seconds.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
     }
 }
 
